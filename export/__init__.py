@@ -1,0 +1,1 @@
+"""Compile a checkpoint into a bundle: ONNX graphs, one weight file, a manifest, proof."""

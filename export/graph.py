@@ -1,0 +1,129 @@
+"""A small writer of ONNX graphs: nodes in order, constants once, weights in an external file."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+# Opset 17 and IR 8 are read by every ONNX Runtime since 1.12 (2022); nothing newer is needed.
+OPSET = 17
+IR_VERSION = 8
+ALIGNMENT = 64  # bytes; a cache line, so that a mapped tensor starts on one
+
+Shape = list[int | str]
+
+
+class WeightFile:
+    """The external data of all graphs of a bundle; equal arrays are stored once."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._data = bytearray()
+        self._offset_of: dict[bytes, int] = {}
+
+    def add(self, name: str, array: NDArray[Any]) -> TensorProto:
+        """Store an array (or find it stored) and return the tensor that refers to it."""
+        raw = np.ascontiguousarray(array).tobytes()
+        offset = self._offset_of.setdefault(hashlib.sha256(raw).digest(), self._next_offset())
+        if offset == self._next_offset():
+            self._data.extend(bytes(offset - len(self._data)) + raw)
+        tensor = TensorProto(
+            name=name,
+            data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
+            dims=array.shape,
+            data_location=TensorProto.EXTERNAL,
+        )
+        for key, value in (("location", self.name), ("offset", offset), ("length", len(raw))):
+            tensor.external_data.add(key=key, value=str(value))
+        return tensor
+
+    def write(self, folder: Path) -> None:
+        """Write the file into the bundle's folder."""
+        (folder / self.name).write_bytes(self._data)
+
+    def _next_offset(self) -> int:
+        return -(-len(self._data) // ALIGNMENT) * ALIGNMENT
+
+
+class Graph:
+    """One graph under construction; a body shares constants and names with its parent.
+
+    Node and tensor names are counted, so equal calls write equal bytes.
+    """
+
+    def __init__(self, name: str, weights: WeightFile, parent: "Graph | None" = None) -> None:
+        self.name = name
+        self._weights = weights
+        self._root: Graph = parent._root if parent else self
+        self._nodes: list[onnx.NodeProto] = []
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._initializers: dict[str, TensorProto] = {}
+        self._count = 0
+
+    def body(self, name: str) -> "Graph":
+        """Start a subgraph (of a Loop or an If) that sees this graph's tensors."""
+        return Graph(name, self._weights, self)
+
+    def input(self, name: str, dtype: Any, shape: Shape | None) -> str:
+        """Declare an input; a body's inputs may leave the shape open."""
+        self._inputs.append(_value_info(name, dtype, shape))
+        return name
+
+    def output(self, tensor: str, name: str, dtype: Any, shape: Shape | None) -> None:
+        """Declare `tensor` an output called `name`."""
+        if tensor != name:
+            self._nodes.append(helper.make_node("Identity", [tensor], [name], name=name))
+        self._outputs.append(_value_info(name, dtype, shape))
+
+    def constant(self, name: str, value: Any, dtype: Any) -> str:
+        """Place a small constant in the outermost graph, once."""
+        array = np.asarray(value, dtype)
+        self._root._initializers.setdefault(name, numpy_helper.from_array(array, name))
+        return name
+
+    def weight(self, name: str, array: NDArray[Any]) -> str:
+        """Place a weight in the outermost graph, its bytes in the weight file."""
+        if name not in self._root._initializers:
+            self._root._initializers[name] = self._weights.add(name, array)
+        return name
+
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """Append a node with one output; return the output's name."""
+        return self.ops(kind, *inputs, count=1, **attributes)[0]
+
+    def ops(self, kind: str, *inputs: str, count: int, **attributes: Any) -> list[str]:
+        """Append a node with `count` outputs; return their names."""
+        self._root._count += 1
+        node = f"{kind}_{self._root._count}"
+        outputs = [f"{node}_out" if count == 1 else f"{node}_out{i}" for i in range(count)]
+        self._nodes.append(helper.make_node(kind, inputs, outputs, name=node, **attributes))
+        return outputs
+
+    def proto(self) -> onnx.GraphProto:
+        """Return the finished graph."""
+        return helper.make_graph(
+            self._nodes,
+            self.name,
+            self._inputs,
+            self._outputs,
+            list(self._initializers.values()),
+        )
+
+    def model(self) -> onnx.ModelProto:
+        """Return the finished model."""
+        return helper.make_model(
+            self.proto(),
+            producer_name="unroll",
+            ir_version=IR_VERSION,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+        )
+
+
+def _value_info(name: str, dtype: Any, shape: Shape | None) -> onnx.ValueInfoProto:
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return helper.make_tensor_value_info(name, element, shape)

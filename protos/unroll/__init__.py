@@ -1,0 +1,1 @@
+"""The wire contract: proto sources and the stubs generated from them."""

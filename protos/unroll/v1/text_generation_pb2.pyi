@@ -1,0 +1,180 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class UnknownSymbols(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    UNKNOWN_SYMBOLS_UNSPECIFIED: _ClassVar[UnknownSymbols]
+    UNKNOWN_SYMBOLS_REFUSE: _ClassVar[UnknownSymbols]
+    UNKNOWN_SYMBOLS_SKIP: _ClassVar[UnknownSymbols]
+    UNKNOWN_SYMBOLS_REPLACE: _ClassVar[UnknownSymbols]
+
+class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FINISH_REASON_UNSPECIFIED: _ClassVar[FinishReason]
+    FINISH_REASON_LENGTH: _ClassVar[FinishReason]
+    FINISH_REASON_STOP: _ClassVar[FinishReason]
+UNKNOWN_SYMBOLS_UNSPECIFIED: UnknownSymbols
+UNKNOWN_SYMBOLS_REFUSE: UnknownSymbols
+UNKNOWN_SYMBOLS_SKIP: UnknownSymbols
+UNKNOWN_SYMBOLS_REPLACE: UnknownSymbols
+FINISH_REASON_UNSPECIFIED: FinishReason
+FINISH_REASON_LENGTH: FinishReason
+FINISH_REASON_STOP: FinishReason
+
+class SamplingParams(_message.Message):
+    __slots__ = ("temperature", "top_k", "top_p", "min_p")
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    TOP_P_FIELD_NUMBER: _ClassVar[int]
+    MIN_P_FIELD_NUMBER: _ClassVar[int]
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ...) -> None: ...
+
+class GenerateRequest(_message.Message):
+    __slots__ = ("model", "prompt", "max_new_symbols", "stop", "seed", "sampling", "log_probs", "unknown_symbols", "replacement_symbol")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    MAX_NEW_SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    LOG_PROBS_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    REPLACEMENT_SYMBOL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    prompt: str
+    max_new_symbols: int
+    stop: _containers.RepeatedScalarFieldContainer[str]
+    seed: int
+    sampling: SamplingParams
+    log_probs: bool
+    unknown_symbols: UnknownSymbols
+    replacement_symbol: str
+    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., max_new_symbols: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., log_probs: _Optional[bool] = ..., unknown_symbols: _Optional[_Union[UnknownSymbols, str]] = ..., replacement_symbol: _Optional[str] = ...) -> None: ...
+
+class GenerateResponse(_message.Message):
+    __slots__ = ("text", "log_probs", "completion")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    LOG_PROBS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    log_probs: _containers.RepeatedScalarFieldContainer[float]
+    completion: Completion
+    def __init__(self, text: _Optional[str] = ..., log_probs: _Optional[_Iterable[float]] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ...) -> None: ...
+
+class StreamGenerateResponse(_message.Message):
+    __slots__ = ("text", "log_probs", "completion")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    LOG_PROBS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    log_probs: _containers.RepeatedScalarFieldContainer[float]
+    completion: Completion
+    def __init__(self, text: _Optional[str] = ..., log_probs: _Optional[_Iterable[float]] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ...) -> None: ...
+
+class Completion(_message.Message):
+    __slots__ = ("finish_reason", "usage", "seed", "fingerprint")
+    FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    finish_reason: FinishReason
+    usage: Usage
+    seed: int
+    fingerprint: str
+    def __init__(self, finish_reason: _Optional[_Union[FinishReason, str]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., seed: _Optional[int] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+
+class Usage(_message.Message):
+    __slots__ = ("prompt_symbol_count", "generated_symbol_count", "unknown_symbol_count")
+    PROMPT_SYMBOL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    GENERATED_SYMBOL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_SYMBOL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    prompt_symbol_count: int
+    generated_symbol_count: int
+    unknown_symbol_count: int
+    def __init__(self, prompt_symbol_count: _Optional[int] = ..., generated_symbol_count: _Optional[int] = ..., unknown_symbol_count: _Optional[int] = ...) -> None: ...
+
+class ScoreRequest(_message.Message):
+    __slots__ = ("model", "text", "unknown_symbols", "replacement_symbol")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    REPLACEMENT_SYMBOL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    text: str
+    unknown_symbols: UnknownSymbols
+    replacement_symbol: str
+    def __init__(self, model: _Optional[str] = ..., text: _Optional[str] = ..., unknown_symbols: _Optional[_Union[UnknownSymbols, str]] = ..., replacement_symbol: _Optional[str] = ...) -> None: ...
+
+class ScoreResponse(_message.Message):
+    __slots__ = ("log_probs", "bits_per_character", "usage", "fingerprint")
+    LOG_PROBS_FIELD_NUMBER: _ClassVar[int]
+    BITS_PER_CHARACTER_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    log_probs: _containers.RepeatedScalarFieldContainer[float]
+    bits_per_character: float
+    usage: Usage
+    fingerprint: str
+    def __init__(self, log_probs: _Optional[_Iterable[float]] = ..., bits_per_character: _Optional[float] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+
+class GetModelRequest(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    def __init__(self, model: _Optional[str] = ...) -> None: ...
+
+class GetModelResponse(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: Model
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
+
+class ListModelsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListModelsResponse(_message.Message):
+    __slots__ = ("models",)
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[Model]
+    def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
+
+class Model(_message.Message):
+    __slots__ = ("name", "fingerprint", "vocabulary", "start_symbol", "cell", "layer_count", "hidden_size", "parameter_count", "precision", "validation_loss", "corpus_sha256", "runtime", "execution_provider")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    VOCABULARY_FIELD_NUMBER: _ClassVar[int]
+    START_SYMBOL_FIELD_NUMBER: _ClassVar[int]
+    CELL_FIELD_NUMBER: _ClassVar[int]
+    LAYER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PARAMETER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_LOSS_FIELD_NUMBER: _ClassVar[int]
+    CORPUS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    RUNTIME_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    fingerprint: str
+    vocabulary: str
+    start_symbol: str
+    cell: str
+    layer_count: int
+    hidden_size: int
+    parameter_count: int
+    precision: str
+    validation_loss: float
+    corpus_sha256: str
+    runtime: str
+    execution_provider: str
+    def __init__(self, name: _Optional[str] = ..., fingerprint: _Optional[str] = ..., vocabulary: _Optional[str] = ..., start_symbol: _Optional[str] = ..., cell: _Optional[str] = ..., layer_count: _Optional[int] = ..., hidden_size: _Optional[int] = ..., parameter_count: _Optional[int] = ..., precision: _Optional[str] = ..., validation_loss: _Optional[float] = ..., corpus_sha256: _Optional[str] = ..., runtime: _Optional[str] = ..., execution_provider: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""Serve bundles over gRPC with ONNX Runtime. Imports neither torch nor onnx."""

@@ -1,0 +1,299 @@
+"""The bundle: a folder that holds all that is needed to serve one model.
+
+    manifest.json   what this module describes
+    step.onnx       one pass over a block of symbols, in standard ONNX operators
+    decode.onnx     the compiled loop: prefill, decode and score
+    weights.bin     the external data of both graphs
+
+Written under a temporary name and renamed. At load every redundancy is checked.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import dacite
+
+from serving.errors import BundleError
+from serving.vocabulary import Vocabulary
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+STEP = "step.onnx"
+DECODE = "decode.onnx"
+WEIGHTS = "weights.bin"
+BATCH = "batch"
+TIME = "time"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """An input or output of a graph: name, dtype (numpy's name), shape (names are symbolic)."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateTensor:
+    """A recurrent state tensor: the graph's input and output names, dtype and shape.
+
+    The shape is (layers, "batch", hidden). Zero is the state before any symbol.
+    """
+
+    input: str
+    output: str
+    dtype: str
+    shape: list[int | str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphSpec:
+    """The inputs and outputs of one graph, in order."""
+
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSpec:
+    """Size in bytes and sha256 in hex of one file."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSummary:
+    """What the model is, for people: serving computes nothing from it."""
+
+    cell: str
+    layers: int
+    hidden_size: int
+    embedding_size: int
+    parameters: int
+    precision: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSummary:
+    """Where the weights come from; losses in nats per symbol."""
+
+    corpus: str
+    corpus_sha256: str
+    epochs: float
+    training_loss: float | None
+    validation_loss: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """A rung of the parity ladder: its name, greatest difference, the limit, what it compared."""
+
+    name: str
+    difference: float
+    limit: float
+    compared: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityReport:
+    """What the compiled graphs were compared on, and how far they were from torch."""
+
+    torch_version: str
+    onnxruntime_version: str
+    rungs: list[Rung]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The bundle's own description of itself."""
+
+    format_version: int
+    symbols: str
+    start_symbol: str
+    state: list[StateTensor]
+    graphs: dict[str, GraphSpec]
+    files: dict[str, FileSpec]
+    model: ModelSummary
+    training: TrainingSummary
+    parity: ParityReport
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk whose redundancies agree."""
+
+    folder: Path
+    manifest: Manifest
+    vocabulary: Vocabulary
+
+    @property
+    def decode_graph(self) -> Path:
+        """Path of the compiled loop."""
+        return self.folder / DECODE
+
+
+def fingerprint_of(
+    symbols: str, start_symbol: str, state: list[StateTensor], files: Mapping[str, FileSpec]
+) -> str:
+    """Hash all that determines the text: vocabulary, state, decode graph, weights.
+
+    Returns:
+        A sha256 in hex.
+    """
+    determines_text = {
+        "symbols": symbols,
+        "start_symbol": start_symbol,
+        "state": [asdict(tensor) for tensor in state],
+        "files": {name: files[name].sha256 for name in (DECODE, WEIGHTS)},
+    }
+    canonical = json.dumps(determines_text, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def describe_file(path: Path) -> FileSpec:
+    """Measure a file's size and sha256."""
+    with path.open("rb") as file:
+        return FileSpec(
+            size=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest()
+        )
+
+
+def write_bundle(folder: Path, fill: Callable[[Path], Manifest]) -> None:
+    """Write a bundle whole or not at all, replacing one that is there.
+
+    Args:
+        folder: where the bundle shall be.
+        fill: writes graphs and weights into the folder it is given and returns the manifest; if
+            it raises, what was at `folder` stays as it was.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        manifest = fill(draft)
+        text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n"
+        (draft / MANIFEST).write_text(text, encoding="utf-8")
+        draft.chmod(0o755)
+        _swap(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _swap(draft: Path, folder: Path) -> None:
+    """Put the draft in the folder's place; the old one, if any, ends up under the draft's name."""
+    if not folder.exists():
+        draft.rename(folder)
+        return
+    aside = draft.with_name(draft.name + ".old")
+    folder.rename(aside)
+    draft.rename(folder)
+    aside.rename(draft)
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read a bundle and check that everything in it agrees.
+
+    Raises:
+        BundleError: it is missing, damaged, inconsistent or of another version; says which.
+    """
+    manifest = _read_manifest(folder / MANIFEST)
+    try:
+        vocabulary = Vocabulary(manifest.symbols, manifest.start_symbol)
+    except ValueError as error:
+        raise BundleError(f"{folder}: {error}") from error
+    _check_files(folder, manifest)
+    _check_graphs(folder, manifest, len(vocabulary))
+    expected = fingerprint_of(
+        manifest.symbols, manifest.start_symbol, manifest.state, manifest.files
+    )
+    if manifest.fingerprint != expected:
+        raise BundleError(
+            f"{folder}: the manifest's fingerprint is {manifest.fingerprint}, its contents give "
+            f"{expected}; export the checkpoint again"
+        )
+    return Bundle(folder, manifest, vocabulary)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{path.parent}: no bundle there ({MANIFEST} is missing); `make export` writes one"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: is not JSON in UTF-8: {error}") from error
+    if not isinstance(values, dict):
+        raise BundleError(f"{path}: must hold a JSON object, holds a {type(values).__name__}")
+    version = values.get("format_version")
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path}: format version {version!r}, this server reads {FORMAT_VERSION}; export the "
+            "checkpoint again with this release"
+        )
+    try:
+        return dacite.from_dict(Manifest, values, dacite.Config(strict=True))
+    except (dacite.DaciteError, TypeError) as error:
+        raise BundleError(f"{path}: {error}") from error
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    if set(manifest.files) != {STEP, DECODE, WEIGHTS}:
+        raise BundleError(
+            f"{folder}: the manifest lists the files {sorted(manifest.files)}, a bundle has "
+            f"{sorted((STEP, DECODE, WEIGHTS))}"
+        )
+    for name, spec in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"{path}: is missing; copy the whole folder again")
+        if (size := path.stat().st_size) != spec.size:
+            raise BundleError(
+                f"{path}: has {size} bytes, the manifest says {spec.size}; copy it again"
+            )
+        if (actual := describe_file(path)) != spec:
+            raise BundleError(
+                f"{path}: has sha256 {actual.sha256}, the manifest says {spec.sha256}; "
+                "copy it again"
+            )
+
+
+def _check_graphs(folder: Path, manifest: Manifest, vocabulary_size: int) -> None:
+    if set(manifest.graphs) != {STEP, DECODE}:
+        raise BundleError(f"{folder}: the manifest describes the graphs {sorted(manifest.graphs)}")
+    if not manifest.state:
+        raise BundleError(f"{folder}: the manifest lists no state tensor")
+    for tensor in manifest.state:
+        layers_batch_hidden = len(tensor.shape) == 3 and tensor.shape[1] == BATCH
+        if not layers_batch_hidden or not all(
+            isinstance(size, int) and size > 0 for size in tensor.shape[::2]
+        ):
+            raise BundleError(
+                f"{folder}: state {tensor.input!r} has shape {tensor.shape}, must be "
+                f"[layers, {BATCH!r}, hidden]"
+            )
+    for name, graph in manifest.graphs.items():
+        inputs = {spec.name: spec for spec in graph.inputs}
+        outputs = {spec.name: spec for spec in graph.outputs}
+        for tensor in manifest.state:
+            for end, specs in ((tensor.input, inputs), (tensor.output, outputs)):
+                spec = specs.get(end)
+                if spec is None or (spec.shape, spec.dtype) != (tensor.shape, tensor.dtype):
+                    raise BundleError(
+                        f"{folder}: {name} must have {end!r} of {tensor.dtype} {tensor.shape}, "
+                        f"its description has {spec}"
+                    )
+    logits = {spec.name: spec for spec in manifest.graphs[STEP].outputs}.get("logits")
+    if logits is None or logits.shape != [TIME, BATCH, vocabulary_size]:
+        raise BundleError(
+            f"{folder}: {STEP} must give logits of {[TIME, BATCH, vocabulary_size]} for the "
+            f"vocabulary of {vocabulary_size}, its description says {logits}"
+        )

@@ -1,0 +1,1 @@
+"""Call a server: `blocking.Client`, `aio.AsyncClient`, and a command line."""

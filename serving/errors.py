@@ -1,0 +1,104 @@
+"""Every error that unroll raises on purpose.
+
+UnrollError
+|-- InputError            the caller's input is wrong; carries the field's name
+|   |-- UnknownSymbolError    a text holds symbols outside the vocabulary
+|   `-- UnknownModelError     no model of that name is served
+|-- SettingsError         a setting, preset or configuration file is wrong
+|-- CorpusError           a corpus cannot be found, fetched, decoded or used
+|-- TrainingError         training cannot go on
+|-- CheckpointError       a checkpoint is damaged, incomplete or of another version
+|-- BundleError           a bundle is damaged, inconsistent or of another version
+|-- ParityError           the compiled graphs do not say what torch says
+|-- DeviceError           the device that was asked for is not there
+`-- EngineError           the engine cannot take or finish a sequence
+    |-- OverloadedError       its queue is full
+    |-- DeadlineError         the deadline passed before the end
+    |-- CancelledError        the sequence was cancelled
+    `-- ClosedError           the engine is draining or closed
+
+A message names the field or file, what was found, what is allowed and what to do next.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UnrollError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class InputError(UnrollError):
+    """The caller's input is wrong.
+
+    Args:
+        field: name of the offending field, as the caller knows it (`prompt`, `top_p`, ...).
+        problem: what was found, what is allowed, what to do.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+class UnknownSymbolError(InputError):
+    """A text holds symbols that the vocabulary does not."""
+
+
+class UnknownModelError(InputError):
+    """No model of that name is served."""
+
+
+class SettingsError(UnrollError):
+    """A setting, preset or configuration file is wrong."""
+
+
+class CorpusError(UnrollError):
+    """A corpus cannot be found, fetched, decoded or used."""
+
+
+class TrainingError(UnrollError):
+    """Training cannot go on."""
+
+
+class CheckpointError(UnrollError):
+    """A checkpoint is damaged, incomplete or of another version."""
+
+
+class BundleError(UnrollError):
+    """A bundle is damaged, inconsistent or of another version."""
+
+
+class ParityError(UnrollError):
+    """The compiled graphs do not say what torch says."""
+
+
+class DeviceError(UnrollError):
+    """The device that was asked for is not there."""
+
+
+class EngineError(UnrollError):
+    """The engine cannot take or finish a sequence."""
+
+
+class OverloadedError(EngineError):
+    """The engine's queue is full."""
+
+
+class DeadlineError(EngineError):
+    """The deadline passed before the sequence ended."""
+
+
+class CancelledError(EngineError):
+    """The sequence was cancelled."""
+
+
+class ClosedError(EngineError):
+    """The engine is draining or closed."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return advice for an unknown name: the nearest known one, or all of them."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}"

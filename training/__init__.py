@@ -1,0 +1,1 @@
+"""Train recurrent language models in torch: corpus -> vocabulary -> model -> checkpoint."""

@@ -1,0 +1,123 @@
+"""Command line of the training: `python -m training --help`."""
+
+import torch
+from rich.console import Console
+
+from serving.cli import run
+from serving.errors import CheckpointError, DeviceError
+from training.checkpoint import Checkpoint, load_checkpoint
+from training.corpus import Corpus, load_corpus
+from training.data import TrainingData, prepare_data
+from training.initialisation import initialise
+from training.interrupt import StopRequest
+from training.model import CharRNN, ModelSettings
+from training.plot import plot_losses
+from training.presets import preset_path
+from training.progress import Reporter
+from training.resume import settings_to_resume
+from training.run_folder import RunFolder
+from training.settings import TrainingSettings
+from training.trainer import Outcome, Trainer
+
+INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
+
+
+def train(settings: TrainingSettings) -> None:
+    """Run one training, new or resumed, from settings to the files of its run.
+
+    Raises:
+        UnrollError: a setting, the corpus, a checkpoint or the device is wrong, or the training
+            exploded too often.
+        SystemExit: 130 after Ctrl-C.
+    """
+    folder = RunFolder(settings.runs_dir / settings.run_name)
+    checkpoint = None
+    if settings.resume:
+        checkpoint = load_checkpoint(folder.require_resumable())
+        settings = settings_to_resume(settings, checkpoint.training_settings)
+    settings.validate()
+    _prepare_device(settings)
+    reporter = Reporter(Console())
+    data = prepare_data(_load(settings, reporter), settings)
+    model = _model(settings, data, checkpoint)
+    if checkpoint is None:
+        moved = folder.create()
+        if moved is not None:
+            reporter.say(f"{folder.path}: the run of that name now lies in {moved}")
+    _introduce(model, data, folder, reporter)
+    with StopRequest() as stop, reporter:
+        state = checkpoint.state if checkpoint else None
+        trainer = Trainer(settings, model, data, folder, reporter, state=state, stop=stop)
+        outcome = trainer.run()
+    plot_losses(folder.metrics, folder.plot)
+    _conclude(outcome, trainer, folder, reporter)
+
+
+def _prepare_device(settings: TrainingSettings) -> None:
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("device = 'cuda': torch finds no CUDA device here; take --device cpu")
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.backends.cudnn.deterministic = True
+    torch.manual_seed(settings.seed)
+
+
+def _load(settings: TrainingSettings, reporter: Reporter) -> Corpus:
+    corpus = load_corpus(settings.corpus, encoding=settings.encoding)
+    for note in corpus.notes:
+        reporter.say(f"corpus {corpus.name}: {note}")
+    return corpus
+
+
+def _model(
+    settings: TrainingSettings, data: TrainingData, checkpoint: Checkpoint | None
+) -> CharRNN:
+    if checkpoint is not None and checkpoint.corpus_sha256 != data.corpus_sha256:
+        raise CheckpointError(
+            f"resume: the corpus has sha256 {data.corpus_sha256}, the run was started with "
+            f"{checkpoint.corpus_sha256}; bring that text back or start a new run"
+        )
+    model = CharRNN(
+        ModelSettings(
+            cell=settings.cell,
+            vocabulary_size=len(data.vocabulary),
+            embedding_size=settings.embedding_size,
+            hidden_size=settings.hidden_size,
+            layers=settings.layers,
+            dropout=settings.dropout,
+        )
+    )
+    if settings.init == "tuned":
+        initialise(model)
+    return model.to(settings.device)
+
+
+def _introduce(model: CharRNN, data: TrainingData, folder: RunFolder, reporter: Reporter) -> None:
+    kept = 0 if data.validation is None else len(data.validation)
+    weights = sum(weight.numel() for weight in model.parameters())
+    reporter.say(
+        f"{folder.path}: {model.settings.cell} {model.settings.hidden_size} x "
+        f"{model.settings.layers}, {weights:,} weights; corpus {data.corpus_name}: "
+        f"{len(data.training):,} symbols to train on, {kept:,} to validate on, "
+        f"{len(data.vocabulary)} unique"
+    )
+
+
+def _conclude(outcome: Outcome, trainer: Trainer, folder: RunFolder, reporter: Reporter) -> None:
+    reporter.say(
+        f"{outcome.value} after {trainer.progress.update} updates; best loss "
+        f"{trainer.progress.best_loss:.4f} nats per symbol; {folder.path} holds checkpoints, "
+        "samples and curves"
+    )
+    if outcome is Outcome.INTERRUPTED:
+        reporter.say(f"go on with --resume --name {folder.path.name}")
+        raise SystemExit(INTERRUPTED)
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    run(TrainingSettings, train, name="python -m training", preset=preset_path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""A corpus as token ids, split into training and validation."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from serving.errors import CorpusError
+from serving.vocabulary import Vocabulary
+from training.corpus import Corpus
+from training.settings import TrainingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """What a training reads."""
+
+    corpus_name: str
+    corpus_sha256: str
+    vocabulary: Vocabulary
+    """Of the whole text, so that trainings on parts of it compare."""
+
+    training: Tensor
+    """Token ids, int64, shape (symbols,)."""
+
+    validation: Tensor | None
+    """The same of the text's end; None where nothing is kept for validation."""
+
+
+def prepare_data(corpus: Corpus, settings: TrainingSettings) -> TrainingData:
+    """Encode a corpus and split it.
+
+    Raises:
+        CorpusError: the corpus or its validation part is too short.
+    """
+    if not corpus.text:
+        raise CorpusError(f"corpus {corpus.name}: the text is empty; take one with symbols in it")
+    vocabulary = Vocabulary.of(corpus.text)
+    text = corpus.text[: settings.max_symbols or None]
+    ids = torch.from_numpy(vocabulary.encode(text)).to(settings.device)
+    kept = int(len(ids) * settings.validation_fraction)
+    if settings.validation_fraction and kept < 2:
+        raise CorpusError(
+            f"corpus {corpus.name}: {settings.validation_fraction:g} of {len(ids)} symbols leaves "
+            f"{kept} for validation, which needs 2; take a longer text or "
+            "--validation-fraction 0"
+        )
+    return TrainingData(
+        corpus_name=corpus.name,
+        corpus_sha256=corpus.sha256,
+        vocabulary=vocabulary,
+        training=ids[: len(ids) - kept],
+        validation=ids[len(ids) - kept :] if kept else None,
+    )

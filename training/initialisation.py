@@ -1,0 +1,40 @@
+"""Initial weights, chosen for each cell."""
+
+import torch
+from torch import Tensor, nn
+
+from training.model import CharRNN
+
+EMBEDDING_STD = 0.3
+RELU_MEMORY = 0.9  # identity itself never forgets: its carried state grows from window to window
+FORGET_BIAS = 1.0
+
+
+@torch.no_grad()
+def initialise(model: CharRNN) -> None:
+    """Give a model initial weights that suit its cell, from torch's default generator.
+
+    Recurrent weights are orthogonal for each gate, or near the identity for ReLU (Le, Jaitly and
+    Hinton 2015); input weights are Glorot uniform for each gate; biases are zero, but for the
+    LSTM's forget gate, whose two biases add up to 1 (Jozefowicz and others 2015).
+    """
+    nn.init.normal_(model.embedding.weight, std=EMBEDDING_STD)
+    nn.init.xavier_uniform_(model.decoder.weight)
+    nn.init.zeros_(model.decoder.bias)
+    H = model.settings.hidden_size
+    for name, weight in model.recurrent.named_parameters():
+        if name.startswith("bias_"):
+            nn.init.zeros_(weight)
+        for gate in torch.split(weight, H) if weight.dim() == 2 else ():
+            _initialise_gate(gate, name, model.settings.cell)
+        if name.startswith("bias_ih") and model.settings.cell == "lstm":
+            weight[H : 2 * H] = FORGET_BIAS  # torch orders i, f, g, o; bias_hh stays zero
+
+
+def _initialise_gate(gate: Tensor, name: str, cell: str) -> None:
+    if name.startswith("weight_ih"):
+        nn.init.xavier_uniform_(gate)
+    elif cell == "rnn_relu":
+        gate.copy_(RELU_MEMORY * torch.eye(len(gate)))
+    else:
+        nn.init.orthogonal_(gate)

@@ -1,0 +1,143 @@
+"""What a training leaves on disk: milestones with their samples, and checkpoints."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+
+import numpy as np
+
+from training.checkpoint import Checkpoint, save_checkpoint
+from training.data import TrainingData
+from training.metrics import Metrics, MetricsLog
+from training.model import CharRNN
+from training.progress import Reporter
+from training.run_folder import RunFolder
+from training.sample import sample
+from training.settings import TrainingSettings
+from training.state import Progress, TrainingState
+from training.validation import validation_loss
+
+SECONDS_BETWEEN_SAVES = 15.0
+
+
+class Recorder:
+    """Measures a training at its milestones and keeps its best and its last state.
+
+    Args:
+        settings: the training's.
+        model: the model in training.
+        data: its text.
+        folder: where to write.
+        reporter: is told of milestones.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        model: CharRNN,
+        data: TrainingData,
+        folder: RunFolder,
+        reporter: Reporter,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings, self.model, self.data = settings, model, data
+        self.folder, self.reporter, self._clock = folder, reporter, clock
+        self.log = MetricsLog(folder.metrics)
+        self._latest: Metrics | None = None
+        self._saved_at = clock()
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.log.close()
+
+    def untrained(self, progress: Progress) -> Progress:
+        """Validate the initial weights, to know where the training starts and what it costs."""
+        begun = self._clock()
+        loss = self._validate()
+        if loss is not None:
+            self.reporter.say(f"untrained: validation loss {loss:.4f}")
+        return replace(progress, reserve=2 * (self._clock() - begun))
+
+    def milestone(self, progress: Progress) -> Progress:
+        """Validate, sample, log, report, and keep the weights if they are the best so far."""
+        begun = self._clock()
+        metrics = self._latest = self._figures(progress, self._validate())
+        is_best = metrics.loss < progress.best_loss
+        if is_best:
+            save_checkpoint(self._checkpoint(metrics), self.folder.best)
+        self.log.milestone(metrics)
+        text = self._sample(metrics) if self.settings.sample_symbols else ""
+        self.reporter.milestone(metrics, text, is_best)
+        return replace(
+            progress,
+            loss_sum=0.0,
+            loss_count=0,
+            reserve=self._clock() - begun,
+            best_loss=min(metrics.loss, progress.best_loss),
+            since_best=0 if is_best else progress.since_best + 1,
+        )
+
+    def save_last_sometimes(self, capture: Callable[[], TrainingState]) -> None:
+        """Save the state, unless it was saved a moment ago."""
+        if self._clock() - self._saved_at >= SECONDS_BETWEEN_SAVES:
+            self.save_last(capture())
+
+    def save_last(self, state: TrainingState) -> None:
+        """Save the state, to be resumed."""
+        metrics = self._latest or self._figures(state.progress, None)
+        save_checkpoint(replace(self._checkpoint(metrics), state=state), self.folder.last)
+        self.log.flush()
+        self._saved_at = self._clock()
+
+    def _figures(self, progress: Progress, validation: float | None) -> Metrics:
+        position = progress.position
+        return Metrics(
+            update=progress.update,
+            epoch=max(0, position.epoch - (position.window == 0)),
+            training_loss=progress.loss_sum / max(1, progress.loss_count),
+            validation_loss=validation,
+            seconds=progress.elapsed,
+        )
+
+    def _validate(self) -> float | None:
+        if self.data.validation is None:
+            return None
+        return validation_loss(self.model, self.data.validation)
+
+    def _sample(self, metrics: Metrics) -> str:
+        seed = [self.settings.seed, metrics.update]
+        training = self.data.training
+        first = int(training[np.random.default_rng(seed).integers(len(training))])
+        start = self.data.vocabulary.decode([first])
+        text = start + sample(
+            self.model,
+            self.data.vocabulary,
+            prompt=start,
+            symbols=self.settings.sample_symbols,
+            seed=[*seed, 1],
+        )
+        self.folder.add_sample(
+            f"epoch {metrics.epoch}, update {metrics.update}, loss {metrics.loss:.4f}", text
+        )
+        return text
+
+    def _checkpoint(self, metrics: Metrics) -> Checkpoint:
+        return Checkpoint(
+            model_settings=self.model.settings,
+            training_settings=self.settings,
+            vocabulary=self.data.vocabulary,
+            corpus_name=self.data.corpus_name,
+            corpus_sha256=self.data.corpus_sha256,
+            metrics=metrics,
+            weights={name: w.detach().contiguous() for name, w in self.model.state_dict().items()},
+        )

@@ -1,0 +1,60 @@
+"""The folder of a run: what lies where in it, and how an older one makes room."""
+
+from pathlib import Path
+
+from serving.errors import CheckpointError
+from training.checkpoint import BEST
+
+LAST = "last.safetensors"
+
+
+class RunFolder:
+    """A run's files: runs/NAME/{best,last}.safetensors, metrics.jsonl, loss.png, samples.txt.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.best = path / BEST
+        self.last = path / LAST
+        self.metrics = path / "metrics.jsonl"
+        self.plot = path / "loss.png"
+        self.samples = path / "samples.txt"
+
+    def create(self) -> Path | None:
+        """Make the folder; one of that name is moved aside, never overwritten.
+
+        Returns:
+            Where the older run lies now, NAME.1 or the first number that is free.
+        """
+        moved = None
+        if self.path.exists():
+            numbers = range(1, 1_000_000)
+            moved = next(
+                place
+                for place in (self.path.with_name(f"{self.path.name}.{n}") for n in numbers)
+                if not place.exists()
+            )
+            self.path.rename(moved)
+        self.path.mkdir(parents=True)
+        return moved
+
+    def require_resumable(self) -> Path:
+        """Return the checkpoint to resume from.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        if not self.last.is_file():
+            raise CheckpointError(
+                f"{self.last}: nothing to resume; check --name and --runs-dir, "
+                "or leave out --resume"
+            )
+        return self.last
+
+    def add_sample(self, title: str, text: str) -> None:
+        """Append a sample to the run's samples."""
+        with self.samples.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(f"--- {title}\n{text}\n\n")

@@ -1,0 +1,89 @@
+"""How far a training has come, and the learning rate there."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from training.settings import TrainingSettings
+from training.state import Progress
+from training.streams import Streams
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The learning rate as a function of progress.
+
+    Args:
+        kind: after the warm-up, fall linearly to zero or stay constant.
+        warmup_fraction: share of the training in which the rate rises from zero, in [0, 1).
+    """
+
+    kind: Literal["linear", "constant"]
+    warmup_fraction: float
+
+    def factor(self, progress: float) -> float:
+        """Return the factor of the highest rate, in [0, 1], at a progress in [0, 1]."""
+        if progress < self.warmup_fraction:
+            return progress / self.warmup_fraction
+        if self.kind == "constant":
+            return 1.0
+        return max(0.0, 1 - progress) / (1 - self.warmup_fraction)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """How long a training lasts: a number of updates, or a number of seconds.
+
+    Args:
+        updates: planned updates; infinite under a time budget.
+        seconds: wall clock; infinite where the number of updates is given.
+    """
+
+    updates: float = math.inf
+    seconds: float = math.inf
+
+    @classmethod
+    def of(cls, settings: TrainingSettings, streams: Streams) -> "Length":
+        """Return the length that settings ask for."""
+        if settings.epochs:
+            return cls(updates=sum(streams.windows(epoch) for epoch in range(settings.epochs)))
+        return cls(seconds=60 * settings.minutes)
+
+    def progress(self, update: int, elapsed: float, reserve: float) -> float:
+        """Return the progress in (0, 1] at the start of an update.
+
+        Args:
+            update: updates done.
+            elapsed: seconds gone.
+            reserve: seconds to keep for the last validation and sample.
+        """
+        # The + 1 keeps the first and the last rate of an update above zero.
+        by_updates = (update + 1) / (self.updates + 1) if self.updates < math.inf else 0.0
+        by_time = elapsed / max(self.seconds - reserve, 1e-9)
+        return min(1.0, max(by_updates, by_time))
+
+    def over(self, update: int, elapsed: float, reserve: float) -> bool:
+        """Whether there is nothing left to do but the end."""
+        return update >= self.updates or elapsed + reserve >= self.seconds
+
+
+class Pace:
+    """How fast a training goes, and how long it will still take.
+
+    Args:
+        begun: where it stood when this process took it up.
+        symbols: symbols of an update.
+    """
+
+    def __init__(self, begun: Progress, symbols: int) -> None:
+        self._begun, self._symbols = begun, symbols
+
+    def now(self, update: int, elapsed: float, length: Length) -> tuple[float, float]:
+        """Return symbols a second and seconds to go, validation and samples included."""
+        updates = update - self._begun.update
+        seconds = max(elapsed - self._begun.elapsed, 1e-9)
+        if length.seconds < math.inf:
+            left = length.seconds - elapsed
+        else:
+            left = (length.updates - update) * seconds / max(updates, 1)
+        return updates * self._symbols / seconds, left

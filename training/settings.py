@@ -1,0 +1,164 @@
+"""Everything that can be set about a training, with the rules between the settings."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cyclopts import Parameter
+
+from serving.errors import SettingsError
+
+Cell = Literal["rnn_tanh", "rnn_relu", "gru", "lstm"]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """Train a character-level recurrent language model on a text."""
+
+    corpus: str = "casebook"
+    """Name of a corpus (casebook, sherlock, shakespeare, tinyshakespeare) or path of a text."""
+
+    encoding: str = "utf-8"
+    """Encoding of the text."""
+
+    max_symbols: int = 0
+    """Train on the first so many symbols only; 0 takes all. The vocabulary is the whole text's."""
+
+    validation_fraction: float = 0.1
+    """Share of the text, at its end, that is kept for validation; in [0, 0.5]."""
+
+    name: str = ""
+    """Name of the run; by default the corpus's name and the cell's."""
+
+    runs_dir: Path = Path("runs")
+    """Folder that holds a folder for every run."""
+
+    resume: bool = False
+    """Continue the run of that name where it was saved, with the settings it was started with."""
+
+    cell: Cell = "gru"
+    """Recurrent cell."""
+
+    embedding_size: int = 64
+    """Size E of a symbol's embedding."""
+
+    hidden_size: int = 256
+    """Size H of a layer's state."""
+
+    layers: int = 1
+    """Number L of recurrent layers."""
+
+    dropout: float = 0.2
+    """Probability of dropping an activation, between layers and after the last; in [0, 1)."""
+
+    init: Literal["tuned", "torch"] = "tuned"
+    """Initial weights: chosen for each cell, or as torch does it."""
+
+    streams: int = 64
+    """Number N of stretches of the text that are read side by side."""
+
+    window: int = 64
+    """Number T of symbols that gradients flow back through."""
+
+    start_offset: int = 0
+    """Each epoch starts at a random one of the first so many symbols; 0 lets it start at any that
+    leaves the number of windows as it is."""
+
+    epochs: int = 0
+    """Length of the training in epochs; give this or minutes."""
+
+    minutes: float = 0.0
+    """Length of the training in minutes, validation and samples included."""
+
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    """Optimizer."""
+
+    learning_rate: float = 4e-3
+    """Highest learning rate."""
+
+    schedule: Literal["linear", "constant"] = "linear"
+    """Learning rate after the warm-up: falling to zero, or staying."""
+
+    warmup_fraction: float = 0.03
+    """Share of the training in which the rate rises from zero; in [0, 1)."""
+
+    weight_decay: float = 0.02
+    """Weight decay of the matrices (adamw only)."""
+
+    beta2: float = 0.99
+    """Decay of the optimizer's second moment; in (0, 1)."""
+
+    gradient_clip: float = 1.0
+    """Highest norm of the gradient; 0 leaves it as it is."""
+
+    validate_every: int = 0
+    """Validate, sample and save after so many updates too; 0 does it after each epoch only."""
+
+    patience: int = 0
+    """Stop after so many validations in a row without a better one; 0 never does."""
+
+    sample_symbols: int = 200
+    """Length of the sample that is drawn at every validation; 0 draws none."""
+
+    seed: int = 25
+    """Seed of everything random."""
+
+    threads: int = 0
+    """Processor threads; 0 leaves it to torch."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where to train."""
+
+    def validate(self) -> None:
+        """Check every range and every rule between settings.
+
+        Raises:
+            SettingsError: one is broken; the message names the setting, its value and the range.
+        """
+        for name in ("embedding_size", "hidden_size", "layers", "streams", "window"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in _NEVER_NEGATIVE:
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _require(0 <= self.validation_fraction <= 0.5, *self._of("validation_fraction", "[0, 0.5]"))
+        _require(0 <= self.dropout < 1, *self._of("dropout", "[0, 1)"))
+        _require(0 <= self.warmup_fraction < 1, *self._of("warmup_fraction", "[0, 1)"))
+        _require(0 < self.beta2 < 1, *self._of("beta2", "(0, 1)"))
+        _require(0 < self.learning_rate <= 10, *self._of("learning_rate", "(0, 10]"))
+        _require(
+            not set(self.name) & set("/\\") and self.name not in {".", ".."},
+            *self._of("name", "a plain folder name"),
+        )
+        if (self.epochs > 0) == (self.minutes > 0):
+            raise SettingsError(
+                f"epochs = {self.epochs} and minutes = {self.minutes:g}: a training needs exactly "
+                "one of them above 0; set one and leave the other out (or take a --preset)"
+            )
+        if self.optimizer == "adam" and self.weight_decay > 0:
+            raise SettingsError(
+                f"weight_decay = {self.weight_decay:g}: adam has none here; set it to 0, or "
+                "optimizer = adamw"
+            )
+
+    @property
+    def run_name(self) -> str:
+        """The run's name, derived from corpus and cell where none is given."""
+        return self.name or f"{Path(self.corpus).stem}-{self.cell}"
+
+    def _of(self, name: str, allowed: str) -> tuple[str, object, str]:
+        return name, getattr(self, name), f"in {allowed}" if allowed[0] in "[(" else allowed
+
+
+_NEVER_NEGATIVE = (
+    "max_symbols", "start_offset", "epochs", "minutes", "weight_decay", "gradient_clip",
+    "validate_every", "patience", "sample_symbols", "seed", "threads",
+)  # fmt: skip
+
+
+def _require(holds: bool, name: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise SettingsError(f"{name} = {value!r}: must be {allowed}; change --{_flag(name)}")
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")

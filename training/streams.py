@@ -1,0 +1,75 @@
+"""Contiguous parallel streams: how a text becomes windows for back-propagation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from serving.errors import CorpusError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """A place in a training: an epoch and the next window of it, both from 0."""
+
+    epoch: int = 0
+    window: int = 0
+
+
+class Streams:
+    """A text cut into N stretches that are read side by side, T symbols at a time.
+
+    Window k + 1 of a stream goes on where window k ended, so the recurrent state can be carried.
+    Every epoch starts at an offset of its own; it is a function of seed and epoch, so a position
+    is all that is needed to go on.
+
+    Args:
+        ids: the text's token ids, int64, shape (symbols,).
+        streams: N.
+        window: T.
+        start_offset: an epoch starts at a random one of the first so many symbols; 0 is as many
+            as leave the number of windows what it is.
+        seed: seed of the offsets.
+
+    Raises:
+        CorpusError: the text is too short for one window of each stream.
+    """
+
+    def __init__(
+        self, ids: Tensor, *, streams: int, window: int, start_offset: int, seed: int
+    ) -> None:
+        spare = len(ids) - 1 - streams * window
+        if spare < max(0, start_offset - 1):
+            raise CorpusError(
+                f"corpus: {len(ids)} symbols are too short for one batch: {streams} streams x "
+                f"{window} symbols, one more to predict and a start among the first "
+                f"{max(1, start_offset)} need {streams * window + max(1, start_offset)}; take a "
+                "longer text, fewer streams or a shorter window"
+            )
+        self.ids, self.N, self.T = ids, streams, window
+        self._starts = start_offset or spare % (streams * window) + 1
+        self._seed = seed
+
+    def offset(self, epoch: int) -> int:
+        """The symbol that an epoch starts at."""
+        return int(np.random.default_rng([self._seed, epoch]).integers(self._starts))
+
+    def windows(self, epoch: int) -> int:
+        """Number K of windows of an epoch; fewer than N * T symbols are left over."""
+        return (len(self.ids) - 1 - self.offset(epoch)) // (self.N * self.T)
+
+    def batch(self, position: Position) -> tuple[Tensor, Tensor]:
+        """Return the inputs and the targets (each the next symbol) of a window, (T, N) both."""
+        length = self.windows(position.epoch) * self.T
+        starts = self.offset(position.epoch) + position.window * self.T
+        device = self.ids.device
+        rows = starts + torch.arange(self.T, device=device)[:, None]  # (T, 1)
+        indices = rows + length * torch.arange(self.N, device=device)  # (T, N)
+        return self.ids[indices], self.ids[indices + 1]
+
+    def after(self, position: Position) -> Position:
+        """Return the position that follows, in this epoch or at the start of the next."""
+        if position.window + 1 < self.windows(position.epoch):
+            return Position(epoch=position.epoch, window=position.window + 1)
+        return Position(epoch=position.epoch + 1)

@@ -1,0 +1,188 @@
+"""The training loop: teacher forcing and truncated back-propagation over parallel streams."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from enum import Enum
+
+from torch import nn
+from torch.nn import functional as F
+
+from training.data import TrainingData
+from training.interrupt import StopRequest
+from training.model import CharRNN, State, detach
+from training.optimizer import build_optimizer, set_rate
+from training.progress import Reporter
+from training.recorder import Recorder
+from training.recovery import KEEP_EVERY, Recovery
+from training.run_folder import RunFolder
+from training.schedule import Length, Pace, Schedule
+from training.settings import TrainingSettings
+from training.state import Progress, TrainingState, capture, restore
+from training.streams import Streams
+
+
+class Outcome(Enum):
+    """Why a training ended."""
+
+    FINISHED = "finished"
+    EARLY = "stopped early: no better validation for a while"
+    INTERRUPTED = "interrupted"
+
+
+class Trainer:
+    """One training, from wherever it stands to its end.
+
+    Args:
+        settings: validated settings.
+        model: with its initial weights, on its device; trained in place.
+        data: the text, on the same device.
+        folder: an existing folder for the run's files.
+        reporter: is told what happens.
+        state: where to go on; None starts at the beginning.
+        stop: asked between updates whether to stop.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        model: CharRNN,
+        data: TrainingData,
+        folder: RunFolder,
+        reporter: Reporter,
+        *,
+        state: TrainingState | None = None,
+        stop: StopRequest | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings, self.model, self.data = settings, model, data
+        self.reporter, self.stop = reporter, stop or StopRequest()
+        self.optimizer = build_optimizer(model, settings)
+        self.streams = Streams(
+            data.training,
+            streams=settings.streams,
+            window=settings.window,
+            start_offset=settings.start_offset,
+            seed=settings.seed,
+        )
+        self.schedule = Schedule(kind=settings.schedule, warmup_fraction=settings.warmup_fraction)
+        self.length = Length.of(settings, self.streams)
+        self.progress = Progress()
+        self.recurrent: State = model.zero_state(settings.streams)
+        self._clock, self._begun = clock, clock()
+        if state is not None:
+            self.progress, self.recurrent = restore(state, model, self.optimizer)
+            self._begun -= self.progress.elapsed
+        self.recorder = Recorder(settings, model, data, folder, reporter, clock=clock)
+        self.recorder.log.rewind(self.progress.update)
+        self.recovery = Recovery(len(data.vocabulary), self.capture())
+        self._pace = Pace(self.progress, settings.streams * settings.window)
+
+    def run(self) -> Outcome:
+        """Train until the length is reached, patience ends or a stop is requested.
+
+        Raises:
+            TrainingError: it exploded too often.
+        """
+        self.model.train()
+        with self.recorder:
+            if self.progress.update == 0:
+                self.progress = self.recorder.untrained(self.progress)
+            outcome = self._loop()
+            self.recorder.save_last(self.capture())
+        return outcome
+
+    def _loop(self) -> Outcome:
+        patience, every = self.settings.patience, self.settings.validate_every
+        while not self._over():
+            if self.stop.requested:
+                return Outcome.INTERRUPTED
+            if not self._update():
+                continue
+            done = self.progress
+            if done.position.window == 0 or (every and done.update % every == 0):
+                self._milestone()
+            if patience and self.progress.since_best >= patience:
+                return Outcome.EARLY
+        if self.progress.loss_count:
+            self._milestone()
+        return Outcome.FINISHED
+
+    def _update(self) -> bool:
+        """Learn from one window; False where the training had to go back instead."""
+        inputs, targets = self.streams.batch(self.progress.position)  # (T, N) both
+        rate = self._rate()
+        set_rate(self.optimizer, rate)
+        logits, state = self.model(inputs, self.recurrent)  # (T, N, V)
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        value, norm = loss.item(), self._clip()
+        if self.recovery.exploded(value, norm):
+            self._roll_back(value, norm)
+            return False
+        self.optimizer.step()
+        self._advance(value, detach(state))
+        self.recorder.log.update(self.progress.update, value, rate, norm)
+        self._report(value, rate)
+        if self.progress.update % KEEP_EVERY == 0:
+            self.recovery.keep(self.capture())
+        return True
+
+    def _clip(self) -> float:
+        """Return the gradient's norm, after which it is no longer than the settings allow."""
+        weights = list(self.model.parameters())
+        norm = nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
+        if self.settings.gradient_clip:
+            nn.utils.clip_grads_with_norm_(weights, self.settings.gradient_clip, norm)
+        return float(norm)
+
+    def _advance(self, loss: float, state: State) -> None:
+        position = self.streams.after(self.progress.position)
+        self.recurrent = state if position.window else self.model.zero_state(self.streams.N)
+        self.progress = replace(
+            self.progress,
+            update=self.progress.update + 1,
+            position=position,
+            loss_sum=self.progress.loss_sum + loss,
+            loss_count=self.progress.loss_count + 1,
+        )
+
+    def _roll_back(self, loss: float, norm: float) -> None:
+        state = self.recovery.roll_back(replace(self.progress, elapsed=self._elapsed()))
+        self.progress, self.recurrent = restore(state, self.model, self.optimizer)
+        scale = self.progress.rate_scale
+        self.recorder.log.rewind(
+            self.progress.update, loss=str(loss), gradient_norm=str(norm), rate_scale=scale
+        )
+        self.reporter.say(
+            f"explosion: loss {loss:.4g}, gradient norm {norm:.4g}; back to update "
+            f"{self.progress.update}, learning rate halved to {scale:g} of the set one"
+        )
+
+    def _milestone(self) -> None:
+        self.progress = replace(self.progress, elapsed=self._elapsed())
+        self.progress = self.recorder.milestone(self.progress)
+        self.recorder.save_last_sometimes(self.capture)
+
+    def _rate(self) -> float:
+        done = self.length.progress(self.progress.update, self._elapsed(), self.progress.reserve)
+        return self.settings.learning_rate * self.progress.rate_scale * self.schedule.factor(done)
+
+    def _over(self) -> bool:
+        return self.length.over(self.progress.update, self._elapsed(), self.progress.reserve)
+
+    def _report(self, loss: float, rate: float) -> None:
+        elapsed = self._elapsed()
+        speed, left = self._pace.now(self.progress.update, elapsed, self.length)
+        done = self.length.progress(self.progress.update, elapsed, self.progress.reserve)
+        self.reporter.update(done, loss, rate, speed, left)
+
+    def _elapsed(self) -> float:
+        return self._clock() - self._begun
+
+    def capture(self) -> TrainingState:
+        """Copy everything that the rest of the training depends on."""
+        progress = replace(self.progress, elapsed=self._elapsed())
+        return capture(progress, self.model, self.optimizer, self.recurrent)
