@@ -1,8 +1,6 @@
 """The recurrent cells in primitive ONNX operators, one step at a time.
 
-Weights come in ONNX's layout: W (gates * H, input), R (gates * H, H), biases Wb and Rb (gates * H),
-gates in ONNX's order: GRU z, r, n; LSTM i, o, f, c. The equations are those of the ONNX operators
-RNN, GRU (linear_before_reset = 1) and LSTM.
+The equations are those of the ONNX operators RNN, GRU (linear_before_reset = 1) and LSTM.
 
 A step's matrix product takes the input's share of the gates as Gemm's C, so that adding it costs
 no node of its own.
@@ -12,33 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from export.graph import Graph
-
-Array = NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerWeights:
-    """One recurrent layer's weights in ONNX's layout and gate order; G gates.
-
-    Attributes:
-        W: input weights, (G * H, input).
-        R: recurrent weights, (G * H, H).
-        Wb: input bias, (G * H,).
-        Rb: recurrent bias, (G * H,).
-    """
-
-    W: Array
-    R: Array
-    Wb: Array
-    Rb: Array
-
-    @property
-    def hidden_size(self) -> int:
-        """Width H."""
-        return int(self.R.shape[1])
+from export.weights import Array, LayerWeights, ModelWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +111,6 @@ STEPS: dict[str, Step] = {
     "gru": _gru,
     "lstm": _lstm,
 }
-STATES = {"rnn_tanh": ("h",), "rnn_relu": ("h",), "gru": ("h",), "lstm": ("h", "c")}
 
 
 def first_layer_share(g: Graph, layer: Recurrent, embedding: Array, token: str) -> dict[str, str]:
@@ -169,20 +142,13 @@ def upper_layer_share(g: Graph, layer: Recurrent, x: str) -> dict[str, str]:
 
 
 def recurrent_step(
-    g: Graph,
-    cell: str,
-    layers: list[LayerWeights],
-    embedding: Array,
-    token: str,
-    state: dict[str, list[str]],
+    g: Graph, model: ModelWeights, token: str, state: dict[str, list[str]]
 ) -> tuple[str, dict[str, list[str]]]:
     """Append one step of all layers.
 
     Args:
         g: where the nodes go.
-        cell: the cell's name.
-        layers: weights, first layer first.
-        embedding: (V, E).
+        model: the weights.
         token: ids, (N,).
         state: for "h" (and "c"), one (N, H) tensor a layer.
 
@@ -191,15 +157,15 @@ def recurrent_step(
     """
     new: dict[str, list[str]] = {name: [] for name in state}
     x = ""
-    for index, weights in enumerate(layers):
-        layer = Recurrent(f"layer{index}", weights, SPLITS[cell])
+    for index, weights in enumerate(model.layers):
+        layer = Recurrent(f"layer{index}", weights, SPLITS[model.cell])
         share = (
             upper_layer_share(g, layer, x)
             if index
-            else first_layer_share(g, layer, embedding, token)
+            else first_layer_share(g, layer, model.embedding, token)
         )
         old = {name: tensors[index] for name, tensors in state.items()}
-        for name, tensor in STEPS[cell](g, share, old, layer).items():
+        for name, tensor in STEPS[model.cell](g, share, old, layer).items():
             new[name].append(tensor)
         x = new["h"][-1]
     return x, new

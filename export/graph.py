@@ -18,7 +18,10 @@ Shape = list[int | str]
 
 
 class WeightFile:
-    """The external data of all graphs of a bundle; equal arrays are stored once."""
+    """The external data of all graphs of a bundle.
+
+    Equal arrays are stored once, and a block of rows refers to the array that it is a view of.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -27,17 +30,17 @@ class WeightFile:
 
     def add(self, name: str, array: NDArray[Any]) -> TensorProto:
         """Store an array (or find it stored) and return the tensor that refers to it."""
-        raw = np.ascontiguousarray(array).tobytes()
-        offset = self._offset_of.setdefault(hashlib.sha256(raw).digest(), self._next_offset())
-        if offset == self._next_offset():
-            self._data.extend(bytes(offset - len(self._data)) + raw)
+        whole = array.base if isinstance(array.base, np.ndarray) else array
+        if not (array.flags.c_contiguous and whole.flags.c_contiguous):
+            whole = array = np.ascontiguousarray(array)
+        offset = self._store(whole.tobytes()) + array.ctypes.data - whole.ctypes.data
         tensor = TensorProto(
             name=name,
             data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
             dims=array.shape,
             data_location=TensorProto.EXTERNAL,
         )
-        for key, value in (("location", self.name), ("offset", offset), ("length", len(raw))):
+        for key, value in (("location", self.name), ("offset", offset), ("length", array.nbytes)):
             tensor.external_data.add(key=key, value=str(value))
         return tensor
 
@@ -45,8 +48,13 @@ class WeightFile:
         """Write the file into the bundle's folder."""
         (folder / self.name).write_bytes(self._data)
 
-    def _next_offset(self) -> int:
-        return -(-len(self._data) // ALIGNMENT) * ALIGNMENT
+    def _store(self, raw: bytes) -> int:
+        digest = hashlib.sha256(raw).digest()
+        if digest not in self._offset_of:
+            self._data.extend(bytes(-len(self._data) % ALIGNMENT))
+            self._offset_of[digest] = len(self._data)
+            self._data.extend(raw)
+        return self._offset_of[digest]
 
 
 class Graph:

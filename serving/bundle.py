@@ -87,7 +87,7 @@ class TrainingSummary:
 
     corpus: str
     corpus_sha256: str
-    epochs: float
+    updates: int
     training_loss: float | None
     validation_loss: float | None
 

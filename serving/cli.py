@@ -3,7 +3,7 @@
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -59,9 +59,13 @@ def run(
     """
     app = App(name=name, help=settings.__doc__, version_flags=())
 
-    @app.default
-    def _default(values: settings | None = None) -> None:  # type: ignore[valid-type]
-        main(values or settings())
+    def call(values: S) -> None:
+        main(values)
+
+    call.__annotations__["values"] = settings
+    if not any(f.default is MISSING and f.default_factory is MISSING for f in fields(settings)):  # type: ignore[arg-type]
+        call.__defaults__ = (settings(),)
+    app.default(call)
 
     def configured(config: Path | None, preset_name: str | None) -> App:
         layers = []

@@ -24,6 +24,8 @@ class DecodeCall:
         tokens: the last symbol of each row, not yet consumed, (N,).
         forced: the symbol that comes next, or FREE to sample it, (T, N).
         uniform: one number in [0, 1) a symbol, (T, N).
+        steps: after how many steps a row keeps its state as it is, (N,); what comes after them
+            in the row's tokens means nothing.
         temperature: (N,); see SamplingParams, as for the next three.
         top_k: (N,).
         top_p: (N,).
@@ -34,6 +36,7 @@ class DecodeCall:
     tokens: NDArray[np.int64]
     forced: NDArray[np.int64]
     uniform: NDArray[np.float32]
+    steps: NDArray[np.int64]
     temperature: NDArray[np.float32]
     top_k: NDArray[np.int64]
     top_p: NDArray[np.float32]
@@ -48,7 +51,8 @@ class DecodeResult:
     Attributes:
         tokens: the symbols that came, (T, N).
         log_probs: of each under the model, before temperature, (T, N).
-        state: after the call, by the input's name; it has consumed all but the last symbol.
+        state: after the call, by the input's name; it has consumed all of the row's
+            steps but the last symbol.
     """
 
     tokens: NDArray[np.int64]
@@ -91,6 +95,7 @@ class Decoder:
             "tokens": call.tokens,
             "forced": call.forced,
             "uniform": call.uniform,
+            "steps": call.steps,
             "temperature": call.temperature,
             "top_k": call.top_k,
             "top_p": call.top_p,

@@ -178,6 +178,7 @@ class Engine:
             tokens=np.array([row.token for row in rows], np.int64),
             forced=np.stack([row.forced(steps) for row in rows], axis=1),
             uniform=np.stack([row.uniform(steps) for row in rows], axis=1),
+            steps=np.array([row.left for row in rows], np.int64),
             temperature=np.array([s.temperature for s in sampling], np.float32),
             top_k=np.array([s.top_k for s in sampling], np.int64),
             top_p=np.array([s.top_p for s in sampling], np.float32),

@@ -1,0 +1,96 @@
+# `make` alone lists the targets. Each sets up what it needs: .venv with pinned versions.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+PROTO := protos/unroll/v1/text_generation.proto
+
+# What to train, and what the run and its bundle are called.
+CORPUS ?=
+CELL ?=
+MINUTES ?=
+EPOCHS ?=
+PRESET ?=
+ARGS ?=
+empty :=
+chosen := $(strip $(PRESET) $(basename $(notdir $(CORPUS))) $(CELL))
+NAME ?= $(or $(subst $(empty) ,-,$(chosen)),casebook-gru)
+preset := $(or $(PRESET),$(if $(MINUTES)$(EPOCHS),,quick))
+
+# Where to serve and what to ask for.
+TARGET ?= 127.0.0.1:50051
+PROMPT ?= The
+export PROMPT
+DEVICE ?= cpu
+
+TRAIN := $(BIN)/python -m training --name $(NAME) \
+	$(if $(preset),--preset $(preset)) $(if $(CORPUS),--corpus $(CORPUS)) \
+	$(if $(CELL),--cell $(CELL)) $(if $(MINUTES),--minutes $(MINUTES) --epochs 0) \
+	$(if $(EPOCHS),--epochs $(EPOCHS) --minutes 0)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo train export serve generate test bench check fix stubs setup clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## Train a small GRU for a minute, export, prove, serve and stream text
+	@BIN=$(BIN) sh tests/demo.sh
+
+train: $(READY) ## Train a model: CORPUS= CELL= NAME= PRESET= MINUTES= or EPOCHS= ARGS=
+	$(TRAIN) $(ARGS)
+
+export: $(READY) ## Compile the run NAME= into a bundle and prove it against torch
+	$(BIN)/python -m export --checkpoint runs/$(NAME) --bundle bundles/$(NAME)
+
+serve: $(READY) ## Serve the bundle NAME= over gRPC: DEVICE=cpu|cuda ARGS=
+	$(BIN)/python -m serving --model $(NAME)=bundles/$(NAME) --device $(DEVICE) $(ARGS)
+
+generate: $(READY) ## Continue PROMPT= through the server at TARGET=: ARGS=
+	$(BIN)/python -m serving.client --target $(TARGET) --prompt "$$PROMPT" $(ARGS)
+
+test: $(READY) ## Run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(READY) ## Latency per symbol, torch beside ONNX Runtime: DEVICE=cpu|cuda ARGS=
+	$(BIN)/python -m benchmarks.latency --device $(DEVICE) $(ARGS)
+
+check: $(READY) ## Check format, lint, types, protos, stubs and the import rule
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/buf lint protos
+	$(BIN)/buf format protos --diff --exit-code
+	$(MAKE) --no-print-directory stubs OUT=build/stubs
+	diff -r -x '*.proto' -x __init__.py -x __pycache__ build/stubs/protos/unroll protos/unroll
+
+fix: $(READY) ## Mend what check finds and can be mended by a tool
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/buf format protos --write
+	$(MAKE) --no-print-directory stubs
+
+OUT ?= .
+stubs: $(READY) ## Generate the gRPC stubs from the proto
+	@mkdir -p $(OUT)
+	@$(BIN)/python -m grpc_tools.protoc --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+		-I. --python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) --mypy_grpc_out=$(OUT) $(PROTO)
+
+setup: $(READY) ## Make .venv; RUNTIME=gpu puts onnxruntime-gpu in onnxruntime's place
+
+# The GPU runtime also holds the CPU provider; the two must not lie in one environment.
+RUNTIME ?= cpu
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name it with PYTHON=")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+ifeq ($(RUNTIME),gpu)
+	$(BIN)/pip uninstall --quiet --yes onnxruntime
+	$(BIN)/pip install --quiet --constraint constraints.txt 'onnxruntime-gpu==1.31.1'
+endif
+	@touch $(READY)
+
+clean: ## Remove .venv, caches and build results; runs and bundles stay
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,230 @@
+"""The parity ladder: does the compiled model say what torch says?
+
+Each rung compares more than the one below; all must hold, from random non-zero states, on rows of
+which no two are alike. Differences of floats are greatest absolute differences divided by the
+greatest magnitude that torch gave (or 1, if that is less), so that they mean the same for a ReLU
+network, whose state is unbounded, as for an LSTM, whose state is not.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+
+from export.reference import Run, torch_state, verify_run
+from serving.bundle import STEP, Bundle, ParityReport, Rung
+from serving.decoder import FREE, DecodeCall, Decoder, DecodeResult, State
+from serving.errors import ParityError
+from serving.runtime import Device, open_session
+from serving.sampling import uniforms
+from training.model import CharRNN
+
+# fp32 has 24 bits: a sum of 512 products is good to about 1e-6, and what feeds back through the
+# layers and 30 steps of state to a few times that. A wrong gate or axis is off by 1e-1.
+CLOSE = 1e-4
+EQUAL = 0.0
+T, N = 29, 5
+LONG = 10_000
+LONG_CALL = 250
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What the ladder is climbed on.
+
+    Attributes:
+        tokens: symbols to read, (T + 1, N).
+        state: where to begin.
+        uniform: (T, N).
+    """
+
+    tokens: NDArray[np.int64]
+    state: State
+    uniform: NDArray[np.float32]
+
+
+def prove(bundle: Bundle, model: CharRNN, seed: int, *, long: int = LONG) -> ParityReport:
+    """Climb the ladder.
+
+    Args:
+        bundle: the compiled model; its manifest's parity report is not read.
+        model: the torch model, in evaluation mode.
+        seed: for the random states and symbols.
+        long: symbols of the long runs.
+
+    Returns:
+        The report, every rung within its limit.
+
+    Raises:
+        ParityError: a rung is beyond its limit; names all that are.
+    """
+    decoder = Decoder(bundle, Device.CPU)
+    case = _random_case(decoder, len(bundle.vocabulary), seed)
+    with torch.inference_mode():
+        rungs = [
+            *_step_rungs(bundle, model, case),
+            *_decode_rungs(decoder, model, case),
+            *_invariance_rungs(decoder, case),
+            *_long_rungs(decoder, model, bundle.vocabulary.start_id, seed, long),
+        ]
+    failed = [rung for rung in rungs if not rung.difference <= rung.limit]
+    if failed:
+        told = "; ".join(f"{r.name}: {r.difference:.3g}, limit {r.limit:g}" for r in failed)
+        raise ParityError(
+            f"the compiled model does not say what torch says ({told}); nothing was written. If "
+            "the training was unstable (huge or non-finite weights), train again with a lower rate"
+        )
+    return ParityReport(
+        torch_version=torch.__version__, onnxruntime_version=ort.__version__, rungs=rungs
+    )
+
+
+def _random_case(decoder: Decoder, vocabulary_size: int, seed: int) -> Case:
+    random = np.random.default_rng(seed)
+    return Case(
+        tokens=random.integers(0, vocabulary_size, (T + 1, N)),
+        state={
+            name: random.uniform(-1, 1, zero.shape).astype(np.float32)
+            for name, zero in decoder.zero_state(N).items()
+        },
+        uniform=_columns(seed, T, N),
+    )
+
+
+def _columns(seed: int, steps: int, rows: int) -> NDArray[np.float32]:
+    return np.stack([uniforms(seed + row, 0, steps) for row in range(rows)], axis=1)
+
+
+def _step_rungs(bundle: Bundle, model: CharRNN, case: Case) -> Iterator[Rung]:
+    """Compare step.onnx with torch on one block."""
+    session = open_session(bundle.folder / STEP, Device.CPU, threads=1)
+    tensors = bundle.manifest.state
+    feeds = {"tokens": case.tokens[:-1], **case.state}
+    logits, *last = session.run(["logits", *(t.output for t in tensors)], feeds)
+    expected, state = model(torch.from_numpy(case.tokens[:-1]), torch_state(case.state))
+    named = dict(zip((t.input for t in tensors), last, strict=True))
+    block = f"{T} symbols x {N} rows"
+    yield _close("step: logits", _relative(logits, expected.numpy()), block)
+    yield _close("step: final state", _state_difference(named, state), block)
+
+
+def _decode_rungs(decoder: Decoder, model: CharRNN, case: Case) -> Iterator[Rung]:
+    """Compare the loop with torch while every symbol is forced."""
+    result = decoder.run(_call(case.tokens[0], case.tokens[1:], case.uniform, case.state))
+    logits, state = model(torch.from_numpy(case.tokens[:-1]), torch_state(case.state))
+    expected = torch.log_softmax(logits, -1).numpy()  # (T, N, V)
+    of_forced = np.take_along_axis(expected, case.tokens[1:, :, None], 2)[..., 0]
+    block = f"{T} symbols x {N} rows"
+    yield _close("decode: log-probabilities", _relative(result.log_probs, of_forced), block)
+    yield _close("decode: final state", _state_difference(result.state, state), block)
+
+
+def _invariance_rungs(decoder: Decoder, case: Case) -> Iterator[Rung]:
+    """Compare the loop with itself: cut differently, and row by row. Bit for bit."""
+    forced = case.tokens[1:].copy()
+    forced[T // 3 :] = FREE
+    whole = decoder.run(_call(case.tokens[0], forced, case.uniform, case.state))
+    for name, cut in (("chunks of 4", 4), ("one at a time", 1)):
+        tokens, state, parts = case.tokens[0], case.state, []
+        for t in range(0, T, cut):
+            part = decoder.run(_call(tokens, forced[t : t + cut], case.uniform[t : t + cut], state))
+            tokens, state = part.tokens[-1], part.state
+            parts.append(part)
+        yield _equal(f"decode: {name}", whole, _joined(parts, axis=0), f"{T} symbols, all outputs")
+    alone = []
+    for row in range(N):
+        only = slice(row, row + 1)
+        state = {name: tensor[:, only] for name, tensor in case.state.items()}
+        alone.append(
+            decoder.run(_call(case.tokens[0, only], forced[:, only], case.uniform[:, only], state))
+        )
+    yield _equal("decode: row alone", whole, _joined(alone, axis=1), f"{N} rows, all outputs")
+
+
+def _long_rungs(
+    decoder: Decoder, model: CharRNN, start: int, seed: int, long: int
+) -> Iterator[Rung]:
+    """Let the loop write, greedily in row 0 and with seeds in row 1, and check it against torch."""
+    uniform = _columns(seed, long, 2)
+    uniform[:, 0] = 0
+    tokens, state = np.full(2, start), decoder.zero_state(2)
+    parts = []
+    for t in range(0, long, LONG_CALL):
+        numbers = uniform[t : t + LONG_CALL]
+        forced = np.full(numbers.shape, FREE)
+        call = _call(tokens, forced, numbers, state, temperature=[0, 1])
+        result = decoder.run(call)
+        tokens, state = result.tokens[-1], result.state
+        parts.append(result)
+    written = _joined(parts, axis=0)
+    run = Run(start=start, tokens=written.tokens, log_probs=written.log_probs, uniform=uniform)
+    verdict = verify_run(model, run)
+    yield _close("long: log-probabilities", verdict.drift, f"{long} symbols x 2 rows")
+    for row, name in enumerate(("greedy", "seeded")):
+        ties = f", {verdict.ties[row]} ties" if verdict.ties[row] else ""
+        yield Rung(
+            name=f"long: {name} symbols",
+            difference=float(verdict.mismatches[row]),
+            limit=EQUAL,
+            compared=f"{long} symbols{ties}",
+        )
+
+
+def _call(
+    tokens: NDArray[np.int64],
+    forced: NDArray[np.int64],
+    uniform: NDArray[np.float32],
+    state: State,
+    temperature: float | list[float] = 1.0,
+) -> DecodeCall:
+    rows = len(tokens)
+    return DecodeCall(
+        tokens=tokens,
+        forced=forced,
+        uniform=uniform,
+        steps=np.full(rows, len(forced), np.int64),
+        temperature=np.full(rows, temperature, np.float32),
+        top_k=np.zeros(rows, np.int64),
+        top_p=np.ones(rows, np.float32),
+        min_p=np.zeros(rows, np.float32),
+        state=state,
+    )
+
+
+def _joined(parts: list[DecodeResult], axis: int) -> DecodeResult:
+    """Join results along time (0) or the batch (1)."""
+    last = parts[-1].state
+    state = {name: np.concatenate([p.state[name] for p in parts], 1) for name in last}
+    return DecodeResult(
+        tokens=np.concatenate([part.tokens for part in parts], axis),
+        log_probs=np.concatenate([part.log_probs for part in parts], axis),
+        state=state if axis == 1 else last,
+    )
+
+
+def _close(name: str, difference: float, compared: str) -> Rung:
+    return Rung(name=name, difference=difference, limit=CLOSE, compared=compared)
+
+
+def _equal(name: str, one: DecodeResult, other: DecodeResult, compared: str) -> Rung:
+    differences = [
+        np.abs(one.tokens - other.tokens).max(),
+        np.abs(one.log_probs - other.log_probs).max(),
+        *(np.abs(tensor - other.state[key]).max() for key, tensor in one.state.items()),
+    ]
+    difference = float(max(differences))
+    return Rung(name=name, difference=difference, limit=EQUAL, compared=compared)
+
+
+def _relative(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    return float(np.abs(actual - expected).max() / max(1.0, float(np.abs(expected).max())))
+
+
+def _state_difference(actual: State, expected: dict[str, torch.Tensor]) -> float:
+    return max(
+        _relative(tensor, expected[name.removesuffix("_0")].numpy())
+        for name, tensor in actual.items()
+    )
