@@ -15,7 +15,7 @@ ARGS ?=
 empty :=
 chosen := $(strip $(PRESET) $(basename $(notdir $(CORPUS))) $(CELL))
 NAME ?= $(or $(subst $(empty) ,-,$(chosen)),casebook-gru)
-preset := $(or $(PRESET),$(if $(MINUTES)$(EPOCHS),,quick))
+preset := $(or $(PRESET),$(if $(MINUTES)$(EPOCHS)$(findstring --resume,$(ARGS)),,quick))
 
 # Where to serve and what to ask for.
 TARGET ?= 127.0.0.1:50051

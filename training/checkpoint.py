@@ -149,7 +149,9 @@ def _assemble(description: dict[str, Any], tensors: dict[str, Tensor]) -> Checkp
             f"vocabulary of {len(vocabulary)} symbols, model of {model_settings.vocabulary_size}"
         )
     weights = {name: t for name, t in tensors.items() if not name.startswith("training.")}
-    _check_weights(weights, model_settings)
+    with torch.device("meta"):
+        model = CharRNN(model_settings)
+    _check_weights(weights, model)
     return Checkpoint(
         model_settings=model_settings,
         training_settings=from_dict(
@@ -160,13 +162,12 @@ def _assemble(description: dict[str, Any], tensors: dict[str, Tensor]) -> Checkp
         corpus_sha256=description["corpus"]["sha256"],
         metrics=from_dict(Metrics, description["metrics"], exact),
         weights=weights,
-        state=_state(description["progress"], tensors, weights),
+        state=_state(description["progress"], tensors, model),
     )
 
 
-def _check_weights(weights: dict[str, Tensor], settings: ModelSettings) -> None:
-    with torch.device("meta"):
-        expected = CharRNN(settings).state_dict()
+def _check_weights(weights: dict[str, Tensor], model: CharRNN) -> None:
+    expected = model.state_dict()
     missing, unknown = sorted(expected.keys() - weights), sorted(weights.keys() - expected)
     if missing or unknown:
         raise CheckpointError(f"weights missing: {missing}, weights unknown: {unknown}")
@@ -181,7 +182,7 @@ def _check_weights(weights: dict[str, Tensor], settings: ModelSettings) -> None:
 
 
 def _state(
-    progress: dict[str, Any] | None, tensors: dict[str, Tensor], weights: dict[str, Tensor]
+    progress: dict[str, Any] | None, tensors: dict[str, Tensor], model: CharRNN
 ) -> TrainingState | None:
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     for name, tensor in tensors.items():
@@ -190,9 +191,25 @@ def _state(
             parts[part][rest] = tensor
     if progress is None:
         return None
-    wanted = {f"{name}.{moment}" for name in weights for moment in MOMENTS}
-    if progress["update"] and parts["moments"].keys() != wanted:
-        wrong = sorted(parts["moments"].keys() ^ wanted)
-        raise CheckpointError(f"optimizer moments missing or unknown: {wrong}")
     read = from_dict(Progress, progress, Config(strict=True))
+    _check_state(parts, model, begun=read.update > 0)
+    weights = {name: tensors[name] for name in model.state_dict()}
     return TrainingState(progress=read, weights=weights, **parts)
+
+
+def _check_state(parts: dict[str, dict[str, Tensor]], model: CharRNN, *, begun: bool) -> None:
+    expected = {f"{n}.{m}": w for n, w in model.state_dict().items() for m in MOMENTS}
+    wrong = sorted(parts["moments"].keys() ^ (expected.keys() if begun else set()))
+    if wrong:
+        raise CheckpointError(f"optimizer moments missing or unknown: {wrong}")
+    for name, moment in parts["moments"].items():
+        shape = torch.Size() if name.endswith(".step") else expected[name].shape
+        if moment.shape != shape:
+            raise CheckpointError(f"moment {name} has shape {tuple(moment.shape)}, not {shape}")
+    zero = model.zero_state(1)
+    names = {name: (tensor.shape[0], tensor.shape[2]) for name, tensor in zero.items()}
+    found = {name: (t.shape[0], t.shape[-1]) for name, t in parts["recurrent"].items()}
+    if found != names:
+        raise CheckpointError(f"recurrent state is {found} (layers, size), not {names}")
+    if "cpu" not in parts["random"]:
+        raise CheckpointError("random numbers: the generator's state is missing")

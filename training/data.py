@@ -9,6 +9,7 @@ from serving.errors import CorpusError
 from serving.vocabulary import Vocabulary
 from training.corpus import Corpus
 from training.settings import TrainingSettings
+from training.streams import Streams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +21,11 @@ class TrainingData:
     vocabulary: Vocabulary
     """Of the whole text, so that trainings on parts of it compare."""
 
-    training: Tensor
-    """Token ids, int64, shape (symbols,)."""
+    streams: Streams
+    """The text to train on."""
 
     validation: Tensor | None
-    """The same of the text's end; None where nothing is kept for validation."""
+    """Token ids of the text's end, int64, shape (symbols,); None where nothing is kept."""
 
 
 def prepare_data(corpus: Corpus, settings: TrainingSettings) -> TrainingData:
@@ -49,6 +50,12 @@ def prepare_data(corpus: Corpus, settings: TrainingSettings) -> TrainingData:
         corpus_name=corpus.name,
         corpus_sha256=corpus.sha256,
         vocabulary=vocabulary,
-        training=ids[: len(ids) - kept],
+        streams=Streams(
+            ids[: len(ids) - kept],
+            streams=settings.streams,
+            window=settings.window,
+            start_offset=settings.start_offset,
+            seed=settings.seed,
+        ),
         validation=ids[len(ids) - kept :] if kept else None,
     )

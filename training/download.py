@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pooch
-from requests import RequestException
+from requests import RequestException, Response
 
 from serving.errors import CorpusError
 
@@ -58,6 +58,7 @@ def fetch(name: str, source: Source, cache: Path) -> Path:
     """
     logging.getLogger("pooch").setLevel(logging.WARNING)
     pooch.get_logger().setLevel(logging.WARNING)
+    responses: list[Response] = []
     advice = f"try again, or put the file at $CORPUS_DIR/{name}.txt"
     try:
         path = pooch.retrieve(
@@ -65,7 +66,11 @@ def fetch(name: str, source: Source, cache: Path) -> Path:
             known_hash=f"sha256:{source.sha256}",
             fname=f"{name}.txt",
             path=cache,
-            downloader=pooch.HTTPDownloader(progressbar=True, timeout=SECONDS_WITHOUT_DATA),
+            downloader=pooch.HTTPDownloader(
+                progressbar=True,
+                timeout=SECONDS_WITHOUT_DATA,
+                hooks={"response": lambda response, **_: responses.append(response)},
+            ),
         )
     except RequestException as error:
         raise CorpusError(
@@ -78,4 +83,7 @@ def fetch(name: str, source: Source, cache: Path) -> Path:
         ) from error
     except OSError as error:
         raise CorpusError(f"corpus {name}: cannot be kept in {cache}: {error}; {advice}") from error
+    finally:
+        for response in responses:  # pooch leaves those open that failed
+            response.close()
     return Path(path)

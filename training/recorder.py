@@ -116,8 +116,8 @@ class Recorder:
 
     def _sample(self, metrics: Metrics) -> str:
         seed = [self.settings.seed, metrics.update]
-        training = self.data.training
-        first = int(training[np.random.default_rng(seed).integers(len(training))])
+        ids = self.data.streams.ids
+        first = int(ids[np.random.default_rng(seed).integers(len(ids))])
         start = self.data.vocabulary.decode([first])
         text = start + sample(
             self.model,

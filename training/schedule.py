@@ -8,6 +8,8 @@ from training.settings import TrainingSettings
 from training.state import Progress
 from training.streams import Streams
 
+RESERVE_AT_MOST = 0.2  # of a time budget; a validation on a busy machine must not eat it all
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
@@ -59,12 +61,15 @@ class Length:
         """
         # The + 1 keeps the first and the last rate of an update above zero.
         by_updates = (update + 1) / (self.updates + 1) if self.updates < math.inf else 0.0
-        by_time = elapsed / max(self.seconds - reserve, 1e-9)
+        by_time = elapsed / self._usable(reserve)
         return min(1.0, max(by_updates, by_time))
 
     def over(self, update: int, elapsed: float, reserve: float) -> bool:
         """Whether there is nothing left to do but the end."""
-        return update >= self.updates or elapsed + reserve >= self.seconds
+        return update >= self.updates or (update > 0 and elapsed >= self._usable(reserve))
+
+    def _usable(self, reserve: float) -> float:
+        return self.seconds - min(reserve, RESERVE_AT_MOST * self.seconds)
 
 
 class Pace:

@@ -1,5 +1,6 @@
 """Everything that can be set about a training, with the rules between the settings."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -119,7 +120,8 @@ class TrainingSettings:
         for name in ("embedding_size", "hidden_size", "layers", "streams", "window"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in _NEVER_NEGATIVE:
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+            value = getattr(self, name)
+            _require(0 <= value < math.inf, name, value, "0 or more, and finite")
         _require(0 <= self.validation_fraction <= 0.5, *self._of("validation_fraction", "[0, 0.5]"))
         _require(0 <= self.dropout < 1, *self._of("dropout", "[0, 1)"))
         _require(0 <= self.warmup_fraction < 1, *self._of("warmup_fraction", "[0, 1)"))

@@ -19,7 +19,6 @@ from training.run_folder import RunFolder
 from training.schedule import Length, Pace, Schedule
 from training.settings import TrainingSettings
 from training.state import Progress, TrainingState, capture, restore
-from training.streams import Streams
 
 
 class Outcome(Enum):
@@ -59,13 +58,7 @@ class Trainer:
         self.settings, self.model, self.data = settings, model, data
         self.reporter, self.stop = reporter, stop or StopRequest()
         self.optimizer = build_optimizer(model, settings)
-        self.streams = Streams(
-            data.training,
-            streams=settings.streams,
-            window=settings.window,
-            start_offset=settings.start_offset,
-            seed=settings.seed,
-        )
+        self.streams = data.streams
         self.schedule = Schedule(kind=settings.schedule, warmup_fraction=settings.warmup_fraction)
         self.length = Length.of(settings, self.streams)
         self.progress = Progress()

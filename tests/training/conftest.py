@@ -1,0 +1,105 @@
+"""Small parts that the tests share; no network, no CORPUS_DIR."""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from training.corpus import Corpus
+from training.data import prepare_data
+from training.initialisation import initialise
+from training.interrupt import StopRequest
+from training.model import CharRNN, ModelSettings
+from training.progress import Reporter
+from training.run_folder import RunFolder
+from training.settings import TrainingSettings
+from training.state import TrainingState
+from training.trainer import Trainer
+
+TEXT = "the tall man ate ham; a mat, a hat, a lamp! " * 20
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("CORPUS_DIR", raising=False)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def tiny_settings(**changes: object) -> TrainingSettings:
+    """Settings of a training that takes a moment."""
+    values: dict[str, object] = {
+        "corpus": "tiny",
+        "embedding_size": 3,
+        "hidden_size": 5,
+        "layers": 2,
+        "streams": 7,
+        "window": 11,
+        "epochs": 4,
+        "sample_symbols": 13,
+        "threads": 1,
+    }
+    return TrainingSettings(**values | changes)  # type: ignore[arg-type]
+
+
+def tiny_corpus(text: str = TEXT) -> Corpus:
+    """A corpus of a few words."""
+    return Corpus(name="tiny", text=text, sha256=hashlib.sha256(text.encode()).hexdigest())
+
+
+class Room:
+    """Builds trainings that write under one folder.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.written = io.StringIO()
+
+    def folder(self, name: str) -> RunFolder:
+        """A run's folder, made if it is not there."""
+        (self.path / name).mkdir(exist_ok=True)
+        return RunFolder(self.path / name)
+
+    def trainer(
+        self,
+        name: str,
+        settings: TrainingSettings,
+        *,
+        state: TrainingState | None = None,
+        stop: StopRequest | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> Trainer:
+        """A training as the command line builds it."""
+        settings.validate()
+        data = prepare_data(tiny_corpus(), settings)
+        torch.manual_seed(settings.seed)
+        model = CharRNN(
+            ModelSettings(
+                cell=settings.cell,
+                vocabulary_size=len(data.vocabulary),
+                embedding_size=settings.embedding_size,
+                hidden_size=settings.hidden_size,
+                layers=settings.layers,
+                dropout=settings.dropout,
+            )
+        )
+        initialise(model)
+        reporter = Reporter(Console(file=self.written, width=200))
+        timing = {} if clock is None else {"clock": clock}
+        folder = self.folder(name)
+        return Trainer(settings, model, data, folder, reporter, state=state, stop=stop, **timing)
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Room:
+    """A place for trainings."""
+    return Room(tmp_path)

@@ -1,0 +1,113 @@
+"""The command line: the files of a run, interruption, refusals."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from serving.cli import run
+from tests.training.conftest import TEXT
+from training.__main__ import train
+from training.checkpoint import load_checkpoint
+from training.metrics import read_metrics
+from training.presets import preset_path
+from training.settings import TrainingSettings
+
+TINY = ["--hidden-size=5", "--embedding-size=3", "--streams=2", "--window=11", "--threads=1"]
+
+
+def command(tmp_path: Path, *arguments: str) -> list[str]:
+    text = tmp_path / "fable.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    flags = [f"--corpus={text}", f"--runs-dir={tmp_path / 'runs'}", *TINY, *arguments]
+    return list({flag.partition("=")[0]: flag for flag in flags}.values())
+
+
+def call(tokens: list[str]) -> int:
+    try:
+        run(TrainingSettings, train, name="training", tokens=tokens, preset=preset_path)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def test_a_run_leaves_its_files_and_the_next_one_moves_them_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(command(tmp_path, "--epochs=3")) == 0
+    first = tmp_path / "runs" / "fable-gru"
+    names = {"best.safetensors", "last.safetensors", "metrics.jsonl", "loss.png", "samples.txt"}
+    assert {file.name for file in first.iterdir()} == names
+    assert (first / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert (first / "samples.txt").read_text("utf-8").count("--- epoch") == 3
+    weights = (first / "best.safetensors").read_bytes()
+    capsys.readouterr()
+    assert call(command(tmp_path, "--epochs=1")) == 0
+    assert (tmp_path / "runs" / "fable-gru.1" / "best.safetensors").read_bytes() == weights
+    assert "now lies in" in capsys.readouterr().out
+
+
+def test_ctrl_c_saves_and_resume_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    tokens = command(tmp_path, "--epochs=15")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training", *tokens, "--name=cut"],
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    log = tmp_path / "runs" / "cut" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    saved = load_checkpoint(tmp_path / "runs" / "cut" / "last.safetensors")
+    assert saved.state is not None
+    assert 0 < saved.state.progress.update < 15 * 36
+    assert call(command(tmp_path, "--name=cut", "--resume")) == 0
+    assert call(command(tmp_path, "--name=whole", "--epochs=15")) == 0
+    ends = [
+        (tmp_path / "runs" / name / "samples.txt").read_text("utf-8") for name in ("cut", "whole")
+    ]
+    assert ends[0] == ends[1]
+    updates = [r["update"] for r in read_metrics(log) if r["event"] == "update"]
+    assert updates == list(range(1, len(updates) + 1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs=1", "--minutes=1"], "exactly one of them"),
+        (["--epochs=1", "--streams=99"], "99 streams"),
+        (["--epochs=1", "--resume"], "nothing to resume"),
+        (["--epochs=1", "--corpus=nowhere"], "neither a file nor a known name"),
+        (["--preset=dmeo"], "did you mean 'demo'"),
+    ],
+)
+def test_refusals_end_with_status_2_and_touch_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert call(command(tmp_path, *arguments)) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_resuming_on_another_text_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokens = command(tmp_path, "--epochs=1")
+    assert call(tokens) == 0
+    (tmp_path / "fable.txt").write_text(TEXT + "!", encoding="utf-8")
+    assert call([*tokens, "--resume"]) == 2
+    assert "sha256" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert call(command(tmp_path, "--epochs=1", "--device=cuda")) == 2
+    assert "no CUDA device" in capsys.readouterr().err

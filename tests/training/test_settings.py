@@ -1,0 +1,105 @@
+"""Settings, presets, schedule, resuming."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.cli import read_toml
+from serving.errors import SettingsError
+from training.presets import FOLDER, preset_path
+from training.resume import settings_to_resume
+from training.schedule import Length, Schedule
+from training.settings import TrainingSettings
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "exactly one"),
+        ({"minutes": 1.0}, "exactly one"),
+        ({"dropout": 1.0}, r"dropout = 1.0: must be in \[0, 1\)"),
+        ({"window": 0}, "window = 0: must be at least 1"),
+        ({"gradient_clip": -1.0}, "gradient_clip = -1.0: must be 0 or more"),
+        ({"validation_fraction": 0.6}, r"\[0, 0.5\]"),
+        ({"learning_rate": math.nan}, "learning_rate = nan"),
+        ({"minutes": math.inf, "epochs": 0}, "minutes = inf"),
+        ({"optimizer": "adam"}, "weight_decay = 0.02: adam has none"),
+        ({"name": "../x"}, "plain folder name"),
+    ],
+)
+def test_broken_rules_name_the_setting_and_the_range(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        TrainingSettings(**{"epochs": 1} | changes).validate()
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_preset_is_valid_and_is_named_after_its_file(path: Any) -> None:
+    values = read_toml(preset_path(path.stem), TrainingSettings)
+    TrainingSettings(**values).validate()
+    assert values["name"] == path.stem
+
+
+def test_lab_preset_is_the_worked_example() -> None:
+    lab = TrainingSettings(**read_toml(preset_path("lab"), TrainingSettings))
+    assert (lab.corpus, lab.max_symbols, lab.cell) == ("shakespeare", 10000, "rnn_relu")
+    assert (lab.embedding_size, lab.hidden_size, lab.layers) == (100, 512, 3)
+    assert (lab.optimizer, lab.learning_rate, lab.schedule) == ("adam", 0.001, "constant")
+    assert (lab.streams, lab.window, lab.start_offset, lab.epochs) == (1, 50, 100, 50)
+    assert (lab.dropout, lab.gradient_clip, lab.validation_fraction) == (0.0, 0.0, 0.0)
+    assert (lab.init, lab.sample_symbols, lab.beta2) == ("torch", 200, 0.999)
+
+
+def test_unknown_presets_list_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match=r"did you mean 'lab'\?.*cpu, demo, lab, quick"):
+        preset_path("labs")
+
+
+def test_a_run_is_named_after_corpus_and_cell() -> None:
+    assert TrainingSettings(corpus="texts/novel.txt", cell="lstm").run_name == "novel-lstm"
+    assert TrainingSettings(name="mine").run_name == "mine"
+
+
+@given(
+    kind=st.sampled_from(["linear", "constant"]),
+    warmup=st.floats(0, 0.9),
+    progress=st.floats(0, 1),
+)
+def test_rate_factor_stays_between_zero_and_one(kind: Any, warmup: float, progress: float) -> None:
+    schedule = Schedule(kind=kind, warmup_fraction=warmup)
+    assert 0 <= schedule.factor(progress) <= 1
+    assert schedule.factor(warmup) == pytest.approx(1)
+    assert schedule.factor(1.0) == (0 if kind == "linear" else 1)
+
+
+def test_linear_rate_rises_then_falls() -> None:
+    schedule = Schedule(kind="linear", warmup_fraction=0.2)
+    assert [schedule.factor(p) for p in (0.1, 0.2, 0.6)] == pytest.approx([0.5, 1.0, 0.5])
+
+
+def test_no_update_of_a_planned_number_has_rate_zero() -> None:
+    length = Length(updates=10)
+    schedule = Schedule(kind="linear", warmup_fraction=0.03)
+    factors = [schedule.factor(length.progress(update, 0.0, 0.0)) for update in range(10)]
+    assert min(factors) > 0
+    assert length.over(10, 0.0, 0.0)
+    assert not length.over(9, 1e9, 0.0)
+
+
+def test_time_is_kept_for_the_end_but_never_most_of_it() -> None:
+    length = Length(seconds=100.0)
+    assert not length.over(5, 91.0, 8.0)
+    assert length.over(5, 92.0, 8.0)
+    assert length.progress(5, 46.0, 8.0) == pytest.approx(0.5)
+    assert not length.over(5, 79.0, 500.0)
+    assert not length.over(0, 500.0, 8.0)
+
+
+def test_resuming_keeps_the_stored_settings_and_refuses_others() -> None:
+    stored = TrainingSettings(epochs=5, hidden_size=7, name="a")
+    given_ = TrainingSettings(resume=True, name="a", epochs=5)
+    assert settings_to_resume(given_, stored).hidden_size == 7
+    with pytest.raises(SettingsError, match=r"hidden_size = 9.*started with 7"):
+        settings_to_resume(TrainingSettings(resume=True, hidden_size=9), stored)

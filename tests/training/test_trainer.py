@@ -1,0 +1,193 @@
+"""The training loop: learning, stopping, resuming, recovering."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from serving.errors import TrainingError
+from tests.training.conftest import Room, tiny_settings
+from training.checkpoint import load_checkpoint
+from training.interrupt import StopRequest
+from training.metrics import read_metrics
+from training.model import CELLS
+from training.settings import Cell
+from training.trainer import Outcome, Trainer
+
+
+class StopAfter(StopRequest):
+    """Requests a stop after so many questions."""
+
+    def __init__(self, questions: int) -> None:
+        self._left = questions
+        super().__init__()
+
+    @property
+    def requested(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+    @requested.setter
+    def requested(self, value: bool) -> None:
+        pass
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: w.detach().clone() for name, w in trainer.model.state_dict().items()}
+
+
+def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    different = [name for name in a if not torch.equal(a[name], b[name])]
+    assert different == []
+
+
+def losses(room: Room, name: str) -> list[float]:
+    log = read_metrics(room.folder(name).metrics)
+    return [record["loss"] for record in log if record["event"] == "update"]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_learns(room: Room, cell: Cell) -> None:
+    trainer = room.trainer("run", tiny_settings(cell=cell, epochs=40, learning_rate=0.02))
+    uniform = math.log(len(trainer.data.vocabulary))
+    assert trainer.run() is Outcome.FINISHED
+    assert trainer.progress.best_loss < 0.85 * uniform
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("updates", [0, 1, 11, 17])
+def test_interrupted_and_resumed_equals_uninterrupted(room: Room, cell: Cell, updates: int) -> None:
+    settings = tiny_settings(cell=cell)
+    whole = room.trainer("whole", settings)
+    assert whole.run() is Outcome.FINISHED
+    first = room.trainer("cut", settings, stop=StopAfter(updates))
+    assert first.run() is Outcome.INTERRUPTED
+    assert first.progress.update == updates
+    torch.manual_seed(4711)
+    saved = load_checkpoint(room.folder("cut").last)
+    second = room.trainer("cut", saved.training_settings, state=saved.state)
+    assert second.run() is Outcome.FINISHED
+    assert_equal(weights(second), weights(whole))
+    assert losses(room, "cut") == losses(room, "whole")
+    best = [load_checkpoint(room.path / name) for name in ("cut", "whole")]
+    assert_equal(best[0].weights, best[1].weights)
+    samples = [room.folder(name).samples.read_text("utf-8") for name in ("cut", "whole")]
+    assert samples[0] == samples[1]
+
+
+def test_same_seed_gives_same_losses_and_another_seed_others(room: Room) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 5)):
+        room.trainer(name, tiny_settings(seed=seed)).run()
+    assert losses(room, "a") == losses(room, "b")
+    assert losses(room, "a") != losses(room, "c")
+
+
+def test_state_is_carried_between_windows_and_zero_at_the_start_of_an_epoch(room: Room) -> None:
+    trainer = room.trainer("run", tiny_settings())
+    windows = trainer.streams.windows(0)
+    carried = []
+    with trainer.recorder:
+        for _ in range(windows):
+            trainer._update()
+            carried.append(float(trainer.recurrent["h"].detach().abs().sum()))
+    assert all(value > 0 for value in carried[:-1])
+    assert carried[-1] == 0
+    assert trainer.progress.position.epoch == 1
+    assert not trainer.recurrent["h"].requires_grad
+
+
+def test_best_checkpoint_holds_the_weights_of_the_lowest_validation_loss(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = room.trainer("run", tiny_settings())
+    seen = []
+
+    def validate() -> float:
+        seen.append(weights(trainer))
+        return [4.0, 3.0, 1.0, 2.0, 2.5][len(seen) - 1]
+
+    monkeypatch.setattr(trainer.recorder, "_validate", validate)
+    trainer.run()
+    best = load_checkpoint(room.path / "run")
+    assert best.metrics.validation_loss == 1.0
+    assert best.metrics.epoch == 1
+    assert_equal(best.weights, seen[2])
+    assert len(seen) == 5
+
+
+def test_without_validation_the_training_loss_decides(room: Room) -> None:
+    trainer = room.trainer("run", tiny_settings(validation_fraction=0.0))
+    trainer.run()
+    best = load_checkpoint(room.path / "run")
+    assert best.metrics.validation_loss is None
+    assert best.metrics.training_loss == trainer.progress.best_loss
+
+
+def test_patience_ends_a_training_that_gets_no_better(room: Room) -> None:
+    settings = tiny_settings(
+        epochs=50, patience=3, learning_rate=1e-9, validation_fraction=0.2, warmup_fraction=0.9
+    )
+    trainer = room.trainer("run", settings)
+    trainer.progress = trainer.progress.__class__(best_loss=0.0)
+    assert trainer.run() is Outcome.EARLY
+    assert trainer.progress.position.epoch == 3
+
+
+def test_explosion_goes_back_to_the_last_good_state_and_halves_the_rate(room: Room) -> None:
+    trainer = room.trainer("run", tiny_settings(schedule="constant", warmup_fraction=0.0))
+    trainer._update()
+    trainer.recovery.keep(trainer.capture())
+    good, position = weights(trainer), trainer.progress.position
+    trainer._update()
+    with torch.no_grad():
+        trainer.model.decoder.bias.fill_(math.nan)
+    assert trainer._update() is False
+    assert_equal(weights(trainer), good)
+    assert trainer.progress.position == position
+    assert trainer._rate() == trainer.settings.learning_rate / 2
+    assert "explosion" in room.written.getvalue()
+    assert trainer.run() is Outcome.FINISHED
+    events = [r["event"] for r in read_metrics(room.folder("run").metrics)]
+    assert events.count("rollback") == 1
+    assert events.count("update") == trainer.progress.update
+
+
+def test_a_training_that_keeps_exploding_is_given_up_with_advice(room: Room) -> None:
+    settings = tiny_settings(
+        cell="rnn_relu", learning_rate=10.0, gradient_clip=0.0, warmup_fraction=0.0
+    )
+    with pytest.raises(TrainingError, match=r"Lower --learning-rate, shorten --window") as raised:
+        room.trainer("run", settings).run()
+    assert "after 3 times" in str(raised.value)
+
+
+def test_minutes_end_on_time_with_the_rate_at_zero(room: Room) -> None:
+    ticks = itertools.count()
+    settings = tiny_settings(epochs=0, minutes=20.0)
+    trainer = room.trainer("run", settings, clock=lambda: float(next(ticks)))
+    assert trainer.run() is Outcome.FINISHED
+    log = list(read_metrics(room.folder("run").metrics))
+    rates = [r["rate"] for r in log if r["event"] == "update"]
+    end = next(r["seconds"] for r in reversed(log) if r["event"] == "milestone")
+    assert 0.95 * 1200 < end <= 1200
+    assert max(rates) > 0.9 * settings.learning_rate
+    assert rates[-1] < 0.05 * settings.learning_rate
+
+
+def test_gradients_are_clipped_to_the_norm_that_was_asked_for(room: Room) -> None:
+    trainer = room.trainer("run", tiny_settings(gradient_clip=0.01))
+    with trainer.recorder:
+        trainer._update()
+    gradients = [w.grad for w in trainer.model.parameters() if w.grad is not None]
+    norm = float(torch.nn.utils.get_total_norm(gradients))
+    assert norm == pytest.approx(0.01, rel=1e-3)
+
+
+def test_validation_inside_an_epoch_comes_after_so_many_updates(room: Room) -> None:
+    trainer = room.trainer("run", tiny_settings(validate_every=3, epochs=1))
+    trainer.run()
+    log = read_metrics(room.folder("run").metrics)
+    places = [r["update"] for r in log if r["event"] == "milestone"]
+    assert places == sorted({*range(3, trainer.progress.update + 1, 3), trainer.progress.update})
