@@ -50,6 +50,7 @@ def export(
 
     Raises:
         ParityError: the graphs do not say what torch says; nothing is written.
+        BundleError: there is something else than a bundle at `folder`.
     """
     model = checkpoint.model()
 

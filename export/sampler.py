@@ -123,7 +123,9 @@ def _filter(g: Graph, p: str, inputs: SamplerInputs, vocabulary_size: int) -> st
     likeliest = g.op("Gather", ranked, g.constant("first_id", [0], np.int64), axis=1)  # (N, 1)
     probable = g.op("GreaterOrEqual", ranked, g.op("Mul", inputs.min_p, likeliest))
     keep = g.op("And", among_k, g.op("And", within, probable))
-    kept = g.op("Where", keep, ranked, zero)
+    # The likeliest stays, whatever underflows (a tiny top_p) or is not a number (broken weights).
+    first = g.op("Equal", rank, g.constant("zero_id", 0, np.int64))  # (1, V)
+    kept = g.op("Where", g.op("Or", keep, first), ranked, zero)
     return g.op("ScatterElements", kept, ids, kept, axis=1)
 
 

@@ -174,7 +174,15 @@ def write_bundle(folder: Path, fill: Callable[[Path], Manifest]) -> None:
         folder: where the bundle shall be.
         fill: writes graphs and weights into the folder it is given and returns the manifest; if
             it raises, what was at `folder` stays as it was.
+
+    Raises:
+        BundleError: there is something else at `folder`, which would be lost.
     """
+    if folder.exists() and not ((folder / MANIFEST).is_file() or _is_empty(folder)):
+        raise BundleError(
+            f"{folder}: holds something else than a bundle, which would be lost; choose another "
+            "folder or remove it first"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -185,6 +193,10 @@ def write_bundle(folder: Path, fill: Callable[[Path], Manifest]) -> None:
         _swap(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _swap(draft: Path, folder: Path) -> None:

@@ -28,10 +28,12 @@ def read_toml(path: Path, settings: type) -> dict[str, Any]:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise SettingsError(f"{path}: is not TOML in UTF-8: {error}") from error
-    known = {field.name for field in fields(settings)}
+    known = {field.name: field.type for field in fields(settings)}
     for key in values:
         if key not in known:
             raise SettingsError(f"{path}: unknown key {key!r}; {nearest(key, known)}")
+        if known[key] is int and isinstance(values[key], float):  # cyclopts would round it
+            raise SettingsError(f"{path}: {key} must be a whole number, got {values[key]}")
     return values
 
 

@@ -26,9 +26,12 @@ log = logging.getLogger(__name__)
 
 
 def call_listeners(delivery: Delivery) -> None:
-    """Hand each chunk to its sequence's listener, on the calling thread."""
+    """Hand each chunk to its sequence's listener, on the calling thread; log one that raises."""
     for sequence, chunk in delivery:
-        sequence.listener(chunk)
+        try:
+            sequence.listener(chunk)
+        except Exception:  # one reader's failure must not end the others' texts
+            log.exception("a listener failed; its reader misses a chunk")
 
 
 class Engine:
@@ -60,7 +63,7 @@ class Engine:
         self.decoder = decoder
         self._scheduler = Scheduler(Slots(decoder.zero_state(slots)), queue_limit)
         self._length = CallLength(call_seconds)
-        self._deliver = deliver
+        self._deliver_unsafe = deliver
         self._changed = threading.Condition()  # guards the scheduler and the two below
         self._closing: ClosedError | None = None
         self._drain = False
@@ -80,7 +83,7 @@ class Engine:
         sequence = Sequence(request, self.bundle.vocabulary, listener)
         with self._changed:
             if self._closing is not None:
-                raise self._closing
+                raise ClosedError(*self._closing.args)  # raised again, one would keep all frames
             self._scheduler.add(sequence)
             self._changed.notify()
         return sequence
@@ -113,6 +116,9 @@ class Engine:
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join(CLOSE_SECONDS)
+        elif self._thread.ident is None:  # it was never started
+            with self._changed:
+                self._end_all(self._closing)
 
     def _loop(self) -> None:
         while True:
@@ -135,6 +141,12 @@ class Engine:
     @property
     def _goes_on(self) -> bool:
         return self._closing is None or (self._drain and len(self._scheduler) > 0)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        try:
+            self._deliver_unsafe(delivery)
+        except Exception:  # the event loop that it goes to may be gone; the engine stays
+            log.exception("a delivery failed; its readers miss %d chunks", len(delivery))
 
     def _next_rows(self) -> list[Sequence]:
         """End what is cancelled or late, then schedule."""

@@ -11,11 +11,13 @@ UnrollError
 |-- BundleError           a bundle is damaged, inconsistent or of another version
 |-- ParityError           the compiled graphs do not say what torch says
 |-- DeviceError           the device that was asked for is not there
-`-- EngineError           the engine cannot take or finish a sequence
-    |-- OverloadedError       its queue is full
-    |-- DeadlineError         the deadline passed before the end
-    |-- CancelledError        the sequence was cancelled
-    `-- ClosedError           the engine is draining or closed
+|-- EngineError           the engine cannot take or finish a sequence
+|   |-- OverloadedError       its queue is full
+|   |-- DeadlineError         the deadline passed before the end
+|   |-- CancelledError        the sequence was cancelled
+|   `-- ClosedError           the engine is draining or closed
+`-- ServerError           a server failed, or answered what this client does not know
+    `-- UnavailableError      no server can be reached
 
 A message names the field or file, what was found, what is allowed and what to do next.
 """
@@ -39,6 +41,7 @@ class InputError(UnrollError):
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
         self.field = field
+        self.problem = problem
 
 
 class UnknownSymbolError(InputError):
@@ -95,6 +98,14 @@ class CancelledError(EngineError):
 
 class ClosedError(EngineError):
     """The engine is draining or closed."""
+
+
+class ServerError(UnrollError):
+    """A server failed, or answered what this client does not know."""
+
+
+class UnavailableError(ServerError):
+    """No server can be reached."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

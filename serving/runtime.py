@@ -36,6 +36,8 @@ def open_session(path: Path, device: Device, threads: int) -> ort.InferenceSessi
             not tell: a build with CUDA lists it on a machine without a GPU.)
         BundleError: ONNX Runtime cannot load the graph.
     """
+    if device.provider not in ort.get_available_providers():
+        raise _missing(device, ort.get_available_providers())
     if device is Device.CUDA and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     options = ort.SessionOptions()
@@ -52,11 +54,15 @@ def open_session(path: Path, device: Device, threads: int) -> ort.InferenceSessi
         raise BundleError(f"{path}: ONNX Runtime cannot load it: {error}") from error
     got = session.get_providers()
     if got[0] != device.provider:
-        raise DeviceError(
-            f"{device.value} was asked for, but ONNX Runtime {ort.__version__} gave {got}; install "
-            "onnxruntime-gpu in place of onnxruntime and check the driver, or ask for cpu"
-        )
+        raise _missing(device, got)
     return session
+
+
+def _missing(device: Device, got: list[str]) -> DeviceError:
+    return DeviceError(
+        f"{device.value} was asked for, but ONNX Runtime {ort.__version__} has {got}; install "
+        "onnxruntime-gpu in place of onnxruntime and check the driver, or ask for cpu"
+    )
 
 
 def runtime_name() -> str:

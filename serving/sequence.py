@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,18 +9,11 @@ from numpy.typing import NDArray
 from serving.decoder import FREE, State
 from serving.errors import EngineError, InputError
 from serving.sampling import SEED_LIMIT, SamplingParams, uniforms
-from serving.stops import scan
+from serving.stops import FinishReason, scan
 from serving.vocabulary import Vocabulary
 
 STOPS_AT_MOST = 8
 STOP_LENGTH_AT_MOST = 256
-
-
-class FinishReason(Enum):
-    """Why a sequence ended well."""
-
-    LENGTH = "length"
-    STOP = "stop"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +27,8 @@ class SequenceRequest:
         sampling: how symbols are drawn.
         stop: strings before which the text ends; at most 8, of 1 to 256 symbols.
         deadline: time.monotonic() after which the sequence fails; None for never.
-        buffer_symbols: the sequence waits while this many delivered symbols are unread; None
-            for never.
+        buffer_symbols: the sequence waits while this many delivered symbols are unread, 1 or more;
+            None for never.
 
     Raises:
         InputError: a field is out of its range.
@@ -53,6 +45,8 @@ class SequenceRequest:
     def __post_init__(self) -> None:
         if self.max_new_symbols < 0 or len(self.prompt) + self.max_new_symbols == 0:
             raise InputError("max_new_symbols", f"must be 1 or more, got {self.max_new_symbols}")
+        if self.buffer_symbols is not None and self.buffer_symbols < 1:
+            raise InputError("buffer_symbols", f"must be 1 or more, got {self.buffer_symbols}")
         if not 0 <= self.seed < SEED_LIMIT:
             raise InputError("seed", f"must be between 0 and 2^63 - 1, got {self.seed}")
         if len(self.stop) > STOPS_AT_MOST:
@@ -165,7 +159,8 @@ class Sequence:
             )
         if read == steps:
             return None
-        return self._write(self._vocabulary.decode(tokens[read:steps]), log_probs[read:steps])
+        text = self._vocabulary.decode(tokens[read:steps].tolist())
+        return self._write(text, log_probs[read:steps])
 
     def fail(self, error: EngineError) -> Chunk:
         """End badly."""

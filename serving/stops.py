@@ -1,6 +1,14 @@
-"""Stop strings, found in a text that comes in pieces."""
+"""How a text ends: stop strings, found in a text that comes in pieces."""
 
 from dataclasses import dataclass
+from enum import Enum
+
+
+class FinishReason(Enum):
+    """Why a sequence ended well."""
+
+    LENGTH = "length"
+    STOP = "stop"
 
 
 @dataclass(frozen=True)

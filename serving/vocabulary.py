@@ -110,14 +110,20 @@ class Vocabulary:
         stand_in = self._id_of[replacement]
         return np.array([self._id_of.get(s, stand_in) for s in text], np.int64)
 
+    def count_unknown(self, text: str) -> int:
+        """Count the symbols of a text that the vocabulary does not hold."""
+        return sum(symbol not in self._id_of for symbol in text)
+
     def decode(self, ids: Iterable[int]) -> str:
         """Translate token ids back into text.
 
         Raises:
             IndexError: an id is outside [0, V).
         """
-        symbols = self.symbols
-        return "".join([symbols[i] for i in ids])
+        symbols, listed = self.symbols, list(ids)
+        if min(listed, default=0) < 0:
+            raise IndexError(f"token ids must be in [0, {len(self)}), got {min(listed)}")
+        return "".join([symbols[i] for i in listed])
 
     def _describe_unknown(self, text: str) -> str:
         found = [(i, s) for i, s in enumerate(text) if s not in self._id_of]

@@ -1,5 +1,9 @@
 """Shared fixtures: real tiny bundles, one a cell, compiled from random weights."""
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as training/__main__.py, with its reason
+
 from pathlib import Path
 
 import pytest

@@ -1,0 +1,43 @@
+"""Command line of the server: `python -m serving --help`."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+
+from serving.cli import run
+from serving.runtime import runtime_name
+from serving.server import Server, serve
+from serving.settings import ServerSettings
+
+
+def main(tokens: Sequence[str] | None = None) -> None:
+    """Parse the command line and serve."""
+    run(ServerSettings, _serve, name="python -m serving", tokens=tokens)
+
+
+def _serve(settings: ServerSettings) -> None:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    asyncio.run(serve(settings, _announce))
+
+
+def _announce(server: Server) -> None:
+    for model in server.models:
+        summary = model.bundle.manifest.model
+        _say(
+            f"{model.name}: {summary.cell} {summary.hidden_size}x{summary.layers}, "
+            f"{summary.parameters:,} parameters, {len(model.bundle.vocabulary)} symbols, "
+            f"fingerprint {model.bundle.manifest.fingerprint[:12]}, {model.decoder.provider}"
+        )
+    _say(f"{runtime_name()}, listening on {server.address}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

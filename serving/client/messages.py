@@ -1,0 +1,158 @@
+"""Between a client's plain values and protobuf messages, both ways."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from google.protobuf.message import Message
+
+from protos.unroll.v1 import text_generation_pb2 as pb
+from serving.client.options import GenerateOptions, ScoreOptions
+from serving.client.results import Completion, Generation, ModelInfo, Piece, Score, Usage
+from serving.errors import InputError, ServerError
+from serving.stops import FinishReason
+from serving.vocabulary import UnknownSymbols
+
+_POLICY = {
+    UnknownSymbols.REFUSE: pb.UNKNOWN_SYMBOLS_REFUSE,
+    UnknownSymbols.SKIP: pb.UNKNOWN_SYMBOLS_SKIP,
+    UnknownSymbols.REPLACE: pb.UNKNOWN_SYMBOLS_REPLACE,
+}
+_FINISH_REASON = {
+    pb.FINISH_REASON_LENGTH: FinishReason.LENGTH,
+    pb.FINISH_REASON_STOP: FinishReason.STOP,
+}
+
+
+def generate_request(prompt: str, options: GenerateOptions) -> pb.GenerateRequest:
+    """Build the request for a text.
+
+    Raises:
+        InputError: a value does not fit its field at all (a lone surrogate, 2^64); ranges are the
+            server's to check.
+    """
+    message = pb.GenerateRequest(log_probs=options.log_probs)
+    _set(message, "prompt", prompt)
+    for name in ("model", "max_new_symbols", "seed"):
+        _set(message, name, getattr(options, name))
+    for index, stop in enumerate(options.stop):
+        with _sending(f"stop[{index}]"):
+            message.stop.append(stop)
+    for name in ("temperature", "top_k", "top_p", "min_p"):
+        _set(message.sampling, name, getattr(options, name), within="sampling.")
+    _set_policy(message, options)
+    return message
+
+
+def score_request(text: str, options: ScoreOptions) -> pb.ScoreRequest:
+    """Build the request for a score; raises as generate_request does."""
+    message = pb.ScoreRequest()
+    _set(message, "text", text)
+    _set(message, "model", options.model)
+    _set_policy(message, options)
+    return message
+
+
+def model_request(name: str) -> pb.GetModelRequest:
+    """Build the request for a model; raises as generate_request does."""
+    message = pb.GetModelRequest()
+    _set(message, "model", name)
+    return message
+
+
+def _set(message: Message, name: str, value: object, *, within: str = "") -> None:
+    if value is not None:
+        with _sending(within + name):
+            setattr(message, name, value)
+
+
+@contextmanager
+def _sending(field: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise InputError(field, f"cannot be sent: {error}") from error
+
+
+def _set_policy(
+    message: pb.GenerateRequest | pb.ScoreRequest, options: GenerateOptions | ScoreOptions
+) -> None:
+    message.unknown_symbols = _POLICY[options.unknown_symbols]
+    _set(message, "replacement_symbol", options.replacement_symbol)
+
+
+def read_generation(message: pb.GenerateResponse) -> Generation:
+    """Read a whole continuation."""
+    return Generation(
+        text=message.text,
+        log_probs=tuple(message.log_probs),
+        completion=_read_completion(message.completion),
+    )
+
+
+def read_piece(message: pb.StreamGenerateResponse) -> Piece:
+    """Read a piece of a continuation."""
+    ended = message.HasField("completion")
+    return Piece(
+        text=message.text,
+        log_probs=tuple(message.log_probs),
+        completion=_read_completion(message.completion) if ended else None,
+    )
+
+
+def check_ended(piece: Piece | None) -> None:
+    """Check that the last piece of a stream that ended well was the last one.
+
+    Raises:
+        ServerError: it was not.
+    """
+    if piece is None or piece.completion is None:
+        raise ServerError("the stream ended without telling how; the text may be incomplete")
+
+
+def read_score(message: pb.ScoreResponse) -> Score:
+    """Read a score."""
+    return Score(
+        log_probs=tuple(message.log_probs),
+        bits_per_character=message.bits_per_character,
+        usage=_read_usage(message.usage),
+        fingerprint=message.fingerprint,
+    )
+
+
+def read_model(message: pb.Model) -> ModelInfo:
+    """Read a model's description."""
+    return ModelInfo(
+        name=message.name,
+        fingerprint=message.fingerprint,
+        vocabulary=message.vocabulary,
+        start_symbol=message.start_symbol,
+        cell=message.cell,
+        layers=message.layer_count,
+        hidden_size=message.hidden_size,
+        parameters=message.parameter_count,
+        precision=message.precision,
+        validation_loss=message.validation_loss if message.HasField("validation_loss") else None,
+        corpus_sha256=message.corpus_sha256,
+        runtime=message.runtime,
+        execution_provider=message.execution_provider,
+    )
+
+
+def _read_completion(message: pb.Completion) -> Completion:
+    reason = _FINISH_REASON.get(message.finish_reason)
+    if reason is None:
+        raise ServerError(f"finish reason {message.finish_reason} is unknown to this client")
+    return Completion(
+        finish_reason=reason,
+        usage=_read_usage(message.usage),
+        seed=message.seed,
+        fingerprint=message.fingerprint,
+    )
+
+
+def _read_usage(message: pb.Usage) -> Usage:
+    return Usage(
+        prompt_symbols=message.prompt_symbol_count,
+        generated_symbols=message.generated_symbol_count,
+        unknown_symbols=message.unknown_symbol_count,
+    )

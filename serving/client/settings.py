@@ -1,0 +1,102 @@
+"""Everything that can be asked on the client's command line."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from serving.client.connection import DEFAULT_TARGET
+from serving.client.options import GenerateOptions, ScoreOptions
+from serving.errors import SettingsError
+from serving.vocabulary import UnknownSymbols
+
+_TEXT = Parameter(allow_leading_hyphen=True, negative=())  # a text may begin with a hyphen
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ClientSettings:
+    """Continue a prompt; the text appears on standard output as it comes."""
+
+    target: str = DEFAULT_TARGET
+    """Address of the server, as HOST:PORT."""
+
+    prompt: Annotated[str, _TEXT] = ""
+    """Text to continue, or - to read it from standard input."""
+
+    model: str = ""
+    """Name of the model; by default the server's first."""
+
+    max_new_symbols: int | None = None
+    """How many symbols to generate at most; 256 by default."""
+
+    temperature: float | None = None
+    """0 for the likeliest symbol each time, or 0.001 to 1000; 1 by default."""
+
+    top_k: int | None = None
+    """Draw from the k likeliest symbols only; 0, the default, takes all."""
+
+    top_p: float | None = None
+    """Draw from the likeliest symbols that sum to this only; above 0, to 1 (the default: all)."""
+
+    min_p: float | None = None
+    """Draw from symbols this times as probable as the likeliest only; 0 (the default: all) to 1."""
+
+    seed: int | None = None
+    """Selects the random numbers; by default the server chooses, and the last line tells."""
+
+    stop: Annotated[tuple[str, ...], _TEXT] = ()
+    """Text before which to stop; repeat it for more."""
+
+    unknown_symbols: UnknownSymbols = UnknownSymbols.REFUSE
+    """What to do with symbols of the prompt outside the model's vocabulary."""
+
+    replacement_symbol: Annotated[str, _TEXT] = ""
+    """What replaces them, if they are replaced."""
+
+    timeout: float = 0.0
+    """Give up after so many seconds; 0 never does."""
+
+    score: bool = False
+    """Score the prompt instead: how many bits a character costs the model."""
+
+    list_models: bool = False
+    """List the server's models instead."""
+
+    def validate(self) -> None:
+        """Check what the server cannot.
+
+        Raises:
+            SettingsError: a rule is broken; the message names the setting.
+        """
+        if not self.timeout >= 0:
+            raise SettingsError(
+                f"timeout = {self.timeout!r}: must be 0 (never) or more; change --timeout"
+            )
+        if self.score and self.list_models:
+            raise SettingsError("score and list_models: one thing at a time; leave one out")
+
+    @property
+    def generate_options(self) -> GenerateOptions:
+        """What to ask for a text."""
+        return GenerateOptions(
+            model=self.model,
+            max_new_symbols=self.max_new_symbols,
+            stop=self.stop,
+            seed=self.seed,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            unknown_symbols=self.unknown_symbols,
+            replacement_symbol=self.replacement_symbol,
+        )
+
+    @property
+    def score_options(self) -> ScoreOptions:
+        """What to ask for a score."""
+        return ScoreOptions(
+            model=self.model,
+            unknown_symbols=self.unknown_symbols,
+            replacement_symbol=self.replacement_symbol,
+        )

@@ -1,0 +1,148 @@
+"""The models that one server serves, each with an engine of its own."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.bundle import Bundle, load_bundle
+from serving.decoder import Decoder
+from serving.engine import Delivery, Engine, call_listeners
+from serving.errors import SettingsError, UnknownModelError, nearest
+from serving.runtime import Device
+
+NAME_SHOWN = 64  # symbols of an unknown name in its error; comparing longer ones takes seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """How each model is run.
+
+    Attributes:
+        device: where to compute.
+        threads: threads of one operator on the CPU, 1 or more.
+        slots: rows of a call at most, 1 or more.
+        queue_limit: sequences that may wait for a slot, 0 or more.
+        call_seconds: how long a call may take, above 0.
+    """
+
+    device: Device = Device.CPU
+    threads: int = 1
+    slots: int = 64
+    queue_limit: int = 1024
+    call_seconds: float = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """A loaded bundle and the engine that runs it, under the name that clients ask for."""
+
+    name: str
+    bundle: Bundle
+    decoder: Decoder
+    engine: Engine
+
+
+def parse_source(source: str) -> tuple[str, Path]:
+    """Read `NAME=FOLDER`, or `FOLDER`, which is named after the folder.
+
+    Raises:
+        SettingsError: the name or the folder is empty.
+    """
+    name, equals, folder = source.partition("=")
+    if not equals or "/" in name:  # a folder's path may hold an equals sign
+        folder = source
+        name = Path(source).resolve().name if source else ""
+    if not name or not folder:
+        raise SettingsError(f"model = {source!r}: must be NAME=FOLDER or FOLDER; change --model")
+    return name, Path(folder)
+
+
+class Models:
+    """Served models by name, in order; the first is the default.
+
+    Args:
+        served: one or more, each name once.
+    """
+
+    def __init__(self, served: Iterable[ServedModel]) -> None:
+        self._by_name = {model.name: model for model in served}
+        assert self._by_name
+
+    @classmethod
+    def load(
+        cls,
+        sources: Iterable[str],
+        options: EngineOptions,
+        deliver: Callable[[Delivery], None] = call_listeners,
+    ) -> "Models":
+        """Load bundles; the engines are not started yet.
+
+        Args:
+            sources: `NAME=FOLDER` or `FOLDER`, one or more.
+            options: how to run them.
+            deliver: see Engine.
+
+        Raises:
+            SettingsError: a source cannot be read, or two have one name.
+            BundleError: a bundle is damaged.
+            DeviceError: the device is not there.
+        """
+        folders: dict[str, Path] = {}
+        for source in sources:
+            name, folder = parse_source(source)
+            if name in folders:
+                raise SettingsError(
+                    f"model = {source!r}: the name {name!r} is taken by {folders[name]}; give each "
+                    "bundle a name of its own with --model NAME=FOLDER"
+                )
+            folders[name] = folder
+        return cls([_load(name, folder, options, deliver) for name, folder in folders.items()])
+
+    def get(self, name: str) -> ServedModel:
+        """Find a model; the empty name means the default.
+
+        Raises:
+            UnknownModelError: no model has the name; the nearest is named, or all.
+        """
+        if not name:
+            return next(iter(self))
+        if name not in self._by_name:
+            shown = name if len(name) <= NAME_SHOWN else name[:NAME_SHOWN] + "…"
+            raise UnknownModelError(
+                "model", f"no model {shown!r} is served here; {nearest(shown, self._by_name)}"
+            )
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        return iter(self._by_name.values())
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def start(self) -> None:
+        """Start the engines."""
+        for model in self:
+            model.engine.start()
+
+    def close(self, drain_seconds: float = 0.0) -> None:
+        """Close all engines side by side: refuse new sequences, give running ones some time."""
+        with ThreadPoolExecutor(len(self)) as pool:
+            for model in self:
+                pool.submit(model.engine.close, drain_seconds=drain_seconds)
+
+
+def _load(
+    name: str, folder: Path, options: EngineOptions, deliver: Callable[[Delivery], None]
+) -> ServedModel:
+    bundle = load_bundle(folder)
+    decoder = Decoder(bundle, options.device, options.threads)
+    engine = Engine(
+        bundle,
+        decoder,
+        slots=options.slots,
+        queue_limit=options.queue_limit,
+        call_seconds=options.call_seconds,
+        deliver=deliver,
+    )
+    return ServedModel(name=name, bundle=bundle, decoder=decoder, engine=engine)

@@ -1,0 +1,198 @@
+"""The server: service, health and reflection on one port, from start to drain."""
+
+import asyncio
+import logging
+import os
+import signal
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from protos.unroll.v1 import text_generation_pb2 as pb
+from protos.unroll.v1.text_generation_pb2_grpc import add_TextGenerationServiceServicer_to_server
+from serving.engine import Delivery, call_listeners
+from serving.errors import ClosedError, SettingsError
+from serving.health import Health
+from serving.models import EngineOptions, Models
+from serving.servicer import TextGenerationServicer
+from serving.settings import ServerSettings
+from serving.translation import Limits
+
+SERVICE: str = pb.DESCRIPTOR.services_by_name["TextGenerationService"].full_name
+LAST_WORDS_SECONDS = 0.25  # for statuses on their way, once all calls have ended
+
+log = logging.getLogger(__name__)
+
+
+class Server:
+    """Serves models until it is stopped.
+
+        async with Server(settings) as server: ...  # listens on server.port
+
+    Args:
+        settings: what to serve, where and how.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        settings.validate()
+        self.settings = settings
+        self.port = settings.port
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as a client writes it."""
+        host = self.settings.host
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Load the models, then listen.
+
+        Raises:
+            BundleError: a bundle is damaged.
+            DeviceError: the device is not there.
+            SettingsError: a model's source is wrong, or the port is taken.
+        """
+        self._loop = asyncio.get_running_loop()
+        self.models = Models.load(
+            self.settings.model, _engine_options(self.settings), self._deliver
+        )
+        self._servicer = TextGenerationServicer(self.models, _limits(self.settings))
+        self._health = Health()
+        self._grpc = grpc.aio.server(options=_channel_options(self.settings))
+        add_TextGenerationServiceServicer_to_server(self._servicer, self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        names = (SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._grpc)
+        self.port = self._listen()
+        self.models.start()
+        await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        await self._grpc.start()
+
+    async def stop(self, grace_seconds: float = 0.0) -> None:
+        """Refuse new work, give running calls some time, end the rest.
+
+        The port stays open meanwhile, so that health checks can tell the news. Stopping again
+        does no harm.
+        """
+        ends = self._loop.time() + grace_seconds
+        await self._health.enter_graceful_shutdown()
+        await asyncio.to_thread(self.models.close, grace_seconds)
+        await self._servicer.wait_idle(max(ends - self._loop.time(), LAST_WORDS_SECONDS))
+        self._health.end_watches()
+        await self._grpc.stop(LAST_WORDS_SECONDS)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    def _listen(self) -> int:
+        try:
+            return self._grpc.add_insecure_port(self.address)
+        except RuntimeError as error:
+            raise SettingsError(
+                f"host and port: cannot listen on {self.address}; is the port taken? choose "
+                "another with --port, or 0 for a free one"
+            ) from error
+
+    def _deliver(self, delivery: Delivery) -> None:
+        """Take an engine's delivery, on its thread, to the event loop: one hop for all chunks."""
+        try:
+            self._loop.call_soon_threadsafe(self._hand_over, delivery)
+        except RuntimeError:  # the loop is closed, and so are all readers
+            log.debug("%d chunks came after the end", len(delivery))
+
+    def _hand_over(self, delivery: Delivery) -> None:
+        call_listeners(delivery)
+        if any(isinstance(chunk.error, ClosedError) for _, chunk in delivery):
+            # An engine has failed, or is closing anyway: balancers shall look elsewhere.
+            self._last_news = asyncio.ensure_future(self._health.enter_graceful_shutdown())
+
+
+async def serve(settings: ServerSettings, announce: Callable[[Server], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+
+    Args:
+        settings: what to serve, where and how.
+        announce: called once the server is ready.
+
+    Raises:
+        UnrollError: as Server.start.
+    """
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    async with Server(settings) as server:
+        for number in signals:
+            loop.add_signal_handler(number, stopping.set)
+        if settings.port_file is not None:
+            write_port(settings.port_file, server.port)
+        announce(server)
+        await stopping.wait()
+        for number in signals:
+            loop.remove_signal_handler(number)
+        log.info("draining for up to %g s", settings.grace_seconds)
+        await server.stop(settings.grace_seconds)
+
+
+def write_port(path: Path, port: int) -> None:
+    """Write a port to a file that is there whole or not at all."""
+    try:
+        handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(f"{port}\n")
+        Path(draft).replace(path)
+    except OSError as error:
+        raise SettingsError(
+            f"port_file = {str(path)!r}: cannot be written: {error.strerror}"
+        ) from error
+
+
+def _engine_options(settings: ServerSettings) -> EngineOptions:
+    return EngineOptions(
+        device=settings.device,
+        threads=settings.threads,
+        slots=settings.slots,
+        queue_limit=settings.queue_limit,
+        call_seconds=settings.call_ms / 1e3,
+    )
+
+
+def _limits(settings: ServerSettings) -> Limits:
+    return Limits(
+        prompt=settings.max_prompt_symbols,
+        new=settings.max_new_symbols,
+        score=settings.max_score_symbols,
+        buffer=settings.buffer_symbols,
+    )
+
+
+def _channel_options(settings: ServerSettings) -> list[tuple[str, int]]:
+    options = {
+        "grpc.max_receive_message_length": settings.max_message_bytes,
+        "grpc.max_send_message_length": settings.max_message_bytes,
+        "grpc.so_reuseport": 0,  # else two servers on one port share its calls, unnoticed
+        "grpc.keepalive_time_ms": round(settings.keepalive_seconds * 1e3),
+        "grpc.keepalive_timeout_ms": round(settings.keepalive_timeout_seconds * 1e3),
+        # By default a client that pings often, or while it has no call, is disconnected.
+        "grpc.keepalive_permit_without_calls": 1,
+        "grpc.http2.max_ping_strikes": 0,
+    }
+    if settings.max_connection_age_seconds:
+        options["grpc.max_connection_age_ms"] = round(settings.max_connection_age_seconds * 1e3)
+        options["grpc.max_connection_age_grace_ms"] = round(
+            settings.max_connection_age_grace_seconds * 1e3
+        )
+    return list(options.items())

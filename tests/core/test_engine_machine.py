@@ -1,0 +1,127 @@
+"""Any interleaving of requests, calls, cancellations and slow readers changes no text."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from serving.bundle import Bundle, load_bundle
+from serving.decoder import Decoder
+from serving.engine import Engine
+from serving.errors import CancelledError
+from serving.runtime import Device
+from serving.sequence import Sequence
+from tests.conftest import TINY_SYMBOLS
+from tests.core.calls import FILTERED, PLAIN
+from tests.core.harness import Outcome, Reader, alone, request, slot_states, turn
+from training.settings import Cell
+
+SLOTS = 3
+texts = st.text(TINY_SYMBOLS, max_size=9)
+stops = st.lists(st.text("abc £", min_size=1, max_size=2), max_size=2).map(tuple)
+
+
+class EngineMachine(RuleBasedStateMachine):
+    """An engine beside what each of its sequences would write alone."""
+
+    def __init__(self, bundle: Bundle, decoder: Decoder) -> None:
+        super().__init__()
+        self.vocabulary = bundle.vocabulary
+        self.engine = Engine(bundle, decoder, slots=SLOTS)
+        self.readers: dict[Sequence, Reader] = {}
+        self.expected: dict[Sequence, Outcome] = {}
+        self.cancelled: dict[Sequence, int] = {}  # and the number of its chunks at that time
+
+    @rule(
+        prompt=texts,
+        new=st.integers(0, 24),
+        seed=st.integers(0, 2**63 - 1),
+        sampling=st.sampled_from(PLAIN + FILTERED),
+        stop=stops,
+        buffer_symbols=st.none() | st.integers(1, 6),
+    )
+    def submit(self, prompt: str, new: int, buffer_symbols: int | None, **others: object) -> None:
+        """A request comes."""
+        new = new or int(not prompt)
+        asked = request(self.vocabulary, prompt, new, buffer_symbols=buffer_symbols, **others)
+        reader = Reader()
+        sequence = self.engine.submit(asked, reader)
+        self.readers[sequence] = reader
+        self.expected[sequence] = alone(self.engine.decoder, self.vocabulary, asked)
+
+    @precondition(lambda self: self.readers)
+    @rule(steps=st.integers(1, 10))
+    def call(self, steps: int) -> None:
+        """The engine makes a call."""
+        turn(self.engine, steps)
+
+    @precondition(lambda self: self.readers)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        """A client goes away."""
+        sequence = data.draw(st.sampled_from(list(self.readers)))
+        if not self.readers[sequence].ended.is_set():
+            self.engine.cancel(sequence)
+            self.cancelled[sequence] = len(self.readers[sequence].chunks)
+
+    @precondition(lambda self: any(sequence.unread for sequence in self.readers))
+    @rule(data=st.data())
+    def read(self, data: st.DataObject) -> None:
+        """A reader takes some of what was delivered."""
+        unread = [sequence for sequence in self.readers if sequence.unread]
+        sequence = data.draw(st.sampled_from(unread))
+        self.engine.mark_read(sequence, data.draw(st.integers(1, sequence.unread)))
+
+    @invariant()
+    def every_text_is_the_beginning_of_its_own(self) -> None:
+        """Compare all texts and log-probabilities."""
+        for sequence, reader in self.readers.items():
+            got, own = reader.outcome, self.expected[sequence]
+            if reader.ended.is_set() and sequence not in self.cancelled:
+                assert got == own
+            assert own.text.startswith(got.text)
+            assert own.log_probs[: len(got.log_probs)] == got.log_probs
+
+    @invariant()
+    def only_the_slots_of_running_sequences_hold_numbers(self) -> None:
+        """Compare the slots with who holds one."""
+        running = len(self.engine._scheduler.slots.sequences)
+        for tensor in slot_states(self.engine).values():
+            assert np.isfinite(tensor).all(axis=(0, 2)).sum() == running
+            assert np.isnan(tensor).all(axis=(0, 2)).sum() == SLOTS - running
+
+    def teardown(self) -> None:
+        """Let everyone read, and the engine come to an end."""
+        for _ in range(100 * len(self.readers)):
+            for sequence in self.readers:
+                self.engine.mark_read(sequence, sequence.unread)
+            if not turn(self.engine, 7):
+                break
+        assert len(self.engine._scheduler) == 0
+        self.every_text_is_the_beginning_of_its_own()
+        for sequence, reader in self.readers.items():
+            reader.wait()
+            if sequence in self.cancelled:
+                assert isinstance(reader.error, CancelledError)
+                assert len(reader.chunks) == self.cancelled[sequence] + 1
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_any_interleaving_gives_every_sequence_its_own_text(
+    cell: Cell, tiny_bundles: dict[Cell, Path]
+) -> None:
+    bundle = load_bundle(tiny_bundles[cell])
+    decoder = Decoder(bundle, Device.CPU)
+    run_state_machine_as_test(
+        lambda: EngineMachine(bundle, decoder),  # type: ignore[arg-type]
+        settings=settings(max_examples=60, stateful_step_count=40, deadline=None),
+    )

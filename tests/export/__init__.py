@@ -1,0 +1,1 @@
+"""Tests of the compiler: what it writes says what torch says."""

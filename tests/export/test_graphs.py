@@ -1,0 +1,182 @@
+"""Both graphs are valid ONNX, are what the manifest says, and agree with each other and torch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from serving.bundle import BATCH, DECODE, STEP, TIME, WEIGHTS, Bundle, TensorSpec, load_bundle
+from serving.decoder import FREE, DecodeCall, Decoder
+from serving.runtime import Device, open_session
+from serving.sampling import SamplingParams, uniforms
+from tests.conftest import tiny_checkpoint
+from tests.core.calls import random_call
+from training.model import CELLS, CharRNN
+from training.settings import Cell
+
+SYMBOLS = 2000
+# fp32 in two orders of summation; a random number this near to a boundary is a tie (see
+# export/reference.py), so the runs that are compared are chosen without one.
+TIE = 1e-5
+
+
+@pytest.fixture(params=CELLS)
+def cell(request: pytest.FixtureRequest) -> Cell:
+    """Each cell."""
+    chosen: Cell = request.param
+    return chosen
+
+
+@pytest.fixture
+def bundle(cell: Cell, tiny_bundles: dict[Cell, Path]) -> Bundle:
+    """A bundle of each cell."""
+    return load_bundle(tiny_bundles[cell])
+
+
+@pytest.mark.parametrize("name", [STEP, DECODE])
+def test_graph_passes_the_full_check(bundle: Bundle, name: str) -> None:
+    onnx.checker.check_model(str(bundle.folder / name), full_check=True)
+
+
+def test_weights_lie_in_the_file_and_nothing_beyond_it(bundle: Bundle) -> None:
+    size = (bundle.folder / WEIGHTS).stat().st_size
+    for name in (STEP, DECODE):
+        graph = onnx.load(str(bundle.folder / name), load_external_data=False).graph
+        outside = [t for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+        assert outside
+        for tensor in outside:
+            at = {entry.key: entry.value for entry in tensor.external_data}
+            assert at["location"] == WEIGHTS
+            assert int(at["length"]) == 4 * int(np.prod(tensor.dims))
+            assert int(at["offset"]) % 4 == 0
+            assert int(at["offset"]) + int(at["length"]) <= size
+
+
+def shape_of(spec: TensorSpec, T: int, N: int) -> tuple[int, ...]:
+    """Put numbers in the place of names."""
+    numbers = {TIME: T, BATCH: N}
+    return tuple(size if isinstance(size, int) else numbers[size] for size in spec.shape)
+
+
+@pytest.mark.parametrize("name", [STEP, DECODE])
+@pytest.mark.parametrize(("T", "N"), [(1, 1), (2, 3), (13, 5)])
+def test_inputs_and_outputs_are_what_the_manifest_says(
+    bundle: Bundle, name: str, T: int, N: int
+) -> None:
+    spec = bundle.manifest.graphs[name]
+    feeds = {i.name: np.zeros(shape_of(i, T, N), i.dtype) for i in spec.inputs}
+    feeds |= {key: np.ones(N, np.float32) for key in ("temperature", "top_p") if key in feeds}
+    session = open_session(bundle.folder / name, Device.CPU, 1)
+    assert [i.name for i in session.get_inputs()] == [i.name for i in spec.inputs]
+    assert [o.name for o in session.get_outputs()] == [o.name for o in spec.outputs]
+    for output, value in zip(spec.outputs, session.run(None, feeds), strict=True):
+        assert (output.name, value.shape) == (output.name, shape_of(output, T, N))
+        assert (output.name, value.dtype.name) == (output.name, output.dtype)
+
+
+def test_step_and_decode_agree(bundle: Bundle) -> None:
+    T, N, V = 13, 5, len(bundle.vocabulary)
+    decoder = Decoder(bundle, Device.CPU)
+    call = random_call(decoder, V, T, [SamplingParams()] * N)
+    result = decoder.run(call)
+    consumed = np.concatenate([call.tokens[None], result.tokens[:-1]])
+    session = open_session(bundle.folder / STEP, Device.CPU, 1)
+    outputs = ["logits", *(tensor.output for tensor in bundle.manifest.state)]
+    logits, *state = session.run(outputs, {"tokens": consumed, **call.state})
+    z = logits.astype(np.float64)
+    log_p = z - np.log(np.exp(z).sum(-1, keepdims=True))  # logits are far from overflow
+    of_chosen = np.take_along_axis(log_p, result.tokens[..., None], 2)[..., 0]
+    # Some fp32 roundings of values up to about 30, fed back through 13 steps.
+    np.testing.assert_allclose(result.log_probs, of_chosen, rtol=1e-5, atol=1e-4)
+    for tensor, value in zip(bundle.manifest.state, state, strict=True):
+        np.testing.assert_allclose(result.state[tensor.input], value, rtol=1e-5, atol=1e-5)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a plain loop wrote, and how near any choice was to another."""
+
+    tokens: list[int]
+    nearest: float
+
+
+def plain_loop(model: CharRNN, start: int, uniform: NDArray[np.float32] | None) -> Written:
+    """Write with torch, one symbol at a time; greedily without random numbers."""
+    token, state, tokens, nearest = start, model.zero_state(1), [], 1.0
+    for t in range(SYMBOLS):
+        logits, state = model(torch.tensor([[token]]), state)
+        p = torch.softmax(logits[0, 0].double(), -1).numpy()
+        if uniform is None:
+            token = int(p.argmax())
+            nearest = min(nearest, float(p[token] - np.delete(p, token).max()))
+        else:
+            cdf = p.cumsum() / p.sum()
+            token = int((cdf <= uniform[t]).sum())
+            nearest = min(nearest, float(np.abs(cdf[:-1] - uniform[t]).min()))
+        tokens.append(token)
+    return Written(tokens, nearest)
+
+
+def compiled_loop(
+    bundle: Bundle, uniform: NDArray[np.float32], params: SamplingParams
+) -> NDArray[np.int64]:
+    """Write with the decode graph, in one call."""
+    decoder = Decoder(bundle, Device.CPU)
+    call = DecodeCall(
+        tokens=np.array([bundle.vocabulary.start_id]),
+        forced=np.full((SYMBOLS, 1), FREE),
+        uniform=uniform[:, None],
+        steps=np.array([SYMBOLS]),
+        temperature=np.array([params.temperature], np.float32),
+        top_k=np.array([params.top_k]),
+        top_p=np.array([params.top_p], np.float32),
+        min_p=np.array([params.min_p], np.float32),
+        state=decoder.zero_state(1),
+    )
+    return decoder.run(call).tokens[:, 0]
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Keep torch to one thread: two spend most of their time waiting for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def model(cell: Cell) -> CharRNN:
+    """The torch model that the bundle was compiled from."""
+    return tiny_checkpoint(cell).model()
+
+
+@pytest.mark.usefixtures("one_thread")
+@torch.inference_mode()
+def test_torch_with_the_same_random_numbers_writes_the_same_text(
+    bundle: Bundle, model: CharRNN
+) -> None:
+    start = bundle.vocabulary.start_id
+    for seed in range(20):
+        uniform = uniforms(seed, 0, SYMBOLS)
+        written = plain_loop(model, start, uniform)
+        if written.nearest > TIE:
+            break
+    assert written.nearest > TIE
+    compiled = compiled_loop(bundle, uniform, SamplingParams())
+    np.testing.assert_array_equal(compiled, written.tokens)
+    assert len(set(written.tokens)) == len(bundle.vocabulary)
+
+
+@pytest.mark.usefixtures("one_thread")
+@torch.inference_mode()
+def test_torch_writes_the_same_text_greedily(bundle: Bundle, model: CharRNN) -> None:
+    written = plain_loop(model, bundle.vocabulary.start_id, None)
+    assert written.nearest > TIE
+    compiled = compiled_loop(bundle, uniforms(1, 0, SYMBOLS), SamplingParams(temperature=0))
+    np.testing.assert_array_equal(compiled, written.tokens)

@@ -1,0 +1,206 @@
+"""The ladder holds for every cell, and goes red for each mistake it is there for."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export.cells import Recurrent
+from export.compiler import export as compile_bundle
+from export.weights import TORCH_GATES, Array, LayerWeights, ModelWeights
+from serving.bundle import load_bundle
+from serving.errors import ParityError
+from tests.conftest import tiny_checkpoint
+from training.model import CELLS, CharRNN
+from training.settings import Cell
+
+Damage = Callable[[ModelWeights], ModelWeights]
+
+RUNGS = [
+    "step: logits",
+    "step: final state",
+    "decode: log-probabilities",
+    "decode: final state",
+    "decode: chunks of 4",
+    "decode: one at a time",
+    "decode: filters",
+    "decode: row alone",
+    "long: log-probabilities",
+    "long: greedy symbols",
+    "long: seeded symbols",
+]
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_rung_holds(
+    cell: Cell, layers: int, tmp_path: Path, tiny_bundles: dict[Cell, Path]
+) -> None:
+    if layers == 1:
+        compile_bundle(tiny_checkpoint(cell, layers=1), tmp_path / cell)
+        folder = tmp_path / cell
+    else:
+        folder = tiny_bundles[cell]
+    rungs = load_bundle(folder).manifest.parity.rungs
+    assert [rung.name for rung in rungs] == RUNGS
+    for rung in rungs:
+        assert 0 <= rung.difference <= rung.limit <= 1e-4, rung
+
+
+def refused(cell: Cell, folder: Path, layers: int = 3) -> str:
+    """Export what must not pass; return what was said. Nothing may be left behind."""
+    with pytest.raises(ParityError, match="nothing was written") as caught:
+        compile_bundle(tiny_checkpoint(cell, layers=layers), folder / "bundle")
+    assert list(folder.iterdir()) == []
+    return str(caught.value)
+
+
+def damage_all(monkeypatch: pytest.MonkeyPatch, damage: Damage) -> None:
+    """Change the weights between torch and both graphs."""
+    real = ModelWeights.of
+
+    def damaged(model: CharRNN) -> ModelWeights:
+        return damage(real(model))
+
+    monkeypatch.setattr(ModelWeights, "of", damaged)
+
+
+def exchanges() -> Iterator[tuple[Cell, tuple[int, ...]]]:
+    """List every exchange of two gates."""
+    cells: tuple[Cell, ...] = ("gru", "lstm")
+    for cell in cells:
+        order = TORCH_GATES[cell]
+        for a, b in combinations(range(len(order)), 2):
+            swapped = list(order)
+            swapped[a], swapped[b] = order[b], order[a]
+            yield cell, tuple(swapped)
+
+
+@pytest.mark.parametrize(("cell", "order"), list(exchanges()))
+def test_two_gates_exchanged_are_seen(
+    cell: Cell, order: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TORCH_GATES, cell, order)
+    told = refused(cell, tmp_path)
+    for rung in ("step: logits", "decode: log-probabilities", "long: log-probabilities"):
+        assert rung in told
+
+
+def _drop_recurrent_bias(layer: LayerWeights) -> LayerWeights:
+    return replace(layer, Rb=np.zeros_like(layer.Rb))
+
+
+def _drop_input_bias(layer: LayerWeights) -> LayerWeights:
+    return replace(layer, Wb=np.zeros_like(layer.Wb))
+
+
+def _transpose_recurrent(layer: LayerWeights) -> LayerWeights:
+    gates = np.split(layer.R, len(layer.R) // layer.hidden_size)
+    return replace(layer, R=np.concatenate([gate.T for gate in gates]))
+
+
+def _exchange_biases(layer: LayerWeights) -> LayerWeights:
+    return replace(layer, Wb=layer.Rb, Rb=layer.Wb)
+
+
+def of_layer(change: Callable[[LayerWeights], LayerWeights], index: int = -1) -> Damage:
+    """Change one layer."""
+
+    def damage(weights: ModelWeights) -> ModelWeights:
+        layers = list(weights.layers)
+        layers[index] = change(layers[index])
+        return replace(weights, layers=layers)
+
+    return damage
+
+
+def _exchange_upper_layers(weights: ModelWeights) -> ModelWeights:
+    first, second, third = weights.layers
+    return replace(weights, layers=[first, third, second])
+
+
+def _shift_one_output(weights: ModelWeights) -> ModelWeights:
+    bias = weights.decoder_bias.copy()
+    bias[4] += 0.01
+    return replace(weights, decoder_bias=bias)
+
+
+DAMAGES = {
+    "recurrent bias dropped": of_layer(_drop_recurrent_bias),
+    "input bias dropped": of_layer(_drop_input_bias),
+    "first layer's input bias dropped": of_layer(_drop_input_bias, 0),
+    "recurrent weights transposed": of_layer(_transpose_recurrent),
+    "layers exchanged": _exchange_upper_layers,
+    "one output shifted": _shift_one_output,
+}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_wrong_weights_are_seen(
+    cell: Cell, damage: Damage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage_all(monkeypatch, damage)
+    told = refused(cell, tmp_path)
+    assert "step: logits" in told
+    assert "decode: log-probabilities" in told
+
+
+def test_gru_biases_are_not_interchangeable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage_all(monkeypatch, of_layer(_exchange_biases))
+    assert "step: logits" in refused("gru", tmp_path)
+
+
+def test_mistake_in_one_graph_alone_is_seen_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_recurrent_bias(self: Recurrent, block: str) -> Array:
+        return self.weights.Wb[self.rows(block)]
+
+    monkeypatch.setattr(Recurrent, "input_bias", without_recurrent_bias)
+    told = refused("lstm", tmp_path)
+    assert "decode: log-probabilities" in told
+    assert "step:" not in told
+
+
+def test_lstm_whose_states_are_exchanged_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ModelWeights, "state_names", property(lambda _: ("c", "h")))
+    assert "step: final state" in refused("lstm", tmp_path)
+
+
+def test_weights_that_are_not_finite_fail_every_rung_on_floats(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint("gru", layers=1)
+    checkpoint.weights["decoder.bias"][3] = torch.nan
+    with pytest.raises(ParityError) as caught:
+        compile_bundle(checkpoint, tmp_path / "bundle")
+    for rung in ("step: logits", *RUNGS[4:8], "decode: log-probabilities"):
+        assert f"{rung}: nan" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bundle_that_fails_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = compile_bundle(tiny_checkpoint("gru"), tmp_path / "bundle")
+    damage_all(monkeypatch, _shift_one_output)
+    with pytest.raises(ParityError):
+        compile_bundle(tiny_checkpoint("gru"), tmp_path / "bundle")
+    assert load_bundle(tmp_path / "bundle").manifest == before.manifest
+
+
+def test_proof_leaves_the_number_of_torch_threads_as_it_was(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        compile_bundle(tiny_checkpoint("gru", layers=1), tmp_path / "bundle")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
