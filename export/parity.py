@@ -154,7 +154,7 @@ def _invariance_rungs(decoder: Decoder, case: Case) -> Iterator[Rung]:
         _call(case.tokens[0], forced, case.uniform, case.state),
         top_k=np.full(N, np.iinfo(np.int32).max, np.int64),
     )
-    yield _equal("decode: filters", whole, decoder.run(keeps_all), "filters that keep all, or none")
+    yield _equal("decode: filters", whole, decoder.run(keeps_all), "filters that keep all")
     alone = []
     for row in range(N):
         only = slice(row, row + 1)

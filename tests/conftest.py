@@ -1,9 +1,5 @@
 """Shared fixtures: real tiny bundles, one a cell, compiled from random weights."""
 
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as training/__main__.py, with its reason
-
 from pathlib import Path
 
 import pytest
@@ -15,6 +11,8 @@ from training.checkpoint import Checkpoint
 from training.metrics import Metrics
 from training.model import CELLS, CharRNN, ModelSettings
 from training.settings import Cell, TrainingSettings
+
+torch.set_num_threads(1)  # on a busy machine, two spend their time waiting for each other
 
 TINY_SYMBOLS = "\n abcdefgh£"  # V = 11
 

@@ -1,11 +1,5 @@
 """Command line of the training: `python -m training --help`."""
 
-import os
-
-# Before torch loads OpenMP: threads that wait shall sleep. Spinning ones, on two cores that others
-# use too, made 2 updates in the time in which sleeping ones made 72.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import torch
 from rich.console import Console
 

@@ -106,7 +106,8 @@ class TrainingSettings:
     """Seed of everything random."""
 
     threads: int = 0
-    """Processor threads; 0 leaves it to torch."""
+    """Processor threads; 0 leaves it to torch. On a busy processor 1 is best, because of two
+    each spends its time waiting for the other."""
 
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to train."""
