@@ -15,16 +15,18 @@ ARGS ?=
 empty :=
 chosen := $(strip $(PRESET) $(basename $(notdir $(CORPUS))) $(CELL))
 NAME ?= $(or $(subst $(empty) ,-,$(chosen)),casebook-gru)
-preset := $(or $(PRESET),$(if $(MINUTES)$(EPOCHS)$(findstring --resume,$(ARGS)),,quick))
+length := $(foreach flag,--resume --config --epochs --minutes,$(findstring $(flag),$(ARGS)))
+preset := $(or $(PRESET),$(if $(strip $(MINUTES) $(EPOCHS) $(length)),,quick))
 
 # Where to serve and what to ask for.
 TARGET ?= 127.0.0.1:50051
 PROMPT ?= The
+override PROMPT := $(value PROMPT)# dollar signs are the prompt's own
 export PROMPT
 DEVICE ?= cpu
 
 TRAIN := $(BIN)/python -m training --name $(NAME) \
-	$(if $(preset),--preset $(preset)) $(if $(CORPUS),--corpus $(CORPUS)) \
+	$(if $(preset),--preset $(preset)) $(if $(CORPUS),--corpus '$(CORPUS)') \
 	$(if $(CELL),--cell $(CELL)) $(if $(MINUTES),--minutes $(MINUTES) --epochs 0) \
 	$(if $(EPOCHS),--epochs $(EPOCHS) --minutes 0)
 

@@ -73,6 +73,19 @@ class LatencySettings:
     json: Path | None = None
     """Where to write machine, versions and every sample."""
 
+    def validate(self) -> None:
+        """Check what would end the measuring halfway.
+
+        Raises:
+            SettingsError: a number is below 1, or there is no folder for the file.
+        """
+        for name in ("batch", "steps", "repeats", "threads"):
+            value = getattr(self, name)
+            if min(value, default=0) < 1 if isinstance(value, tuple) else value < 1:
+                raise SettingsError(f"{name} = {value}: must be at least 1; change --{name}")
+        if self.json is not None and not self.json.parent.is_dir():
+            raise SettingsError(f"json = {str(self.json)!r}: there is no folder {self.json.parent}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
@@ -93,6 +106,7 @@ def main() -> None:
 
 
 def _measure(settings: LatencySettings) -> None:
+    settings.validate()
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("cuda was asked for, but torch finds no CUDA device; ask for cpu")
     torch.set_num_threads(settings.threads)

@@ -47,7 +47,9 @@ def _export(settings: ExportSettings) -> None:
     console.print(
         f"{settings.bundle}: {bundle.manifest.model.parameters:,} parameters, fingerprint "
         f"{bundle.manifest.fingerprint[:12]}; compiled in {compiled - started:.2f} s, "
-        f"proved in {ended - compiled:.2f} s"
+        f"proved in {ended - compiled:.2f} s",
+        markup=False,
+        soft_wrap=True,
     )
 
 

@@ -50,7 +50,7 @@ def export(
 
     Raises:
         ParityError: the graphs do not say what torch says; nothing is written.
-        BundleError: there is something else than a bundle at `folder`.
+        BundleError: there is something else than a bundle at `folder`, or it cannot be written.
     """
     model = checkpoint.model()
 

@@ -176,15 +176,19 @@ def write_bundle(folder: Path, fill: Callable[[Path], Manifest]) -> None:
             it raises, what was at `folder` stays as it was.
 
     Raises:
-        BundleError: there is something else at `folder`, which would be lost.
+        BundleError: there is something else at `folder`, which would be lost, or nothing can be
+            written there.
     """
     if folder.exists() and not ((folder / MANIFEST).is_file() or _is_empty(folder)):
         raise BundleError(
             f"{folder}: holds something else than a bundle, which would be lost; choose another "
             "folder or remove it first"
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise BundleError(f"{folder}: cannot be written there: {error.strerror}") from error
     try:
         manifest = fill(draft)
         text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n"

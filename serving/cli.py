@@ -59,27 +59,7 @@ def run(
         tokens: the command line; `sys.argv[1:]` by default.
         preset: finds the TOML file of a preset by name; raises SettingsError for unknown ones.
     """
-    app = App(name=name, help=settings.__doc__, version_flags=())
-
-    def call(values: S) -> None:
-        main(values)
-
-    call.__annotations__["values"] = settings
-    if not any(f.default is MISSING and f.default_factory is MISSING for f in fields(settings)):  # type: ignore[arg-type]
-        call.__defaults__ = (settings(),)
-    app.default(call)
-
-    def configured(config: Path | None, preset_name: str | None) -> App:
-        layers = []
-        if config is not None:
-            layers.append(Dict(read_toml(config, settings), source=str(config)))
-        if preset_name is not None:
-            if preset is None:
-                raise SettingsError(f"--preset {preset_name}: this command has no presets")
-            path = preset(preset_name)
-            layers.append(Dict(read_toml(path, settings), source=str(path)))
-        app.config = layers
-        return app
+    app = _app(settings, main, name)
 
     @app.meta.default
     def _meta(
@@ -90,10 +70,30 @@ def run(
             Parameter(name="--preset", show=preset is not None, help="Named set of settings."),
         ] = None,
     ) -> None:
-        configured(config, preset_name)(rest)
+        files = [] if config is None else [config]
+        if preset_name is not None:
+            if preset is None:
+                raise SettingsError(f"--preset {preset_name}: this command has no presets")
+            files.append(preset(preset_name))
+        app.config = [Dict(read_toml(file, settings), source=str(file)) for file in files]
+        app(rest)
 
     try:
         app.meta(tokens)
     except UnrollError as error:
         sys.stderr.write(f"{name}: {error}\n")
         raise SystemExit(2) from error
+
+
+def _app(settings: type[S], main: Callable[[S], None], name: str) -> App:
+    """Make a command whose flags are the fields of a settings dataclass."""
+    app = App(name=name, help=settings.__doc__, version_flags=())
+
+    def call(values: S) -> None:
+        main(values)
+
+    call.__annotations__["values"] = settings
+    if not any(f.default is MISSING and f.default_factory is MISSING for f in fields(settings)):  # type: ignore[arg-type]
+        call.__defaults__ = (settings(),)
+    app.default(call)
+    return app

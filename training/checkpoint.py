@@ -37,6 +37,12 @@ FORMAT_VERSION = 1
 KEY = "unroll"
 PARTS = ("moments", "recurrent", "random")
 BEST = "best.safetensors"
+# What reading a description raises that is not what a checkpoint's should be; RuntimeError is
+# torch's about sizes.
+WRONG = (
+    CheckpointError, SettingsError, DaciteError,
+    ValueError, KeyError, TypeError, AttributeError, RuntimeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +110,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     file = path / BEST if path.is_dir() else path
     if not file.is_file():
-        raise CheckpointError(f"{file}: no such checkpoint; train one: make train")
+        raise CheckpointError(
+            f"{file}: no such checkpoint; train one with `make train` (a run that was stopped "
+            "before its first validation needs --resume)"
+        )
     try:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
@@ -116,7 +125,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     description = _read_description(file, metadata)
     try:
         return _assemble(description, tensors)
-    except (CheckpointError, SettingsError, DaciteError, ValueError, KeyError, TypeError) as error:
+    except WRONG as error:
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
         raise CheckpointError(f"{file}: {reason}; the file was changed, train again") from error
 
@@ -149,6 +158,8 @@ def _assemble(description: dict[str, Any], tensors: dict[str, Tensor]) -> Checkp
             f"vocabulary of {len(vocabulary)} symbols, model of {model_settings.vocabulary_size}"
         )
     weights = {name: t for name, t in tensors.items() if not name.startswith("training.")}
+    if model_settings.layers > len(weights):  # before a model of so many layers is built
+        raise CheckpointError(f"layers = {model_settings.layers}, but {len(weights)} weights")
     with torch.device("meta"):
         model = CharRNN(model_settings)
     _check_weights(weights, model)

@@ -83,9 +83,11 @@ def _find(
         return fetch(name, sources[name], cache or user_cache_path("unroll") / "corpora")
     path = Path(name)
     if not path.is_file():
-        known = [*sources, *(file.stem for file in BUNDLED.glob("*.txt"))]
+        if path.is_dir():
+            raise CorpusError(f"corpus {name!r}: is a folder; name a text file in it")
+        known = sorted([*sources, *(file.stem for file in BUNDLED.glob("*.txt"))])
         raise CorpusError(
-            f"corpus {name}: neither a file nor a known name; {nearest(name, known)} "
-            f"(names: {', '.join(sorted(known))})"
+            f"corpus {name!r}: neither a file nor a known name; {nearest(name, known)} "
+            f"(all: {', '.join(known)})"
         )
     return path

@@ -1,8 +1,9 @@
 """The folder of a run: what lies where in it, and how an older one makes room."""
 
+import itertools
 from pathlib import Path
 
-from serving.errors import CheckpointError
+from serving.errors import CheckpointError, SettingsError
 from training.checkpoint import BEST
 
 LAST = "last.safetensors"
@@ -28,18 +29,22 @@ class RunFolder:
 
         Returns:
             Where the older run lies now, NAME.1 or the first number that is free.
+
+        Raises:
+            SettingsError: nothing can be written there.
         """
-        moved = None
-        if self.path.exists():
-            numbers = range(1, 1_000_000)
-            moved = next(
-                place
-                for place in (self.path.with_name(f"{self.path.name}.{n}") for n in numbers)
-                if not place.exists()
-            )
-            self.path.rename(moved)
-        self.path.mkdir(parents=True)
+        try:
+            moved = self._move_aside() if self.path.exists() else None
+            self.path.mkdir(parents=True)
+        except OSError as error:
+            raise SettingsError(
+                f"{self.path}: cannot be made: {error.strerror}; change --runs-dir"
+            ) from error
         return moved
+
+    def _move_aside(self) -> Path:
+        places = (self.path.with_name(f"{self.path.name}.{n}") for n in itertools.count(1))
+        return self.path.rename(next(place for place in places if not place.exists()))
 
     def require_resumable(self) -> Path:
         """Return the checkpoint to resume from.

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from serving.errors import SettingsError
 
 Cell = Literal["rnn_tanh", "rnn_relu", "gru", "lstm"]
+SEED_LIMIT = 2**63  # of torch's generator
 
 
 @Parameter(name="*")
@@ -103,7 +104,7 @@ class TrainingSettings:
     """Length of the sample that is drawn at every validation; 0 draws none."""
 
     seed: int = 25
-    """Seed of everything random."""
+    """Seed of everything random; in [0, 2^63)."""
 
     threads: int = 0
     """Processor threads; 0 leaves it to torch. On a busy processor 1 is best, because of two
@@ -128,6 +129,7 @@ class TrainingSettings:
         _require(0 <= self.warmup_fraction < 1, *self._of("warmup_fraction", "[0, 1)"))
         _require(0 < self.beta2 < 1, *self._of("beta2", "(0, 1)"))
         _require(0 < self.learning_rate <= 10, *self._of("learning_rate", "(0, 10]"))
+        _require(self.seed < SEED_LIMIT, *self._of("seed", f"[0, {SEED_LIMIT})"))
         _require(
             not set(self.name) & set("/\\") and self.name not in {".", ".."},
             *self._of("name", "a plain folder name"),

@@ -91,13 +91,13 @@ class Trainer:
         while not self._over():
             if self.stop.requested:
                 return Outcome.INTERRUPTED
+            if patience and self.progress.since_best >= patience:
+                return Outcome.EARLY
             if not self._update():
                 continue
             done = self.progress
             if done.position.window == 0 or (every and done.update % every == 0):
                 self._milestone()
-            if patience and self.progress.since_best >= patience:
-                return Outcome.EARLY
         if self.progress.loss_count:
             self._milestone()
         return Outcome.FINISHED

@@ -129,3 +129,9 @@ def test_empty_folder_may_become_a_bundle(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     export(tiny_checkpoint("gru", layers=1), folder)
     assert load_bundle(folder).manifest.model.layers == 1
+
+
+def test_place_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(BundleError, match="cannot be written there: "):
+        export(tiny_checkpoint("gru"), tmp_path / "file" / "bundle")

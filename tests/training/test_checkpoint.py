@@ -77,6 +77,9 @@ DAMAGES: dict[str, Damage] = {
     "format version None": lambda d, t: d.pop("format_version"),
     "'model' is missing": lambda d, t: d.pop("model"),
     "cell = 'elman'|cell": lambda d, t: d["model"].update(cell="elman"),
+    "no attribute|not a mapping": lambda d, t: d.update(model="gru"),
+    "overflow": lambda d, t: d["model"].update(hidden_size=10**9),
+    "layers = 1000000, but": lambda d, t: d["model"].update(layers=10**6),
     "colour": lambda d, t: d["training"].update(colour="red"),
     "vocabulary of 1 symbols": lambda d, t: d.update(
         vocabulary={"symbols": "a", "start_symbol": "a"}

@@ -95,6 +95,14 @@ def test_refusals_end_with_status_2_and_touch_nothing(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_place_that_cannot_be_written_to_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs").write_bytes(b"a file")
+    assert call(command(tmp_path, "--epochs=1")) == 2
+    assert "change --runs-dir" in capsys.readouterr().err
+
+
 def test_resuming_on_another_text_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

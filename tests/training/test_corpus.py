@@ -126,6 +126,11 @@ def test_unknown_names_list_the_known_ones() -> None:
         load_corpus("sherlok")
 
 
+def test_a_folder_is_no_corpus(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="is a folder; name a text file in it"):
+        load_corpus(str(tmp_path))
+
+
 def test_sources_are_pinned() -> None:
     for source in SOURCES.values():
         assert len(source.sha256) == 64

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from serving.errors import SettingsError
 from serving.vocabulary import Vocabulary
-from training.initialisation import RELU_MEMORY, initialise
+from training.initialisation import RELU_MEMORY, RELU_MEMORY_ABOVE, initialise
 from training.model import CELLS, CharRNN, ModelSettings, State
 from training.sample import sample
 from training.settings import Cell
@@ -78,10 +78,21 @@ def test_initial_recurrent_weights_suit_the_cell(cell: Cell) -> None:
     initialise(model)
     for layer in range(L):
         for gate in model.recurrent.get_parameter(f"weight_hh_l{layer}").split(H):  # type: ignore[no-untyped-call]
-            scale = RELU_MEMORY if cell == "rnn_relu" else 1.0
+            memory = RELU_MEMORY_ABOVE if layer else RELU_MEMORY
+            scale = memory if cell == "rnn_relu" else 1.0
             torch.testing.assert_close(gate @ gate.t(), scale**2 * torch.eye(H))
             diagonal = bool((gate == scale * torch.eye(H)).all())
             assert diagonal == (cell == "rnn_relu")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_untrained_stack_is_hardly_worse_than_a_uniform_guess(cell: Cell) -> None:
+    torch.manual_seed(25)
+    model = CharRNN(
+        ModelSettings(cell=cell, vocabulary_size=76, embedding_size=64, hidden_size=63, layers=3)
+    )
+    initialise(model)
+    assert validation_loss(model, torch.randint(76, (500,))) < 1.1 * math.log(76)
 
 
 def test_initial_forget_biases_add_up_to_one_and_the_others_to_zero() -> None:

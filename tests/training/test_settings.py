@@ -28,6 +28,7 @@ from training.settings import TrainingSettings
         ({"minutes": math.inf, "epochs": 0}, "minutes = inf"),
         ({"optimizer": "adam"}, "weight_decay = 0.02: adam has none"),
         ({"name": "../x"}, "plain folder name"),
+        ({"seed": 2**63}, "seed = 9223372036854775808: must be in"),
     ],
 )
 def test_broken_rules_name_the_setting_and_the_range(changes: dict[str, Any], message: str) -> None:

@@ -133,6 +133,9 @@ def test_patience_ends_a_training_that_gets_no_better(room: Room) -> None:
     trainer.progress = trainer.progress.__class__(best_loss=0.0)
     assert trainer.run() is Outcome.EARLY
     assert trainer.progress.position.epoch == 3
+    again = room.trainer("run", settings, state=trainer.capture())
+    assert again.run() is Outcome.EARLY
+    assert again.progress.update == trainer.progress.update
 
 
 def test_explosion_goes_back_to_the_last_good_state_and_halves_the_rate(room: Room) -> None:

@@ -1,0 +1,50 @@
+"""What the Makefile makes of its variables."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def make(*arguments: str) -> str:
+    """Return what make prints, called as by a person and not by another make."""
+    environment = {name: v for name, v in os.environ.items() if "MAKE" not in name}
+    done = subprocess.run(
+        ["make", "--silent", *arguments],
+        cwd=ROOT,
+        env={name: v for name, v in environment.items() if name not in {"ARGS", "MFLAGS"}},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("prompt", ["costs $5, $HOME", """it's "x" `y` \\n""", "£ — é", "-"])
+def test_prompt_reaches_the_command_as_it_was_typed(prompt: str) -> None:
+    show = '--eval=show: ; @printf "%s" "$$PROMPT"'
+    assert make(show, "show", f"PROMPT={prompt}") == prompt
+
+
+@pytest.mark.parametrize(
+    ("given", "is_quick"),
+    [
+        ("CELL=lstm", True),
+        ("ARGS=--threads 1", True),
+        ("EPOCHS=3", False),
+        ("MINUTES=3", False),
+        ("PRESET=lab", False),
+        ("ARGS=--epochs 3", False),
+        ("ARGS=--config my.toml", False),
+        ("ARGS=--resume", False),
+    ],
+)
+def test_the_quick_preset_is_for_trainings_of_no_given_length(given: str, is_quick: bool) -> None:
+    assert ("--preset quick" in make("--dry-run", "train", given)) == is_quick
+
+
+def test_path_of_a_corpus_may_hold_a_space() -> None:
+    assert "--corpus 'my texts/a.txt'" in make("--dry-run", "train", "CORPUS=my texts/a.txt")
