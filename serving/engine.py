@@ -10,14 +10,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serving.bundle import Bundle
 from serving.decoder import DecodeCall, Decoder, DecodeResult
 from serving.errors import CancelledError, ClosedError, DeadlineError, EngineError
+from serving.prefixes import PrefixCache, is_boundary
 from serving.scheduler import CallLength, Scheduler, Slots
-from serving.sequence import Chunk, Sequence, SequenceRequest
+from serving.sequence import SHORTEST_PREFIX, Chunk, Sequence, SequenceRequest, Snapshots
+from serving.snapshot import StateLayout
+from serving.stops import FinishReason
 
 Delivery = list[tuple[Sequence, Chunk]]
 CLOSE_SECONDS = 10.0
@@ -46,6 +51,7 @@ class Engine:
         slots: rows of a call at most.
         queue_limit: sequences that may wait for a slot.
         call_seconds: how long a call may take.
+        prefix_bytes: memory for the states of prompts that were read; 0 keeps none.
         deliver: called on the engine's thread with the chunks of each call; must not block.
     """
 
@@ -57,10 +63,13 @@ class Engine:
         slots: int = 64,
         queue_limit: int = 1024,
         call_seconds: float = 0.01,
+        prefix_bytes: int = 0,
         deliver: Callable[[Delivery], None] = call_listeners,
     ) -> None:
         self.bundle = bundle
         self.decoder = decoder
+        self.layout = StateLayout(bundle.manifest.state)
+        self.prefixes = PrefixCache(prefix_bytes)
         self._scheduler = Scheduler(Slots(decoder.zero_state(slots)), queue_limit)
         self._length = CallLength(call_seconds)
         self._deliver_unsafe = deliver
@@ -80,13 +89,22 @@ class Engine:
             OverloadedError: the queue is full.
             ClosedError: the engine is closing.
         """
-        sequence = Sequence(request, self.bundle.vocabulary, listener)
+        sequence = Sequence(request, self.bundle.vocabulary, self.layout, listener)
         with self._changed:
             if self._closing is not None:
                 raise ClosedError(*self._closing.args)  # raised again, one would keep all frames
+            self._skip_prefix(sequence)
             self._scheduler.add(sequence)
             self._changed.notify()
         return sequence
+
+    def _skip_prefix(self, sequence: Sequence) -> None:
+        """Spare a prompt's reader what was read before; a score needs every symbol's."""
+        request = sequence.request
+        if request.origin is None and request.max_new_symbols and self.prefixes.is_on:
+            sequence.keeps_prefixes = len(request.prompt) >= SHORTEST_PREFIX
+            if sequence.keeps_prefixes and (prefix := self.prefixes.find(request.prompt)):
+                sequence.skip(prefix)
 
     @property
     def is_open(self) -> bool:
@@ -182,7 +200,7 @@ class Engine:
         started = time.perf_counter()
         result = self.decoder.run(call)
         self._length.learn(len(rows), steps, time.perf_counter() - started)
-        return self._collect(rows, result)
+        return self._collect(rows, call, result)
 
     def _assemble(self, rows: list[Sequence], steps: int) -> DecodeCall:
         sampling = [row.request.sampling for row in rows]
@@ -190,7 +208,7 @@ class Engine:
             tokens=np.array([row.token for row in rows], np.int64),
             forced=np.stack([row.forced(steps) for row in rows], axis=1),
             uniform=np.stack([row.uniform(steps) for row in rows], axis=1),
-            steps=np.array([row.left for row in rows], np.int64),
+            steps=np.array([row.steps for row in rows], np.int64),
             temperature=np.array([s.temperature for s in sampling], np.float32),
             top_k=np.array([s.top_k for s in sampling], np.int64),
             top_p=np.array([s.top_p for s in sampling], np.float32),
@@ -198,13 +216,16 @@ class Engine:
             state=self._scheduler.slots.gather(rows),
         )
 
-    def _collect(self, rows: list[Sequence], result: DecodeResult) -> Delivery:
+    def _collect(self, rows: list[Sequence], call: DecodeCall, result: DecodeResult) -> Delivery:
         delivery: Delivery = []
         tokens, log_probs = result.tokens.T, result.log_probs.T  # (N, T)
         with self._changed:
             self._scheduler.slots.scatter(rows, result.state)
             for row, sequence in enumerate(rows):
                 chunk = sequence.take(tokens[row], log_probs[row])
+                self._keep_prefix(sequence)
+                if chunk is not None:
+                    chunk = self._with_snapshot(sequence, chunk, call, tokens[row], row)
                 if chunk is None:
                     continue
                 delivery.append((sequence, chunk))
@@ -213,6 +234,32 @@ class Engine:
             if not len(self._scheduler):
                 self._changed.notify_all()
         return delivery
+
+    def _keep_prefix(self, sequence: Sequence) -> None:
+        prompt = sequence.request.prompt
+        if sequence.keeps_prefixes and is_boundary(sequence.done, len(prompt)):
+            state = self._scheduler.slots.read(sequence)
+            self.prefixes.add(prompt[: sequence.done], sequence.snapshot(state))
+
+    def _with_snapshot(
+        self,
+        sequence: Sequence,
+        chunk: Chunk,
+        call: DecodeCall,
+        tokens: NDArray[np.int64],
+        row: int,
+    ) -> Chunk | None:
+        """Add the snapshot that was asked for; None if the way back to it must be made first."""
+        wanted = sequence.request.snapshots
+        if wanted is Snapshots.NEVER or (wanted is Snapshots.FINAL and not chunk.is_last):
+            return chunk
+        slots = self._scheduler.slots
+        if chunk.finish is FinishReason.STOP and sequence.excess:
+            made = min(len(tokens), int(call.steps[row]))
+            slots.write(sequence, {name: tensor[:, row] for name, tensor in call.state.items()})
+            sequence.settle(int(call.tokens[row]), tokens[: made - sequence.excess], chunk)
+            return None
+        return replace(chunk, snapshot=sequence.snapshot(slots.read(sequence)))
 
     def _end_all(self, error: EngineError | None) -> None:
         assert error is not None

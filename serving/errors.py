@@ -3,7 +3,17 @@
 UnrollError
 |-- InputError            the caller's input is wrong; carries the field's name
 |   |-- UnknownSymbolError    a text holds symbols outside the vocabulary
-|   `-- UnknownModelError     no model of that name is served
+|   |-- UnknownModelError     no model of that name is served
+|   `-- CapsuleError          a capsule is cut, forged, outdated or of another key
+|       |-- ForeignCapsuleError   it belongs to another model
+|       `-- OwnerError            it was issued to another caller
+|-- SessionError          a session cannot be used
+|   |-- SessionUnknownError   there is none of that id
+|   |-- SessionEndedError     it was ended
+|   |-- SessionExpiredError   it was idle for too long
+|   |-- SessionEvictedError   it was evicted to make room
+|   |-- SessionBusyError      another request is using it
+|   `-- PositionError         it stands elsewhere than the caller believes
 |-- SettingsError         a setting, preset or configuration file is wrong
 |-- CorpusError           a corpus cannot be found, fetched, decoded or used
 |-- TrainingError         training cannot go on
@@ -50,6 +60,55 @@ class UnknownSymbolError(InputError):
 
 class UnknownModelError(InputError):
     """No model of that name is served."""
+
+
+class CapsuleError(InputError):
+    """A capsule is cut, forged, outdated or signed with a key that is not known here."""
+
+
+class ForeignCapsuleError(CapsuleError):
+    """A capsule belongs to another model."""
+
+
+class OwnerError(CapsuleError):
+    """A capsule was issued to another caller."""
+
+
+class SessionError(UnrollError):
+    """A session cannot be used."""
+
+
+class SessionUnknownError(SessionError):
+    """There is no session of that id for this caller."""
+
+
+class SessionEndedError(SessionError):
+    """The session was ended."""
+
+
+class SessionExpiredError(SessionError):
+    """The session was idle for too long."""
+
+
+class SessionEvictedError(SessionError):
+    """The session was evicted to make room for others."""
+
+
+class SessionBusyError(SessionError):
+    """Another request is using the session."""
+
+
+class PositionError(SessionError):
+    """The session stands elsewhere than the caller believes.
+
+    Args:
+        message: what to tell.
+        actual: the position of its next symbol.
+    """
+
+    def __init__(self, message: str, actual: int) -> None:
+        super().__init__(message)
+        self.actual = actual
 
 
 class SettingsError(UnrollError):

@@ -24,6 +24,7 @@ class EngineOptions:
         slots: rows of a call at most, 1 or more.
         queue_limit: sequences that may wait for a slot, 0 or more.
         call_seconds: how long a call may take, above 0.
+        prefix_bytes: memory for the states of prompts that were read; 0 keeps none.
     """
 
     device: Device = Device.CPU
@@ -31,6 +32,7 @@ class EngineOptions:
     slots: int = 64
     queue_limit: int = 1024
     call_seconds: float = 0.01
+    prefix_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +116,11 @@ class Models:
             )
         return self._by_name[name]
 
+    def serving(self, fingerprint: str) -> ServedModel | None:
+        """Find a model by its fingerprint, in hex."""
+        matching = (m for m in self if m.bundle.manifest.fingerprint == fingerprint)
+        return next(matching, None)
+
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._by_name.values())
 
@@ -143,6 +150,7 @@ def _load(
         slots=options.slots,
         queue_limit=options.queue_limit,
         call_seconds=options.call_seconds,
+        prefix_bytes=options.prefix_bytes,
         deliver=deliver,
     )
     return ServedModel(name=name, bundle=bundle, decoder=decoder, engine=engine)

@@ -84,10 +84,14 @@ def join(chunks: list[Chunk]) -> Chunk:
     if len(chunks) == 1:
         return chunks[0]
     last = chunks[-1]
+    # An error adds no text, so the text before it still ends at the snapshot before it.
+    snapshots = [chunk.snapshot for chunk in chunks if chunk.snapshot is not None]
     return Chunk(
         text="".join([chunk.text for chunk in chunks]),
         log_probs=np.concatenate([chunk.log_probs for chunk in chunks]),
         finish=last.finish,
         error=last.error,
         generated=last.generated,
+        position=last.position,
+        snapshot=snapshots[-1] if snapshots else None,
     )

@@ -47,12 +47,23 @@ class Slots:
 
     def release(self, sequence: Sequence, *, keep_state: bool = False) -> None:
         """Take a sequence's slot; with `keep_state`, its state goes back to the sequence."""
-        slot = self._of.pop(sequence)
         if keep_state:
-            sequence.state = {name: tensor[:, slot].copy() for name, tensor in self._state.items()}
+            sequence.state = self.read(sequence)
+        slot = self._of.pop(sequence)
         for tensor in self._state.values():
             tensor[:, slot] = np.nan
         self._free.append(slot)
+
+    def read(self, sequence: Sequence) -> State:
+        """Copy one sequence's state, each tensor (layers, hidden)."""
+        slot = self._of[sequence]
+        return {name: tensor[:, slot].copy() for name, tensor in self._state.items()}
+
+    def write(self, sequence: Sequence, state: State) -> None:
+        """Put a state into a sequence's slot, each tensor (layers, hidden)."""
+        slot = self._of[sequence]
+        for name, tensor in self._state.items():
+            tensor[:, slot] = state[name]
 
     def gather(self, rows: list[Sequence]) -> State:
         """Copy the rows' states into one batch, each (layers, len(rows), hidden)."""
@@ -82,7 +93,7 @@ class CallLength:
 
     def steps(self, rows: list[Sequence]) -> int:
         """Return the number of steps of the next call, 1 or more."""
-        longest = min(LONGEST_CALL, max(row.left for row in rows))
+        longest = min(LONGEST_CALL, max(row.steps for row in rows))
         step_seconds = self._step_seconds.get(_size_class(len(rows)))
         in_time = FIRST_SYMBOLS if step_seconds is None else int(self._seconds / step_seconds)
         soonest = min(

@@ -2,18 +2,28 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.decoder import FREE, State
 from serving.errors import EngineError, InputError
+from serving.prefixes import Prefix, next_boundary
 from serving.sampling import SEED_LIMIT, SamplingParams, uniforms
-from serving.stops import FinishReason, scan
+from serving.snapshot import NO_LOG_PROBS, Snapshot, StateLayout
+from serving.stops import STOP_LENGTH_AT_MOST, STOPS_AT_MOST, FinishReason, scan
 from serving.vocabulary import Vocabulary
 
-STOPS_AT_MOST = 8
-STOP_LENGTH_AT_MOST = 256
+SHORTEST_PREFIX = 32  # symbols; to read fewer again costs less than to stop after them
+
+
+class Snapshots(Enum):
+    """Which chunks of a sequence carry a snapshot."""
+
+    NEVER = "never"
+    FINAL = "final"
+    EVERY_CHUNK = "every chunk"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +31,10 @@ class SequenceRequest:
     """What a sequence shall do: read `prompt`, then write up to `max_new_symbols`.
 
     Attributes:
-        prompt: token ids to read after the start symbol, (symbols,).
-        max_new_symbols: how many to write at most; 0 scores the prompt instead.
+        prompt: token ids to read first, (symbols,).
+        max_new_symbols: how many to write at most; 0 only reads and scores the prompt.
+        origin: where the text goes on from; None for the start symbol.
+        snapshots: which chunks carry a snapshot.
         seed: in [0, 2^63).
         sampling: how symbols are drawn.
         stop: strings before which the text ends; at most 8, of 1 to 256 symbols.
@@ -36,6 +48,8 @@ class SequenceRequest:
 
     prompt: NDArray[np.int64]
     max_new_symbols: int
+    origin: Snapshot | None = None
+    snapshots: Snapshots = Snapshots.NEVER
     seed: int = 0
     sampling: SamplingParams = field(default_factory=SamplingParams)
     stop: tuple[str, ...] = ()
@@ -45,6 +59,18 @@ class SequenceRequest:
     def __post_init__(self) -> None:
         if self.max_new_symbols < 0 or len(self.prompt) + self.max_new_symbols == 0:
             raise InputError("max_new_symbols", f"must be 1 or more, got {self.max_new_symbols}")
+        if self.held and len(self.prompt):
+            raise InputError(
+                "prompt",
+                f"must be empty: {self.held} symbols were generated before this point and not yet "
+                "delivered; go on without a prompt first",
+            )
+        if self.held >= max(self.max_new_symbols, 1):
+            raise InputError(
+                "max_new_symbols",
+                f"must be more than the {self.held} symbols that were generated before this point "
+                f"and not yet delivered, got {self.max_new_symbols}",
+            )
         if self.buffer_symbols is not None and self.buffer_symbols < 1:
             raise InputError("buffer_symbols", f"must be 1 or more, got {self.buffer_symbols}")
         if not 0 <= self.seed < SEED_LIMIT:
@@ -58,6 +84,11 @@ class SequenceRequest:
                     f"must have 1 to {STOP_LENGTH_AT_MOST} symbols, has {len(stop)}",
                 )
 
+    @property
+    def held(self) -> int:
+        """How many symbols the origin holds that were not delivered yet."""
+        return 0 if self.origin is None else len(self.origin.held)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
@@ -69,6 +100,8 @@ class Chunk:
         finish: why the sequence ended well.
         error: why it ended badly.
         generated: how many symbols have been generated so far, a stop string's included.
+        position: of the symbol after the last one generated so far.
+        snapshot: where the text stands after this chunk, if it was asked for.
     """
 
     text: str
@@ -76,6 +109,8 @@ class Chunk:
     finish: FinishReason | None = None
     error: EngineError | None = None
     generated: int = 0
+    position: int = 0
+    snapshot: Snapshot | None = None
 
     @property
     def is_last(self) -> bool:
@@ -83,7 +118,19 @@ class Chunk:
         return self.finish is not None or self.error is not None
 
 
-NO_LOG_PROBS = np.zeros(0, np.float32)
+@dataclass(kw_only=True)
+class Settling:
+    """The way back to where a stop string ended within a call that went further.
+
+    Attributes:
+        tokens: what the call chose up to there, to be forced again from the call's beginning.
+        done: how many of them have been forced.
+        last: the chunk to deliver when all have been.
+    """
+
+    tokens: NDArray[np.int64]
+    done: int
+    last: Chunk
 
 
 class Sequence:
@@ -94,49 +141,93 @@ class Sequence:
     Args:
         request: what to do.
         vocabulary: of the model.
+        layout: of the model's state.
         listener: called with each chunk by whoever the engine's `deliver` chose.
     """
 
     def __init__(
-        self, request: SequenceRequest, vocabulary: Vocabulary, listener: Callable[[Chunk], None]
+        self,
+        request: SequenceRequest,
+        vocabulary: Vocabulary,
+        layout: StateLayout,
+        listener: Callable[[Chunk], None],
     ) -> None:
         self.request = request
         self.listener = listener
         self.token = vocabulary.start_id  # the last symbol, not yet consumed
-        self.position = 0  # of the next symbol in the text; the start symbol has none
+        self.done = 0  # symbols read or written by this request
+        self.excess = 0  # symbols that its last call wrote after the stop string
         self.state: State | None = None  # while it holds no slot; None for zero
+        self.keeps_prefixes = False
         self.cancelled = False
         self.unread = 0  # symbols delivered and not yet taken by the reader
+        self._start = 0  # position of the request's first symbol
         self._vocabulary = vocabulary
+        self._layout = layout
+        self._settling: Settling | None = None
         self._held_text = ""
         self._held_log_probs = NO_LOG_PROBS
+        if request.origin is not None:
+            self._resume(request.origin)
+
+    def _resume(self, origin: Snapshot) -> None:
+        self._start = origin.position
+        self.token = origin.token
+        self.state = self._layout.unpack(origin.state)
+        self._held_text = self._vocabulary.decode(origin.held.tolist())
+        self._held_log_probs = origin.held_log_probs
+
+    def skip(self, prefix: Prefix) -> None:
+        """Go on after a prefix of the prompt that need not be read again."""
+        self.done = prefix.length
+        self.token = prefix.snapshot.token
+        self.state = self._layout.unpack(prefix.snapshot.state)
+
+    @property
+    def position(self) -> int:
+        """Position of the next symbol in the text; the start symbol has none."""
+        return self._start + self.done
 
     @property
     def prompt_left(self) -> int:
         """How many prompt symbols are still to be read."""
-        return max(len(self.request.prompt) - self.position, 0)
+        return max(len(self.request.prompt) - self.done, 0)
 
     @property
     def left(self) -> int:
         """How many steps there are at most still to make."""
-        return len(self.request.prompt) + self.request.max_new_symbols - self.position
+        if self._settling is not None:
+            return len(self._settling.tokens) - self._settling.done
+        request = self.request
+        return len(request.prompt) + request.max_new_symbols - request.held - self.done
+
+    @property
+    def steps(self) -> int:
+        """How many steps the next call may make for it."""
+        if self.keeps_prefixes and self.prompt_left:
+            return next_boundary(self.done, len(self.request.prompt)) - self.done
+        return self.left
 
     @property
     def generated(self) -> int:
         """How many symbols have been generated."""
-        return max(self.position - len(self.request.prompt), 0)
+        return max(self.done - len(self.request.prompt), 0) + self.request.held
 
     @property
     def is_stalled(self) -> bool:
         """Whether it waits for its reader."""
         limit = self.request.buffer_symbols
-        return limit is not None and self.unread >= limit
+        # The last chunk counts as unread already while the way back to its end is made.
+        return limit is not None and self._settling is None and self.unread >= limit
 
     def forced(self, steps: int) -> NDArray[np.int64]:
         """Return what the next steps must choose, (steps,)."""
         column = np.full(steps, FREE, np.int64)
-        prompt = self.request.prompt[self.position : self.position + steps]
-        column[: len(prompt)] = prompt
+        if self._settling is not None:
+            known = self._settling.tokens[self._settling.done :][:steps]
+        else:
+            known = self.request.prompt[self.done : self.done + steps]
+        column[: len(known)] = known
         return column
 
     def uniform(self, steps: int) -> NDArray[np.float32]:
@@ -149,10 +240,14 @@ class Sequence:
         Returns:
             What can be delivered, if anything.
         """
-        steps = min(len(tokens), self.left)
-        read = min(self.prompt_left, steps)
-        self.position += steps
+        steps = min(len(tokens), self.steps)
         self.token = int(tokens[steps - 1])
+        if self._settling is not None:
+            self._settling.done += steps
+            self.excess = 0
+            return None if self.left else self._settling.last
+        read = min(self.prompt_left, steps)
+        self.done += steps
         if not self.request.max_new_symbols:
             return self._chunk(
                 "", log_probs[:steps], FinishReason.LENGTH if not self.left else None
@@ -162,24 +257,46 @@ class Sequence:
         text = self._vocabulary.decode(tokens[read:steps].tolist())
         return self._write(text, log_probs[read:steps])
 
+    def settle(self, token: int, tokens: NDArray[np.int64], last: Chunk) -> None:
+        """Prepare to force a call's symbols again up to the stop string's end.
+
+        Args:
+            token: what the call began with.
+            tokens: what it chose, up to the end.
+            last: what to deliver then.
+        """
+        self.token = token
+        self._settling = Settling(tokens=tokens, done=0, last=last)
+
+    def snapshot(self, state: State) -> Snapshot:
+        """Describe where it stands, given its row of the recurrent state."""
+        return Snapshot(
+            position=self.position,
+            token=self.token,
+            state=self._layout.pack(state),
+            held=self._vocabulary.encode(self._held_text).astype(np.int32),
+            held_log_probs=self._held_log_probs,
+        )
+
     def fail(self, error: EngineError) -> Chunk:
         """End badly."""
         return Chunk(text="", log_probs=NO_LOG_PROBS, error=error, generated=self.generated)
 
     def _write(self, text: str, log_probs: NDArray[np.float32]) -> Chunk | None:
         finish = FinishReason.LENGTH if not self.left else None
-        if not self.request.stop:
-            return self._chunk(text, log_probs, finish)
+        before = len(self._held_text)
         text = self._held_text + text
         log_probs = np.concatenate([self._held_log_probs, log_probs])
-        found = scan(text, self.request.stop)
+        found = scan(text, self.request.stop, before)
         settled = found.settled
         if found.ends_at is not None:
-            self.position -= len(text) - found.ends_at
+            self.excess = len(text) - found.ends_at
+            self.done -= self.excess
             finish = FinishReason.STOP
         elif finish:
             settled = len(text)
-        self._held_text, self._held_log_probs = text[settled:], log_probs[settled:]
+        held = settled if finish is None else len(text)
+        self._held_text, self._held_log_probs = text[held:], log_probs[held:]
         if not settled and not finish:
             return None
         return self._chunk(text[:settled], log_probs[:settled], finish)
@@ -188,4 +305,10 @@ class Sequence:
         self, text: str, log_probs: NDArray[np.float32], finish: FinishReason | None
     ) -> Chunk:
         self.unread += len(log_probs)
-        return Chunk(text=text, log_probs=log_probs, finish=finish, generated=self.generated)
+        return Chunk(
+            text=text,
+            log_probs=log_probs,
+            finish=finish,
+            generated=self.generated,
+            position=self.position,
+        )

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -16,15 +17,21 @@ from grpc_reflection.v1alpha import reflection
 
 from protos.unroll.v1 import text_generation_pb2 as pb
 from protos.unroll.v1.text_generation_pb2_grpc import add_TextGenerationServiceServicer_to_server
+from serving.capsule import CapsuleKeys
+from serving.continuation import Continuations
 from serving.engine import Delivery, call_listeners
 from serving.errors import ClosedError, SettingsError
 from serving.health import Health
+from serving.metrics import Metrics, MetricsPage
 from serving.models import EngineOptions, Models
 from serving.servicer import TextGenerationServicer
+from serving.sessions import Sessions
 from serving.settings import ServerSettings
+from serving.store import DiskStore, MemoryStore, TieredStore
 from serving.translation import Limits
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["TextGenerationService"].full_name
+TIDY_SECONDS = 5.0
 LAST_WORDS_SECONDS = 0.25  # for statuses on their way, once all calls have ended
 
 log = logging.getLogger(__name__)
@@ -56,13 +63,21 @@ class Server:
         Raises:
             BundleError: a bundle is damaged.
             DeviceError: the device is not there.
-            SettingsError: a model's source is wrong, or the port is taken.
+            SettingsError: a model's source, the capsule keys or the state_dir is wrong, or a port
+                is taken.
         """
         self._loop = asyncio.get_running_loop()
         self.models = Models.load(
             self.settings.model, _engine_options(self.settings), self._deliver
         )
-        self._servicer = TextGenerationServicer(self.models, _limits(self.settings))
+        keys = CapsuleKeys.load(self.settings.capsule_keys)
+        self._open_sessions()
+        self._servicer = TextGenerationServicer(
+            self.models,
+            self.sessions,
+            Continuations(self.models, self.sessions, keys),
+            _limits(self.settings),
+        )
         self._health = Health()
         self._grpc = grpc.aio.server(options=_channel_options(self.settings))
         add_TextGenerationServiceServicer_to_server(self._servicer, self._grpc)
@@ -70,9 +85,11 @@ class Server:
         names = (SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._grpc)
         self.port = self._listen()
+        self.metrics_page = self._open_metrics()
         self.models.start()
         await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
         await self._grpc.start()
+        self._tidying = asyncio.create_task(self._tidy())
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
         """Refuse new work, give running calls some time, end the rest.
@@ -86,6 +103,38 @@ class Server:
         await self._servicer.wait_idle(max(ends - self._loop.time(), LAST_WORDS_SECONDS))
         self._health.end_watches()
         await self._grpc.stop(LAST_WORDS_SECONDS)
+        self._tidying.cancel()
+        if self.metrics_page is not None:
+            self.metrics_page.close()
+        self._store.close()
+
+    def _open_sessions(self) -> None:
+        self._store = _open_store(self.settings)
+        self.sessions = Sessions(
+            self._store,
+            {model.bundle.manifest.fingerprint: model.engine.layout for model in self.models},
+            marks=self.settings.session_marks,
+            idle_seconds=self.settings.session_idle_seconds,
+        )
+
+    def _open_metrics(self) -> MetricsPage | None:
+        port = self.settings.metrics_port
+        if port is None:
+            return None
+        return MetricsPage(
+            Metrics(self.models, self.sessions, self._store), self.settings.host, port
+        )
+
+    async def _tidy(self) -> None:
+        """Expire and spill sessions that nobody uses, every few seconds."""
+        while True:
+            await asyncio.sleep(TIDY_SECONDS)
+            try:
+                await self.sessions.expire()
+                if isinstance(self._store, TieredStore):
+                    await self._store.spill(time.time() - self.settings.session_spill_seconds)
+            except Exception:  # a full disk may have room again
+                log.exception("sessions could not be tidied; trying again in %g s", TIDY_SECONDS)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -167,7 +216,14 @@ def _engine_options(settings: ServerSettings) -> EngineOptions:
         slots=settings.slots,
         queue_limit=settings.queue_limit,
         call_seconds=settings.call_ms / 1e3,
+        prefix_bytes=settings.prefix_cache_mb * 2**20,
     )
+
+
+def _open_store(settings: ServerSettings) -> MemoryStore | TieredStore:
+    if settings.state_dir is None:
+        return MemoryStore(settings.sessions_in_memory)
+    return TieredStore(DiskStore(settings.state_dir), settings.sessions_in_memory)
 
 
 def _limits(settings: ServerSettings) -> Limits:

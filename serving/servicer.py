@@ -1,21 +1,25 @@
 """The gRPC service: translates, and lets the engines do the rest."""
 
 import asyncio
-import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
-from grpc.aio import AbortError, ServicerContext
+import numpy as np
+from grpc.aio import ServicerContext
 
 from protos.unroll.v1 import text_generation_pb2 as pb
-from protos.unroll.v1.text_generation_pb2_grpc import TextGenerationServiceServicer
-from serving.errors import CancelledError, UnrollError
+from serving.answering import deadline_of, owner_of, write
+from serving.continuation import Continuation, Continuations
 from serving.models import Models
 from serving.reply import Reply
-from serving.status import to_status
+from serving.sampling import SEED_LIMIT
+from serving.sequence import Chunk, SequenceRequest, Snapshots
+from serving.session_servicer import SessionServicer
+from serving.sessions import Sessions
 from serving.translation import (
+    Asked,
     Limits,
     read_generate,
     read_score,
@@ -24,21 +28,24 @@ from serving.translation import (
     write_score,
 )
 
-log = logging.getLogger(__name__)
+GenerateContext = ServicerContext[pb.GenerateRequest, pb.StreamGenerateResponse]
 
 
-class TextGenerationServicer(TextGenerationServiceServicer):
+class TextGenerationServicer(SessionServicer):
     """Answers calls on an event loop to which the models' engines deliver.
 
     Args:
         models: what is served.
+        sessions: of all models.
+        continuations: finds what requests go on from.
         limits: what a request may ask for.
     """
 
-    def __init__(self, models: Models, limits: Limits) -> None:
-        self._models = models
+    def __init__(
+        self, models: Models, sessions: Sessions, continuations: Continuations, limits: Limits
+    ) -> None:
+        super().__init__(models, sessions, continuations)
         self._limits = limits
-        self._running: set[asyncio.Task[Any]] = set()
 
     async def Generate(  # noqa: N802
         self,
@@ -46,57 +53,53 @@ class TextGenerationServicer(TextGenerationServiceServicer):
         context: ServicerContext[pb.GenerateRequest, pb.GenerateResponse],
     ) -> pb.GenerateResponse:
         """Continue a prompt and return the whole text at once."""
-        async with self._answering(context):
-            model = self._models.get(request.model)
-            asked = read_generate(
-                request, model.bundle.vocabulary, self._limits, _deadline(context)
-            )
-            async with Reply(model.engine, asked.request) as reply:
-                whole = await reply.whole()
-            return pb.GenerateResponse(
-                text=whole.text,
-                log_probs=whole.log_probs.tolist() if request.log_probs else None,
-                completion=write_completion(asked, whole, model.bundle.manifest.fingerprint),
-            )
+        async with self._generating(request, context) as (origin, asked):
+            samples = await _share_prompt(origin, asked.request, request.sample_count)
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(_whole(origin, sample)) for sample in samples]
+            first, *further = [
+                await self._answer(request, origin, asked, sample, task.result())
+                for sample, task in zip(samples, tasks, strict=True)
+            ]
+            first.further_samples.extend(further)
+            return first
 
     # Written as a coroutine and not as an async generator: gRPC does not close a generator when
     # the call is cancelled during a write, and the slot would stay taken until it is collected.
     async def StreamGenerate(  # type: ignore[override]  # noqa: N802
-        self,
-        request: pb.GenerateRequest,
-        context: ServicerContext[pb.GenerateRequest, pb.StreamGenerateResponse],
+        self, request: pb.GenerateRequest, context: GenerateContext
     ) -> None:
         """Continue a prompt and send the text as it comes."""
-        async with self._answering(context):
-            model = self._models.get(request.model)
-            asked = read_generate(
-                request, model.bundle.vocabulary, self._limits, _deadline(context)
-            )
-            fingerprint = model.bundle.manifest.fingerprint
-            async with Reply(model.engine, asked.request) as reply:
-                async for chunk in reply:
-                    last = chunk.finish is not None
-                    message = pb.StreamGenerateResponse(
-                        text=chunk.text,
-                        log_probs=chunk.log_probs.tolist() if request.log_probs else None,
-                        completion=write_completion(asked, chunk, fingerprint) if last else None,
-                    )
-                    await _write(context, message)
+        async with self._generating(request, context) as (origin, asked):
+            samples = await _share_prompt(origin, asked.request, request.sample_count)
+            turn = asyncio.Lock()  # gRPC takes one write at a time
+
+            async def send(index: int, sample: SequenceRequest) -> None:
+                async with Reply(origin.model.engine, sample) as reply:
+                    async for chunk in reply:
+                        if not chunk.text and not chunk.finish:
+                            continue
+                        answer = await self._answer(request, origin, asked, sample, chunk)
+                        async with turn:
+                            await write(context, _as_message(answer, index))
+
+            async with asyncio.TaskGroup() as group:
+                for index, sample in enumerate(samples):
+                    group.create_task(send(index, sample))
 
     async def Score(  # noqa: N802
         self, request: pb.ScoreRequest, context: ServicerContext[pb.ScoreRequest, pb.ScoreResponse]
     ) -> pb.ScoreResponse:
         """Give the log-probability of each symbol of a text."""
         async with self._answering(context):
-            model = self._models.get(request.model)
+            origin = await self._continuations.look_at(request, owner_of(context))
             # A million symbols take 0.1 s to translate: on another thread, streams go on.
             asked = await asyncio.to_thread(
-                read_score, request, model.bundle.vocabulary, self._limits, _deadline(context)
+                read_score, request, origin, self._limits, deadline_of(context)
             )
-            async with Reply(model.engine, asked.request) as reply:
-                whole = await reply.whole()
+            whole = await _whole(origin, asked.request)
             return await asyncio.to_thread(
-                write_score, asked, whole.log_probs, model.bundle.manifest.fingerprint
+                write_score, asked, whole.log_probs, origin.model.bundle.manifest.fingerprint
             )
 
     async def GetModel(  # noqa: N802
@@ -117,54 +120,90 @@ class TextGenerationServicer(TextGenerationServiceServicer):
         async with self._answering(context):
             return pb.ListModelsResponse(models=[write_model(model) for model in self._models])
 
-    async def wait_idle(self, seconds: float) -> None:
-        """Wait until no call is running, for so long at most."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=seconds)
-
     @asynccontextmanager
-    async def _answering(self, context: ServicerContext[Any, Any]) -> AsyncIterator[None]:
-        """Keep account of a call, and answer what it raises with a status.
+    async def _generating(
+        self, request: pb.GenerateRequest, context: ServicerContext[Any, Any]
+    ) -> AsyncIterator[tuple[Continuation, Asked]]:
+        """Find what a request goes on from, keep a session for it, and translate the request."""
+        async with (
+            self._answering(context),
+            self._continuations.open(request, owner_of(context)) as origin,
+        ):
+            asked = read_generate(request, origin, self._limits, deadline_of(context))
+            try:
+                yield origin, asked
+            except ExceptionGroup as group:  # of the samples' tasks: the first tells what is wrong
+                raise _first(group) from None
 
-        The account ends with gRPC's own task, which sends the status after the handler's end.
-        """
-        task = asyncio.current_task()
-        assert task is not None
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if context.cancelled():  # by the client, its deadline or the server's stop
-                raise
-            # gRPC would send no status at all, and the client would wait for ever (grpc#29248).
-            await context.abort_with_status(to_status(CancelledError("the call was cancelled")))
-        except AbortError:
-            raise
-        except UnrollError as error:
-            await context.abort_with_status(to_status(error))
-        except Exception as error:
-            if context.cancelled():  # a write to a client that has gone
-                return
-            log.exception("a call failed for a reason that should not exist")
-            await context.abort_with_status(to_status(error))
+    async def _answer(
+        self,
+        request: pb.GenerateRequest,
+        origin: Continuation,
+        asked: Asked,
+        sample: SequenceRequest,
+        chunk: Chunk,
+    ) -> pb.GenerateResponse:
+        """Translate a chunk; with the last one of a session's answer, the session advances."""
+        answer = pb.GenerateResponse(
+            text=chunk.text,
+            log_probs=chunk.log_probs.tolist() if request.log_probs and chunk.text else None,
+        )
+        capsule = b""
+        if chunk.snapshot is not None:
+            if chunk.finish:
+                await self._continuations.advance(origin, sample, chunk.snapshot)
+            if sample.snapshots is Snapshots.EVERY_CHUNK or asked.wants_last_capsule:
+                capsule = origin.seal(sample, chunk.snapshot)
+        if chunk.finish:
+            answer.completion.CopyFrom(write_completion(asked, sample, chunk, origin))
+        answer.completion.capsule = capsule
+        return answer
 
 
-def _deadline(context: ServicerContext[Any, Any]) -> float | None:
-    remaining: float | None = context.time_remaining()  # None without one, whatever its stub says
-    return None if remaining is None else time.monotonic() + remaining
+def _as_message(answer: pb.GenerateResponse, index: int) -> pb.StreamGenerateResponse:
+    """Turn an answer into a streamed one, whose capsule stands beside the completion."""
+    capsule = answer.completion.capsule
+    answer.completion.ClearField("capsule")
+    is_last = bool(answer.completion.finish_reason)
+    return pb.StreamGenerateResponse(
+        text=answer.text,
+        log_probs=answer.log_probs,
+        completion=answer.completion if is_last else None,
+        sample_index=index,
+        capsule=capsule,
+    )
 
 
-async def _write(context: ServicerContext[Any, Any], message: Any) -> None:
-    """Send a message; returns once the reader has room.
+async def _whole(origin: Continuation, sample: SequenceRequest) -> Chunk:
+    async with Reply(origin.model.engine, sample) as reply:
+        return await reply.whole()
 
-    A cancellation waits for the write to end, well or badly: gRPC takes no status before.
-    """
-    writing = asyncio.ensure_future(context.write(message))
-    try:
-        await asyncio.shield(writing)
-    except asyncio.CancelledError:
-        await asyncio.wait([writing])
-        if not writing.cancelled():
-            writing.exception()  # the call's end, which the caller learns by the cancellation
-        raise
+
+async def _share_prompt(
+    origin: Continuation, request: SequenceRequest, count: int
+) -> list[SequenceRequest]:
+    """Return one request a sample; if there are several, the prompt has been read already."""
+    if count <= 1:
+        return [request]
+    start = request.origin
+    if len(request.prompt):
+        reading = replace(
+            request, max_new_symbols=0, stop=(), snapshots=Snapshots.FINAL, buffer_symbols=None
+        )
+        start = (await _whole(origin, reading)).snapshot
+    return [
+        replace(
+            request,
+            prompt=np.zeros(0, np.int64),
+            origin=start,
+            seed=(request.seed + index) % SEED_LIMIT,
+        )
+        for index in range(count)
+    ]
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

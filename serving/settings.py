@@ -30,6 +30,9 @@ class ServerSettings:
     port_file: Path | None = None
     """File to write the port to once the server is ready."""
 
+    metrics_port: int | None = None
+    """Port of a page for Prometheus on the same host; 0 takes a free one. None by default."""
+
     device: Device = Device.CPU
     """Where to compute."""
 
@@ -45,6 +48,30 @@ class ServerSettings:
     call_ms: float = 10.0
     """How long one call of the compiled loop may take, in milliseconds: what a new request waits
     for at most before its prompt is read."""
+
+    prefix_cache_mb: int = 64
+    """Memory of one model for the states of prompts that were read, so that they are not read
+    again, in MiB; 0 keeps none."""
+
+    capsule_keys: Path | None = None
+    """File with the keys that sign capsules, one in hex a line, 32 bytes or more each; the first
+    signs, all are accepted. By default the variable UNROLL_CAPSULE_KEYS, else a random key."""
+
+    state_dir: Path | None = None
+    """Folder where sessions outlive the server; by default they live in memory alone."""
+
+    sessions_in_memory: int = 100_000
+    """Sessions kept in memory; past that, the longest unused are spilled to the state_dir or, where
+    there is none, evicted."""
+
+    session_spill_seconds: float = 300.0
+    """With a state_dir, sessions unused for so long leave the memory."""
+
+    session_idle_seconds: float = 86400.0
+    """Sessions unused for so long expire; 0 keeps them for ever."""
+
+    session_marks: int = 4
+    """Positions that a session can be put back to, the current one included."""
 
     buffer_symbols: int = 4096
     """A stream pauses while so many of its symbols wait for a slow reader."""
@@ -86,6 +113,8 @@ class ServerSettings:
             raise SettingsError("model: no bundle to serve; name one with --model NAME=FOLDER")
         if not 0 <= self.port < PORT_LIMIT:
             raise self._error("port", f"0 to {PORT_LIMIT - 1}")
+        if self.metrics_port is not None and not 0 <= self.metrics_port < PORT_LIMIT:
+            raise self._error("metrics_port", f"0 to {PORT_LIMIT - 1}")
         for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise self._error(name, "1 or more")
@@ -104,11 +133,12 @@ class ServerSettings:
 
 
 _AT_LEAST_ONE = (
-    "threads", "slots", "buffer_symbols", "max_prompt_symbols", "max_new_symbols",
-    "max_score_symbols", "max_message_bytes",
+    "threads", "slots", "sessions_in_memory", "session_marks", "buffer_symbols",
+    "max_prompt_symbols", "max_new_symbols", "max_score_symbols", "max_message_bytes",
 )  # fmt: skip
-_ABOVE_ZERO = ("call_ms", "keepalive_seconds", "keepalive_timeout_seconds")
+_ABOVE_ZERO = ("call_ms", "session_spill_seconds", "keepalive_seconds", "keepalive_timeout_seconds")
 _NEVER_NEGATIVE = (
-    "queue_limit", "grace_seconds", "max_connection_age_seconds",
+    "queue_limit", "grace_seconds", "prefix_cache_mb", "session_idle_seconds",
+    "max_connection_age_seconds",
     "max_connection_age_grace_seconds",
 )  # fmt: skip

@@ -18,11 +18,20 @@ from grpc_status import rpc_status
 
 from serving.errors import (
     CancelledError,
+    CapsuleError,
     ClosedError,
     DeadlineError,
+    ForeignCapsuleError,
     InputError,
     OverloadedError,
+    OwnerError,
+    PositionError,
     ServerError,
+    SessionBusyError,
+    SessionEndedError,
+    SessionEvictedError,
+    SessionExpiredError,
+    SessionUnknownError,
     UnavailableError,
     UnknownModelError,
     UnknownSymbolError,
@@ -59,6 +68,15 @@ TABLE = (
     StatusRow(error=InputError, code=_CODE.INVALID_ARGUMENT, reason="INVALID_FIELD"),
     StatusRow(error=UnknownSymbolError, code=_CODE.INVALID_ARGUMENT, reason="UNKNOWN_SYMBOL"),
     StatusRow(error=UnknownModelError, code=_CODE.NOT_FOUND, reason="UNKNOWN_MODEL"),
+    StatusRow(error=CapsuleError, code=_CODE.INVALID_ARGUMENT, reason="CAPSULE_INVALID"),
+    StatusRow(error=ForeignCapsuleError, code=_CODE.FAILED_PRECONDITION, reason="CAPSULE_FOREIGN"),
+    StatusRow(error=OwnerError, code=_CODE.PERMISSION_DENIED, reason="CAPSULE_OWNER"),
+    StatusRow(error=SessionUnknownError, code=_CODE.NOT_FOUND, reason="SESSION_UNKNOWN"),
+    StatusRow(error=SessionEndedError, code=_CODE.NOT_FOUND, reason="SESSION_ENDED"),
+    StatusRow(error=SessionExpiredError, code=_CODE.NOT_FOUND, reason="SESSION_EXPIRED"),
+    StatusRow(error=SessionEvictedError, code=_CODE.NOT_FOUND, reason="SESSION_EVICTED"),
+    StatusRow(error=SessionBusyError, code=_CODE.ABORTED, reason="SESSION_BUSY", retryable=True),
+    StatusRow(error=PositionError, code=_CODE.ABORTED, reason="SESSION_POSITION"),
     StatusRow(
         error=OverloadedError, code=_CODE.RESOURCE_EXHAUSTED, reason="OVERLOADED", retryable=True
     ),
@@ -85,7 +103,8 @@ def to_status(error: Exception) -> grpc.Status:
     row = next((_BY_CLASS[kind] for kind in type(error).__mro__ if kind in _BY_CLASS), None)
     if row is None:
         return _status(_CODE.INTERNAL, INTERNAL_MESSAGE, [_info("INTERNAL")])
-    details: list[Message] = [_info(row.reason)]
+    position = {"position": str(error.actual)} if isinstance(error, PositionError) else {}
+    details: list[Message] = [_info(row.reason, position)]
     if isinstance(error, InputError):
         violation = BadRequest.FieldViolation(
             field=error.field, description=_bounded(error.problem)
@@ -110,13 +129,15 @@ def from_rpc_error(error: grpc.RpcError, target: str) -> UnrollError:
         kind = _BY_CODE.get(code, ServerError)
         advice = "; is a server running there?" if kind is UnavailableError else ""
         return kind(f"{target}: {code.name}: {message}{advice}")
+    if issubclass(row.error, PositionError):
+        return row.error(message, int(info.metadata["position"]))
     if issubclass(row.error, InputError):
         return row.error(fault.field, fault.description)
     return row.error(message)
 
 
-def _info(reason: str) -> ErrorInfo:
-    return ErrorInfo(domain=DOMAIN, reason=reason)
+def _info(reason: str, metadata: dict[str, str] | None = None) -> ErrorInfo:
+    return ErrorInfo(domain=DOMAIN, reason=reason, metadata=metadata)
 
 
 def _status(code: grpc.StatusCode, message: str, details: Iterable[Message]) -> grpc.Status:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from enum import Enum
 
+STOPS_AT_MOST = 8
+STOP_LENGTH_AT_MOST = 256  # symbols
+
 
 class FinishReason(Enum):
     """Why a sequence ended well."""
@@ -24,7 +27,7 @@ class Scan:
     ends_at: int | None
 
 
-def scan(text: str, stops: tuple[str, ...]) -> Scan:
+def scan(text: str, stops: tuple[str, ...], held: int = 0) -> Scan:
     """Find the stop string that is complete first, or what might become one.
 
     The answer for the whole text does not depend on how it was cut into pieces: the stop string
@@ -33,14 +36,20 @@ def scan(text: str, stops: tuple[str, ...]) -> Scan:
     Args:
         text: what an earlier scan held back, then the new text.
         stops: the stop strings, none empty.
+        held: how many symbols an earlier scan held back; no stop string that ends there counts, for
+            the stop strings may be others than they were.
     """
-    found = [(start + len(stop), start) for stop in stops if (start := text.find(stop)) >= 0]
+    found = [
+        (start + len(stop), start)
+        for stop in stops
+        if (start := text.find(stop, max(held - len(stop) + 1, 0))) >= 0
+    ]
     if found:
         end, start = min(found)
         return Scan(settled=start, ends_at=end)
     longest = min(max(map(len, stops), default=0) - 1, len(text))
-    for held in range(longest, 0, -1):
-        tail = text[-held:]
+    for length in range(longest, 0, -1):
+        tail = text[-length:]
         if any(stop.startswith(tail) for stop in stops):
-            return Scan(settled=len(text) - held, ends_at=None)
+            return Scan(settled=len(text) - length, ends_at=None)
     return Scan(settled=len(text), ends_at=None)

@@ -2,27 +2,35 @@
 
 import math
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from protos.unroll.v1 import text_generation_pb2 as pb
+from serving.continuation import Continuation
 from serving.errors import InputError
 from serving.models import ServedModel
 from serving.runtime import runtime_name
 from serving.sampling import SEED_LIMIT, SamplingParams
-from serving.sequence import Chunk, SequenceRequest
+from serving.sequence import Chunk, SequenceRequest, Snapshots
 from serving.stops import FinishReason
 from serving.vocabulary import UnknownSymbols, Vocabulary
 
 DEFAULT_NEW_SYMBOLS = 256
+SAMPLES_AT_MOST = 64
 
 _UNKNOWN_SYMBOLS = {
     pb.UNKNOWN_SYMBOLS_UNSPECIFIED: UnknownSymbols.REFUSE,
     pb.UNKNOWN_SYMBOLS_REFUSE: UnknownSymbols.REFUSE,
     pb.UNKNOWN_SYMBOLS_SKIP: UnknownSymbols.SKIP,
     pb.UNKNOWN_SYMBOLS_REPLACE: UnknownSymbols.REPLACE,
+}
+_CAPSULES = {
+    pb.CAPSULE_DELIVERY_UNSPECIFIED: Snapshots.FINAL,
+    pb.CAPSULE_DELIVERY_FINAL: Snapshots.FINAL,
+    pb.CAPSULE_DELIVERY_EVERY_CHUNK: Snapshots.EVERY_CHUNK,
+    pb.CAPSULE_DELIVERY_NEVER: Snapshots.NEVER,
 }
 _FINISH_REASON = {
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
@@ -49,50 +57,117 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A request as the engine takes it, and how many symbols were skipped or replaced."""
+    """A request as the engine takes it.
+
+    Attributes:
+        request: for the first or only sample.
+        unknown: how many symbols were skipped or replaced.
+        wants_last_capsule: whether the answer shall end with a capsule.
+    """
 
     request: SequenceRequest
     unknown: int
+    wants_last_capsule: bool = False
 
 
 def read_generate(
-    message: pb.GenerateRequest, vocabulary: Vocabulary, limits: Limits, deadline: float | None
+    message: pb.GenerateRequest, origin: Continuation, limits: Limits, deadline: float | None
 ) -> Asked:
     """Translate a request for text, with the defaults of the contract.
 
     Args:
         message: as it came.
-        vocabulary: of the model that shall write.
+        origin: what it goes on from.
         limits: of this server.
         deadline: time.monotonic() after which the request fails; None for never.
 
     Raises:
         InputError: a field is out of its range; carries the field's path in the message.
     """
+    vocabulary = origin.model.bundle.vocabulary
     _check_length("prompt", message.prompt, limits.prompt)
     prompt = _encode("prompt", message.prompt, message, vocabulary)
+    drawing = None if origin.contents is None else origin.contents.drawing
+    default_seed = secrets.randbelow(SEED_LIMIT) if drawing is None else drawing.seed
+    new = _max_new_symbols(message, limits)
+    _check_samples(message, new)
+    capsules = _capsules(message)
     request = SequenceRequest(
         prompt=prompt,
-        max_new_symbols=_max_new_symbols(message, limits),
-        seed=message.seed if message.HasField("seed") else secrets.randbelow(SEED_LIMIT),
-        sampling=_sampling(message.sampling),
+        max_new_symbols=new,
+        origin=origin.snapshot,
+        snapshots=Snapshots.FINAL
+        if capsules is Snapshots.NEVER and origin.session is not None
+        else capsules,
+        seed=read_seed(message, default_seed),
+        sampling=read_sampling(message, None if drawing is None else drawing.sampling),
         stop=tuple(message.stop),
         deadline=deadline,
         buffer_symbols=limits.buffer,
     )
-    return Asked(request=request, unknown=_count_unknown(message.prompt, message, vocabulary))
+    return Asked(
+        request=request,
+        unknown=_count_unknown(message.prompt, message, vocabulary),
+        wants_last_capsule=capsules is not Snapshots.NEVER,
+    )
 
 
 def read_score(
-    message: pb.ScoreRequest, vocabulary: Vocabulary, limits: Limits, deadline: float | None
+    message: pb.ScoreRequest, origin: Continuation, limits: Limits, deadline: float | None
 ) -> Asked:
     """Translate a request for scores; arguments and errors as in read_generate."""
+    vocabulary = origin.model.bundle.vocabulary
     _check_length("text", message.text, limits.score)
     text = _encode("text", message.text, message, vocabulary)
     if not len(text):
         raise InputError("text", "has no symbol to score; at least 1 must be left after skipping")
-    request = SequenceRequest(prompt=text, max_new_symbols=0, deadline=deadline)
+    if origin.snapshot is not None and len(origin.snapshot.held):
+        raise InputError(
+            "text",
+            f"cannot be judged here: {len(origin.snapshot.held)} symbols before it were generated "
+            "and not yet delivered; generate on first",
+        )
+    request = SequenceRequest(
+        prompt=text, max_new_symbols=0, origin=origin.snapshot, deadline=deadline
+    )
     return Asked(request=request, unknown=_count_unknown(message.text, message, vocabulary))
+
+
+def read_seed(message: pb.GenerateRequest | pb.StartSessionRequest, default: int) -> int:
+    """Return a request's seed; a default where it has none."""
+    if message.HasField("seed") and message.seed < 0:
+        raise InputError("seed", f"must be 0 or more, got {message.seed}")
+    return message.seed if message.HasField("seed") else default
+
+
+def read_sampling(
+    message: pb.GenerateRequest | pb.StartSessionRequest, in_force: SamplingParams | None
+) -> SamplingParams:
+    """Return a request's sampling parameters; what is in force where it has none."""
+    if in_force is not None and not message.HasField("sampling"):
+        return in_force
+    return _sampling(message.sampling)
+
+
+def write_sampling(sampling: SamplingParams) -> pb.SamplingParams:
+    """Tell sampling parameters."""
+    return pb.SamplingParams(**asdict(sampling))
+
+
+def _capsules(message: pb.GenerateRequest) -> Snapshots:
+    wanted = _CAPSULES.get(message.capsules)
+    if wanted is None:
+        names = ", ".join(f"{number} ({pb.CapsuleDelivery.Name(number)})" for number in (1, 2, 3))
+        raise InputError("capsules", f"must be {names}, got {message.capsules}")
+    return wanted
+
+
+def _check_samples(message: pb.GenerateRequest, new: int) -> None:
+    count = message.sample_count if message.HasField("sample_count") else 1
+    if not 1 <= count <= SAMPLES_AT_MOST:
+        raise InputError("sample_count", f"must be 1 to {SAMPLES_AT_MOST}, got {count}")
+    if count > 1 and not new:
+        raise InputError("sample_count", "must be 1 if max_new_symbols is 0")
 
 
 def _check_length(field: str, text: str, limit: int) -> None:
@@ -106,8 +181,10 @@ def _max_new_symbols(message: pb.GenerateRequest, limits: Limits) -> int:
     if not message.HasField("max_new_symbols"):
         return min(DEFAULT_NEW_SYMBOLS, limits.new)
     asked = message.max_new_symbols
-    if not 1 <= asked <= limits.new:
-        raise InputError("max_new_symbols", f"must be 1 to {limits.new} here, got {asked}")
+    if not 0 <= asked <= limits.new:
+        raise InputError("max_new_symbols", f"must be 0 to {limits.new} here, got {asked}")
+    if not asked and not message.prompt:
+        raise InputError("max_new_symbols", "must be 1 or more without a prompt, got 0")
     return asked
 
 
@@ -148,14 +225,17 @@ def _count_unknown(
     return 0 if _policy(message) is UnknownSymbols.REFUSE else vocabulary.count_unknown(text)
 
 
-def write_completion(asked: Asked, last: Chunk, fingerprint: str) -> pb.Completion:
-    """Tell how a generation ended."""
+def write_completion(
+    asked: Asked, sample: SequenceRequest, last: Chunk, origin: Continuation
+) -> pb.Completion:
+    """Tell how a sample ended."""
     assert last.finish is not None
     return pb.Completion(
         finish_reason=_FINISH_REASON[last.finish],
         usage=_usage(asked, last.generated),
-        seed=asked.request.seed,
-        fingerprint=fingerprint,
+        seed=sample.seed,
+        fingerprint=origin.model.bundle.manifest.fingerprint,
+        position=last.position,
     )
 
 

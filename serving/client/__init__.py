@@ -1,1 +1,1 @@
-"""Call a server: `blocking.Client`, `aio.AsyncClient`, and a command line."""
+"""Call a server: `blocking.Client`, `aio.AsyncClient`, their sessions, and a command line."""

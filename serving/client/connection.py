@@ -1,9 +1,11 @@
 """What both clients share about their connection to a server."""
 
+from collections.abc import Sequence
+
 from grpc_health.v1 import health_pb2
 
 from protos.unroll.v1 import text_generation_pb2 as pb
-from serving.errors import UnavailableError
+from serving.errors import InputError, UnavailableError
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 SERVICE: str = pb.DESCRIPTOR.services_by_name["TextGenerationService"].full_name
@@ -18,6 +20,20 @@ CHANNEL_OPTIONS = [
 ]
 
 HEALTH_REQUEST = health_pb2.HealthCheckRequest(service=SERVICE)
+
+
+def read_targets(target: str | Sequence[str], *, has_channel: bool) -> tuple[str, ...]:
+    """Return one or more servers' addresses.
+
+    Raises:
+        InputError: there is none, or several and one channel of the caller's own.
+    """
+    targets = (target,) if isinstance(target, str) else tuple(target)
+    if not targets:
+        raise InputError("target", "is empty; name at least one server, as host:port")
+    if has_channel and len(targets) > 1:
+        raise InputError("channel", f"can lead to one target only, {len(targets)} are given")
+    return targets
 
 
 def is_serving(response: health_pb2.HealthCheckResponse) -> bool:

@@ -1,6 +1,7 @@
 """What a client gets."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from serving.stops import FinishReason
 
@@ -16,30 +17,54 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """How a generation ended, and what is needed to have the same text again."""
+    """How a generation ended, and what is needed to have the same text again.
+
+    `position` is that of the next symbol, in symbols from the start of the text.
+    """
 
     finish_reason: FinishReason
     usage: Usage
     seed: int
     fingerprint: str
+    position: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """A whole continuation; `log_probs` (nats, one a symbol) is empty unless asked for."""
+    """A whole continuation.
+
+    Attributes:
+        text: without the prompt.
+        log_probs: in nats, one a symbol; empty unless asked for.
+        completion: how it ended.
+        capsule: from which a later request can go on; empty if not asked for.
+        further_samples: the second and later ones, if several were asked for.
+    """
 
     text: str
     log_probs: tuple[float, ...] = field(repr=False)
     completion: Completion
+    capsule: bytes = field(default=b"", repr=False)
+    further_samples: tuple["Generation", ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """The next symbols of a continuation; the last piece alone has a completion."""
+    """The next symbols of a continuation.
+
+    Attributes:
+        text: one symbol or more; may be empty in the last piece.
+        log_probs: in nats, one a symbol; empty unless asked for.
+        completion: how it ended; None but in the last piece of each sample.
+        capsule: from which a later request can go on after this piece; empty if not asked for.
+        sample_index: which sample it belongs to, from 0.
+    """
 
     text: str
     log_probs: tuple[float, ...] = field(repr=False)
     completion: Completion | None
+    capsule: bytes = field(default=b"", repr=False)
+    sample_index: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,3 +94,32 @@ class ModelInfo:
     corpus_sha256: str
     runtime: str
     execution_provider: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionInfo:
+    """Where a session stands.
+
+    Attributes:
+        session_id: which only its caller knows.
+        model: its model's name.
+        fingerprint: its model's.
+        position: of the next symbol, in symbols from the start of the text.
+        marks: positions that it can be put back to, rising; the last is where it stands.
+        seed: in force; likewise temperature, top_k, top_p and min_p.
+        create_time: when it was started.
+        expire_time: when it will expire unless it is used; None for never.
+    """
+
+    session_id: str
+    model: str
+    fingerprint: str
+    position: int
+    marks: tuple[int, ...]
+    seed: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    create_time: datetime
+    expire_time: datetime | None

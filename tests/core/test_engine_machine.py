@@ -1,5 +1,6 @@
 """Any interleaving of requests, calls, cancellations and slow readers changes no text."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,16 @@ from serving.decoder import Decoder
 from serving.engine import Engine
 from serving.errors import CancelledError
 from serving.runtime import Device
-from serving.sequence import Sequence
+from serving.sequence import Chunk, Sequence, Snapshots
 from tests.conftest import TINY_SYMBOLS
 from tests.core.calls import FILTERED, PLAIN
 from tests.core.harness import Outcome, Reader, alone, request, slot_states, turn
 from training.settings import Cell
 
 SLOTS = 3
-texts = st.text(TINY_SYMBOLS, max_size=9)
+texts = st.text(TINY_SYMBOLS, max_size=9) | st.sampled_from([33, 40]).map(
+    lambda n: ("bad cab " * 5)[:n]
+)
 stops = st.lists(st.text("abc £", min_size=1, max_size=2), max_size=2).map(tuple)
 
 
@@ -36,7 +39,7 @@ class EngineMachine(RuleBasedStateMachine):
     def __init__(self, bundle: Bundle, decoder: Decoder) -> None:
         super().__init__()
         self.vocabulary = bundle.vocabulary
-        self.engine = Engine(bundle, decoder, slots=SLOTS)
+        self.engine = Engine(bundle, decoder, slots=SLOTS, prefix_bytes=8192)
         self.readers: dict[Sequence, Reader] = {}
         self.expected: dict[Sequence, Outcome] = {}
         self.cancelled: dict[Sequence, int] = {}  # and the number of its chunks at that time
@@ -48,6 +51,7 @@ class EngineMachine(RuleBasedStateMachine):
         sampling=st.sampled_from(PLAIN + FILTERED),
         stop=stops,
         buffer_symbols=st.none() | st.integers(1, 6),
+        snapshots=st.sampled_from(Snapshots),
     )
     def submit(self, prompt: str, new: int, buffer_symbols: int | None, **others: object) -> None:
         """A request comes."""
@@ -57,6 +61,42 @@ class EngineMachine(RuleBasedStateMachine):
         sequence = self.engine.submit(asked, reader)
         self.readers[sequence] = reader
         self.expected[sequence] = alone(self.engine.decoder, self.vocabulary, asked)
+
+    @precondition(lambda self: any(self.marks()))
+    @rule(data=st.data(), buffer_symbols=st.none() | st.integers(1, 6))
+    def go_on(self, data: st.DataObject, buffer_symbols: int | None) -> None:
+        """A text goes on from any of its snapshots: resumed, retried or rewound."""
+        sequence, chunk = data.draw(st.sampled_from(self.marks()))
+        chunks = self.readers[sequence].chunks
+        sent = "".join(c.text for c in chunks[: chunks.index(chunk) + 1])
+        own, asked = self.expected[sequence], sequence.request
+        reader = Reader()
+        going_on = self.engine.submit(
+            replace(
+                asked,
+                prompt=self.vocabulary.encode(""),
+                max_new_symbols=asked.max_new_symbols - len(sent),
+                origin=chunk.snapshot,
+                buffer_symbols=buffer_symbols,
+            ),
+            reader,
+        )
+        self.readers[going_on] = reader
+        self.expected[going_on] = Outcome(
+            own.text[len(sent) :],
+            own.log_probs[len(sent) :],
+            own.finish,
+            own.generated - len(sent),
+        )
+
+    def marks(self) -> list[tuple[Sequence, Chunk]]:
+        """All snapshots within texts."""
+        return [
+            (sequence, chunk)
+            for sequence, reader in self.readers.items()
+            for chunk in reader.chunks
+            if chunk.snapshot is not None and not chunk.is_last and chunk.text
+        ]
 
     @precondition(lambda self: self.readers)
     @rule(steps=st.integers(1, 10))

@@ -7,6 +7,7 @@ from serving.decoder import Decoder
 from serving.engine import Engine
 from serving.scheduler import Slots
 from serving.sequence import Sequence
+from serving.snapshot import StateLayout
 from tests.core.harness import Reader, request, slot_states, turn
 
 
@@ -30,11 +31,11 @@ def test_slots_hold_nan_before_a_sequence_and_after_it(bundle: Bundle, decoder: 
 
 
 def test_slot_gives_back_the_state_that_it_was_given(bundle: Bundle, decoder: Decoder) -> None:
-    slots = Slots(decoder.zero_state(3))
+    slots, layout = Slots(decoder.zero_state(3)), StateLayout(bundle.manifest.state)
     random = np.random.default_rng(1)
     sequences = []
     for _ in range(3):
-        one = Sequence(request(bundle.vocabulary, "", 1), bundle.vocabulary, Reader())
+        one = Sequence(request(bundle.vocabulary, "", 1), bundle.vocabulary, layout, Reader())
         one.state = {
             name: random.random(zero[:, 0].shape, np.float32)
             for name, zero in decoder.zero_state(1).items()

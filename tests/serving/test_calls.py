@@ -70,7 +70,7 @@ def test_deadline_ends_a_stream_and_frees_the_slot(
 def test_engine_stops_at_the_deadline_by_itself(
     client: Client, shared_server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(servicer, "_deadline", lambda context: time.monotonic() + 0.1)
+    monkeypatch.setattr(servicer, "deadline_of", lambda context: time.monotonic() + 0.1)
     pieces: list[Piece] = []
     with pytest.raises(DeadlineError, match="the deadline passed before the text was complete"):
         read_into(pieces, client.stream("abc", LONG))

@@ -140,7 +140,6 @@ def test_unknown_symbols_are_skipped_or_replaced(
 @pytest.mark.parametrize(
     ("field", "asked"),
     [
-        ("max_new_symbols", {"max_new_symbols": 0}),
         ("max_new_symbols", {"max_new_symbols": -1}),
         ("max_new_symbols", {"max_new_symbols": 65537}),
         ("max_new_symbols", {"max_new_symbols": 2**40}),

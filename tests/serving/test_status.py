@@ -11,7 +11,9 @@ from serving.errors import (
     EngineError,
     InputError,
     OverloadedError,
+    PositionError,
     ServerError,
+    SessionError,
     UnavailableError,
     UnknownModelError,
     UnrollError,
@@ -38,12 +40,16 @@ def details_of(status: grpc.Status) -> dict[type, object]:
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.reason)
 def test_error_comes_back_as_it_went(row) -> None:  # type: ignore[no-untyped-def]
-    is_input = issubclass(row.error, InputError)
-    error = row.error("stop[3]", "must be “so”, got 🐈") if is_input else row.error("why\nnot 한?")
+    is_input, is_position = (issubclass(row.error, kind) for kind in (InputError, PositionError))
+    if is_position:
+        error = row.error("why\nnot 한?", 17)
+    else:
+        error = row.error(*("stop[3]", "must be “so”, got 🐈") if is_input else ("why\nnot 한?",))
     status = to_status(error)
     assert status.code is row.code
     found = details_of(status)
-    assert found[ErrorInfo] == ErrorInfo(domain=DOMAIN, reason=row.reason)
+    metadata = {"position": "17"} if is_position else {}
+    assert found[ErrorInfo] == ErrorInfo(domain=DOMAIN, reason=row.reason, metadata=metadata)
     assert (BadRequest in found) == is_input
     assert (RetryInfo in found) == row.retryable
     back = from_rpc_error(over_the_wire(status), "there")
@@ -51,14 +57,16 @@ def test_error_comes_back_as_it_went(row) -> None:  # type: ignore[no-untyped-de
     assert str(back) == str(error)
     if isinstance(back, InputError):
         assert back.field == "stop[3]"
+    if isinstance(back, PositionError):
+        assert back.actual == 17
 
 
 def test_every_input_and_engine_error_has_a_row_of_its_own() -> None:
     classes = {
         kind
         for kind in vars(errors).values()
-        if isinstance(kind, type) and issubclass(kind, InputError | EngineError)
-    } - {EngineError}
+        if isinstance(kind, type) and issubclass(kind, InputError | EngineError | SessionError)
+    } - {EngineError, SessionError}
     assert classes <= {row.error for row in TABLE}
     assert len({(row.code, row.reason) for row in TABLE}) == len(TABLE)
 

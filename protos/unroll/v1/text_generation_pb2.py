@@ -22,45 +22,70 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&protos/unroll/v1/text_generation.proto\x12\tunroll.v1\"\x94\x01\n\x0eSamplingParams\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_k\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x02H\x02\x88\x01\x01\x12\x12\n\x05min_p\x18\x04 \x01(\x02H\x03\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x08\n\x06_min_p\"\x9c\x02\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x1c\n\x0fmax_new_symbols\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x0c\n\x04stop\x18\x04 \x03(\t\x12\x11\n\x04seed\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12+\n\x08sampling\x18\x06 \x01(\x0b\x32\x19.unroll.v1.SamplingParams\x12\x11\n\tlog_probs\x18\x07 \x01(\x08\x12\x32\n\x0funknown_symbols\x18\x08 \x01(\x0e\x32\x19.unroll.v1.UnknownSymbols\x12\x1a\n\x12replacement_symbol\x18\t \x01(\tB\x12\n\x10_max_new_symbolsB\x07\n\x05_seed\"^\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\tlog_probs\x18\x02 \x03(\x02\x12)\n\ncompletion\x18\x03 \x01(\x0b\x32\x15.unroll.v1.Completion\"d\n\x16StreamGenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\tlog_probs\x18\x02 \x03(\x02\x12)\n\ncompletion\x18\x03 \x01(\x0b\x32\x15.unroll.v1.Completion\"\x80\x01\n\nCompletion\x12.\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x17.unroll.v1.FinishReason\x12\x1f\n\x05usage\x18\x02 \x01(\x0b\x32\x10.unroll.v1.Usage\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\"b\n\x05Usage\x12\x1b\n\x13prompt_symbol_count\x18\x01 \x01(\x05\x12\x1e\n\x16generated_symbol_count\x18\x02 \x01(\x05\x12\x1c\n\x14unknown_symbol_count\x18\x03 \x01(\x05\"{\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x32\n\x0funknown_symbols\x18\x03 \x01(\x0e\x32\x19.unroll.v1.UnknownSymbols\x12\x1a\n\x12replacement_symbol\x18\x04 \x01(\t\"t\n\rScoreResponse\x12\x11\n\tlog_probs\x18\x01 \x03(\x02\x12\x1a\n\x12\x62its_per_character\x18\x02 \x01(\x01\x12\x1f\n\x05usage\x18\x03 \x01(\x0b\x32\x10.unroll.v1.Usage\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.unroll.v1.Model\"\x13\n\x11ListModelsRequest\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.unroll.v1.Model\"\xae\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x12\n\nvocabulary\x18\x03 \x01(\t\x12\x14\n\x0cstart_symbol\x18\x04 \x01(\t\x12\x0c\n\x04\x63\x65ll\x18\x05 \x01(\t\x12\x13\n\x0blayer_count\x18\x06 \x01(\x05\x12\x13\n\x0bhidden_size\x18\x07 \x01(\x05\x12\x17\n\x0fparameter_count\x18\x08 \x01(\x03\x12\x11\n\tprecision\x18\t \x01(\t\x12\x1c\n\x0fvalidation_loss\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x15\n\rcorpus_sha256\x18\x0b \x01(\t\x12\x0f\n\x07runtime\x18\x0c \x01(\t\x12\x1a\n\x12\x65xecution_provider\x18\r \x01(\tB\x12\n\x10_validation_loss*\x84\x01\n\x0eUnknownSymbols\x12\x1f\n\x1bUNKNOWN_SYMBOLS_UNSPECIFIED\x10\x00\x12\x1a\n\x16UNKNOWN_SYMBOLS_REFUSE\x10\x01\x12\x18\n\x14UNKNOWN_SYMBOLS_SKIP\x10\x02\x12\x1b\n\x17UNKNOWN_SYMBOLS_REPLACE\x10\x03*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x01\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x02\x32\xfb\x02\n\x15TextGenerationService\x12\x43\n\x08Generate\x12\x1a.unroll.v1.GenerateRequest\x1a\x1b.unroll.v1.GenerateResponse\x12Q\n\x0eStreamGenerate\x12\x1a.unroll.v1.GenerateRequest\x1a!.unroll.v1.StreamGenerateResponse0\x01\x12:\n\x05Score\x12\x17.unroll.v1.ScoreRequest\x1a\x18.unroll.v1.ScoreResponse\x12\x43\n\x08GetModel\x12\x1a.unroll.v1.GetModelRequest\x1a\x1b.unroll.v1.GetModelResponse\x12I\n\nListModels\x12\x1c.unroll.v1.ListModelsRequest\x1a\x1d.unroll.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&protos/unroll/v1/text_generation.proto\x12\tunroll.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x01\n\x0eSamplingParams\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_k\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x02H\x02\x88\x01\x01\x12\x12\n\x05min_p\x18\x04 \x01(\x02H\x03\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x08\n\x06_min_p\"\xdc\x03\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x1c\n\x0fmax_new_symbols\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x0c\n\x04stop\x18\x04 \x03(\t\x12\x11\n\x04seed\x18\x05 \x01(\x03H\x02\x88\x01\x01\x12+\n\x08sampling\x18\x06 \x01(\x0b\x32\x19.unroll.v1.SamplingParams\x12\x11\n\tlog_probs\x18\x07 \x01(\x08\x12\x32\n\x0funknown_symbols\x18\x08 \x01(\x0e\x32\x19.unroll.v1.UnknownSymbols\x12\x1a\n\x12replacement_symbol\x18\t \x01(\t\x12\x11\n\x07session\x18\n \x01(\tH\x00\x12\x11\n\x07\x63\x61psule\x18\x0b \x01(\x0cH\x00\x12\x1e\n\x11\x65xpected_position\x18\x0c \x01(\x03H\x03\x88\x01\x01\x12,\n\x08\x63\x61psules\x18\r \x01(\x0e\x32\x1a.unroll.v1.CapsuleDelivery\x12\x19\n\x0csample_count\x18\x0e \x01(\x05H\x04\x88\x01\x01\x42\x08\n\x06originB\x12\n\x10_max_new_symbolsB\x07\n\x05_seedB\x14\n\x12_expected_positionB\x0f\n\r_sample_count\"\x94\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\tlog_probs\x18\x02 \x03(\x02\x12)\n\ncompletion\x18\x03 \x01(\x0b\x32\x15.unroll.v1.Completion\x12\x34\n\x0f\x66urther_samples\x18\x04 \x03(\x0b\x32\x1b.unroll.v1.GenerateResponse\"\x8b\x01\n\x16StreamGenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\tlog_probs\x18\x02 \x03(\x02\x12)\n\ncompletion\x18\x03 \x01(\x0b\x32\x15.unroll.v1.Completion\x12\x14\n\x0csample_index\x18\x04 \x01(\x05\x12\x0f\n\x07\x63\x61psule\x18\x05 \x01(\x0c\"\xa3\x01\n\nCompletion\x12.\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x17.unroll.v1.FinishReason\x12\x1f\n\x05usage\x18\x02 \x01(\x0b\x32\x10.unroll.v1.Usage\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\x10\n\x08position\x18\x05 \x01(\x03\x12\x0f\n\x07\x63\x61psule\x18\x06 \x01(\x0c\"b\n\x05Usage\x12\x1b\n\x13prompt_symbol_count\x18\x01 \x01(\x05\x12\x1e\n\x16generated_symbol_count\x18\x02 \x01(\x05\x12\x1c\n\x14unknown_symbol_count\x18\x03 \x01(\x05\"\xab\x01\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x32\n\x0funknown_symbols\x18\x03 \x01(\x0e\x32\x19.unroll.v1.UnknownSymbols\x12\x1a\n\x12replacement_symbol\x18\x04 \x01(\t\x12\x11\n\x07session\x18\x05 \x01(\tH\x00\x12\x11\n\x07\x63\x61psule\x18\x06 \x01(\x0cH\x00\x42\x08\n\x06origin\"t\n\rScoreResponse\x12\x11\n\tlog_probs\x18\x01 \x03(\x02\x12\x1a\n\x12\x62its_per_character\x18\x02 \x01(\x01\x12\x1f\n\x05usage\x18\x03 \x01(\x0b\x32\x10.unroll.v1.Usage\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.unroll.v1.Model\"\x13\n\x11ListModelsRequest\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.unroll.v1.Model\"\xae\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x12\n\nvocabulary\x18\x03 \x01(\t\x12\x14\n\x0cstart_symbol\x18\x04 \x01(\t\x12\x0c\n\x04\x63\x65ll\x18\x05 \x01(\t\x12\x13\n\x0blayer_count\x18\x06 \x01(\x05\x12\x13\n\x0bhidden_size\x18\x07 \x01(\x05\x12\x17\n\x0fparameter_count\x18\x08 \x01(\x03\x12\x11\n\tprecision\x18\t \x01(\t\x12\x1c\n\x0fvalidation_loss\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x15\n\rcorpus_sha256\x18\x0b \x01(\t\x12\x0f\n\x07runtime\x18\x0c \x01(\t\x12\x1a\n\x12\x65xecution_provider\x18\r \x01(\tB\x12\n\x10_validation_loss\"~\n\x13StartSessionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61psule\x18\x02 \x01(\x0c\x12\x11\n\x04seed\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12+\n\x08sampling\x18\x04 \x01(\x0b\x32\x19.unroll.v1.SamplingParamsB\x07\n\x05_seed\";\n\x14StartSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.unroll.v1.Session\"4\n\x12\x46orkSessionRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\r\n\x05seeds\x18\x02 \x03(\x03\";\n\x13\x46orkSessionResponse\x12$\n\x08sessions\x18\x01 \x03(\x0b\x32\x12.unroll.v1.Session\"9\n\x14RewindSessionRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x03\"<\n\x15RewindSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.unroll.v1.Session\"$\n\x11GetSessionRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"9\n\x12GetSessionResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.unroll.v1.Session\"$\n\x11\x45ndSessionRequest\x12\x0f\n\x07session\x18\x01 \x01(\t\"\x14\n\x12\x45ndSessionResponse\"\xf7\x01\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x10\n\x08position\x18\x04 \x01(\x03\x12\r\n\x05marks\x18\x05 \x03(\x03\x12\x0c\n\x04seed\x18\x06 \x01(\x03\x12+\n\x08sampling\x18\x07 \x01(\x0b\x32\x19.unroll.v1.SamplingParams\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x8d\x01\n\x0f\x43\x61psuleDelivery\x12 \n\x1c\x43\x41PSULE_DELIVERY_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43\x41PSULE_DELIVERY_FINAL\x10\x01\x12 \n\x1c\x43\x41PSULE_DELIVERY_EVERY_CHUNK\x10\x02\x12\x1a\n\x16\x43\x41PSULE_DELIVERY_NEVER\x10\x03*\x84\x01\n\x0eUnknownSymbols\x12\x1f\n\x1bUNKNOWN_SYMBOLS_UNSPECIFIED\x10\x00\x12\x1a\n\x16UNKNOWN_SYMBOLS_REFUSE\x10\x01\x12\x18\n\x14UNKNOWN_SYMBOLS_SKIP\x10\x02\x12\x1b\n\x17UNKNOWN_SYMBOLS_REPLACE\x10\x03*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x01\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x02\x32\x84\x06\n\x15TextGenerationService\x12\x43\n\x08Generate\x12\x1a.unroll.v1.GenerateRequest\x1a\x1b.unroll.v1.GenerateResponse\x12Q\n\x0eStreamGenerate\x12\x1a.unroll.v1.GenerateRequest\x1a!.unroll.v1.StreamGenerateResponse0\x01\x12:\n\x05Score\x12\x17.unroll.v1.ScoreRequest\x1a\x18.unroll.v1.ScoreResponse\x12\x43\n\x08GetModel\x12\x1a.unroll.v1.GetModelRequest\x1a\x1b.unroll.v1.GetModelResponse\x12I\n\nListModels\x12\x1c.unroll.v1.ListModelsRequest\x1a\x1d.unroll.v1.ListModelsResponse\x12O\n\x0cStartSession\x12\x1e.unroll.v1.StartSessionRequest\x1a\x1f.unroll.v1.StartSessionResponse\x12L\n\x0b\x46orkSession\x12\x1d.unroll.v1.ForkSessionRequest\x1a\x1e.unroll.v1.ForkSessionResponse\x12R\n\rRewindSession\x12\x1f.unroll.v1.RewindSessionRequest\x1a .unroll.v1.RewindSessionResponse\x12I\n\nGetSession\x12\x1c.unroll.v1.GetSessionRequest\x1a\x1d.unroll.v1.GetSessionResponse\x12I\n\nEndSession\x12\x1c.unroll.v1.EndSessionRequest\x1a\x1d.unroll.v1.EndSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.unroll.v1.text_generation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_UNKNOWNSYMBOLS']._serialized_start=1633
-  _globals['_UNKNOWNSYMBOLS']._serialized_end=1765
-  _globals['_FINISHREASON']._serialized_start=1767
-  _globals['_FINISHREASON']._serialized_end=1862
-  _globals['_SAMPLINGPARAMS']._serialized_start=54
-  _globals['_SAMPLINGPARAMS']._serialized_end=202
-  _globals['_GENERATEREQUEST']._serialized_start=205
-  _globals['_GENERATEREQUEST']._serialized_end=489
-  _globals['_GENERATERESPONSE']._serialized_start=491
-  _globals['_GENERATERESPONSE']._serialized_end=585
-  _globals['_STREAMGENERATERESPONSE']._serialized_start=587
-  _globals['_STREAMGENERATERESPONSE']._serialized_end=687
-  _globals['_COMPLETION']._serialized_start=690
-  _globals['_COMPLETION']._serialized_end=818
-  _globals['_USAGE']._serialized_start=820
-  _globals['_USAGE']._serialized_end=918
-  _globals['_SCOREREQUEST']._serialized_start=920
-  _globals['_SCOREREQUEST']._serialized_end=1043
-  _globals['_SCORERESPONSE']._serialized_start=1045
-  _globals['_SCORERESPONSE']._serialized_end=1161
-  _globals['_GETMODELREQUEST']._serialized_start=1163
-  _globals['_GETMODELREQUEST']._serialized_end=1195
-  _globals['_GETMODELRESPONSE']._serialized_start=1197
-  _globals['_GETMODELRESPONSE']._serialized_end=1248
-  _globals['_LISTMODELSREQUEST']._serialized_start=1250
-  _globals['_LISTMODELSREQUEST']._serialized_end=1269
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1271
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1325
-  _globals['_MODEL']._serialized_start=1328
-  _globals['_MODEL']._serialized_end=1630
-  _globals['_TEXTGENERATIONSERVICE']._serialized_start=1865
-  _globals['_TEXTGENERATIONSERVICE']._serialized_end=2244
+  _globals['_CAPSULEDELIVERY']._serialized_start=2869
+  _globals['_CAPSULEDELIVERY']._serialized_end=3010
+  _globals['_UNKNOWNSYMBOLS']._serialized_start=3013
+  _globals['_UNKNOWNSYMBOLS']._serialized_end=3145
+  _globals['_FINISHREASON']._serialized_start=3147
+  _globals['_FINISHREASON']._serialized_end=3242
+  _globals['_SAMPLINGPARAMS']._serialized_start=87
+  _globals['_SAMPLINGPARAMS']._serialized_end=235
+  _globals['_GENERATEREQUEST']._serialized_start=238
+  _globals['_GENERATEREQUEST']._serialized_end=714
+  _globals['_GENERATERESPONSE']._serialized_start=717
+  _globals['_GENERATERESPONSE']._serialized_end=865
+  _globals['_STREAMGENERATERESPONSE']._serialized_start=868
+  _globals['_STREAMGENERATERESPONSE']._serialized_end=1007
+  _globals['_COMPLETION']._serialized_start=1010
+  _globals['_COMPLETION']._serialized_end=1173
+  _globals['_USAGE']._serialized_start=1175
+  _globals['_USAGE']._serialized_end=1273
+  _globals['_SCOREREQUEST']._serialized_start=1276
+  _globals['_SCOREREQUEST']._serialized_end=1447
+  _globals['_SCORERESPONSE']._serialized_start=1449
+  _globals['_SCORERESPONSE']._serialized_end=1565
+  _globals['_GETMODELREQUEST']._serialized_start=1567
+  _globals['_GETMODELREQUEST']._serialized_end=1599
+  _globals['_GETMODELRESPONSE']._serialized_start=1601
+  _globals['_GETMODELRESPONSE']._serialized_end=1652
+  _globals['_LISTMODELSREQUEST']._serialized_start=1654
+  _globals['_LISTMODELSREQUEST']._serialized_end=1673
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1675
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1729
+  _globals['_MODEL']._serialized_start=1732
+  _globals['_MODEL']._serialized_end=2034
+  _globals['_STARTSESSIONREQUEST']._serialized_start=2036
+  _globals['_STARTSESSIONREQUEST']._serialized_end=2162
+  _globals['_STARTSESSIONRESPONSE']._serialized_start=2164
+  _globals['_STARTSESSIONRESPONSE']._serialized_end=2223
+  _globals['_FORKSESSIONREQUEST']._serialized_start=2225
+  _globals['_FORKSESSIONREQUEST']._serialized_end=2277
+  _globals['_FORKSESSIONRESPONSE']._serialized_start=2279
+  _globals['_FORKSESSIONRESPONSE']._serialized_end=2338
+  _globals['_REWINDSESSIONREQUEST']._serialized_start=2340
+  _globals['_REWINDSESSIONREQUEST']._serialized_end=2397
+  _globals['_REWINDSESSIONRESPONSE']._serialized_start=2399
+  _globals['_REWINDSESSIONRESPONSE']._serialized_end=2459
+  _globals['_GETSESSIONREQUEST']._serialized_start=2461
+  _globals['_GETSESSIONREQUEST']._serialized_end=2497
+  _globals['_GETSESSIONRESPONSE']._serialized_start=2499
+  _globals['_GETSESSIONRESPONSE']._serialized_end=2556
+  _globals['_ENDSESSIONREQUEST']._serialized_start=2558
+  _globals['_ENDSESSIONREQUEST']._serialized_end=2594
+  _globals['_ENDSESSIONRESPONSE']._serialized_start=2596
+  _globals['_ENDSESSIONRESPONSE']._serialized_end=2616
+  _globals['_SESSION']._serialized_start=2619
+  _globals['_SESSION']._serialized_end=2866
+  _globals['_TEXTGENERATIONSERVICE']._serialized_start=3245
+  _globals['_TEXTGENERATIONSERVICE']._serialized_end=4017
 # @@protoc_insertion_point(module_scope)

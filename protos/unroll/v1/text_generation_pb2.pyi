@@ -1,3 +1,6 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -6,6 +9,13 @@ from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class CapsuleDelivery(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CAPSULE_DELIVERY_UNSPECIFIED: _ClassVar[CapsuleDelivery]
+    CAPSULE_DELIVERY_FINAL: _ClassVar[CapsuleDelivery]
+    CAPSULE_DELIVERY_EVERY_CHUNK: _ClassVar[CapsuleDelivery]
+    CAPSULE_DELIVERY_NEVER: _ClassVar[CapsuleDelivery]
 
 class UnknownSymbols(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -19,6 +29,10 @@ class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FINISH_REASON_UNSPECIFIED: _ClassVar[FinishReason]
     FINISH_REASON_LENGTH: _ClassVar[FinishReason]
     FINISH_REASON_STOP: _ClassVar[FinishReason]
+CAPSULE_DELIVERY_UNSPECIFIED: CapsuleDelivery
+CAPSULE_DELIVERY_FINAL: CapsuleDelivery
+CAPSULE_DELIVERY_EVERY_CHUNK: CapsuleDelivery
+CAPSULE_DELIVERY_NEVER: CapsuleDelivery
 UNKNOWN_SYMBOLS_UNSPECIFIED: UnknownSymbols
 UNKNOWN_SYMBOLS_REFUSE: UnknownSymbols
 UNKNOWN_SYMBOLS_SKIP: UnknownSymbols
@@ -40,7 +54,7 @@ class SamplingParams(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("model", "prompt", "max_new_symbols", "stop", "seed", "sampling", "log_probs", "unknown_symbols", "replacement_symbol")
+    __slots__ = ("model", "prompt", "max_new_symbols", "stop", "seed", "sampling", "log_probs", "unknown_symbols", "replacement_symbol", "session", "capsule", "expected_position", "capsules", "sample_count")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     MAX_NEW_SYMBOLS_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +64,11 @@ class GenerateRequest(_message.Message):
     LOG_PROBS_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_SYMBOLS_FIELD_NUMBER: _ClassVar[int]
     REPLACEMENT_SYMBOL_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    CAPSULE_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_POSITION_FIELD_NUMBER: _ClassVar[int]
+    CAPSULES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
     model: str
     prompt: str
     max_new_symbols: int
@@ -59,39 +78,54 @@ class GenerateRequest(_message.Message):
     log_probs: bool
     unknown_symbols: UnknownSymbols
     replacement_symbol: str
-    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., max_new_symbols: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., log_probs: _Optional[bool] = ..., unknown_symbols: _Optional[_Union[UnknownSymbols, str]] = ..., replacement_symbol: _Optional[str] = ...) -> None: ...
+    session: str
+    capsule: bytes
+    expected_position: int
+    capsules: CapsuleDelivery
+    sample_count: int
+    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., max_new_symbols: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., log_probs: _Optional[bool] = ..., unknown_symbols: _Optional[_Union[UnknownSymbols, str]] = ..., replacement_symbol: _Optional[str] = ..., session: _Optional[str] = ..., capsule: _Optional[bytes] = ..., expected_position: _Optional[int] = ..., capsules: _Optional[_Union[CapsuleDelivery, str]] = ..., sample_count: _Optional[int] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
-    __slots__ = ("text", "log_probs", "completion")
+    __slots__ = ("text", "log_probs", "completion", "further_samples")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     LOG_PROBS_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_FIELD_NUMBER: _ClassVar[int]
+    FURTHER_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     text: str
     log_probs: _containers.RepeatedScalarFieldContainer[float]
     completion: Completion
-    def __init__(self, text: _Optional[str] = ..., log_probs: _Optional[_Iterable[float]] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ...) -> None: ...
+    further_samples: _containers.RepeatedCompositeFieldContainer[GenerateResponse]
+    def __init__(self, text: _Optional[str] = ..., log_probs: _Optional[_Iterable[float]] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ..., further_samples: _Optional[_Iterable[_Union[GenerateResponse, _Mapping]]] = ...) -> None: ...
 
 class StreamGenerateResponse(_message.Message):
-    __slots__ = ("text", "log_probs", "completion")
+    __slots__ = ("text", "log_probs", "completion", "sample_index", "capsule")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     LOG_PROBS_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_INDEX_FIELD_NUMBER: _ClassVar[int]
+    CAPSULE_FIELD_NUMBER: _ClassVar[int]
     text: str
     log_probs: _containers.RepeatedScalarFieldContainer[float]
     completion: Completion
-    def __init__(self, text: _Optional[str] = ..., log_probs: _Optional[_Iterable[float]] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ...) -> None: ...
+    sample_index: int
+    capsule: bytes
+    def __init__(self, text: _Optional[str] = ..., log_probs: _Optional[_Iterable[float]] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ..., sample_index: _Optional[int] = ..., capsule: _Optional[bytes] = ...) -> None: ...
 
 class Completion(_message.Message):
-    __slots__ = ("finish_reason", "usage", "seed", "fingerprint")
+    __slots__ = ("finish_reason", "usage", "seed", "fingerprint", "position", "capsule")
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    CAPSULE_FIELD_NUMBER: _ClassVar[int]
     finish_reason: FinishReason
     usage: Usage
     seed: int
     fingerprint: str
-    def __init__(self, finish_reason: _Optional[_Union[FinishReason, str]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., seed: _Optional[int] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+    position: int
+    capsule: bytes
+    def __init__(self, finish_reason: _Optional[_Union[FinishReason, str]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., seed: _Optional[int] = ..., fingerprint: _Optional[str] = ..., position: _Optional[int] = ..., capsule: _Optional[bytes] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("prompt_symbol_count", "generated_symbol_count", "unknown_symbol_count")
@@ -104,16 +138,20 @@ class Usage(_message.Message):
     def __init__(self, prompt_symbol_count: _Optional[int] = ..., generated_symbol_count: _Optional[int] = ..., unknown_symbol_count: _Optional[int] = ...) -> None: ...
 
 class ScoreRequest(_message.Message):
-    __slots__ = ("model", "text", "unknown_symbols", "replacement_symbol")
+    __slots__ = ("model", "text", "unknown_symbols", "replacement_symbol", "session", "capsule")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_SYMBOLS_FIELD_NUMBER: _ClassVar[int]
     REPLACEMENT_SYMBOL_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    CAPSULE_FIELD_NUMBER: _ClassVar[int]
     model: str
     text: str
     unknown_symbols: UnknownSymbols
     replacement_symbol: str
-    def __init__(self, model: _Optional[str] = ..., text: _Optional[str] = ..., unknown_symbols: _Optional[_Union[UnknownSymbols, str]] = ..., replacement_symbol: _Optional[str] = ...) -> None: ...
+    session: str
+    capsule: bytes
+    def __init__(self, model: _Optional[str] = ..., text: _Optional[str] = ..., unknown_symbols: _Optional[_Union[UnknownSymbols, str]] = ..., replacement_symbol: _Optional[str] = ..., session: _Optional[str] = ..., capsule: _Optional[bytes] = ...) -> None: ...
 
 class ScoreResponse(_message.Message):
     __slots__ = ("log_probs", "bits_per_character", "usage", "fingerprint")
@@ -178,3 +216,93 @@ class Model(_message.Message):
     runtime: str
     execution_provider: str
     def __init__(self, name: _Optional[str] = ..., fingerprint: _Optional[str] = ..., vocabulary: _Optional[str] = ..., start_symbol: _Optional[str] = ..., cell: _Optional[str] = ..., layer_count: _Optional[int] = ..., hidden_size: _Optional[int] = ..., parameter_count: _Optional[int] = ..., precision: _Optional[str] = ..., validation_loss: _Optional[float] = ..., corpus_sha256: _Optional[str] = ..., runtime: _Optional[str] = ..., execution_provider: _Optional[str] = ...) -> None: ...
+
+class StartSessionRequest(_message.Message):
+    __slots__ = ("model", "capsule", "seed", "sampling")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    CAPSULE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    capsule: bytes
+    seed: int
+    sampling: SamplingParams
+    def __init__(self, model: _Optional[str] = ..., capsule: _Optional[bytes] = ..., seed: _Optional[int] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ...) -> None: ...
+
+class StartSessionResponse(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: Session
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ...) -> None: ...
+
+class ForkSessionRequest(_message.Message):
+    __slots__ = ("session", "seeds")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    SEEDS_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    seeds: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, session: _Optional[str] = ..., seeds: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ForkSessionResponse(_message.Message):
+    __slots__ = ("sessions",)
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    sessions: _containers.RepeatedCompositeFieldContainer[Session]
+    def __init__(self, sessions: _Optional[_Iterable[_Union[Session, _Mapping]]] = ...) -> None: ...
+
+class RewindSessionRequest(_message.Message):
+    __slots__ = ("session", "position")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    position: int
+    def __init__(self, session: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...
+
+class RewindSessionResponse(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: Session
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ...) -> None: ...
+
+class GetSessionRequest(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    def __init__(self, session: _Optional[str] = ...) -> None: ...
+
+class GetSessionResponse(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: Session
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ...) -> None: ...
+
+class EndSessionRequest(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    def __init__(self, session: _Optional[str] = ...) -> None: ...
+
+class EndSessionResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Session(_message.Message):
+    __slots__ = ("id", "model", "fingerprint", "position", "marks", "seed", "sampling", "create_time", "expire_time")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    MARKS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    model: str
+    fingerprint: str
+    position: int
+    marks: _containers.RepeatedScalarFieldContainer[int]
+    seed: int
+    sampling: SamplingParams
+    create_time: _timestamp_pb2.Timestamp
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., position: _Optional[int] = ..., marks: _Optional[_Iterable[int]] = ..., seed: _Optional[int] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

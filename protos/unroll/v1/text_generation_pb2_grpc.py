@@ -60,6 +60,31 @@ class TextGenerationServiceStub:
                 request_serializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.StartSession = channel.unary_unary(
+                '/unroll.v1.TextGenerationService/StartSession',
+                request_serializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.StartSessionRequest.SerializeToString,
+                response_deserializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.StartSessionResponse.FromString,
+                _registered_method=True)
+        self.ForkSession = channel.unary_unary(
+                '/unroll.v1.TextGenerationService/ForkSession',
+                request_serializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.ForkSessionRequest.SerializeToString,
+                response_deserializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.ForkSessionResponse.FromString,
+                _registered_method=True)
+        self.RewindSession = channel.unary_unary(
+                '/unroll.v1.TextGenerationService/RewindSession',
+                request_serializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.RewindSessionRequest.SerializeToString,
+                response_deserializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.RewindSessionResponse.FromString,
+                _registered_method=True)
+        self.GetSession = channel.unary_unary(
+                '/unroll.v1.TextGenerationService/GetSession',
+                request_serializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.GetSessionRequest.SerializeToString,
+                response_deserializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.GetSessionResponse.FromString,
+                _registered_method=True)
+        self.EndSession = channel.unary_unary(
+                '/unroll.v1.TextGenerationService/EndSession',
+                request_serializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.EndSessionRequest.SerializeToString,
+                response_deserializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.EndSessionResponse.FromString,
+                _registered_method=True)
 
 
 class TextGenerationServiceServicer:
@@ -69,11 +94,17 @@ class TextGenerationServiceServicer:
     def Generate(self, request, context):
         """Continues a prompt and returns the whole text at once.
 
-        The text is a function of the model's fingerprint, the prompt, the seed and the sampling
-        parameters, and of nothing else.
+        The text is a function of the model's fingerprint, the state gone on from, the prompt, the seed
+        and the sampling parameters, and of nothing else.
 
-        Fails with INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_SYMBOL), NOT_FOUND (UNKNOWN_MODEL),
-        RESOURCE_EXHAUSTED (OVERLOADED), DEADLINE_EXCEEDED (DEADLINE) or UNAVAILABLE (CLOSED).
+        A session advances when the answer is complete, and only then: a request that fails or is
+        cancelled leaves it where it was.
+
+        Fails with INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_SYMBOL, CAPSULE_INVALID), NOT_FOUND
+        (UNKNOWN_MODEL, SESSION_UNKNOWN, SESSION_ENDED, SESSION_EXPIRED, SESSION_EVICTED),
+        PERMISSION_DENIED (CAPSULE_OWNER), FAILED_PRECONDITION (CAPSULE_FOREIGN), ABORTED (SESSION_BUSY,
+        SESSION_POSITION, whose ErrorInfo holds the actual `position`), RESOURCE_EXHAUSTED (OVERLOADED),
+        DEADLINE_EXCEEDED (DEADLINE) or UNAVAILABLE (CLOSED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,15 +114,17 @@ class TextGenerationServiceServicer:
         """Continues a prompt and sends the text as it comes.
 
         The concatenated chunks equal the text that Generate returns for the same request. The last
-        message, and only it, carries `completion`. Cancelling the call frees its place in the batch.
-        Fails as Generate does; text already sent stays valid.
+        message of each sample, and only it, carries `completion`. Cancelling the call frees its place in
+        the batch. Fails as Generate does; text already sent stays valid, and goes on from the last
+        capsule received.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Score(self, request, context):
-        """Gives the log-probability of each symbol of a text, as the model that generates sees it.
+        """Gives the log-probability of each symbol of a text, as the model that generates sees it: from the
+        start symbol, or as the continuation of a session or capsule, which does not advance.
 
         Fails as Generate does.
         """
@@ -109,6 +142,49 @@ class TextGenerationServiceServicer:
     def ListModels(self, request, context):
         """Describes all models, in the order in which the server was given them; the first is the
         default model. There are few, so there is no paging.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartSession(self, request, context):
+        """Starts a session, at the start symbol or where a capsule stands.
+
+        Fails with INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED or FAILED_PRECONDITION as Generate
+        does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForkSession(self, request, context):
+        """Starts further sessions where a session stands; it stays as it is. Takes time and memory in
+        proportion to the state, however long the text.
+
+        Fails with NOT_FOUND or ABORTED as Generate does, or INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RewindSession(self, request, context):
+        """Puts a session back to one of its marks.
+
+        Fails with NOT_FOUND or ABORTED as Generate does, or INVALID_ARGUMENT if no mark is there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSession(self, request, context):
+        """Describes a session. Fails with NOT_FOUND as Generate does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndSession(self, request, context):
+        """Ends a session. Its capsules stay valid. Fails with NOT_FOUND or ABORTED as Generate does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,6 +217,31 @@ def add_TextGenerationServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.ListModelsRequest.FromString,
                     response_serializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'StartSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartSession,
+                    request_deserializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.StartSessionRequest.FromString,
+                    response_serializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.StartSessionResponse.SerializeToString,
+            ),
+            'ForkSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForkSession,
+                    request_deserializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.ForkSessionRequest.FromString,
+                    response_serializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.ForkSessionResponse.SerializeToString,
+            ),
+            'RewindSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.RewindSession,
+                    request_deserializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.RewindSessionRequest.FromString,
+                    response_serializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.RewindSessionResponse.SerializeToString,
+            ),
+            'GetSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSession,
+                    request_deserializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.GetSessionRequest.FromString,
+                    response_serializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.GetSessionResponse.SerializeToString,
+            ),
+            'EndSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndSession,
+                    request_deserializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.EndSessionRequest.FromString,
+                    response_serializer=protos_dot_unroll_dot_v1_dot_text__generation__pb2.EndSessionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -279,6 +380,141 @@ class TextGenerationService:
             '/unroll.v1.TextGenerationService/ListModels',
             protos_dot_unroll_dot_v1_dot_text__generation__pb2.ListModelsRequest.SerializeToString,
             protos_dot_unroll_dot_v1_dot_text__generation__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/unroll.v1.TextGenerationService/StartSession',
+            protos_dot_unroll_dot_v1_dot_text__generation__pb2.StartSessionRequest.SerializeToString,
+            protos_dot_unroll_dot_v1_dot_text__generation__pb2.StartSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForkSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/unroll.v1.TextGenerationService/ForkSession',
+            protos_dot_unroll_dot_v1_dot_text__generation__pb2.ForkSessionRequest.SerializeToString,
+            protos_dot_unroll_dot_v1_dot_text__generation__pb2.ForkSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RewindSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/unroll.v1.TextGenerationService/RewindSession',
+            protos_dot_unroll_dot_v1_dot_text__generation__pb2.RewindSessionRequest.SerializeToString,
+            protos_dot_unroll_dot_v1_dot_text__generation__pb2.RewindSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/unroll.v1.TextGenerationService/GetSession',
+            protos_dot_unroll_dot_v1_dot_text__generation__pb2.GetSessionRequest.SerializeToString,
+            protos_dot_unroll_dot_v1_dot_text__generation__pb2.GetSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/unroll.v1.TextGenerationService/EndSession',
+            protos_dot_unroll_dot_v1_dot_text__generation__pb2.EndSessionRequest.SerializeToString,
+            protos_dot_unroll_dot_v1_dot_text__generation__pb2.EndSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,7 +4,9 @@ isort:skip_file
 The wire contract of unroll: text from recurrent language models.
 
 Terms. A *symbol* is one Unicode code point; every count, position and limit below is in symbols.
-A *model* is a compiled bundle that the server has loaded under a name.
+A *model* is a compiled bundle that the server has loaded under a name. A *session* is a text that
+the server keeps the state of; a *capsule* is the state of a text, signed by a server and kept by
+the client. Either lets a later request go on where an earlier one ended.
 
 Errors. Every failure is a gRPC status whose details hold one google.rpc.ErrorInfo (domain
 "unroll", reason as listed at each method) and, for INVALID_ARGUMENT, one google.rpc.BadRequest
@@ -44,21 +46,29 @@ class TextGenerationServiceStub:
     Generate: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.GenerateRequest, _text_generation_pb2.GenerateResponse]
     """Continues a prompt and returns the whole text at once.
 
-    The text is a function of the model's fingerprint, the prompt, the seed and the sampling
-    parameters, and of nothing else.
+    The text is a function of the model's fingerprint, the state gone on from, the prompt, the seed
+    and the sampling parameters, and of nothing else.
 
-    Fails with INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_SYMBOL), NOT_FOUND (UNKNOWN_MODEL),
-    RESOURCE_EXHAUSTED (OVERLOADED), DEADLINE_EXCEEDED (DEADLINE) or UNAVAILABLE (CLOSED).
+    A session advances when the answer is complete, and only then: a request that fails or is
+    cancelled leaves it where it was.
+
+    Fails with INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_SYMBOL, CAPSULE_INVALID), NOT_FOUND
+    (UNKNOWN_MODEL, SESSION_UNKNOWN, SESSION_ENDED, SESSION_EXPIRED, SESSION_EVICTED),
+    PERMISSION_DENIED (CAPSULE_OWNER), FAILED_PRECONDITION (CAPSULE_FOREIGN), ABORTED (SESSION_BUSY,
+    SESSION_POSITION, whose ErrorInfo holds the actual `position`), RESOURCE_EXHAUSTED (OVERLOADED),
+    DEADLINE_EXCEEDED (DEADLINE) or UNAVAILABLE (CLOSED).
     """
     StreamGenerate: _grpc.UnaryStreamMultiCallable[_text_generation_pb2.GenerateRequest, _text_generation_pb2.StreamGenerateResponse]
     """Continues a prompt and sends the text as it comes.
 
     The concatenated chunks equal the text that Generate returns for the same request. The last
-    message, and only it, carries `completion`. Cancelling the call frees its place in the batch.
-    Fails as Generate does; text already sent stays valid.
+    message of each sample, and only it, carries `completion`. Cancelling the call frees its place in
+    the batch. Fails as Generate does; text already sent stays valid, and goes on from the last
+    capsule received.
     """
     Score: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.ScoreRequest, _text_generation_pb2.ScoreResponse]
-    """Gives the log-probability of each symbol of a text, as the model that generates sees it.
+    """Gives the log-probability of each symbol of a text, as the model that generates sees it: from the
+    start symbol, or as the continuation of a session or capsule, which does not advance.
 
     Fails as Generate does.
     """
@@ -68,6 +78,27 @@ class TextGenerationServiceStub:
     """Describes all models, in the order in which the server was given them; the first is the
     default model. There are few, so there is no paging.
     """
+    StartSession: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.StartSessionRequest, _text_generation_pb2.StartSessionResponse]
+    """Starts a session, at the start symbol or where a capsule stands.
+
+    Fails with INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED or FAILED_PRECONDITION as Generate
+    does.
+    """
+    ForkSession: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.ForkSessionRequest, _text_generation_pb2.ForkSessionResponse]
+    """Starts further sessions where a session stands; it stays as it is. Takes time and memory in
+    proportion to the state, however long the text.
+
+    Fails with NOT_FOUND or ABORTED as Generate does, or INVALID_ARGUMENT.
+    """
+    RewindSession: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.RewindSessionRequest, _text_generation_pb2.RewindSessionResponse]
+    """Puts a session back to one of its marks.
+
+    Fails with NOT_FOUND or ABORTED as Generate does, or INVALID_ARGUMENT if no mark is there.
+    """
+    GetSession: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.GetSessionRequest, _text_generation_pb2.GetSessionResponse]
+    """Describes a session. Fails with NOT_FOUND as Generate does."""
+    EndSession: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.EndSessionRequest, _text_generation_pb2.EndSessionResponse]
+    """Ends a session. Its capsules stay valid. Fails with NOT_FOUND or ABORTED as Generate does."""
 
 @_typing.type_check_only
 class TextGenerationServiceAsyncStub(TextGenerationServiceStub):
@@ -77,21 +108,29 @@ class TextGenerationServiceAsyncStub(TextGenerationServiceStub):
     Generate: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.GenerateRequest, _text_generation_pb2.GenerateResponse]  # type: ignore[assignment]
     """Continues a prompt and returns the whole text at once.
 
-    The text is a function of the model's fingerprint, the prompt, the seed and the sampling
-    parameters, and of nothing else.
+    The text is a function of the model's fingerprint, the state gone on from, the prompt, the seed
+    and the sampling parameters, and of nothing else.
 
-    Fails with INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_SYMBOL), NOT_FOUND (UNKNOWN_MODEL),
-    RESOURCE_EXHAUSTED (OVERLOADED), DEADLINE_EXCEEDED (DEADLINE) or UNAVAILABLE (CLOSED).
+    A session advances when the answer is complete, and only then: a request that fails or is
+    cancelled leaves it where it was.
+
+    Fails with INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_SYMBOL, CAPSULE_INVALID), NOT_FOUND
+    (UNKNOWN_MODEL, SESSION_UNKNOWN, SESSION_ENDED, SESSION_EXPIRED, SESSION_EVICTED),
+    PERMISSION_DENIED (CAPSULE_OWNER), FAILED_PRECONDITION (CAPSULE_FOREIGN), ABORTED (SESSION_BUSY,
+    SESSION_POSITION, whose ErrorInfo holds the actual `position`), RESOURCE_EXHAUSTED (OVERLOADED),
+    DEADLINE_EXCEEDED (DEADLINE) or UNAVAILABLE (CLOSED).
     """
     StreamGenerate: _aio.UnaryStreamMultiCallable[_text_generation_pb2.GenerateRequest, _text_generation_pb2.StreamGenerateResponse]  # type: ignore[assignment]
     """Continues a prompt and sends the text as it comes.
 
     The concatenated chunks equal the text that Generate returns for the same request. The last
-    message, and only it, carries `completion`. Cancelling the call frees its place in the batch.
-    Fails as Generate does; text already sent stays valid.
+    message of each sample, and only it, carries `completion`. Cancelling the call frees its place in
+    the batch. Fails as Generate does; text already sent stays valid, and goes on from the last
+    capsule received.
     """
     Score: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.ScoreRequest, _text_generation_pb2.ScoreResponse]  # type: ignore[assignment]
-    """Gives the log-probability of each symbol of a text, as the model that generates sees it.
+    """Gives the log-probability of each symbol of a text, as the model that generates sees it: from the
+    start symbol, or as the continuation of a session or capsule, which does not advance.
 
     Fails as Generate does.
     """
@@ -101,6 +140,27 @@ class TextGenerationServiceAsyncStub(TextGenerationServiceStub):
     """Describes all models, in the order in which the server was given them; the first is the
     default model. There are few, so there is no paging.
     """
+    StartSession: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.StartSessionRequest, _text_generation_pb2.StartSessionResponse]  # type: ignore[assignment]
+    """Starts a session, at the start symbol or where a capsule stands.
+
+    Fails with INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED or FAILED_PRECONDITION as Generate
+    does.
+    """
+    ForkSession: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.ForkSessionRequest, _text_generation_pb2.ForkSessionResponse]  # type: ignore[assignment]
+    """Starts further sessions where a session stands; it stays as it is. Takes time and memory in
+    proportion to the state, however long the text.
+
+    Fails with NOT_FOUND or ABORTED as Generate does, or INVALID_ARGUMENT.
+    """
+    RewindSession: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.RewindSessionRequest, _text_generation_pb2.RewindSessionResponse]  # type: ignore[assignment]
+    """Puts a session back to one of its marks.
+
+    Fails with NOT_FOUND or ABORTED as Generate does, or INVALID_ARGUMENT if no mark is there.
+    """
+    GetSession: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.GetSessionRequest, _text_generation_pb2.GetSessionResponse]  # type: ignore[assignment]
+    """Describes a session. Fails with NOT_FOUND as Generate does."""
+    EndSession: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.EndSessionRequest, _text_generation_pb2.EndSessionResponse]  # type: ignore[assignment]
+    """Ends a session. Its capsules stay valid. Fails with NOT_FOUND or ABORTED as Generate does."""
 
 class TextGenerationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Generates and scores text, and tells which models are served."""
@@ -113,11 +173,17 @@ class TextGenerationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_text_generation_pb2.GenerateResponse, _abc.Awaitable[_text_generation_pb2.GenerateResponse]]:
         """Continues a prompt and returns the whole text at once.
 
-        The text is a function of the model's fingerprint, the prompt, the seed and the sampling
-        parameters, and of nothing else.
+        The text is a function of the model's fingerprint, the state gone on from, the prompt, the seed
+        and the sampling parameters, and of nothing else.
 
-        Fails with INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_SYMBOL), NOT_FOUND (UNKNOWN_MODEL),
-        RESOURCE_EXHAUSTED (OVERLOADED), DEADLINE_EXCEEDED (DEADLINE) or UNAVAILABLE (CLOSED).
+        A session advances when the answer is complete, and only then: a request that fails or is
+        cancelled leaves it where it was.
+
+        Fails with INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_SYMBOL, CAPSULE_INVALID), NOT_FOUND
+        (UNKNOWN_MODEL, SESSION_UNKNOWN, SESSION_ENDED, SESSION_EXPIRED, SESSION_EVICTED),
+        PERMISSION_DENIED (CAPSULE_OWNER), FAILED_PRECONDITION (CAPSULE_FOREIGN), ABORTED (SESSION_BUSY,
+        SESSION_POSITION, whose ErrorInfo holds the actual `position`), RESOURCE_EXHAUSTED (OVERLOADED),
+        DEADLINE_EXCEEDED (DEADLINE) or UNAVAILABLE (CLOSED).
         """
 
     @_abc_1.abstractmethod
@@ -129,8 +195,9 @@ class TextGenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Continues a prompt and sends the text as it comes.
 
         The concatenated chunks equal the text that Generate returns for the same request. The last
-        message, and only it, carries `completion`. Cancelling the call frees its place in the batch.
-        Fails as Generate does; text already sent stays valid.
+        message of each sample, and only it, carries `completion`. Cancelling the call frees its place in
+        the batch. Fails as Generate does; text already sent stays valid, and goes on from the last
+        capsule received.
         """
 
     @_abc_1.abstractmethod
@@ -139,7 +206,8 @@ class TextGenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _text_generation_pb2.ScoreRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_text_generation_pb2.ScoreResponse, _abc.Awaitable[_text_generation_pb2.ScoreResponse]]:
-        """Gives the log-probability of each symbol of a text, as the model that generates sees it.
+        """Gives the log-probability of each symbol of a text, as the model that generates sees it: from the
+        start symbol, or as the continuation of a session or capsule, which does not advance.
 
         Fails as Generate does.
         """
@@ -161,5 +229,56 @@ class TextGenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Describes all models, in the order in which the server was given them; the first is the
         default model. There are few, so there is no paging.
         """
+
+    @_abc_1.abstractmethod
+    def StartSession(
+        self,
+        request: _text_generation_pb2.StartSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_text_generation_pb2.StartSessionResponse, _abc.Awaitable[_text_generation_pb2.StartSessionResponse]]:
+        """Starts a session, at the start symbol or where a capsule stands.
+
+        Fails with INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED or FAILED_PRECONDITION as Generate
+        does.
+        """
+
+    @_abc_1.abstractmethod
+    def ForkSession(
+        self,
+        request: _text_generation_pb2.ForkSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_text_generation_pb2.ForkSessionResponse, _abc.Awaitable[_text_generation_pb2.ForkSessionResponse]]:
+        """Starts further sessions where a session stands; it stays as it is. Takes time and memory in
+        proportion to the state, however long the text.
+
+        Fails with NOT_FOUND or ABORTED as Generate does, or INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def RewindSession(
+        self,
+        request: _text_generation_pb2.RewindSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_text_generation_pb2.RewindSessionResponse, _abc.Awaitable[_text_generation_pb2.RewindSessionResponse]]:
+        """Puts a session back to one of its marks.
+
+        Fails with NOT_FOUND or ABORTED as Generate does, or INVALID_ARGUMENT if no mark is there.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSession(
+        self,
+        request: _text_generation_pb2.GetSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_text_generation_pb2.GetSessionResponse, _abc.Awaitable[_text_generation_pb2.GetSessionResponse]]:
+        """Describes a session. Fails with NOT_FOUND as Generate does."""
+
+    @_abc_1.abstractmethod
+    def EndSession(
+        self,
+        request: _text_generation_pb2.EndSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_text_generation_pb2.EndSessionResponse, _abc.Awaitable[_text_generation_pb2.EndSessionResponse]]:
+        """Ends a session. Its capsules stay valid. Fails with NOT_FOUND or ABORTED as Generate does."""
 
 def add_TextGenerationServiceServicer_to_server(servicer: TextGenerationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

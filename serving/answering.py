@@ -1,0 +1,82 @@
+"""What all calls share: an account of those that run, and a status for what they raise."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from grpc.aio import AbortError, ServicerContext
+
+from serving.capsule import owner_tag
+from serving.errors import CancelledError, UnrollError
+from serving.status import to_status
+
+log = logging.getLogger(__name__)
+
+
+class Answering:
+    """Base of a servicer on an event loop."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def wait_idle(self, seconds: float) -> None:
+        """Wait until no call is running, for so long at most."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
+
+    @asynccontextmanager
+    async def _answering(self, context: ServicerContext[Any, Any]) -> AsyncIterator[None]:
+        """Keep account of a call, and answer what it raises with a status.
+
+        The account ends with gRPC's own task, which sends the status after the handler's end.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if context.cancelled():  # by the client, its deadline or the server's stop
+                raise
+            # gRPC would send no status at all, and the client would wait for ever (grpc#29248).
+            await context.abort_with_status(to_status(CancelledError("the call was cancelled")))
+        except AbortError:
+            raise
+        except UnrollError as error:
+            await context.abort_with_status(to_status(error))
+        except Exception as error:
+            if context.cancelled():  # a write to a client that has gone
+                return
+            log.exception("a call failed for a reason that should not exist")
+            await context.abort_with_status(to_status(error))
+
+
+def deadline_of(context: ServicerContext[Any, Any]) -> float | None:
+    """Return time.monotonic() at a call's deadline; None without one."""
+    remaining: float | None = context.time_remaining()  # None without one, whatever its stub says
+    return None if remaining is None else time.monotonic() + remaining
+
+
+async def write(context: ServicerContext[Any, Any], message: Any) -> None:
+    """Send a message; returns once the reader has room.
+
+    A cancellation waits for the write to end, well or badly: gRPC takes no status before.
+    """
+    writing = asyncio.ensure_future(context.write(message))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.wait([writing])
+        if not writing.cancelled():
+            writing.exception()  # the call's end, which the caller learns by the cancellation
+        raise
+
+
+def owner_of(context: ServicerContext[Any, Any]) -> bytes:
+    """Return the tag of the caller's identity, as its certificate proves it; zeros for none."""
+    identities = context.peer_identities()
+    return owner_tag(b"".join(sorted(identities)).hex() if identities else "")

@@ -1,0 +1,99 @@
+"""What a server counts, on a page for Prometheus."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from serving.errors import SettingsError
+from serving.models import Models
+from serving.sessions import Sessions
+from serving.store import Fate, MemoryStore, TieredStore
+
+
+class Metrics:
+    """Collects the counts when the page is asked for; what is counted knows nothing of it.
+
+    Args:
+        models: whose prefix caches are counted.
+        sessions: whose ends are counted.
+        store: where they rest.
+    """
+
+    def __init__(
+        self, models: Models, sessions: Sessions, store: MemoryStore | TieredStore
+    ) -> None:
+        self._models = models
+        self._sessions = sessions
+        self._store = store
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what Prometheus reads."""
+        store = self._store
+        gone = CounterMetricFamily(
+            "unroll_sessions_gone", "Sessions that are gone, by cause.", labels=["cause"]
+        )
+        evicted = store.evicted if isinstance(store, MemoryStore) else 0
+        counts = {**self._sessions.gone, Fate.EVICTED: evicted}
+        for fate in (Fate.ENDED, Fate.EXPIRED, Fate.EVICTED):
+            gone.add_metric([fate.value], counts.get(fate, 0))
+        yield gone
+        yield GaugeMetricFamily(
+            "unroll_sessions_in_memory", "Idle sessions in memory.", value=len(store)
+        )
+        if isinstance(store, TieredStore):
+            yield CounterMetricFamily(
+                "unroll_sessions_spilled", "Sessions that left the memory.", value=store.spilled
+            )
+            yield CounterMetricFamily(
+                "unroll_sessions_loaded", "Sessions that came back from disk.", value=store.loaded
+            )
+        yield from self._prefixes()
+
+    def _prefixes(self) -> Iterator[Metric]:
+        lookups = CounterMetricFamily(
+            "unroll_prefix_lookups",
+            "Prompts looked up in the cache of prefixes, by outcome.",
+            labels=["model", "outcome"],
+        )
+        entries = GaugeMetricFamily(
+            "unroll_prefix_entries", "Prefixes in the cache.", labels=["model"]
+        )
+        for model in self._models:
+            prefixes = model.engine.prefixes
+            lookups.add_metric([model.name, "hit"], prefixes.hits)
+            lookups.add_metric([model.name, "miss"], prefixes.misses)
+            entries.add_metric([model.name], len(prefixes))
+        yield lookups
+        yield entries
+
+
+class MetricsPage:
+    """Serves the page over HTTP until it is closed.
+
+    Args:
+        metrics: what to show.
+        host: address to listen on.
+        port: port to listen on; 0 takes a free one.
+
+    Raises:
+        SettingsError: the port is taken.
+    """
+
+    def __init__(self, metrics: Metrics, host: str, port: int) -> None:
+        registry = CollectorRegistry()
+        registry.register(metrics)
+        try:
+            self._server, self._thread = start_http_server(port, host, registry)
+        except OSError as error:
+            raise SettingsError(
+                f"metrics_port = {port}: cannot listen on {host}: {error.strerror}; choose another "
+                "with --metrics-port, or 0 for a free one"
+            ) from error
+        self.port: int = self._server.server_port
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
