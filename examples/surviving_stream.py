@@ -1,0 +1,32 @@
+"""A stream that outlives its server: `python -m examples.surviving_stream HOST:PORT HOST:PORT`.
+
+Both servers must serve the same bundle with the same capsule key (`--capsule-keys`). Kill the first
+one while the text comes: it goes on from the second, and the text is the same as without that.
+"""
+
+import logging
+import sys
+
+from serving.client.blocking import Client
+from serving.client.options import GenerateOptions
+
+PROMPT = "a "  # any model knows these symbols
+OPTIONS = GenerateOptions(max_new_symbols=4000, seed=3)
+
+
+def main(*targets: str) -> None:
+    """Stream a text from several servers."""
+    logging.basicConfig(level=logging.INFO)  # tells of each break, on standard error
+    received = ""
+    with Client(targets) as client:
+        for piece in client.stream(PROMPT, OPTIONS, resume=True, timeout=300):
+            received += piece.text
+            print(len(received), "symbols", flush=True)
+
+    with Client(targets[-1]) as client:
+        uncut = client.generate(PROMPT, OPTIONS).text
+    print("the text is the uncut one:", received == uncut)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
