@@ -27,10 +27,11 @@ from rich.console import Console
 from rich.table import Table
 
 from export.compiler import export
-from serving.bundle import STEP, Bundle
+from serving.bundle import Bundle
 from serving.cli import run
 from serving.decoder import FREE, DecodeCall, Decoder
 from serving.errors import DeviceError, SettingsError, UnrollError
+from serving.manifest import STEP
 from serving.runtime import Device, open_session
 from serving.sampling import uniforms
 from serving.vocabulary import Vocabulary

@@ -22,10 +22,10 @@ import numpy as np
 from cyclopts import Parameter
 from rich.console import Console
 
-from serving.bundle import BATCH, StateTensor
 from serving.capsule import CapsuleContents
 from serving.cli import run
 from serving.errors import SettingsError, UnrollError
+from serving.manifest import BATCH, StateTensor
 from serving.sampling import SamplingParams
 from serving.sessions import Session, Sessions
 from serving.snapshot import NO_LOG_PROBS, Drawing, Snapshot, StateLayout

@@ -12,12 +12,12 @@ from export.graph import WeightFile
 from export.parity import prove
 from export.step import compile_step
 from export.weights import ModelWeights
-from serving.bundle import (
+from serving.bundle import Bundle, describe_file, load_bundle, write_bundle
+from serving.manifest import (
     DECODE,
     FORMAT_VERSION,
     STEP,
     WEIGHTS,
-    Bundle,
     GraphSpec,
     Manifest,
     ModelSummary,
@@ -25,10 +25,7 @@ from serving.bundle import (
     StateTensor,
     TensorSpec,
     TrainingSummary,
-    describe_file,
     fingerprint_of,
-    load_bundle,
-    write_bundle,
 )
 from training.checkpoint import Checkpoint
 

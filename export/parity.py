@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from export.reference import Run, torch_state, verify_run
-from serving.bundle import STEP, Bundle, ParityReport, Rung
+from serving.bundle import Bundle
 from serving.decoder import FREE, DecodeCall, Decoder, DecodeResult, State
 from serving.errors import ParityError
+from serving.manifest import STEP, ParityReport, Rung
 from serving.runtime import Device, open_session
 from serving.sampling import uniforms
 from training.model import CharRNN

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.bundle import BATCH, DECODE, Bundle, GraphSpec
+from serving.bundle import Bundle
 from serving.errors import BundleError
+from serving.manifest import BATCH, DECODE, GraphSpec
 from serving.runtime import Device, open_session
 
 State = dict[str, NDArray[np.float32]]

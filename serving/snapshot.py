@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.bundle import BATCH, StateTensor
 from serving.decoder import State
+from serving.manifest import BATCH, StateTensor
 from serving.sampling import SamplingParams
 
 NO_LOG_PROBS = np.zeros(0, np.float32)

@@ -8,15 +8,9 @@ from typing import Any
 
 import pytest
 
-from serving.bundle import (
-    DECODE,
-    MANIFEST,
-    STEP,
-    WEIGHTS,
-    describe_file,
-    load_bundle,
-)
+from serving.bundle import describe_file, load_bundle
 from serving.errors import BundleError
+from serving.manifest import DECODE, MANIFEST, STEP, WEIGHTS
 from serving.vocabulary import Vocabulary
 from tests.conftest import TINY_SYMBOLS
 from training.settings import Cell

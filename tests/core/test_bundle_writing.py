@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from export.compiler import export
-from serving.bundle import (
+from serving.bundle import load_bundle, write_bundle
+from serving.errors import BundleError
+from serving.manifest import (
     DECODE,
     MANIFEST,
     STEP,
@@ -19,10 +21,7 @@ from serving.bundle import (
     Manifest,
     StateTensor,
     fingerprint_of,
-    load_bundle,
-    write_bundle,
 )
-from serving.errors import BundleError
 from tests.conftest import tiny_checkpoint
 from training.settings import Cell
 

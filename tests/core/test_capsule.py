@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.bundle import BATCH, StateTensor
 from serving.capsule import CapsuleCodec, CapsuleContents, CapsuleKeys, check, owner_tag
 from serving.errors import CapsuleError, ForeignCapsuleError, OwnerError, SettingsError
+from serving.manifest import BATCH, StateTensor
 from serving.sampling import SamplingParams
 from serving.snapshot import Drawing, Snapshot, StateLayout
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.compiler import export
-from serving.bundle import DECODE, Bundle, load_bundle
+from serving.bundle import Bundle, load_bundle
 from serving.decoder import Decoder
 from serving.errors import BundleError
+from serving.manifest import DECODE
 from serving.runtime import Device
 from serving.sampling import SamplingParams
 from tests.conftest import TINY_SYMBOLS, tiny_checkpoint

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.bundle import BATCH, StateTensor
 from serving.capsule import CapsuleContents
 from serving.errors import (
     InputError,
@@ -21,6 +20,7 @@ from serving.errors import (
     SessionUnknownError,
     UnknownModelError,
 )
+from serving.manifest import BATCH, StateTensor
 from serving.sampling import SamplingParams
 from serving.sessions import Session, Sessions, digest_of
 from serving.snapshot import Drawing, Snapshot, StateLayout

@@ -10,8 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from serving.bundle import BATCH, DECODE, STEP, TIME, WEIGHTS, Bundle, TensorSpec, load_bundle
+from serving.bundle import Bundle, load_bundle
 from serving.decoder import FREE, DecodeCall, Decoder
+from serving.manifest import BATCH, DECODE, STEP, TIME, WEIGHTS, TensorSpec
 from serving.runtime import Device, open_session
 from serving.sampling import SamplingParams, uniforms
 from tests.conftest import tiny_checkpoint

@@ -1,0 +1,128 @@
+"""What a bundle says of itself: the contents of its manifest.json."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+STEP = "step.onnx"
+DECODE = "decode.onnx"
+WEIGHTS = "weights.bin"
+BATCH = "batch"
+TIME = "time"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """An input or output of a graph: name, dtype (numpy's name), shape (names are symbolic)."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateTensor:
+    """A recurrent state tensor: the graph's input and output names, dtype and shape.
+
+    The shape is (layers, "batch", hidden). Zero is the state before any symbol.
+    """
+
+    input: str
+    output: str
+    dtype: str
+    shape: list[int | str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphSpec:
+    """The inputs and outputs of one graph, in order."""
+
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSpec:
+    """Size in bytes and sha256 in hex of one file."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSummary:
+    """What the model is, for people: serving computes nothing from it."""
+
+    cell: str
+    layers: int
+    hidden_size: int
+    embedding_size: int
+    parameters: int
+    precision: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSummary:
+    """Where the weights come from; losses in nats per symbol."""
+
+    corpus: str
+    corpus_sha256: str
+    updates: int
+    training_loss: float | None
+    validation_loss: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """A rung of the parity ladder: its name, greatest difference, the limit, what it compared."""
+
+    name: str
+    difference: float
+    limit: float
+    compared: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityReport:
+    """What the compiled graphs were compared on, and how far they were from torch."""
+
+    torch_version: str
+    onnxruntime_version: str
+    rungs: list[Rung]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The bundle's own description of itself."""
+
+    format_version: int
+    symbols: str
+    start_symbol: str
+    state: list[StateTensor]
+    graphs: dict[str, GraphSpec]
+    files: dict[str, FileSpec]
+    model: ModelSummary
+    training: TrainingSummary
+    parity: ParityReport
+    fingerprint: str
+
+
+def fingerprint_of(
+    symbols: str, start_symbol: str, state: list[StateTensor], files: Mapping[str, FileSpec]
+) -> str:
+    """Hash all that determines the text: vocabulary, state, decode graph, weights.
+
+    Returns:
+        A sha256 in hex.
+    """
+    determines_text = {
+        "symbols": symbols,
+        "start_symbol": start_symbol,
+        "state": [asdict(tensor) for tensor in state],
+        "files": {name: files[name].sha256 for name in (DECODE, WEIGHTS)},
+    }
+    canonical = json.dumps(determines_text, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
