@@ -24,12 +24,13 @@ from rich.console import Console
 
 from serving.capsule import CapsuleContents
 from serving.cli import run
+from serving.disk_store import DiskStore
 from serving.errors import SettingsError, UnrollError
 from serving.manifest import BATCH, StateTensor
 from serving.sampling import SamplingParams
 from serving.sessions import Session, Sessions
 from serving.snapshot import NO_LOG_PROBS, Drawing, Snapshot, StateLayout
-from serving.store import DiskStore, MemoryStore, SessionStore
+from serving.store import MemoryStore, SessionStore
 
 LAYOUT = StateLayout(
     [StateTensor(input="state_h", output="last_h", dtype="float32", shape=[1, BATCH, 512])]

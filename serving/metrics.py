@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from serving.disk_store import TieredStore
 from serving.errors import SettingsError
 from serving.models import Models
 from serving.sessions import Sessions
-from serving.store import Fate, MemoryStore, TieredStore
+from serving.store import Fate, MemoryStore
 
 
 class Metrics:

@@ -19,6 +19,7 @@ from protos.unroll.v1 import text_generation_pb2 as pb
 from protos.unroll.v1.text_generation_pb2_grpc import add_TextGenerationServiceServicer_to_server
 from serving.capsule import CapsuleKeys
 from serving.continuation import Continuations
+from serving.disk_store import DiskStore, TieredStore
 from serving.engine import Delivery, call_listeners
 from serving.errors import ClosedError, SettingsError
 from serving.health import Health
@@ -27,7 +28,7 @@ from serving.models import EngineOptions, Models
 from serving.servicer import TextGenerationServicer
 from serving.sessions import Sessions
 from serving.settings import ServerSettings
-from serving.store import DiskStore, MemoryStore, TieredStore
+from serving.store import MemoryStore
 from serving.translation import Limits
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["TextGenerationService"].full_name

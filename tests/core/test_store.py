@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from serving.disk_store import DiskStore, TieredStore
 from serving.errors import SettingsError
-from serving.store import DiskStore, Fate, MemoryStore, Record, SessionStore, TieredStore
+from serving.store import Fate, MemoryStore, Record, SessionStore
 
 
 def record(used: float, data: bytes = b"data") -> Record:
@@ -164,7 +165,7 @@ def test_fates_on_disk_are_forgotten_after_a_week(
     async def scenario() -> None:
         await store.put("a", record(1.0))
         await store.remove("a", Fate.ENDED)
-        monkeypatch.setattr("serving.store.GONE_SECONDS", -1.0)
+        monkeypatch.setattr("serving.disk_store.GONE_SECONDS", -1.0)
         await store.expire(0.0)
         assert await store.get("a") is Fate.UNKNOWN
 

@@ -25,9 +25,9 @@ from serving.bundle import load_bundle
 from serving.client.blocking import Client
 from serving.client.options import GenerateOptions
 from serving.decoder import Decoder
+from serving.disk_store import TieredStore
 from serving.runtime import Device
 from serving.settings import ServerSettings
-from serving.store import TieredStore
 from tests.conftest import TINY_SYMBOLS
 from tests.core.harness import alone, request
 from tests.serving.running import RunningServer
