@@ -39,8 +39,10 @@ class Continuation:
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """Where the text stands; None for the start symbol."""
-        return None if self.contents is None else self.contents.snapshot
+        """Where the text stands; None for the start symbol, of a session that has no text, too."""
+        if self.contents is None or not self.contents.snapshot.position:
+            return None
+        return self.contents.snapshot
 
     def seal(self, sample: SequenceRequest, snapshot: Snapshot) -> bytes:
         """Write a capsule of where a sample stands."""
@@ -104,8 +106,8 @@ class Continuations:
             return self._of_session(request.model, session, owner)
         if origin == "capsule":
             found = self.of_capsule(request.model, request.capsule, owner)
-            assert found.snapshot is not None
-            _expect(request, found.snapshot.position)
+            assert found.contents is not None
+            _expect(request, found.contents.snapshot.position)
             return found
         _expect(request, 0)
         return self._continuation(self._models.get(request.model), owner)

@@ -72,9 +72,10 @@ def test_prefix_lookups_are_counted_by_outcome(tiny_bundles: dict[Cell, Path]) -
     with RunningServer(settings) as server, Client(server.address) as client:
         for _ in range(3):
             client.generate(PROMPT, options)
+        client.start_session().generate(PROMPT, options)  # a new session reads from the start, too
         seen = counts(server)
     assert seen["unroll_prefix_lookups_total", "tiny", "miss"] == 1
-    assert seen["unroll_prefix_lookups_total", "tiny", "hit"] == 2
+    assert seen["unroll_prefix_lookups_total", "tiny", "hit"] == 3
     assert seen["unroll_prefix_entries", "tiny"] == 1
 
 
