@@ -106,11 +106,6 @@ class Engine:
             if sequence.keeps_prefixes and (prefix := self.prefixes.find(request.prompt)):
                 sequence.skip(prefix)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it takes new sequences."""
-        return self._closing is None
-
     def cancel(self, sequence: Sequence) -> None:
         """Stop a sequence at the next call; it ends with CancelledError unless it has ended."""
         with self._changed:

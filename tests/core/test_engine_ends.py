@@ -99,7 +99,6 @@ def test_closing_with_a_drain_finishes_what_runs_and_refuses_what_comes(
         engine.submit(one, reader)
     engine.close(drain_seconds=PATIENCE)
     assert [r.wait() for r in readers] == [alone(decoder, bundle.vocabulary, a) for a in asked]
-    assert not engine.is_open
     assert not engine._thread.is_alive()
     with pytest.raises(ClosedError):
         engine.submit(asked[0], Reader())
@@ -158,7 +157,6 @@ def test_failure_of_the_decoder_ends_everyone_and_refuses_more(
         assert isinstance(reader.error, ClosedError)
     with pytest.raises(ClosedError, match="engine failed"):
         engine.submit(request(bundle.vocabulary, "", 1), Reader())
-    assert not engine.is_open
     assert "boom" in caplog.text
     engine.close(drain_seconds=PATIENCE)
     assert not engine._thread.is_alive()
