@@ -32,10 +32,10 @@ TRAIN := $(BIN)/python -m training --name $(NAME) \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo train export serve generate test bench check fix stubs setup clean
+.PHONY: help demo train export serve generate test bench bench-full bench-served bench-report check fix stubs setup clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Train a small GRU for a minute, export, prove, serve and stream text
 	@BIN=$(BIN) sh tests/demo.sh
@@ -43,8 +43,8 @@ demo: $(READY) ## Train a small GRU for a minute, export, prove, serve and strea
 train: $(READY) ## Train a model: CORPUS= CELL= NAME= PRESET= MINUTES= or EPOCHS= ARGS=
 	$(TRAIN) $(ARGS)
 
-export: $(READY) ## Compile the run NAME= into a bundle and prove it against torch
-	$(BIN)/python -m export --checkpoint runs/$(NAME) --bundle bundles/$(NAME)
+export: $(READY) ## Compile the run NAME= into a bundle and prove it: DEVICE=cpu|cuda
+	$(BIN)/python -m export --checkpoint runs/$(NAME) --bundle bundles/$(NAME) --device $(DEVICE)
 
 serve: $(READY) ## Serve the bundle NAME= over gRPC: DEVICE=cpu|cuda ARGS=
 	$(BIN)/python -m serving --model $(NAME)=bundles/$(NAME) --device $(DEVICE) $(ARGS)
@@ -55,8 +55,20 @@ generate: $(READY) ## Continue PROMPT= through the server at TARGET=: ARGS=
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: $(READY) ## Latency per symbol, torch beside ONNX Runtime: DEVICE=cpu|cuda ARGS=
-	$(BIN)/python -m benchmarks.latency --device $(DEVICE) $(ARGS)
+bench: $(READY) ## The decode loop beside its limits, torch and ONNX operators: DEVICE=cpu|cuda ARGS=
+	$(BIN)/python -m benchmarks.decode --device $(DEVICE) $(ARGS)
+
+# The whole grid; ARGS='--model gru-512x1' measures a part of it again. (The peers' packages by
+# name: the extra `bench` would bring onnxruntime back beside onnxruntime-gpu.)
+bench-full: $(READY) ## All models, sizes and peers into docs/figures: DEVICE=cpu|cuda ARGS=
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt jax openvino
+	$(BIN)/python -m benchmarks.decode --device $(DEVICE) --config benchmarks/full.toml $(ARGS)
+
+bench-served: $(READY) ## The real server under load beside its engine alone, on two cores: ARGS=
+	$(BIN)/python -m benchmarks.served $(ARGS)
+
+bench-report: $(READY) ## Write docs/performance.md from docs/figures
+	$(BIN)/python -m benchmarks.report
 
 check: $(READY) ## Check format, lint, types, protos, stubs and the import rule
 	$(BIN)/ruff format --check .
@@ -81,7 +93,8 @@ stubs: $(READY) ## Generate the gRPC stubs from the proto
 
 setup: $(READY) ## Make .venv; RUNTIME=gpu puts onnxruntime-gpu in onnxruntime's place
 
-# The GPU runtime also holds the CPU provider; the two must not lie in one environment.
+# The GPU runtime also holds the CPU provider; the two must not lie in one environment. Its extras
+# are the CUDA libraries; the driver is the machine's.
 RUNTIME ?= cpu
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name it with PYTHON=")'
@@ -89,7 +102,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 ifeq ($(RUNTIME),gpu)
 	$(BIN)/pip uninstall --quiet --yes onnxruntime
-	$(BIN)/pip install --quiet --constraint constraints.txt 'onnxruntime-gpu==1.31.1'
+	$(BIN)/pip install --quiet --constraint constraints.txt 'onnxruntime-gpu[cuda,cudnn]==1.31.1'
 endif
 	@touch $(READY)
 

@@ -3,14 +3,18 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
+from export.arithmetic import Precision
 from export.compiler import export
+from export.quality import load_texts
 from serving.bundle import Bundle
 from serving.cli import run
+from serving.runtime import Device
 from training.checkpoint import load_checkpoint
 
 
@@ -24,6 +28,17 @@ class ExportSettings:
 
     bundle: Path
     """Folder to write; one that is there is replaced once the new one has proved itself."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where it may be served: for cuda, graphs of fixed lengths are added."""
+
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    """What the compiled loop computes in: int8 for the CPU, fp16 for cuda. Either is refused if it
+    costs more than 0.005 nats per symbol of the training's validation text."""
+
+    corpus: str | None = None
+    """For int8 and fp16: name or path of the text that the model was trained on; by default it is
+    looked for where the training found it."""
 
 
 def main() -> None:
@@ -41,7 +56,16 @@ def _export(settings: ExportSettings) -> None:
         compiled = time.perf_counter()
 
     checkpoint = load_checkpoint(settings.checkpoint)
-    bundle = export(checkpoint, settings.bundle, on_compiled)
+    precision = Precision(settings.precision)
+    needs_texts = precision is not Precision.FP32
+    bundle = export(
+        checkpoint,
+        settings.bundle,
+        on_compiled,
+        device=Device(settings.device),
+        precision=precision,
+        texts=load_texts(checkpoint, settings.corpus) if needs_texts else None,
+    )
     ended = time.perf_counter()
     console.print(_table(bundle))
     console.print(
@@ -57,7 +81,7 @@ def _table(bundle: Bundle) -> Table:
     report, model = bundle.manifest.parity, bundle.manifest.model
     table = Table(
         title=f"Parity with torch {report.torch_version}: {model.cell} {model.hidden_size}"
-        f"x{model.layers}, ONNX Runtime {report.onnxruntime_version}"
+        f"x{model.layers} in {model.precision}, ONNX Runtime {report.onnxruntime_version}"
     )
     table.add_column("rung")
     table.add_column("difference", justify="right")

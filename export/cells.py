@@ -1,110 +1,184 @@
 """The recurrent cells in primitive ONNX operators, one step at a time.
 
-The equations are those of the ONNX operators RNN, GRU (linear_before_reset = 1) and LSTM.
-
-A step's matrix product takes the input's share of the gates as Gemm's C, so that adding it costs
-no node of its own.
+The equations are those of the ONNX operators RNN, GRU (linear_before_reset = 1) and LSTM. Each gate
+has a product of its own: a wider one for several gates multiplies no faster and has to be split.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from export.arithmetic import Arithmetic, Term
 from export.graph import Graph
 from export.weights import Array, LayerWeights, ModelWeights
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split:
-    """A cell's gates, split into the column blocks that its step treats alike.
+class RecurrentState:
+    """The state of all layers between two steps, as names of tensors.
 
     Attributes:
-        blocks: name of each block and its number of gates.
-        held_out: the block whose recurrent bias stays with the recurrent product, if any.
+        tensors: for "h" (and "c"), one (N, H) tensor a layer.
+        activations: h of each layer as products take it, (N, H); none where that is made anew.
     """
 
-    blocks: dict[str, int]
-    held_out: str | None = None
+    tensors: dict[str, list[str]]
+    activations: list[str]
+
+    @property
+    def names(self) -> list[str]:
+        """All of them in a row."""
+        return [*(t for layers in self.tensors.values() for t in layers), *self.activations]
+
+    def renamed(self, names: Iterable[str]) -> "RecurrentState":
+        """Return the same under other names, in the order of `names`."""
+        others = iter(names)
+        tensors = {name: [next(others) for _ in layers] for name, layers in self.tensors.items()}
+        return RecurrentState(tensors=tensors, activations=list(others))
 
 
-Step = Callable[[Graph, dict[str, str], dict[str, str], "Recurrent"], dict[str, str]]
+class Layer:
+    """What the gates of one layer receive in one step.
+
+    Args:
+        g: where the nodes go.
+        arithmetic: how products are made.
+        index: of the layer.
+        weights: of the layer.
+        h: its h before the step, as products take it.
+    """
+
+    def __init__(
+        self, g: Graph, arithmetic: Arithmetic, index: int, weights: LayerWeights, h: str
+    ) -> None:
+        self._g = g
+        self._arithmetic = arithmetic
+        self._index = index
+        self._weights = weights
+        self._h = h
+
+    def total(self, gate: str) -> str:
+        """W x + R h + both biases of a gate, (N, H)."""
+        raise NotImplementedError
+
+    def input(self, gate: str) -> str:
+        """W x + its bias of a gate, (N, H)."""
+        raise NotImplementedError
+
+    def recurrent(self, gate: str) -> str:
+        """R h + its bias of a gate, (N, H)."""
+        bias = self._weights.gate("Rb", gate)
+        return self._affine(f"{gate}.recurrent", [self._recurrent(gate)], bias)
+
+    def _recurrent(self, gate: str) -> Term:
+        return Term(h=self._h, layer=self._index, W=self._weights.gate("R", gate))
+
+    def _bias(self, gate: str) -> Array:
+        return self._weights.gate("Wb", gate) + self._weights.gate("Rb", gate)
+
+    def _name(self, part: str) -> str:
+        return f"layer{self._index}.{part}"
+
+    def _affine(self, part: str, terms: list[Term], bias: Array) -> str:
+        return self._arithmetic.affine(self._g, self._name(part), terms, bias)
 
 
-class Recurrent:
-    """The recurrent products of one layer: gates = R h + the input's share."""
+class FirstLayer(Layer):
+    """It reads symbols: W x is a row of a table with the embedding folded in.
 
-    def __init__(self, name: str, weights: LayerWeights, split: Split) -> None:
-        self.name = name
-        self.weights = weights
-        self.split = split
+    Args:
+        token: ids, (N,).
+        embedding: (V, E).
+    """
 
-    def rows(self, block: str) -> slice:
-        """Return the rows of a block in W, R and the biases."""
-        H = self.weights.hidden_size
-        start = 0
-        for name, gates in self.split.blocks.items():
-            if name == block:
-                return slice(start * H, (start + gates) * H)
-            start += gates
-        raise KeyError(block)
+    def __init__(
+        self,
+        g: Graph,
+        arithmetic: Arithmetic,
+        weights: LayerWeights,
+        h: str,
+        token: str,
+        embedding: Array,
+    ) -> None:
+        super().__init__(g, arithmetic, 0, weights, h)
+        self._token = token
+        self._embedding = embedding
 
-    def product(self, g: Graph, block: str, h: str, addend: str) -> str:
-        """R[block] h + addend, (N, block)."""
-        R = g.weight(f"{self.name}.R.{block}", self.weights.R[self.rows(block)])
-        return g.op("Gemm", h, R, addend, transB=1)
+    def total(self, gate: str) -> str:
+        """Add the recurrent product to the symbol's row."""
+        table = self._table(gate, self._bias(gate))
+        recurrent = self._recurrent(gate)
+        return self._arithmetic.lookup(self._g, self._name(gate), table, self._token, recurrent)
 
-    def input_bias(self, block: str) -> Array:
-        """Return what the input's share of a block adds besides W x."""
-        rows = self.rows(block)
-        bias = self.weights.Wb[rows]
-        return bias if block == self.split.held_out else bias + self.weights.Rb[rows]
+    def input(self, gate: str) -> str:
+        """Look up the symbol's row."""
+        table = self._table(gate, self._weights.gate("Wb", gate)).astype(self._arithmetic.dtype)
+        name = self._g.weight(self._name(f"{gate}.input"), table)
+        return self._g.op("Gather", name, self._token, axis=0)
 
-    def held_out_bias(self, g: Graph) -> str:
-        """Return the recurrent bias of the held-out block, (block,)."""
-        assert self.split.held_out is not None
-        rows = self.rows(self.split.held_out)
-        return g.weight(f"{self.name}.Rb.{self.split.held_out}", self.weights.Rb[rows])
+    def _table(self, gate: str, bias: Array) -> Array:
+        W = self._weights.gate("W", gate).astype(np.float64)
+        return (self._embedding.astype(np.float64) @ W.T + bias).astype(np.float32)  # (V, H)
+
+
+class UpperLayer(Layer):
+    """It reads the h of the layer below.
+
+    Args:
+        x: that h after the step, as products take it.
+    """
+
+    def __init__(
+        self,
+        g: Graph,
+        arithmetic: Arithmetic,
+        index: int,
+        weights: LayerWeights,
+        h: str,
+        x: str,
+    ) -> None:
+        super().__init__(g, arithmetic, index, weights, h)
+        self._x = x
+
+    def total(self, gate: str) -> str:
+        """Add both products."""
+        return self._affine(gate, [self._input(gate), self._recurrent(gate)], self._bias(gate))
+
+    def input(self, gate: str) -> str:
+        """Multiply what comes from below."""
+        return self._affine(f"{gate}.input", [self._input(gate)], self._weights.gate("Wb", gate))
+
+    def _input(self, gate: str) -> Term:
+        return Term(h=self._x, layer=self._index - 1, W=self._weights.gate("W", gate))
+
+
+Step = Callable[[Graph, Layer, dict[str, str]], dict[str, str]]
 
 
 def _rnn(activation: str) -> Step:
-    def step(
-        g: Graph, share: dict[str, str], state: dict[str, str], layer: Recurrent
-    ) -> dict[str, str]:
-        return {"h": g.op(activation, layer.product(g, "h", state["h"], share["h"]))}
+    def step(g: Graph, layer: Layer, state: dict[str, str]) -> dict[str, str]:
+        return {"h": g.op(activation, layer.total("h"))}
 
     return step
 
 
-def _gru(
-    g: Graph, share: dict[str, str], state: dict[str, str], layer: Recurrent
-) -> dict[str, str]:
+def _gru(g: Graph, layer: Layer, state: dict[str, str]) -> dict[str, str]:
     h = state["h"]
-    z, r = g.ops("Split", g.op("Sigmoid", layer.product(g, "zr", h, share["zr"])), count=2, axis=1)
-    recurrent_n = layer.product(g, "n", h, layer.held_out_bias(g))
-    n = g.op("Tanh", g.op("Add", share["n"], g.op("Mul", r, recurrent_n)))
+    z = g.op("Sigmoid", layer.total("z"))
+    r = g.op("Sigmoid", layer.total("r"))
+    n = g.op("Tanh", g.op("Add", layer.input("n"), g.op("Mul", r, layer.recurrent("n"))))
     # (1 - z) n + z h, with one product fewer.
     return {"h": g.op("Add", n, g.op("Mul", z, g.op("Sub", h, n)))}
 
 
-def _lstm(
-    g: Graph, share: dict[str, str], state: dict[str, str], layer: Recurrent
-) -> dict[str, str]:
-    h, c = state["h"], state["c"]
-    i, o, f = g.ops(
-        "Split", g.op("Sigmoid", layer.product(g, "iof", h, share["iof"])), count=3, axis=1
-    )
-    candidate = g.op("Tanh", layer.product(g, "c", h, share["c"]))
-    c = g.op("Add", g.op("Mul", f, c), g.op("Mul", i, candidate))
+def _lstm(g: Graph, layer: Layer, state: dict[str, str]) -> dict[str, str]:
+    i, o, f = (g.op("Sigmoid", layer.total(gate)) for gate in "iof")
+    candidate = g.op("Tanh", layer.total("c"))
+    c = g.op("Add", g.op("Mul", f, state["c"]), g.op("Mul", i, candidate))
     return {"h": g.op("Mul", o, g.op("Tanh", c)), "c": c}
 
 
-SPLITS = {
-    "rnn_tanh": Split(blocks={"h": 1}),
-    "rnn_relu": Split(blocks={"h": 1}),
-    "gru": Split(blocks={"zr": 2, "n": 1}, held_out="n"),
-    "lstm": Split(blocks={"iof": 3, "c": 1}),
-}
 STEPS: dict[str, Step] = {
     "rnn_tanh": _rnn("Tanh"),
     "rnn_relu": _rnn("Relu"),
@@ -113,59 +187,38 @@ STEPS: dict[str, Step] = {
 }
 
 
-def first_layer_share(g: Graph, layer: Recurrent, embedding: Array, token: str) -> dict[str, str]:
-    """Input's share of the first layer's gates: a row of a folded table.
-
-    Args:
-        g: where the nodes go.
-        layer: the first layer.
-        embedding: (V, E).
-        token: ids, (N,).
-    """
-    projected = embedding.astype(np.float64) @ layer.weights.W.T.astype(np.float64)  # (V, G * H)
-    share = {}
-    for block in layer.split.blocks:
-        table = projected[:, layer.rows(block)] + layer.input_bias(block)
-        name = g.weight(f"{layer.name}.table.{block}", table.astype(np.float32))
-        share[block] = g.op("Gather", name, token, axis=0)
-    return share
-
-
-def upper_layer_share(g: Graph, layer: Recurrent, x: str) -> dict[str, str]:
-    """Input's share of an upper layer's gates; x is the layer below's h, (N, H)."""
-    share = {}
-    for block in layer.split.blocks:
-        W = g.weight(f"{layer.name}.W.{block}", layer.weights.W[layer.rows(block)])
-        bias = g.weight(f"{layer.name}.bias.{block}", layer.input_bias(block))
-        share[block] = g.op("Gemm", x, W, bias, transB=1)
-    return share
-
-
 def recurrent_step(
-    g: Graph, model: ModelWeights, token: str, state: dict[str, list[str]]
-) -> tuple[str, dict[str, list[str]]]:
+    g: Graph, arithmetic: Arithmetic, model: ModelWeights, token: str, state: RecurrentState
+) -> tuple[str, RecurrentState]:
     """Append one step of all layers.
 
     Args:
         g: where the nodes go.
+        arithmetic: how products are made.
         model: the weights.
         token: ids, (N,).
-        state: for "h" (and "c"), one (N, H) tensor a layer.
+        state: before the step.
 
     Returns:
-        The top layer's h, (N, H), and the new state.
+        The top layer's h as products take it, (N, H), and the state after the step.
     """
-    new: dict[str, list[str]] = {name: [] for name in state}
+    new: dict[str, list[str]] = {name: [] for name in state.tensors}
+    activations = []
     x = ""
     for index, weights in enumerate(model.layers):
-        layer = Recurrent(f"layer{index}", weights, SPLITS[model.cell])
-        share = (
-            upper_layer_share(g, layer, x)
+        old = {name: tensors[index] for name, tensors in state.tensors.items()}
+        if arithmetic.carries_activations:
+            h = state.activations[index]
+        else:
+            h = arithmetic.activation(g, index, old["h"])
+        layer = (
+            UpperLayer(g, arithmetic, index, weights, h, x)
             if index
-            else first_layer_share(g, layer, model.embedding, token)
+            else FirstLayer(g, arithmetic, weights, h, token, model.embedding)
         )
-        old = {name: tensors[index] for name, tensors in state.items()}
-        for name, tensor in STEPS[model.cell](g, share, old, layer).items():
+        for name, tensor in STEPS[model.cell](g, layer, old).items():
             new[name].append(tensor)
-        x = new["h"][-1]
-    return x, new
+        x = arithmetic.activation(g, index, new["h"][-1])
+        activations.append(x)
+    carried = activations if arithmetic.carries_activations else []
+    return x, RecurrentState(tensors=new, activations=carried)

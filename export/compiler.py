@@ -1,4 +1,4 @@
-"""From a checkpoint to a bundle: compile both graphs, prove them, write them down."""
+"""From a checkpoint to a bundle: compile the graphs, prove them, write them down."""
 
 import hashlib
 from collections.abc import Callable
@@ -7,14 +7,21 @@ from pathlib import Path
 
 import onnx
 
-from export.decode import DecodeCompiler
+from export.arithmetic import Arithmetic, Precision, open_arithmetic
+from export.decode import compile_decode
 from export.graph import WeightFile
-from export.parity import prove
+from export.int8_reference import Int8Reference
+from export.parity import TOLERANCES, prove
+from export.quality import Texts, measure_scales
 from export.step import compile_step
+from export.unrolled import compile_unrolled
+from export.unrolled_parity import prove_unrolled
 from export.weights import ModelWeights
 from serving.bundle import Bundle, describe_file, load_bundle, write_bundle
+from serving.errors import SettingsError
 from serving.manifest import (
     DECODE,
+    DECODE_FILTERED,
     FORMAT_VERSION,
     STEP,
     WEIGHTS,
@@ -27,13 +34,18 @@ from serving.manifest import (
     TrainingSummary,
     fingerprint_of,
 )
+from serving.runtime import Device
 from training.checkpoint import Checkpoint
-
-FP32 = "fp32"
 
 
 def export(
-    checkpoint: Checkpoint, folder: Path, on_compiled: Callable[[], None] = lambda: None
+    checkpoint: Checkpoint,
+    folder: Path,
+    on_compiled: Callable[[], None] = lambda: None,
+    *,
+    device: Device = Device.CPU,
+    precision: Precision = Precision.FP32,
+    texts: Texts | None = None,
 ) -> Bundle:
     """Compile a checkpoint into a bundle that has proved itself against torch.
 
@@ -41,42 +53,88 @@ def export(
         checkpoint: what to compile.
         folder: where the bundle shall be; one that is there is replaced.
         on_compiled: called when the graphs are written and parity begins.
+        device: CUDA adds the unrolled graphs; the bundle serves on the CPU as well.
+        precision: of the compiled loop; step.onnx is always fp32.
+        texts: what a precision below fp32 is calibrated and judged on; it needs them.
 
     Returns:
         The bundle, read back from disk.
 
     Raises:
-        ParityError: the graphs do not say what torch says; nothing is written.
+        ParityError: the graphs do not say what torch says, or the precision costs more than 0.005
+            nats per symbol; nothing is written.
+        SettingsError: the device cannot compute in the precision.
         BundleError: there is something else than a bundle at `folder`, or it cannot be written.
     """
+    _check(device, precision)
     model = checkpoint.model()
+    weights = ModelWeights.of(model)
+    scales = measure_scales(model, texts.training) if texts else []
+    arithmetic = open_arithmetic(precision, scales)
 
     def fill(draft: Path) -> Manifest:
-        weights = ModelWeights.of(model)
-        file = WeightFile(WEIGHTS)
-        graphs = {
-            STEP: compile_step(weights, file),
-            DECODE: DecodeCompiler(weights, file).compile(),
-        }
-        file.write(draft)
-        for name, graph in graphs.items():
-            (draft / name).write_bytes(graph.SerializeToString(deterministic=True))
+        graphs = _write_graphs(weights, arithmetic, device, draft)
         on_compiled()
-        manifest = _describe(checkpoint, weights, graphs, draft)
+        manifest = _describe(checkpoint, weights, precision, graphs, draft)
         seed = int(hashlib.sha256(manifest.fingerprint.encode()).hexdigest()[:15], 16)
-        report = prove(Bundle(draft, manifest, checkpoint.vocabulary), model, seed)
+        bundle = Bundle(draft, manifest, checkpoint.vocabulary)
+        tolerance = TOLERANCES[precision]
+        report = prove(
+            bundle,
+            model,
+            seed,
+            reference=Int8Reference(weights, scales) if precision is Precision.INT8 else None,
+            tolerance=tolerance,
+            validation=texts.validation if texts else None,
+        )
+        if device is Device.CUDA:
+            unrolled = prove_unrolled(bundle, seed, tolerance.row)
+            report = replace(report, rungs=[*report.rungs, *unrolled])
         return replace(manifest, parity=report)
 
     write_bundle(folder, fill)
     return load_bundle(folder)
 
 
+def _check(device: Device, precision: Precision) -> None:
+    if precision is Precision.INT8 and device is Device.CUDA:
+        raise SettingsError(
+            "precision = int8: products of 8 bits are made on the CPU; take fp16 or fp32 for cuda"
+        )
+    if precision is Precision.FP16 and device is Device.CPU:
+        raise SettingsError(
+            "precision = fp16: a CPU computes it slower than fp32; take int8 or fp32, or --device "
+            "cuda"
+        )
+
+
+def _write_graphs(
+    weights: ModelWeights, arithmetic: Arithmetic, device: Device, folder: Path
+) -> dict[str, onnx.ModelProto]:
+    file = WeightFile(WEIGHTS)
+    graphs = {
+        STEP: compile_step(weights, file),
+        DECODE: compile_decode(weights, arithmetic, file, filtered=False),
+        DECODE_FILTERED: compile_decode(weights, arithmetic, file, filtered=True),
+    }
+    if device is Device.CUDA:
+        graphs |= compile_unrolled(weights, arithmetic, file)
+    file.write(folder)
+    for name, graph in graphs.items():
+        (folder / name).write_bytes(graph.SerializeToString(deterministic=True))
+    return graphs
+
+
 def _describe(
-    checkpoint: Checkpoint, weights: ModelWeights, graphs: dict[str, onnx.ModelProto], draft: Path
+    checkpoint: Checkpoint,
+    weights: ModelWeights,
+    precision: Precision,
+    graphs: dict[str, onnx.ModelProto],
+    draft: Path,
 ) -> Manifest:
     """Write the manifest, but for the parity report."""
     vocabulary, metrics = checkpoint.vocabulary, checkpoint.metrics
-    files = {name: describe_file(draft / name) for name in (STEP, DECODE, WEIGHTS)}
+    files = {name: describe_file(draft / name) for name in (*graphs, WEIGHTS)}
     state = [
         StateTensor(input=f"{s}_0", output=f"{s}_n", dtype="float32", shape=weights.state_shape)
         for s in weights.state_names
@@ -94,7 +152,7 @@ def _describe(
             hidden_size=weights.hidden_size,
             embedding_size=checkpoint.model_settings.embedding_size,
             parameters=sum(tensor.numel() for tensor in checkpoint.weights.values()),
-            precision=FP32,
+            precision=precision.value,
         ),
         training=TrainingSummary(
             corpus=checkpoint.corpus_name,

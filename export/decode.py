@@ -1,169 +1,218 @@
-"""decode.onnx: prefill, decode and score as one compiled loop.
+"""decode.onnx and decode-filtered.onnx: prefill, decode and score as one compiled loop.
 
     in   tokens   (batch) int64         the last symbol, not yet consumed
          forced   (time, batch) int64   >= 0: this symbol comes next; -1: sample
          uniform  (time, batch) float   in [0, 1), multiples of 2^-24
          steps    (batch) int64         after so many steps, a row keeps its state as it is
-         temperature, top_p, min_p (batch) float; top_k (batch) int64, 0 keeps all
+         temperature (batch) float
          h_0 (and c_0)  (layers, batch, hidden) float
     out  tokens_out (time, batch) int64
          log_probs (time, batch) float  of each symbol under the model, before temperature
          h_n (and c_n)
 
-The loop stands twice in the graph, one after the other: without the sampler's filters and with
-them. One of the two makes no steps, so requests without filters do not pay for them. (An If around
-the two loops would keep ONNX Runtime 1.31 from prepacking the weights, two subgraphs deep: 1.2
-times slower at batch 64, 1.9 times at 4.)
+The second graph also takes top_k (batch) int64, 0 keeps all, and top_p, min_p (batch) float; with
+values that keep all symbols it gives the same bits as the first, so calls without a filter need not
+pay for one.
+
+The loop is ONNX's Scan over time: it hands each step its slices, where a Loop would have to gather
+them (1.06 times slower at batch 1).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
+from onnx import helper
 
-from export.cells import recurrent_step
-from export.graph import Graph, WeightFile
-from export.sampler import SamplerInputs, prepare, sample
+from export.arithmetic import Arithmetic, Term
+from export.cells import RecurrentState, recurrent_step
+from export.graph import Graph, Shape, WeightFile
+from export.sampler import Sampler, prepare, sample
 from export.weights import ModelWeights
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
-    """What the loop's body takes from outside, a row each.
+class StepInputs:
+    """What one step takes besides symbol and state.
 
     Attributes:
-        steps: after how many steps a row keeps its state, int64, (N, 1).
-        uniform: float, (T, N, 1); zero where greedy.
-        sampler: the sampling parameters.
+        uniform: float, (N, 1); see sampler.prepare.
+        forced: int64, (N,).
+        is_alive: whether the row's state goes on, (N, 1).
     """
 
-    steps: str
     uniform: str
-    sampler: SamplerInputs
+    forced: str
+    is_alive: str
 
 
-class DecodeCompiler:
-    """Writes the decode graph of one model.
+@dataclass(frozen=True, kw_only=True)
+class StepOutputs:
+    """What one step gives.
+
+    Attributes:
+        logits: float, (N, V).
+        chosen: the symbol that comes next, (N,).
+        state: after the step; that of rows which are not alive is as before.
+    """
+
+    logits: str
+    chosen: str
+    state: RecurrentState
+
+
+def choose_next(
+    g: Graph,
+    model: ModelWeights,
+    arithmetic: Arithmetic,
+    token: str,
+    state: RecurrentState,
+    *,
+    inputs: StepInputs,
+    sampler: Sampler,
+) -> StepOutputs:
+    """Append one step: consume a symbol, choose the next.
 
     Args:
+        g: where the nodes go.
         model: the weights.
-        file: where the weights' bytes go.
+        arithmetic: how products are made.
+        token: the symbol to consume, (N,).
+        state: before the step.
+        inputs: what else is of this step alone.
+        sampler: what is the same in each step.
     """
+    top, new = recurrent_step(g, arithmetic, model, token, state)
+    decoder = Term(h=top, layer=len(model.layers) - 1, W=model.decoder_weight)
+    logits = arithmetic.affine(g, "decoder", [decoder], model.decoder_bias)
+    logits = cast(g, logits, arithmetic.dtype, np.float32)
+    sampled = sample(g, logits, inputs.uniform, sampler, model.vocabulary_size)
+    return StepOutputs(
+        logits=logits,
+        chosen=g.op("Max", sampled, inputs.forced),  # where a symbol is forced, 0 is drawn
+        state=_keep_alive(g, inputs.is_alive, new, state),
+    )
 
-    def __init__(self, model: ModelWeights, file: WeightFile) -> None:
-        self._model = model
-        self._file = file
 
-    def compile(self) -> onnx.ModelProto:
-        """Write the graph."""
-        g = Graph("decode", self._file)
-        g.input("tokens", np.int64, ["batch"])
-        g.input("forced", np.int64, ["time", "batch"])
-        g.input("uniform", np.float32, ["time", "batch"])
-        column = g.constant("axes_1", [1], np.int64)
-        steps = g.op("Unsqueeze", g.input("steps", np.int64, ["batch"]), column)
-        sampler, uniform, filtered = prepare(g, self._model.vocabulary_size)
-        rows = Rows(steps=steps, uniform=uniform, sampler=sampler)
-        state = [
-            g.input(f"{s}_0", np.float32, self._model.state_shape) for s in self._model.state_names
+def _keep_alive(
+    g: Graph, is_alive: str, new: RecurrentState, old: RecurrentState
+) -> RecurrentState:
+    # Activations of a row that is not alive go on unkept: what they lead to means nothing.
+    tensors = {
+        name: [
+            g.op("Where", is_alive, tensor, before)
+            for tensor, before in zip(layers, old.tensors[name], strict=True)
         ]
-        carried = ["tokens", *(t for tensor in state for t in self._layers_of(g, tensor))]
-        plain_trips, filtered_trips = self._trips(g, filtered)
-        carried, *plain = self._loop(g, "plain", plain_trips, carried, rows)
-        carried, *with_filters = self._loop(g, "filtered", filtered_trips, carried, rows)
-        for name, dtype, parts in zip(
-            ("tokens_out", "log_probs"),
-            (np.int64, np.float32),
-            zip(plain, with_filters, strict=True),
-            strict=True,
-        ):
-            g.output(g.op("Concat", *parts, axis=0), name, dtype, ["time", "batch"])
-        L = len(self._model.layers)
-        for index, name in enumerate(self._model.state_names):
-            layers = carried[1 + index * L : 1 + (index + 1) * L]
-            axes = g.constant("axes_0", [0], np.int64)
-            stacked = [g.op("Unsqueeze", layer, axes) for layer in layers]
-            g.output(
-                g.op("Concat", *stacked, axis=0), f"{name}_n", np.float32, self._model.state_shape
-            )
-        return g.model()
+        for name, layers in new.tensors.items()
+    }
+    return RecurrentState(tensors=tensors, activations=new.activations)
 
-    def _trips(self, g: Graph, filtered: str) -> tuple[str, str]:
-        """How many steps the plain loop makes and how many the filtered one: all or none, (1,)."""
-        time = g.op("Shape", "forced", end=1)
-        none = g.constant("axes_0", [0], np.int64)
-        return g.op("Where", filtered, none, time), g.op("Where", filtered, time, none)
 
-    def _layers_of(self, g: Graph, tensor: str) -> list[str]:
-        """Take (L, N, H) apart into L tensors of (N, H)."""
-        return [
-            g.op("Gather", tensor, g.constant(f"layer_{index}", index, np.int64), axis=0)
-            for index in range(len(self._model.layers))
+def enter(
+    g: Graph, model: ModelWeights, arithmetic: Arithmetic, state: dict[str, str], axis: int
+) -> RecurrentState:
+    """Take float32 state tensors apart into layers, which lie along an axis."""
+    tensors = {}
+    for name, whole in state.items():
+        inner = cast(g, whole, np.float32, arithmetic.dtype)
+        tensors[name] = [
+            g.op("Gather", inner, g.constant(f"layer_{index}", index, np.int64), axis=axis)
+            for index in range(len(model.layers))
         ]
+    activations = []
+    if arithmetic.carries_activations:
+        activations = [arithmetic.activation(g, i, h) for i, h in enumerate(tensors["h"])]
+    return RecurrentState(tensors=tensors, activations=activations)
 
-    def _loop(
-        self,
-        g: Graph,
-        name: str,
-        trips: str,
-        carried: list[str],
-        rows: Rows,
-    ) -> tuple[list[str], str, str]:
-        """Append one loop; return what it carried, its tokens and log-probabilities, (trips, N)."""
-        body = self._body(g, name, rows)
-        *carried, tokens, log_probs = g.ops(
-            "Loop", trips, "", *carried, count=len(carried) + 2, body=body
-        )
-        # After no step at all, ONNX Runtime gives (0, 0) where Concat needs (0, N).
-        shape = g.op("Concat", trips, g.op("Shape", "tokens"), axis=0)
-        tokens, log_probs = (
-            g.op("Reshape", scanned, shape, allowzero=1) for scanned in (tokens, log_probs)
-        )
-        return carried, tokens, log_probs
 
-    def _body(self, outer: Graph, prefix: str, rows: Rows) -> onnx.GraphProto:
-        """One step: consume a symbol, choose the next."""
-        g = outer.body(f"{prefix}_step")
-        t = g.input(f"{prefix}_t", np.int64, [])
-        go_on = g.input(f"{prefix}_go_on", np.bool_, [])
-        token = g.input(f"{prefix}_token", np.int64, ["batch"])
-        H = self._model.hidden_size
-        state = {
-            name: [
-                g.input(f"{prefix}_{name}{layer}", np.float32, ["batch", H])
-                for layer in range(len(self._model.layers))
-            ]
-            for name in self._model.state_names
-        }
-        top, new = recurrent_step(g, self._model, token, state)
-        logits = g.op(
-            "Gemm",
-            top,
-            g.weight("decoder.W", self._model.decoder_weight),
-            g.weight("decoder.b", self._model.decoder_bias),
-            transB=1,
-        )
-        uniform = g.op("Gather", rows.uniform, t, axis=0)
-        sampled = sample(
-            g, logits, uniform, rows.sampler, self._model.vocabulary_size, prefix == "filtered"
-        )
-        forced = g.op("Gather", "forced", t, axis=0)
-        is_free = g.op("Less", forced, g.constant("zero_id", 0, np.int64))
-        chosen = g.op("Where", is_free, sampled, forced)
-        log_prob = self._log_prob(g, logits, chosen)
-        is_alive = g.op("Less", t, rows.steps)  # (N, 1)
-        g.output(go_on, f"{prefix}_goes_on", np.bool_, [])
-        g.output(chosen, f"{prefix}_chosen", np.int64, ["batch"])
-        for name, layers in new.items():
-            for layer, tensor in enumerate(layers):
-                kept = g.op("Where", is_alive, tensor, state[name][layer])
-                g.output(kept, f"{prefix}_{name}{layer}_new", np.float32, ["batch", H])
-        g.output(chosen, f"{prefix}_tokens", np.int64, ["batch"])
-        g.output(log_prob, f"{prefix}_log_prob", np.float32, ["batch"])
-        return g.proto()
+def leave(g: Graph, arithmetic: Arithmetic, layers: list[str], axis: int) -> str:
+    """Join layers into one float32 state tensor, along an axis."""
+    axes = g.constant(f"axes_{axis}", [axis], np.int64)
+    whole = g.op("Concat", *(g.op("Unsqueeze", layer, axes) for layer in layers), axis=axis)
+    return cast(g, whole, arithmetic.dtype, np.float32)
 
-    def _log_prob(self, g: Graph, logits: str, chosen: str) -> str:
-        axes = g.constant("axes_1", [1], np.int64)
-        all_of_them = g.op("LogSoftmax", logits, axis=1)  # (N, V)
-        of_chosen = g.op("GatherElements", all_of_them, g.op("Unsqueeze", chosen, axes), axis=1)
-        return g.op("Squeeze", of_chosen, axes)
+
+def log_probs_of(g: Graph, logits: str, chosen: str) -> str:
+    """Log-probabilities of the chosen symbols, (T, N), from logits, (T, N, V)."""
+    axes = g.constant("axes_2", [2], np.int64)
+    all_of_them = g.op("LogSoftmax", logits, axis=2)
+    of_chosen = g.op("GatherElements", all_of_them, g.op("Unsqueeze", chosen, axes), axis=2)
+    return g.op("Squeeze", of_chosen, axes)
+
+
+def cast(g: Graph, tensor: str, from_: Any, to: Any) -> str:
+    """Append a Cast where the types differ."""
+    if from_ == to:
+        return tensor
+    return g.op("Cast", tensor, to=helper.np_dtype_to_tensor_dtype(np.dtype(to)))
+
+
+def compile_decode(
+    model: ModelWeights, arithmetic: Arithmetic, file: WeightFile, *, filtered: bool
+) -> onnx.ModelProto:
+    """Write the decode graph of a model, with or without the sampler's filters."""
+    g = Graph("decode", file)
+    token = g.input("tokens", np.int64, ["batch"])
+    forced = g.input("forced", np.int64, ["time", "batch"])
+    g.input("uniform", np.float32, ["time", "batch"])
+    is_alive = _is_alive(g, g.input("steps", np.int64, ["batch"]))
+    sampler, uniform = prepare(g, model.vocabulary_size, filtered=filtered)
+    shape = model.state_shape
+    inputs = {name: g.input(f"{name}_0", np.float32, shape) for name in model.state_names}
+    state = enter(g, model, arithmetic, inputs, axis=0)
+    before = [token, *state.names]
+    _, *after, tokens, logits = g.ops(
+        "Scan",
+        *before,
+        uniform,
+        forced,
+        is_alive,
+        count=len(before) + 2,
+        body=_body(g, model, arithmetic, state, sampler),
+        num_scan_inputs=3,
+    )
+    g.output(tokens, "tokens_out", np.int64, ["time", "batch"])
+    g.output(log_probs_of(g, logits, tokens), "log_probs", np.float32, ["time", "batch"])
+    for name, layers in state.renamed(after).tensors.items():
+        g.output(leave(g, arithmetic, layers, axis=0), f"{name}_n", np.float32, shape)
+    return g.model()
+
+
+def _is_alive(g: Graph, steps: str) -> str:
+    """Whether a row's state goes on at each step, (T, N, 1)."""
+    time = g.op("Squeeze", g.op("Shape", "forced", end=1))
+    zero, one = g.constant("zero_id", 0, np.int64), g.constant("one_id", 1, np.int64)
+    t = g.op("Range", zero, time, one)
+    t = g.op("Unsqueeze", t, g.constant("axes_1_2", [1, 2], np.int64))  # (T, 1, 1)
+    return g.op("Less", t, g.op("Unsqueeze", steps, g.constant("axes_1", [1], np.int64)))
+
+
+def _body(
+    outer: Graph,
+    model: ModelWeights,
+    arithmetic: Arithmetic,
+    state: RecurrentState,
+    sampler: Sampler,
+) -> onnx.GraphProto:
+    """One step: what is carried and this step's slices in, what is carried and collected out."""
+    g = outer.body("step")
+    row: Shape = ["batch", model.hidden_size]
+    floats = len(state.names) - len(state.activations)
+    dtypes: list[Any] = [arithmetic.dtype] * floats + [np.uint8] * len(state.activations)
+    token = g.input("token", np.int64, ["batch"])
+    before = [g.input(f"state{i}", dtype, row) for i, dtype in enumerate(dtypes)]
+    inputs = StepInputs(
+        uniform=g.input("uniform_t", np.float32, ["batch", 1]),
+        forced=g.input("forced_t", np.int64, ["batch"]),
+        is_alive=g.input("is_alive_t", np.bool_, ["batch", 1]),
+    )
+    step = choose_next(
+        g, model, arithmetic, token, state.renamed(before), inputs=inputs, sampler=sampler
+    )
+    g.output(step.chosen, "chosen", np.int64, ["batch"])
+    for i, (tensor, dtype) in enumerate(zip(step.state.names, dtypes, strict=True)):
+        g.output(tensor, f"new{i}", dtype, row)
+    g.output(step.chosen, "token_t", np.int64, ["batch"])
+    g.output(step.logits, "logits_t", np.float32, ["batch", model.vocabulary_size])
+    return g.proto()

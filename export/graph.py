@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 # Opset 17 and IR 8 are read by every ONNX Runtime since 1.12 (2022); nothing newer is needed.
 OPSET = 17
 IR_VERSION = 8
+MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators
 ALIGNMENT = 64  # bytes; a cache line, so that a mapped tensor starts on one
 
 Shape = list[int | str]
@@ -128,7 +129,7 @@ class Graph:
             self.proto(),
             producer_name="unroll",
             ir_version=IR_VERSION,
-            opset_imports=[helper.make_opsetid("", OPSET)],
+            opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)],
         )
 
 

@@ -1,17 +1,27 @@
 """The torch model, made to say whether it would have written the same text."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from serving.decoder import State
-from training.model import CharRNN
 
-# Two fp32 computations of a cumulative probability differ by some 1e-6; a random number that
-# falls between them picks one of two neighbours by rounding alone. Such a symbol is a tie.
-TIE = 1e-5
+TIE = 1e-5  # see verify_run; for two computations in fp32
+
+
+class Reference(Protocol):
+    """What says how a text should go on: the torch model, or another of its kind."""
+
+    def __call__(
+        self, tokens: torch.Tensor, state: dict[str, torch.Tensor], /
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Read tokens, (T, N), from a state; return logits, (T, N, V), and the state."""
+
+    def zero_state(self, N: int, /) -> dict[str, torch.Tensor]:
+        """Return the state before any symbol, each tensor (L, N, H)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +61,7 @@ def torch_state(state: State) -> dict[str, torch.Tensor]:
     return {name.removesuffix("_0"): torch.from_numpy(t) for name, t in state.items()}
 
 
-def verify_run(model: CharRNN, run: Run) -> Verdict:
+def verify_run(model: Reference, run: Run, tie: float) -> Verdict:
     """Check each symbol of a run against torch reading the same symbols.
 
     As long as all symbols before it agree, torch writing on its own would be in the state that it
@@ -70,8 +80,8 @@ def verify_run(model: CharRNN, run: Run) -> Verdict:
             gap = _greedy_gap(log_p[:, row], run.tokens[:, row])
         else:
             gap = _sampled_gap(cdf[:, row], run.uniform[:, row], run.tokens[:, row])
-        mismatches.append(int((gap > TIE).sum()))
-        ties.append(int(((gap > 0) & (gap <= TIE)).sum()))
+        mismatches.append(int((gap > tie).sum()))
+        ties.append(int(((gap > 0) & (gap <= tie)).sum()))
     return Verdict(drift=drift, mismatches=mismatches, ties=ties)
 
 

@@ -1,6 +1,7 @@
 """A model's weights as the graphs want them: numpy arrays in ONNX's layout and gate order."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,14 @@ from training.model import CharRNN
 
 Array = NDArray[np.float32]
 
-# For each of ONNX's gates, its place among torch's: ONNX's GRU is z, r, h and torch's r, z, n;
-# ONNX's LSTM is i, o, f, c and torch's i, f, g, o.
-TORCH_GATES = {"rnn_tanh": (0,), "rnn_relu": (0,), "gru": (1, 0, 2), "lstm": (0, 3, 1, 2)}
+# Each cell's gates in ONNX's order, and for each its place among torch's: ONNX's GRU is z, r, h
+# (here n) and torch's r, z, n; ONNX's LSTM is i, o, f, c and torch's i, f, g, o.
+GATES = {
+    "rnn_tanh": {"h": 0},
+    "rnn_relu": {"h": 0},
+    "gru": {"z": 1, "r": 0, "n": 2},
+    "lstm": {"i": 0, "o": 3, "f": 1, "c": 2},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,16 +26,24 @@ class LayerWeights:
     """One recurrent layer; G gates.
 
     Attributes:
+        gates: their names, in ONNX's order.
         W: input weights, (G * H, input).
         R: recurrent weights, (G * H, H).
         Wb: input bias, (G * H,).
         Rb: recurrent bias, (G * H,).
     """
 
+    gates: tuple[str, ...]
     W: Array
     R: Array
     Wb: Array
     Rb: Array
+
+    def gate(self, weight: Literal["W", "R", "Wb", "Rb"], gate: str) -> Array:
+        """Return one gate's rows of a weight: a view, (H, ...)."""
+        start = self.gates.index(gate) * self.hidden_size
+        rows: Array = getattr(self, weight)[start : start + self.hidden_size]
+        return rows
 
     @property
     def hidden_size(self) -> int:
@@ -84,10 +98,11 @@ class ModelWeights:
         def layer(index: int) -> LayerWeights:
             names = {"W": "weight_ih", "R": "weight_hh", "Wb": "bias_ih", "Rb": "bias_hh"}
             return LayerWeights(
+                gates=tuple(GATES[cell]),
                 **{
                     key: _reorder(cell, parameters[f"{name}_l{index}"])
                     for key, name in names.items()
-                }
+                },
             )
 
         return cls(
@@ -104,6 +119,5 @@ def _array(tensor: Tensor) -> Array:
 
 
 def _reorder(cell: str, tensor: Tensor) -> Array:
-    order = TORCH_GATES[cell]
-    gates = np.split(_array(tensor), len(order))
-    return np.concatenate([gates[gate] for gate in order])
+    gates = np.split(_array(tensor), len(GATES[cell]))
+    return np.concatenate([gates[place] for place in GATES[cell].values()])

@@ -3,7 +3,9 @@
     manifest.json   what this module describes
     step.onnx       one pass over a block of symbols, in standard ONNX operators
     decode.onnx     the compiled loop: prefill, decode and score
-    weights.bin     the external data of both graphs
+    decode-filtered.onnx   the same with top-k, top-p and min-p
+    unrolled-*.onnx the loop's body, some fixed numbers of times; only in a bundle for CUDA
+    weights.bin     the external data of all graphs
 
 Written under a temporary name and renamed. At load every redundancy is checked.
 """
@@ -23,10 +25,13 @@ from serving.errors import BundleError
 from serving.manifest import (
     BATCH,
     DECODE,
+    DECODE_FILTERED,
     FORMAT_VERSION,
     MANIFEST,
+    SLOTS,
     STEP,
     TIME,
+    UNROLLED,
     WEIGHTS,
     FileSpec,
     Manifest,
@@ -45,7 +50,7 @@ class Bundle:
 
     @property
     def decode_graph(self) -> Path:
-        """Path of the compiled loop."""
+        """Path of the compiled loop without filters."""
         return self.folder / DECODE
 
 
@@ -115,6 +120,7 @@ def load_bundle(folder: Path) -> Bundle:
         vocabulary = Vocabulary(manifest.symbols, manifest.start_symbol)
     except ValueError as error:
         raise BundleError(f"{folder}: {error}") from error
+    _check_names(folder, manifest)
     _check_files(folder, manifest)
     _check_graphs(folder, manifest, len(vocabulary))
     expected = fingerprint_of(
@@ -151,12 +157,21 @@ def _read_manifest(path: Path) -> Manifest:
         raise BundleError(f"{path}: {error}") from error
 
 
-def _check_files(folder: Path, manifest: Manifest) -> None:
-    if set(manifest.files) != {STEP, DECODE, WEIGHTS}:
+def _check_names(folder: Path, manifest: Manifest) -> None:
+    always, for_cuda = {STEP, DECODE, DECODE_FILTERED}, {kind.name for kind in UNROLLED}
+    if set(manifest.graphs) not in (always, always | for_cuda):
+        raise BundleError(
+            f"{folder}: the manifest describes the graphs {sorted(manifest.graphs)}, a bundle has "
+            f"{sorted(always)} and, if it was exported for CUDA, all of {sorted(for_cuda)}"
+        )
+    if set(manifest.files) != {*manifest.graphs, WEIGHTS}:
         raise BundleError(
             f"{folder}: the manifest lists the files {sorted(manifest.files)}, a bundle has "
-            f"{sorted((STEP, DECODE, WEIGHTS))}"
+            f"{sorted((*manifest.graphs, WEIGHTS))}"
         )
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
     for name, spec in manifest.files.items():
         path = folder / name
         if not path.is_file():
@@ -173,8 +188,6 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
 
 
 def _check_graphs(folder: Path, manifest: Manifest, vocabulary_size: int) -> None:
-    if set(manifest.graphs) != {STEP, DECODE}:
-        raise BundleError(f"{folder}: the manifest describes the graphs {sorted(manifest.graphs)}")
     if not manifest.state:
         raise BundleError(f"{folder}: the manifest lists no state tensor")
     for tensor in manifest.state:
@@ -190,11 +203,17 @@ def _check_graphs(folder: Path, manifest: Manifest, vocabulary_size: int) -> Non
         inputs = {spec.name: spec for spec in graph.inputs}
         outputs = {spec.name: spec for spec in graph.outputs}
         for tensor in manifest.state:
+            layers, batch, hidden = tensor.shape
+            shape = (
+                [layers, batch, hidden]
+                if name in (STEP, DECODE, DECODE_FILTERED)
+                else [SLOTS, layers, hidden]
+            )
             for end, specs in ((tensor.input, inputs), (tensor.output, outputs)):
                 spec = specs.get(end)
-                if spec is None or (spec.shape, spec.dtype) != (tensor.shape, tensor.dtype):
+                if spec is None or (spec.shape, spec.dtype) != (shape, tensor.dtype):
                     raise BundleError(
-                        f"{folder}: {name} must have {end!r} of {tensor.dtype} {tensor.shape}, "
+                        f"{folder}: {name} must have {end!r} of {tensor.dtype} {shape}, "
                         f"its description has {spec}"
                     )
     logits = {spec.name: spec for spec in manifest.graphs[STEP].outputs}.get("logits")

@@ -5,13 +5,36 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 STEP = "step.onnx"
 DECODE = "decode.onnx"
+DECODE_FILTERED = "decode-filtered.onnx"
 WEIGHTS = "weights.bin"
 BATCH = "batch"
 TIME = "time"
+SLOTS = "slots"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unrolled:
+    """One of the graphs that a bundle for CUDA has besides: `length` steps of the loop's body."""
+
+    length: int
+    filtered: bool
+
+    @property
+    def name(self) -> str:
+        """Name of its file."""
+        return f"unrolled-{self.length}{'-filtered' if self.filtered else ''}.onnx"
+
+
+UNROLLED_LENGTHS = (32, 8, 1)
+UNROLLED = tuple(
+    Unrolled(length=length, filtered=filtered)
+    for length in UNROLLED_LENGTHS
+    for filtered in (False, True)
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +136,10 @@ class Manifest:
 def fingerprint_of(
     symbols: str, start_symbol: str, state: list[StateTensor], files: Mapping[str, FileSpec]
 ) -> str:
-    """Hash all that determines the text: vocabulary, state, decode graph, weights.
+    """Hash all that determines the text: vocabulary, state, decode graphs, weights.
+
+    The unrolled graphs do not enter it: they compute what the decode graph computes, bit for bit on
+    the CPU, so a bundle exported for CUDA is the same model and its capsules go on elsewhere.
 
     Returns:
         A sha256 in hex.
@@ -122,7 +148,7 @@ def fingerprint_of(
         "symbols": symbols,
         "start_symbol": start_symbol,
         "state": [asdict(tensor) for tensor in state],
-        "files": {name: files[name].sha256 for name in (DECODE, WEIGHTS)},
+        "files": {name: files[name].sha256 for name in (DECODE, DECODE_FILTERED, WEIGHTS)},
     }
     canonical = json.dumps(determines_text, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -7,9 +7,12 @@ from pathlib import Path
 
 from serving.bundle import Bundle, load_bundle
 from serving.decoder import Decoder
-from serving.engine import Delivery, Engine, call_listeners
+from serving.device_runner import DeviceRunner
+from serving.engine import Engine, call_listeners
 from serving.errors import SettingsError, UnknownModelError, nearest
+from serving.runner import HostRunner, Runner
 from serving.runtime import Device
+from serving.sequence import Delivery
 
 NAME_SHOWN = 64  # symbols of an unknown name in its error; comparing longer ones takes seconds
 
@@ -21,7 +24,8 @@ class EngineOptions:
     Attributes:
         device: where to compute.
         threads: threads of one operator on the CPU, 1 or more.
-        slots: rows of a call at most, 1 or more.
+        slots: rows of a worker's call at most, 1 or more.
+        workers: threads that run calls side by side, 1 or more; they share the weights.
         queue_limit: sequences that may wait for a slot, 0 or more.
         call_seconds: how long a call may take, above 0.
         prefix_bytes: memory for the states of prompts that were read; 0 keeps none.
@@ -30,6 +34,7 @@ class EngineOptions:
     device: Device = Device.CPU
     threads: int = 1
     slots: int = 64
+    workers: int = 1
     queue_limit: int = 1024
     call_seconds: float = 0.01
     prefix_bytes: int = 0
@@ -144,13 +149,21 @@ def _load(
 ) -> ServedModel:
     bundle = load_bundle(folder)
     decoder = Decoder(bundle, options.device, options.threads)
+
+    def new_runner(slots: int) -> Runner:
+        if options.device is Device.CPU:
+            return HostRunner(decoder, slots)
+        return DeviceRunner(bundle, options.device, slots, options.threads)
+
     engine = Engine(
         bundle,
         decoder,
         slots=options.slots,
+        workers=options.workers,
         queue_limit=options.queue_limit,
         call_seconds=options.call_seconds,
         prefix_bytes=options.prefix_bytes,
+        new_runner=new_runner,
         deliver=deliver,
     )
     return ServedModel(name=name, bundle=bundle, decoder=decoder, engine=engine)

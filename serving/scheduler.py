@@ -1,32 +1,32 @@
-"""Who is in the batch: the queue, the slots, and how long a call may be."""
+"""Who is computed where: the queue, the workers' slots, the stalled and the doomed."""
 
 from collections import deque
+from math import inf
 
-import numpy as np
-
-from serving.decoder import State
-from serving.errors import OverloadedError
-from serving.sequence import Sequence
-
-LONGEST_CALL = 64  # steps
-FIRST_SYMBOLS = 4  # a call ends this many symbols after a row's first one
+from serving.decoder import DecodeCall, State
+from serving.errors import CancelledError, DeadlineError, EngineError, OverloadedError
+from serving.runner import Runner, Written
+from serving.sequence import Delivery, Sequence
 
 
 class Slots:
-    """The recurrent state of the rows in the batch, one slot each.
-
-    Freed slots are filled with NaN, so that no sequence can go on with another's state unnoticed.
+    """Who holds which slot of a worker's runner.
 
     Args:
-        zero: a zero state of the batch's full size.
+        runner: holds the state of each slot.
     """
 
-    def __init__(self, zero: State) -> None:
-        self._state = zero
-        self._free = list(range(next(iter(zero.values())).shape[1]))[::-1]
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._free = list(range(runner.capacity))[::-1]
         self._of: dict[Sequence, int] = {}
-        for tensor in zero.values():
-            tensor.fill(np.nan)
+        self.changes = 0  # grows whenever a sequence comes or goes
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def __contains__(self, sequence: Sequence) -> bool:
+        return sequence in self._of
 
     @property
     def sequences(self) -> list[Sequence]:
@@ -41,95 +41,74 @@ class Slots:
     def admit(self, sequence: Sequence) -> None:
         """Give a sequence a slot and put its state there."""
         slot = self._of[sequence] = self._free.pop()
-        for name, tensor in self._state.items():
-            tensor[:, slot] = 0.0 if sequence.state is None else sequence.state[name]
+        self._runner.load(slot, sequence.state)
         sequence.state = None
+        self.changes += 1
 
     def release(self, sequence: Sequence, *, keep_state: bool = False) -> None:
         """Take a sequence's slot; with `keep_state`, its state goes back to the sequence."""
         if keep_state:
             sequence.state = self.read(sequence)
         slot = self._of.pop(sequence)
-        for tensor in self._state.values():
-            tensor[:, slot] = np.nan
+        self._runner.clear(slot)
         self._free.append(slot)
+        self.changes += 1
 
     def read(self, sequence: Sequence) -> State:
         """Copy one sequence's state, each tensor (layers, hidden)."""
-        slot = self._of[sequence]
-        return {name: tensor[:, slot].copy() for name, tensor in self._state.items()}
+        return self._runner.read(self._of[sequence])
 
     def write(self, sequence: Sequence, state: State) -> None:
         """Put a state into a sequence's slot, each tensor (layers, hidden)."""
-        slot = self._of[sequence]
-        for name, tensor in self._state.items():
-            tensor[:, slot] = state[name]
+        self._runner.load(self._of[sequence], state)
 
-    def gather(self, rows: list[Sequence]) -> State:
-        """Copy the rows' states into one batch, each (layers, len(rows), hidden)."""
-        index = [self._of[sequence] for sequence in rows]
-        return {name: tensor[:, index] for name, tensor in self._state.items()}
+    def run(self, call: DecodeCall) -> Written:
+        """Run a call of all sequences, in order."""
+        return self._runner.run(list(self._of.values()), call)
 
-    def scatter(self, rows: list[Sequence], state: State) -> None:
-        """Write a batch's states back to the rows' slots."""
-        index = [self._of[sequence] for sequence in rows]
-        for name, tensor in self._state.items():
-            tensor[:, index] = state[name]
-
-
-class CallLength:
-    """Chooses how many steps a call makes, from how long steps take.
-
-    A new request waits for at most one call, so a call is bounded in time; it is shorter
-    while a row is about to have its first symbols.
-
-    Args:
-        seconds: how long a call may take.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._step_seconds: dict[int, float] = {}  # by the power of two above the batch size
-
-    def steps(self, rows: list[Sequence]) -> int:
-        """Return the number of steps of the next call, 1 or more."""
-        longest = min(LONGEST_CALL, max(row.steps for row in rows))
-        step_seconds = self._step_seconds.get(_size_class(len(rows)))
-        in_time = FIRST_SYMBOLS if step_seconds is None else int(self._seconds / step_seconds)
-        soonest = min(
-            (row.prompt_left + FIRST_SYMBOLS for row in rows if not row.generated),
-            default=LONGEST_CALL,
-        )
-        return max(1, min(longest, in_time, soonest))
-
-    def learn(self, rows: int, steps: int, seconds: float) -> None:
-        """Take in how long a call took."""
-        size = _size_class(rows)
-        new = seconds / steps
-        old = self._step_seconds.get(size, new)
-        self._step_seconds[size] = old + 0.2 * (new - old)
-
-
-def _size_class(rows: int) -> int:
-    return (rows - 1).bit_length()
+    def abandon(self) -> list[Sequence]:
+        """Forget all sequences and never use the runner again; it may be broken."""
+        left = self.sequences
+        self._of.clear()
+        self._free.clear()
+        return left
 
 
 class Scheduler:
-    """Moves sequences between the queue, the slots and the stalled.
+    """Moves sequences between the queue, the workers and the stalled.
+
+    A worker keeps at most its fair share of all that can run. What it has beyond that goes to the
+    front of the queue, and only where another worker has at least two fewer: less would go back
+    and forth. The one that has been with it longest goes, so that none moves again and again.
+
+    The caller sees to it that one thread at a time is here, and that `schedule` and `settle` are
+    called by the thread of the worker that they are about.
 
     Args:
-        slots: where the batch's states are.
+        workers: the slots of each worker.
         queue_limit: how many sequences may wait for a slot.
     """
 
-    def __init__(self, slots: Slots, queue_limit: int) -> None:
-        self.slots = slots
+    def __init__(self, workers: list[Slots], queue_limit: int) -> None:
+        self.workers = workers
         self._queue: deque[Sequence] = deque()
-        self._stalled: list[Sequence] = []
+        self._stalled: set[Sequence] = set()
+        self._doomed: dict[Sequence, EngineError] = {}
+        self._everyone: dict[Sequence, None] = {}
         self._queue_limit = queue_limit
+        self._soonest = inf  # no deadline is before this
 
     def __len__(self) -> int:
-        return len(self._queue) + len(self._stalled) + len(self.slots.sequences)
+        return len(self._everyone)
+
+    @property
+    def waiting(self) -> int:
+        """How many could run and have no slot."""
+        return len(self._queue)
+
+    def everyone(self) -> list[Sequence]:
+        """Return all sequences, in the order in which they came."""
+        return list(self._everyone)
 
     def add(self, sequence: Sequence) -> None:
         """Queue a new sequence.
@@ -143,29 +122,101 @@ class Scheduler:
                 "try again later"
             )
         self._queue.append(sequence)
+        self._everyone[sequence] = None
+        if sequence.request.deadline is not None:
+            self._soonest = min(self._soonest, sequence.request.deadline)
 
-    def schedule(self) -> list[Sequence]:
-        """Return the rows of the next call; may be none."""
-        for sequence in self.slots.sequences:
-            if sequence.is_stalled:
-                self.slots.release(sequence, keep_state=True)
-                self._stalled.append(sequence)
-        ready = [sequence for sequence in self._stalled if not sequence.is_stalled]
-        self._stalled = [sequence for sequence in self._stalled if sequence.is_stalled]
-        self._queue.extendleft(reversed(ready))
-        while self._queue and self.slots.has_free:
-            self.slots.admit(self._queue.popleft())
-        return self.slots.sequences
+    def cancel(self, sequence: Sequence) -> None:
+        """Let a sequence end with CancelledError unless it has ended."""
+        if sequence in self._everyone:
+            self._doomed.setdefault(sequence, CancelledError("the request was cancelled"))
 
-    def remove(self, sequence: Sequence) -> None:
-        """Forget a sequence, wherever it is."""
-        if sequence in self._queue:
-            self._queue.remove(sequence)
+    def mark_read(self, sequence: Sequence, symbols: int) -> bool:
+        """Count symbols that the reader took; return whether the sequence can go on by that."""
+        sequence.unread -= symbols
+        if sequence not in self._stalled or sequence.is_stalled:
+            return False
+        self._stalled.remove(sequence)
+        self._queue.appendleft(sequence)
+        return True
+
+    def patience(self, now: float) -> float | None:
+        """Return how long a worker without a row may wait for a change; None for ever."""
+        return None if self._soonest == inf else max(self._soonest - now, 0.0)
+
+    def end_doomed(self, slots: Slots, now: float) -> list[tuple[Sequence, EngineError]]:
+        """End the cancelled and the late that this worker, or none, holds; return them."""
+        if now >= self._soonest:
+            self._doom_late(now)
+        ended = [
+            (sequence, error)
+            for sequence, error in self._doomed.items()
+            if sequence in slots or not self._is_held(sequence)
+        ]
+        for sequence, _ in ended:
+            self._end(slots, sequence)
+        return ended
+
+    def schedule(self, slots: Slots) -> list[Sequence]:
+        """Return the rows of a worker's next call; may be none."""
+        share = self._share(slots)
+        for sequence in slots.sequences[: max(len(slots) - share, 0)]:
+            slots.release(sequence, keep_state=True)
+            self._queue.appendleft(sequence)
+        while self._queue and len(slots) < share and slots.has_free:
+            slots.admit(self._queue.popleft())
+        return slots.sequences
+
+    def settle(self, slots: Slots, delivery: Delivery) -> None:
+        """Take in what a worker's call gave: count what is unread, end what is complete."""
+        for sequence, chunk in delivery:
+            sequence.unread += len(chunk.log_probs)
+            if chunk.is_last:
+                self._end(slots, sequence)
+            elif sequence.is_stalled:
+                slots.release(sequence, keep_state=True)
+                self._stalled.add(sequence)
+
+    def end_all(self, slots: Slots) -> list[Sequence]:
+        """End all that this worker, or none, holds, and use its slots no more; return them."""
+        slots.abandon()
+        ended = [sequence for sequence in self._everyone if not self._is_held(sequence)]
+        for sequence in ended:
+            self._end(slots, sequence)
+        return ended
+
+    def _share(self, slots: Slots) -> int:
+        """Return how many a worker may hold: an even share, and one of those left over.
+
+        If a worker holds more than that, the others hold so many that one holds two fewer.
+        """
+        runnable = len(self._queue) + sum(map(len, self.workers))
+        share, left_over = divmod(runnable, len(self.workers))
+        others = sum(len(other) > share for other in self.workers if other is not slots)
+        return share + (others < left_over)
+
+    def _is_held(self, sequence: Sequence) -> bool:
+        return any(sequence in slots for slots in self.workers)
+
+    def _doom_late(self, now: float) -> None:
+        self._soonest = inf
+        for sequence in self._everyone:
+            deadline = sequence.request.deadline
+            if deadline is None or sequence in self._doomed:
+                continue
+            if now >= deadline:
+                self._doomed[sequence] = DeadlineError(
+                    "the deadline passed before the text was complete"
+                )
+            else:
+                self._soonest = min(self._soonest, deadline)
+
+    def _end(self, slots: Slots, sequence: Sequence) -> None:
+        del self._everyone[sequence]
+        self._doomed.pop(sequence, None)
+        if sequence in slots:
+            slots.release(sequence)
         elif sequence in self._stalled:
             self._stalled.remove(sequence)
-        else:
-            self.slots.release(sequence)
-
-    def everyone(self) -> list[Sequence]:
-        """Return all sequences."""
-        return [*self.slots.sequences, *self._stalled, *self._queue]
+        elif sequence in self._queue:
+            self._queue.remove(sequence)

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from serving.decoder import FREE, State
 from serving.errors import EngineError, InputError
 from serving.prefixes import Prefix, next_boundary
-from serving.sampling import SEED_LIMIT, SamplingParams, uniforms
+from serving.sampling import BLOCK, SEED_LIMIT, SamplingParams, uniforms
 from serving.snapshot import NO_LOG_PROBS, Snapshot, StateLayout
 from serving.stops import STOP_LENGTH_AT_MOST, STOPS_AT_MOST, FinishReason, scan
 from serving.vocabulary import Vocabulary
 
+NO_UNIFORMS = np.zeros(0, np.float32)
 SHORTEST_PREFIX = 32  # symbols; to read fewer again costs less than to stop after them
 
 
@@ -90,7 +91,7 @@ class SequenceRequest:
         return 0 if self.origin is None else len(self.origin.held)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)  # frozen, it would take three times as long to make
 class Chunk:
     """A piece of a sequence's output; the last one has `finish` or `error`.
 
@@ -136,7 +137,7 @@ class Settling:
 class Sequence:
     """The progress of one request.
 
-    The engine's thread alone changes it, but for `cancelled` and `unread`.
+    The worker that holds it alone changes it, but for `unread`, which the engine's lock guards.
 
     Args:
         request: what to do.
@@ -159,9 +160,13 @@ class Sequence:
         self.excess = 0  # symbols that its last call wrote after the stop string
         self.state: State | None = None  # while it holds no slot; None for zero
         self.keeps_prefixes = False
-        self.cancelled = False
         self.unread = 0  # symbols delivered and not yet taken by the reader
         self._start = 0  # position of the request's first symbol
+        self._prompt_length = len(request.prompt)
+        self._end = self._prompt_length + request.max_new_symbols - request.held  # `done` then
+        self._held_before = request.held
+        self._uniforms = NO_UNIFORMS  # from `_uniforms_start` on
+        self._uniforms_start = 0
         self._vocabulary = vocabulary
         self._layout = layout
         self._settling: Settling | None = None
@@ -191,34 +196,49 @@ class Sequence:
     @property
     def prompt_left(self) -> int:
         """How many prompt symbols are still to be read."""
-        return max(len(self.request.prompt) - self.done, 0)
+        return max(self._prompt_length - self.done, 0)
 
     @property
     def left(self) -> int:
         """How many steps there are at most still to make."""
         if self._settling is not None:
             return len(self._settling.tokens) - self._settling.done
-        request = self.request
-        return len(request.prompt) + request.max_new_symbols - request.held - self.done
+        return self._end - self.done
 
     @property
     def steps(self) -> int:
         """How many steps the next call may make for it."""
-        if self.keeps_prefixes and self.prompt_left:
-            return next_boundary(self.done, len(self.request.prompt)) - self.done
+        if self.keeps_prefixes and self.done < self._prompt_length:
+            return next_boundary(self.done, self._prompt_length) - self.done
         return self.left
 
     @property
     def generated(self) -> int:
         """How many symbols have been generated."""
-        return max(self.done - len(self.request.prompt), 0) + self.request.held
+        written = self.done - self._prompt_length
+        return (written if written > 0 else 0) + self._held_before
 
     @property
     def is_stalled(self) -> bool:
         """Whether it waits for its reader."""
         limit = self.request.buffer_symbols
-        # The last chunk counts as unread already while the way back to its end is made.
-        return limit is not None and self._settling is None and self.unread >= limit
+        return limit is not None and self.unread >= limit
+
+    @property
+    def is_forced(self) -> bool:
+        """Whether it is known what the next step must choose."""
+        return self._settling is not None or self.done < self._prompt_length
+
+    def may_go_back(self, steps: int) -> bool:
+        """Whether a stop string may end within a call of so many steps, and its state be wanted."""
+        request = self.request
+        return (
+            bool(request.stop)
+            and request.snapshots is not Snapshots.NEVER
+            and self._settling is None
+            and request.max_new_symbols > 0
+            and self.prompt_left < steps
+        )
 
     def forced(self, steps: int) -> NDArray[np.int64]:
         """Return what the next steps must choose, (steps,)."""
@@ -232,32 +252,49 @@ class Sequence:
 
     def uniform(self, steps: int) -> NDArray[np.float32]:
         """Return the random numbers of the next steps, (steps,)."""
-        return uniforms(self.request.seed, self.position, steps)
+        position = self.position
+        offset = position - self._uniforms_start
+        if not 0 <= offset <= len(self._uniforms) - steps:
+            rest_of_block = BLOCK - position % BLOCK
+            self._uniforms = uniforms(self.request.seed, position, max(steps, rest_of_block))
+            self._uniforms_start, offset = position, 0
+        return self._uniforms[offset : offset + steps]
 
-    def take(self, tokens: NDArray[np.int64], log_probs: NDArray[np.float32]) -> Chunk | None:
-        """Take in what a call chose for this row, both (steps,).
+    def take(
+        self, tokens: list[int], text: str, log_probs: NDArray[np.float32], steps: int
+    ) -> Chunk | None:
+        """Take in what a call chose for this row.
+
+        Args:
+            tokens: ids of the symbols.
+            text: the symbols.
+            log_probs: of each.
+            steps: how many of them count.
 
         Returns:
             What can be delivered, if anything.
         """
-        steps = min(len(tokens), self.steps)
-        self.token = int(tokens[steps - 1])
+        self.token = tokens[steps - 1]
         if self._settling is not None:
             self._settling.done += steps
             self.excess = 0
             return None if self.left else self._settling.last
-        read = min(self.prompt_left, steps)
+        read = self._prompt_length - self.done
         self.done += steps
         if not self.request.max_new_symbols:
             return self._chunk(
                 "", log_probs[:steps], FinishReason.LENGTH if not self.left else None
             )
-        if read == steps:
+        if read >= steps:
             return None
-        text = self._vocabulary.decode(tokens[read:steps].tolist())
-        return self._write(text, log_probs[read:steps])
+        begin = read if read > 0 else 0
+        text, log_probs = text[begin:steps], log_probs[begin:steps]
+        if self.request.stop or self._held_text:
+            return self._scan(text, log_probs)
+        finish = None if self.done < self._end else FinishReason.LENGTH
+        return self._chunk(text, log_probs, finish)
 
-    def settle(self, token: int, tokens: NDArray[np.int64], last: Chunk) -> None:
+    def settle(self, token: int, tokens: list[int], last: Chunk) -> None:
         """Prepare to force a call's symbols again up to the stop string's end.
 
         Args:
@@ -266,7 +303,7 @@ class Sequence:
             last: what to deliver then.
         """
         self.token = token
-        self._settling = Settling(tokens=tokens, done=0, last=last)
+        self._settling = Settling(tokens=np.array(tokens, np.int64), done=0, last=last)
 
     def snapshot(self, state: State) -> Snapshot:
         """Describe where it stands, given its row of the recurrent state."""
@@ -282,7 +319,7 @@ class Sequence:
         """End badly."""
         return Chunk(text="", log_probs=NO_LOG_PROBS, error=error, generated=self.generated)
 
-    def _write(self, text: str, log_probs: NDArray[np.float32]) -> Chunk | None:
+    def _scan(self, text: str, log_probs: NDArray[np.float32]) -> Chunk | None:
         finish = FinishReason.LENGTH if not self.left else None
         before = len(self._held_text)
         text = self._held_text + text
@@ -304,7 +341,6 @@ class Sequence:
     def _chunk(
         self, text: str, log_probs: NDArray[np.float32], finish: FinishReason | None
     ) -> Chunk:
-        self.unread += len(log_probs)
         return Chunk(
             text=text,
             log_probs=log_probs,
@@ -312,3 +348,7 @@ class Sequence:
             generated=self.generated,
             position=self.position,
         )
+
+
+Delivery = list[tuple[Sequence, Chunk]]
+"""Chunks and whose they are."""

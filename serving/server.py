@@ -20,11 +20,12 @@ from protos.unroll.v1.text_generation_pb2_grpc import add_TextGenerationServiceS
 from serving.capsule import CapsuleKeys
 from serving.continuation import Continuations
 from serving.disk_store import DiskStore, TieredStore
-from serving.engine import Delivery, call_listeners
+from serving.engine import call_listeners
 from serving.errors import ClosedError, SettingsError
 from serving.health import Health
 from serving.metrics import Metrics, MetricsPage
 from serving.models import EngineOptions, Models
+from serving.sequence import Delivery
 from serving.servicer import TextGenerationServicer
 from serving.sessions import Sessions
 from serving.settings import ServerSettings
@@ -215,6 +216,7 @@ def _engine_options(settings: ServerSettings) -> EngineOptions:
         device=settings.device,
         threads=settings.threads,
         slots=settings.slots,
+        workers=settings.workers,
         queue_limit=settings.queue_limit,
         call_seconds=settings.call_ms / 1e3,
         prefix_bytes=settings.prefix_cache_mb * 2**20,

@@ -39,8 +39,12 @@ class ServerSettings:
     threads: int = 1
     """Processor threads of one model's operators."""
 
+    workers: int = 1
+    """Workers of one model, each with a core's work and slots of its own; they share the weights.
+    Leave a core to the event loop: two cores serve best with one worker."""
+
     slots: int = 64
-    """Sequences of one model that are computed side by side."""
+    """Sequences of one model that each worker computes side by side."""
 
     queue_limit: int = 1024
     """Sequences of one model that may wait for a slot; more are refused."""
@@ -133,7 +137,7 @@ class ServerSettings:
 
 
 _AT_LEAST_ONE = (
-    "threads", "slots", "sessions_in_memory", "session_marks", "buffer_symbols",
+    "threads", "workers", "slots", "sessions_in_memory", "session_marks", "buffer_symbols",
     "max_prompt_symbols", "max_new_symbols", "max_score_symbols", "max_message_bytes",
 )  # fmt: skip
 _ABOVE_ZERO = ("call_ms", "session_spill_seconds", "keepalive_seconds", "keepalive_timeout_seconds")

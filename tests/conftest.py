@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from export.compiler import export
+from serving.runtime import Device
 from serving.vocabulary import Vocabulary
 from training.checkpoint import Checkpoint
 from training.metrics import Metrics
@@ -51,4 +52,13 @@ def tiny_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[Cell, Path]:
     folder = tmp_path_factory.mktemp("bundles")
     for cell in CELLS:
         export(tiny_checkpoint(cell), folder / cell)
+    return {cell: folder / cell for cell in CELLS}
+
+
+@pytest.fixture(scope="session")
+def cuda_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[Cell, Path]:
+    """One bundle a cell, exported for CUDA; they serve on the CPU as well."""
+    folder = tmp_path_factory.mktemp("cuda_bundles")
+    for cell in CELLS:
+        export(tiny_checkpoint(cell), folder / cell, device=Device.CUDA)
     return {cell: folder / cell for cell in CELLS}

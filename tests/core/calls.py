@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.decoder import FREE, DecodeCall, Decoder, DecodeResult
+from serving.decoder import FREE, DecodeCall, Decoder, DecodeResult, State
 from serving.sampling import SamplingParams, uniforms
 
 Index = slice | list[int] | NDArray[np.int64]
@@ -28,7 +28,7 @@ FILTERED = (
 
 def random_call(
     decoder: Decoder, vocabulary_size: int, steps: int, sampling: Sequence[SamplingParams]
-) -> DecodeCall:
+) -> tuple[DecodeCall, State]:
     """Make rows of which no two are alike, in the middle of their texts.
 
     A third of the rows samples, a third is forced, a third changes over on the way; states are
@@ -39,7 +39,7 @@ def random_call(
     forced = random.integers(0, vocabulary_size, (steps, rows))
     forced[:, ::3] = FREE
     forced[steps // 2 :, 1::3] = FREE
-    return DecodeCall(
+    call = DecodeCall(
         tokens=random.integers(0, vocabulary_size, rows),
         forced=forced,
         uniform=np.stack([uniforms(row, 3 * row, steps) for row in range(rows)], axis=1),
@@ -48,11 +48,12 @@ def random_call(
         top_k=np.array([s.top_k for s in sampling], np.int64),
         top_p=np.array([s.top_p for s in sampling], np.float32),
         min_p=np.array([s.min_p for s in sampling], np.float32),
-        state={
-            name: random.uniform(-1, 1, zero.shape).astype(np.float32)
-            for name, zero in decoder.zero_state(rows).items()
-        },
     )
+    state = {
+        name: random.uniform(-1, 1, zero.shape).astype(np.float32)
+        for name, zero in decoder.zero_state(rows).items()
+    }
+    return call, state
 
 
 def rows_of(call: DecodeCall, rows: Index) -> DecodeCall:
@@ -66,13 +67,17 @@ def rows_of(call: DecodeCall, rows: Index) -> DecodeCall:
         top_k=call.top_k[rows],
         top_p=call.top_p[rows],
         min_p=call.min_p[rows],
-        state={name: tensor[:, rows] for name, tensor in call.state.items()},
     )
 
 
-def run_in_cuts(decoder: Decoder, call: DecodeCall, cuts: list[int]) -> DecodeResult:
+def state_rows(state: State, rows: Index) -> State:
+    """Take some rows of a state."""
+    return {name: tensor[:, rows] for name, tensor in state.items()}
+
+
+def run_in_cuts(decoder: Decoder, call: DecodeCall, state: State, cuts: list[int]) -> DecodeResult:
     """Run a call as several, each going on where the one before it ended."""
-    tokens, state, parts = call.tokens, call.state, []
+    tokens, parts = call.tokens, []
     ends = sorted({*cuts, len(call.forced)})
     for begin, end in zip([0, *ends], ends, strict=False):
         part = replace(
@@ -81,9 +86,8 @@ def run_in_cuts(decoder: Decoder, call: DecodeCall, cuts: list[int]) -> DecodeRe
             forced=call.forced[begin:end],
             uniform=call.uniform[begin:end],
             steps=np.maximum(call.steps - begin, 0),
-            state=state,
         )
-        parts.append(decoder.run(part))
+        parts.append(decoder.run(part, state))
         tokens, state = parts[-1].tokens[-1], parts[-1].state
     return DecodeResult(
         tokens=np.concatenate([part.tokens for part in parts]),
@@ -108,7 +112,7 @@ def result_rows(result: DecodeResult, rows: Index) -> DecodeResult:
     return DecodeResult(
         tokens=result.tokens[:, rows],
         log_probs=result.log_probs[:, rows],
-        state={name: tensor[:, rows] for name, tensor in result.state.items()},
+        state=state_rows(result.state, rows),
     )
 
 

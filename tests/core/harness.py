@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.call_length import CallLength
 from serving.decoder import FREE, DecodeCall, Decoder
 from serving.engine import Engine
 from serving.errors import EngineError
+from serving.runner import HostRunner
 from serving.sampling import uniforms
-from serving.scheduler import CallLength
 from serving.sequence import Chunk, Sequence, SequenceRequest
 from serving.stops import FinishReason
 from serving.vocabulary import Vocabulary
@@ -77,14 +78,16 @@ class ChosenLength(CallLength):
         return self.chosen
 
 
-def turn(engine: Engine, steps: int | None = None) -> list[Sequence]:
-    """Do by hand what the engine's thread does once; return who was in the call."""
+def turn(engine: Engine, steps: int | None = None, worker: int = 0) -> list[Sequence]:
+    """Do by hand what a worker's thread does once; return who was in the call."""
+    chosen = engine._workers[worker]
     if steps is not None:
-        engine._length = ChosenLength(steps)
-    with engine._changed:
-        rows = engine._next_rows()
+        chosen.length = ChosenLength(steps)
+    with engine._lock:
+        rows, ended = engine._next_rows(chosen)
+    engine._deliver(ended)
     if rows:
-        engine._deliver(engine._step(rows))
+        engine._turn(chosen, rows)
     return rows
 
 
@@ -96,12 +99,19 @@ def running(engine: Engine) -> Iterator[Engine]:
         yield engine
     finally:
         engine.close()
-        assert not engine._thread.is_alive()
+        assert not is_alive(engine)
 
 
-def slot_states(engine: Engine) -> dict[str, NDArray[np.float32]]:
-    """Look into the engine's slots, each tensor (layers, slots, hidden)."""
-    return engine._scheduler.slots._state
+def is_alive(engine: Engine) -> bool:
+    """Whether a worker's thread runs."""
+    return any(thread.is_alive() for thread in engine._threads)
+
+
+def slot_states(engine: Engine, worker: int = 0) -> dict[str, NDArray[np.float32]]:
+    """Look into a worker's slots, each tensor (layers, slots, hidden)."""
+    runner = engine._workers[worker].slots._runner
+    assert isinstance(runner, HostRunner)
+    return runner._state
 
 
 def request(vocabulary: Vocabulary, prompt: str, new: int, **others: Any) -> SequenceRequest:
@@ -125,8 +135,8 @@ def alone(decoder: Decoder, vocabulary: Vocabulary, asked: SequenceRequest) -> O
                 top_k=np.array([asked.sampling.top_k]),
                 top_p=np.array([asked.sampling.top_p], np.float32),
                 min_p=np.array([asked.sampling.min_p], np.float32),
-                state=state,
-            )
+            ),
+            state,
         )
         token, state = int(result.tokens[0, 0]), result.state
         tokens.append(token)

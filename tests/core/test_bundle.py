@@ -10,12 +10,12 @@ import pytest
 
 from serving.bundle import describe_file, load_bundle
 from serving.errors import BundleError
-from serving.manifest import DECODE, MANIFEST, STEP, WEIGHTS
+from serving.manifest import DECODE, DECODE_FILTERED, MANIFEST, STEP, WEIGHTS
 from serving.vocabulary import Vocabulary
 from tests.conftest import TINY_SYMBOLS
 from training.settings import Cell
 
-FILES = (STEP, DECODE, WEIGHTS)
+FILES = (STEP, DECODE, DECODE_FILTERED, WEIGHTS)
 Json = Any  # a manifest as it lies on disk
 
 
@@ -46,7 +46,6 @@ def test_whole_bundle_is_read(bundle: Path) -> None:
     loaded = load_bundle(bundle)
     assert loaded.vocabulary == Vocabulary(TINY_SYMBOLS, "\n")
     assert [tensor.input for tensor in loaded.manifest.state] == ["h_0", "c_0"]
-    assert loaded.decode_graph == bundle / DECODE
 
 
 def test_missing_folder_is_named_with_what_makes_one(tmp_path: Path) -> None:
@@ -65,16 +64,16 @@ def test_manifest_that_is_no_json_is_refused(bundle: Path, data: bytes) -> None:
 
 
 def test_manifest_that_is_no_object_is_refused(bundle: Path) -> None:
-    write(bundle, ["format_version", 1])
+    write(bundle, ["format_version", 2])
     refuse(bundle, MANIFEST, "JSON object", "list")
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
 def test_other_version_is_refused_before_anything_else_is_read(
     bundle: Path, version: object
 ) -> None:
     write(bundle, {"format_version": version})
-    refuse(bundle, f"format version {version!r}", "reads 1", "export the checkpoint again")
+    refuse(bundle, f"format version {version!r}", "reads 2", "export the checkpoint again")
 
 
 def _unknown(m: Json) -> None:
@@ -233,8 +232,8 @@ def _other_start(m: Json) -> None:
     ("change", "named"),
     [
         (_file_too_many, "lists the files ['../secret'"),
-        (_file_too_few, "lists the files ['decode.onnx', 'weights.bin']"),
-        (_graph_too_few, "describes the graphs ['decode.onnx']"),
+        (_file_too_few, "lists the files ['decode-filtered.onnx', 'decode.onnx', 'weights.bin']"),
+        (_graph_too_few, "describes the graphs ['decode-filtered.onnx', 'decode.onnx']"),
         (_no_state, "lists no state"),
         (_state_of_another_input, "'d_0'"),
         (_state_of_another_output, "'d_n'"),

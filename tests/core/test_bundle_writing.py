@@ -14,6 +14,7 @@ from serving.bundle import load_bundle, write_bundle
 from serving.errors import BundleError
 from serving.manifest import (
     DECODE,
+    DECODE_FILTERED,
     MANIFEST,
     STEP,
     WEIGHTS,
@@ -25,7 +26,7 @@ from serving.manifest import (
 from tests.conftest import tiny_checkpoint
 from training.settings import Cell
 
-FILES = (STEP, DECODE, WEIGHTS)
+FILES = (STEP, DECODE, DECODE_FILTERED, WEIGHTS)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from export.compiler import export
 from serving.bundle import Bundle, load_bundle
-from serving.decoder import Decoder
+from serving.decoder import Decoder, DecodeResult
 from serving.errors import BundleError
 from serving.manifest import DECODE
 from serving.runtime import Device
@@ -19,12 +19,14 @@ from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
 from tests.core.calls import (
     FILTERED,
     PLAIN,
+    Index,
     assert_same_bits,
     joined_rows,
     random_call,
     result_rows,
     rows_of,
     run_in_cuts,
+    state_rows,
 )
 from training.model import CELLS
 from training.settings import Cell
@@ -60,19 +62,23 @@ def test_row_in_a_batch_equals_row_alone(
     sized_bundle: Bundle, params: tuple[SamplingParams, ...]
 ) -> None:
     decoder = Decoder(sized_bundle, Device.CPU)
-    call = random_call(decoder, V, 3, mixed(params, MOST_ROWS))
-    alone = joined_rows([decoder.run(rows_of(call, [row])) for row in range(MOST_ROWS)])
+    call, state = random_call(decoder, V, 3, mixed(params, MOST_ROWS))
+
+    def run(rows: Index) -> DecodeResult:
+        return decoder.run(rows_of(call, rows), state_rows(state, rows))
+
+    alone = joined_rows([run([row]) for row in range(MOST_ROWS)])
     order = np.random.default_rng(3).permutation(MOST_ROWS)
     for size in range(1, MOST_ROWS + 1):
         rows = np.roll(order, size)[:size]
-        assert_same_bits(decoder.run(rows_of(call, rows)), result_rows(alone, rows))
+        assert_same_bits(run(rows), result_rows(alone, rows))
 
 
 def test_two_threads_give_the_bits_of_one(sized_bundle: Bundle) -> None:
     one, two = (Decoder(sized_bundle, Device.CPU, threads) for threads in (1, 2))
     for rows in (1, 16, MOST_ROWS):
-        call = random_call(one, V, 9, mixed(PLAIN + FILTERED, rows))
-        assert_same_bits(one.run(call), two.run(call))
+        call, state = random_call(one, V, 9, mixed(PLAIN + FILTERED, rows))
+        assert_same_bits(one.run(call, state), two.run(call, state))
 
 
 @settings(deadline=None, max_examples=60)
@@ -83,31 +89,31 @@ def test_calls_cut_anywhere_equal_the_whole(
     T, N = 12, 5
     decoder = Decoder(load_bundle(tiny_bundles[data.draw(st.sampled_from(CELLS))]), Device.CPU)
     params = st.lists(st.sampled_from(PLAIN + FILTERED), min_size=N, max_size=N)
-    call = random_call(decoder, V, T, data.draw(params))
+    call, state = random_call(decoder, V, T, data.draw(params))
     call = replace(
         call, steps=np.array(data.draw(st.lists(st.integers(0, T + 3), min_size=N, max_size=N)))
     )
     cuts = data.draw(st.lists(st.integers(1, T), max_size=T))
-    assert_same_bits(decoder.run(call), run_in_cuts(decoder, call, cuts))
+    assert_same_bits(decoder.run(call, state), run_in_cuts(decoder, call, state, cuts))
 
 
 def test_row_keeps_its_state_after_its_steps(decoder: Decoder) -> None:
     T = 9
-    call = random_call(decoder, V, T, mixed(PLAIN + FILTERED, T + 1))
-    result = decoder.run(replace(call, steps=np.arange(T + 1)))
+    call, state = random_call(decoder, V, T, mixed(PLAIN + FILTERED, T + 1))
+    result = decoder.run(replace(call, steps=np.arange(T + 1)), state)
     for row in range(T + 1):
         short = rows_of(call, [row])
-        expected = short.state
+        before = expected = state_rows(state, [row])
         if row:
             short = replace(short, forced=short.forced[:row], uniform=short.uniform[:row])
-            expected = decoder.run(short).state
+            expected = decoder.run(short, before).state
         for name, tensor in expected.items():
             np.testing.assert_array_equal(result.state[name][:, [row]], tensor, err_msg=name)
 
 
 def test_forced_symbols_come_out_and_free_ones_are_in_the_vocabulary(decoder: Decoder) -> None:
-    call = random_call(decoder, V, 7, mixed(PLAIN + FILTERED, 13))
-    tokens = decoder.run(call).tokens
+    call, state = random_call(decoder, V, 7, mixed(PLAIN + FILTERED, 13))
+    tokens = decoder.run(call, state).tokens
     is_free = call.forced < 0
     np.testing.assert_array_equal(tokens[~is_free], call.forced[~is_free])
     assert ((tokens[is_free] >= 0) & (tokens[is_free] < V)).all()
@@ -116,10 +122,10 @@ def test_forced_symbols_come_out_and_free_ones_are_in_the_vocabulary(decoder: De
 
 def test_log_probability_knows_nothing_of_sampling_parameters(decoder: Decoder) -> None:
     T, N = 7, 13
-    free = random_call(decoder, V, T, mixed(PLAIN + FILTERED, N))
-    written = decoder.run(free)
-    plain = random_call(decoder, V, T, mixed((SamplingParams(),), N))
-    read = decoder.run(replace(plain, forced=written.tokens))
+    free, state = random_call(decoder, V, T, mixed(PLAIN + FILTERED, N))
+    written = decoder.run(free, state)
+    plain, _ = random_call(decoder, V, T, mixed((SamplingParams(),), N))
+    read = decoder.run(replace(plain, forced=written.tokens), state)
     assert_same_bits(written, read)
 
 
@@ -134,9 +140,9 @@ def test_log_probability_knows_nothing_of_sampling_parameters(decoder: Decoder) 
 )
 def test_filter_that_keeps_all_changes_no_bit(decoder: Decoder, keeps_all: SamplingParams) -> None:
     T, N = 100, 6
-    plain = random_call(decoder, V, T, mixed((SamplingParams(),), N))
-    filtered = random_call(decoder, V, T, mixed((keeps_all,), N))
-    assert_same_bits(decoder.run(plain), decoder.run(filtered))
+    plain, state = random_call(decoder, V, T, mixed((SamplingParams(),), N))
+    filtered, _ = random_call(decoder, V, T, mixed((keeps_all,), N))
+    assert_same_bits(decoder.run(plain, state), decoder.run(filtered, state))
 
 
 def test_graph_other_than_the_manifest_says_is_refused(tiny_bundles: dict[Cell, Path]) -> None:

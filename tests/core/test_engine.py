@@ -33,12 +33,15 @@ def requests(bundle: Bundle) -> list[SequenceRequest]:
     ]
 
 
-def test_text_beside_others_is_the_text_alone(bundle: Bundle, decoder: Decoder) -> None:
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_text_beside_others_is_the_text_alone(
+    bundle: Bundle, decoder: Decoder, workers: int
+) -> None:
     asked = requests(bundle)
     assert {FinishReason.STOP, FinishReason.LENGTH} == {
         alone(decoder, bundle.vocabulary, one).finish for one in asked
     }
-    with running(Engine(bundle, decoder, slots=7)) as engine:
+    with running(Engine(bundle, decoder, slots=7, workers=workers)) as engine:
         readers = [Reader() for _ in asked]
         for one, reader in zip(asked, readers, strict=True):
             engine.submit(one, reader)
@@ -110,7 +113,7 @@ def test_slow_readers_of_a_running_engine_get_all_of_their_texts(
     bundle: Bundle, decoder: Decoder
 ) -> None:
     asked = [request(bundle.vocabulary, "", 60, seed=i, buffer_symbols=i) for i in range(1, 9)]
-    with running(Engine(bundle, decoder, slots=2)) as engine:
+    with running(Engine(bundle, decoder, slots=2, workers=2)) as engine:
         readers = [Reader() for _ in asked]
         sequences = [engine.submit(one, r) for one, r in zip(asked, readers, strict=True)]
         until = time.monotonic() + PATIENCE

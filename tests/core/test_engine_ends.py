@@ -5,8 +5,8 @@ import time
 import pytest
 
 from serving.bundle import Bundle
-from serving.decoder import DecodeCall, Decoder, DecodeResult
-from serving.engine import Delivery, Engine, call_listeners
+from serving.decoder import DecodeCall, Decoder, DecodeResult, State
+from serving.engine import Engine, call_listeners
 from serving.errors import (
     CancelledError,
     ClosedError,
@@ -14,8 +14,8 @@ from serving.errors import (
     EngineError,
 )
 from serving.runtime import Device
-from serving.sequence import Chunk, SequenceRequest
-from tests.core.harness import PATIENCE, Reader, alone, request, running, turn
+from serving.sequence import Chunk, Delivery, SequenceRequest
+from tests.core.harness import PATIENCE, Reader, alone, is_alive, request, running, turn
 
 
 def test_deadline_ends_a_sequence_wherever_it_is(bundle: Bundle, decoder: Decoder) -> None:
@@ -88,38 +88,40 @@ def test_cancelling_what_has_ended_changes_nothing(bundle: Bundle, decoder: Deco
     assert reader.wait() == outcome
 
 
+@pytest.mark.parametrize("workers", [1, 3])
 def test_closing_with_a_drain_finishes_what_runs_and_refuses_what_comes(
-    bundle: Bundle, decoder: Decoder
+    bundle: Bundle, decoder: Decoder, workers: int
 ) -> None:
     asked = [request(bundle.vocabulary, "a", 300, seed=seed) for seed in range(6)]
-    engine = Engine(bundle, decoder, slots=2)
+    engine = Engine(bundle, decoder, slots=2, workers=workers)
     engine.start()
     readers = [Reader() for _ in asked]
     for one, reader in zip(asked, readers, strict=True):
         engine.submit(one, reader)
     engine.close(drain_seconds=PATIENCE)
     assert [r.wait() for r in readers] == [alone(decoder, bundle.vocabulary, a) for a in asked]
-    assert not engine._thread.is_alive()
+    assert not is_alive(engine)
     with pytest.raises(ClosedError):
         engine.submit(asked[0], Reader())
 
 
+@pytest.mark.parametrize("workers", [1, 3])
 def test_closing_without_a_drain_ends_everyone_wherever_they_are(
-    bundle: Bundle, decoder: Decoder
+    bundle: Bundle, decoder: Decoder, workers: int
 ) -> None:
-    engine = Engine(bundle, decoder, slots=2)
-    readers = [Reader() for _ in range(4)]
+    engine = Engine(bundle, decoder, slots=2, workers=workers)
+    readers = [Reader() for _ in range(9)]
     for index, reader in enumerate(readers):
         buffer = 1 if index == 0 else None
         engine.submit(request(bundle.vocabulary, "", 10**6, buffer_symbols=buffer), reader)
-    turn(engine, 2)
-    turn(engine, 2)
+    for worker in range(workers):
+        turn(engine, 2, worker)
     engine.start()
     engine.close()
     for reader in readers:
         reader.wait()
         assert isinstance(reader.error, ClosedError)
-    assert not engine._thread.is_alive()
+    assert not is_alive(engine)
 
 
 def test_drain_does_not_wait_longer_than_it_may(bundle: Bundle, decoder: Decoder) -> None:
@@ -136,19 +138,20 @@ class FailingDecoder(Decoder):
 
     calls = 0
 
-    def run(self, call: DecodeCall) -> DecodeResult:
+    def run(self, call: DecodeCall, state: State) -> DecodeResult:
         """Fail, the third time."""
         self.calls += 1
         if self.calls == 3:
             raise RuntimeError("boom")
-        return super().run(call)
+        return super().run(call, state)
 
 
-def test_failure_of_the_decoder_ends_everyone_and_refuses_more(
-    bundle: Bundle, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("workers", [1, 3])
+def test_failure_of_a_call_ends_everyone_and_refuses_more(
+    bundle: Bundle, caplog: pytest.LogCaptureFixture, workers: int
 ) -> None:
-    engine = Engine(bundle, FailingDecoder(bundle, Device.CPU), slots=2)
-    readers = [Reader() for _ in range(5)]
+    engine = Engine(bundle, FailingDecoder(bundle, Device.CPU), slots=2, workers=workers)
+    readers = [Reader() for _ in range(9)]
     for reader in readers:
         engine.submit(request(bundle.vocabulary, "", 10**4), reader)
     engine.start()
@@ -159,7 +162,7 @@ def test_failure_of_the_decoder_ends_everyone_and_refuses_more(
         engine.submit(request(bundle.vocabulary, "", 1), Reader())
     assert "boom" in caplog.text
     engine.close(drain_seconds=PATIENCE)
-    assert not engine._thread.is_alive()
+    assert not is_alive(engine)
 
 
 def frames_of_refusal(engine: Engine, one: SequenceRequest) -> int:

@@ -36,10 +36,11 @@ stops = st.lists(st.text("abc £", min_size=1, max_size=2), max_size=2).map(tupl
 class EngineMachine(RuleBasedStateMachine):
     """An engine beside what each of its sequences would write alone."""
 
-    def __init__(self, bundle: Bundle, decoder: Decoder) -> None:
+    def __init__(self, bundle: Bundle, decoder: Decoder, workers: int) -> None:
         super().__init__()
         self.vocabulary = bundle.vocabulary
-        self.engine = Engine(bundle, decoder, slots=SLOTS, prefix_bytes=8192)
+        self.engine = Engine(bundle, decoder, slots=SLOTS, workers=workers, prefix_bytes=8192)
+        self.workers = range(workers)
         self.readers: dict[Sequence, Reader] = {}
         self.expected: dict[Sequence, Outcome] = {}
         self.cancelled: dict[Sequence, int] = {}  # and the number of its chunks at that time
@@ -99,10 +100,10 @@ class EngineMachine(RuleBasedStateMachine):
         ]
 
     @precondition(lambda self: self.readers)
-    @rule(steps=st.integers(1, 10))
-    def call(self, steps: int) -> None:
-        """The engine makes a call."""
-        turn(self.engine, steps)
+    @rule(steps=st.integers(1, 10), data=st.data())
+    def call(self, steps: int, data: st.DataObject) -> None:
+        """A worker makes a call."""
+        turn(self.engine, steps, data.draw(st.sampled_from(self.workers)))
 
     @precondition(lambda self: self.readers)
     @rule(data=st.data())
@@ -134,17 +135,18 @@ class EngineMachine(RuleBasedStateMachine):
     @invariant()
     def only_the_slots_of_running_sequences_hold_numbers(self) -> None:
         """Compare the slots with who holds one."""
-        running = len(self.engine._scheduler.slots.sequences)
-        for tensor in slot_states(self.engine).values():
-            assert np.isfinite(tensor).all(axis=(0, 2)).sum() == running
-            assert np.isnan(tensor).all(axis=(0, 2)).sum() == SLOTS - running
+        for worker in self.workers:
+            running = len(self.engine._workers[worker].slots)
+            for tensor in slot_states(self.engine, worker).values():
+                assert np.isfinite(tensor).all(axis=(0, 2)).sum() == running
+                assert np.isnan(tensor).all(axis=(0, 2)).sum() == SLOTS - running
 
     def teardown(self) -> None:
         """Let everyone read, and the engine come to an end."""
         for _ in range(100 * len(self.readers)):
             for sequence in self.readers:
                 self.engine.mark_read(sequence, sequence.unread)
-            if not turn(self.engine, 7):
+            if not sum(len(turn(self.engine, 7, worker)) for worker in self.workers):
                 break
         assert len(self.engine._scheduler) == 0
         self.every_text_is_the_beginning_of_its_own()
@@ -155,13 +157,14 @@ class EngineMachine(RuleBasedStateMachine):
                 assert len(reader.chunks) == self.cancelled[sequence] + 1
 
 
+@pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_any_interleaving_gives_every_sequence_its_own_text(
-    cell: Cell, tiny_bundles: dict[Cell, Path]
+    cell: Cell, workers: int, tiny_bundles: dict[Cell, Path]
 ) -> None:
     bundle = load_bundle(tiny_bundles[cell])
     decoder = Decoder(bundle, Device.CPU)
     run_state_machine_as_test(
-        lambda: EngineMachine(bundle, decoder),  # type: ignore[arg-type]
+        lambda: EngineMachine(bundle, decoder, workers),  # type: ignore[arg-type]
         settings=settings(max_examples=60, stateful_step_count=40, deadline=None),
     )

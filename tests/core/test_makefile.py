@@ -48,3 +48,9 @@ def test_the_quick_preset_is_for_trainings_of_no_given_length(given: str, is_qui
 
 def test_path_of_a_corpus_may_hold_a_space() -> None:
     assert "--corpus 'my texts/a.txt'" in make("--dry-run", "train", "CORPUS=my texts/a.txt")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_bundle_is_exported_for_the_device_that_will_serve_it(device: str) -> None:
+    for target in ("export", "serve"):
+        assert f"--device {device}" in make("--dry-run", target, f"DEVICE={device}")

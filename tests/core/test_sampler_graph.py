@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from export.graph import Graph, WeightFile
 from export.sampler import prepare, sample
+from serving.decoder import FREE
 from serving.sampling import SamplingParams, uniforms
 
 LARGEST = 1 - 2.0**-24
@@ -35,15 +36,16 @@ class Sampler:
         feeds = {
             "logits": logits,
             "uniform": uniform[None].astype(np.float32),
+            "forced": np.full((1, N), FREE),
             "temperature": np.full(N, params.temperature, np.float32),
             "top_k": np.full(N, params.top_k, np.int64),
             "top_p": np.full(N, params.top_p, np.float32),
             "min_p": np.full(N, params.min_p, np.float32),
         }
-        ids, said_filtered = self._paths[filtered].run(["ids", "said_filtered"], feeds)
-        is_filter = bool(params.top_k or params.top_p < 1 or params.min_p > 0)
-        assert bool(said_filtered) == is_filter
-        drawn: NDArray[np.int64] = ids
+        session = self._paths[filtered]
+        asked = {tensor.name for tensor in session.get_inputs()}
+        drawn: NDArray[np.int64]
+        (drawn,) = session.run(["ids"], {name: feeds[name] for name in asked})
         return drawn
 
     @staticmethod
@@ -51,11 +53,11 @@ class Sampler:
         g = Graph("sampler", WeightFile("none"))
         logits = g.input("logits", np.float32, ["batch", V])
         g.input("uniform", np.float32, ["time", "batch"])
-        inputs, uniform, said_filtered = prepare(g, V)
+        g.input("forced", np.int64, ["time", "batch"])
+        sampler, uniform = prepare(g, V, filtered=filtered)
         row = g.op("Gather", uniform, g.constant("t", 0, np.int64), axis=0)
-        ids = sample(g, logits, row, inputs, V, filtered)
+        ids = sample(g, logits, row, sampler, V)
         g.output(ids, "ids", np.int64, ["batch"])
-        g.output(said_filtered, "said_filtered", np.bool_, [])
         return ort.InferenceSession(g.model().SerializeToString())
 
 

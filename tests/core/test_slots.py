@@ -5,9 +5,11 @@ import numpy as np
 from serving.bundle import Bundle
 from serving.decoder import Decoder
 from serving.engine import Engine
+from serving.runner import HostRunner
 from serving.scheduler import Slots
 from serving.sequence import Sequence
 from serving.snapshot import StateLayout
+from tests.core.calls import PLAIN, random_call
 from tests.core.harness import Reader, request, slot_states, turn
 
 
@@ -17,10 +19,14 @@ def test_slots_hold_nan_before_a_sequence_and_after_it(bundle: Bundle, decoder: 
         assert np.isnan(tensor).all()
     engine.submit(request(bundle.vocabulary, "", 9), Reader())
     cancelled = engine.submit(request(bundle.vocabulary, "", 9), Reader())
-    engine.submit(request(bundle.vocabulary, "", 9, buffer_symbols=3), Reader())
-    turn(engine, 4)
+    stalled = engine.submit(request(bundle.vocabulary, "", 9, buffer_symbols=3), Reader())
+    turn(engine, 2)
     for tensor in slot_states(engine).values():
         assert np.isfinite(tensor).all()
+    turn(engine, 2)
+    assert stalled.is_stalled
+    for tensor in slot_states(engine).values():
+        assert np.isfinite(tensor).all(axis=(0, 2)).sum() == 2
     engine.cancel(cancelled)
     turn(engine, 1)
     for tensor in slot_states(engine).values():
@@ -31,26 +37,37 @@ def test_slots_hold_nan_before_a_sequence_and_after_it(bundle: Bundle, decoder: 
 
 
 def test_slot_gives_back_the_state_that_it_was_given(bundle: Bundle, decoder: Decoder) -> None:
-    slots, layout = Slots(decoder.zero_state(3)), StateLayout(bundle.manifest.state)
-    random = np.random.default_rng(1)
+    slots, layout = Slots(HostRunner(decoder, 3)), StateLayout(bundle.manifest.state)
+    _, states = random_call(decoder, len(bundle.vocabulary), 1, PLAIN[:3])
     sequences = []
-    for _ in range(3):
+    for row in range(3):
         one = Sequence(request(bundle.vocabulary, "", 1), bundle.vocabulary, layout, Reader())
-        one.state = {
-            name: random.random(zero[:, 0].shape, np.float32)
-            for name, zero in decoder.zero_state(1).items()
-        }
+        one.state = {name: tensor[:, row] for name, tensor in states.items()}
         sequences.append(one)
-    given = [dict(one.state or {}) for one in sequences]
-    for one in sequences:
         slots.admit(one)
     assert not slots.has_free
-    rows = [sequences[2], sequences[0]]
-    gathered = slots.gather(rows)
-    slots.scatter(rows, {name: tensor + 1 for name, tensor in gathered.items()})
-    for one in sequences:
-        slots.release(one, keep_state=True)
-    for one, before, added in zip(sequences, given, (1, 0, 1), strict=True):
-        assert one.state is not None
-        for name, tensor in before.items():
-            np.testing.assert_array_equal(one.state[name], tensor + np.float32(added))
+    for row in (1, 0, 2):
+        slots.release(sequences[row], keep_state=True)
+        for name, tensor in states.items():
+            np.testing.assert_array_equal((sequences[row].state or {})[name], tensor[:, row])
+
+
+def test_runner_advances_the_states_of_the_calls_rows_and_no_other(
+    bundle: Bundle, decoder: Decoder
+) -> None:
+    call, states = random_call(decoder, len(bundle.vocabulary), 5, PLAIN[:2])
+    runner = HostRunner(decoder, 4)
+    slots = [3, 1]
+    for row, slot in enumerate(slots):
+        runner.load(slot, {name: tensor[:, row] for name, tensor in states.items()})
+    runner.load(0, None)
+    written, expected = runner.run(slots, call), decoder.run(call, states)
+    np.testing.assert_array_equal(written.tokens, expected.tokens)
+    np.testing.assert_array_equal(written.log_probs, expected.log_probs)
+    for name, tensor in expected.state.items():
+        for row, slot in enumerate(slots):
+            np.testing.assert_array_equal(runner.read(slot)[name], tensor[:, row])
+        assert not runner.read(0)[name].any()
+        assert np.isnan(runner.read(2)[name]).all()
+    runner.clear(3)
+    assert all(np.isnan(tensor).all() for tensor in runner.read(3).values())

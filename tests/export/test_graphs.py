@@ -1,4 +1,4 @@
-"""Both graphs are valid ONNX, are what the manifest says, and agree with each other and torch."""
+"""All graphs are valid ONNX, are what the manifest says, and agree with each other and torch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from serving.bundle import Bundle, load_bundle
 from serving.decoder import FREE, DecodeCall, Decoder
-from serving.manifest import BATCH, DECODE, STEP, TIME, WEIGHTS, TensorSpec
+from serving.manifest import BATCH, DECODE, DECODE_FILTERED, STEP, TIME, WEIGHTS, TensorSpec
 from serving.runtime import Device, open_session
 from serving.sampling import SamplingParams, uniforms
 from tests.conftest import tiny_checkpoint
@@ -39,14 +39,14 @@ def bundle(cell: Cell, tiny_bundles: dict[Cell, Path]) -> Bundle:
     return load_bundle(tiny_bundles[cell])
 
 
-@pytest.mark.parametrize("name", [STEP, DECODE])
+@pytest.mark.parametrize("name", [STEP, DECODE, DECODE_FILTERED])
 def test_graph_passes_the_full_check(bundle: Bundle, name: str) -> None:
     onnx.checker.check_model(str(bundle.folder / name), full_check=True)
 
 
 def test_weights_lie_in_the_file_and_nothing_beyond_it(bundle: Bundle) -> None:
     size = (bundle.folder / WEIGHTS).stat().st_size
-    for name in (STEP, DECODE):
+    for name in (STEP, DECODE, DECODE_FILTERED):
         graph = onnx.load(str(bundle.folder / name), load_external_data=False).graph
         outside = [t for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
         assert outside
@@ -64,7 +64,7 @@ def shape_of(spec: TensorSpec, T: int, N: int) -> tuple[int, ...]:
     return tuple(size if isinstance(size, int) else numbers[size] for size in spec.shape)
 
 
-@pytest.mark.parametrize("name", [STEP, DECODE])
+@pytest.mark.parametrize("name", [STEP, DECODE, DECODE_FILTERED])
 @pytest.mark.parametrize(("T", "N"), [(1, 1), (2, 3), (13, 5)])
 def test_inputs_and_outputs_are_what_the_manifest_says(
     bundle: Bundle, name: str, T: int, N: int
@@ -83,12 +83,12 @@ def test_inputs_and_outputs_are_what_the_manifest_says(
 def test_step_and_decode_agree(bundle: Bundle) -> None:
     T, N, V = 13, 5, len(bundle.vocabulary)
     decoder = Decoder(bundle, Device.CPU)
-    call = random_call(decoder, V, T, [SamplingParams()] * N)
-    result = decoder.run(call)
+    call, before = random_call(decoder, V, T, [SamplingParams()] * N)
+    result = decoder.run(call, before)
     consumed = np.concatenate([call.tokens[None], result.tokens[:-1]])
     session = open_session(bundle.folder / STEP, Device.CPU, 1)
     outputs = ["logits", *(tensor.output for tensor in bundle.manifest.state)]
-    logits, *state = session.run(outputs, {"tokens": consumed, **call.state})
+    logits, *state = session.run(outputs, {"tokens": consumed, **before})
     z = logits.astype(np.float64)
     log_p = z - np.log(np.exp(z).sum(-1, keepdims=True))  # logits are far from overflow
     of_chosen = np.take_along_axis(log_p, result.tokens[..., None], 2)[..., 0]
@@ -124,22 +124,13 @@ def plain_loop(model: CharRNN, start: int, uniform: NDArray[np.float32] | None) 
 
 
 def compiled_loop(
-    bundle: Bundle, uniform: NDArray[np.float32], params: SamplingParams
+    bundle: Bundle, uniform: NDArray[np.float32], temperature: float
 ) -> NDArray[np.int64]:
     """Write with the decode graph, in one call."""
     decoder = Decoder(bundle, Device.CPU)
-    call = DecodeCall(
-        tokens=np.array([bundle.vocabulary.start_id]),
-        forced=np.full((SYMBOLS, 1), FREE),
-        uniform=uniform[:, None],
-        steps=np.array([SYMBOLS]),
-        temperature=np.array([params.temperature], np.float32),
-        top_k=np.array([params.top_k]),
-        top_p=np.array([params.top_p], np.float32),
-        min_p=np.array([params.min_p], np.float32),
-        state=decoder.zero_state(1),
-    )
-    return decoder.run(call).tokens[:, 0]
+    start, forced = np.array([bundle.vocabulary.start_id]), np.full((SYMBOLS, 1), FREE)
+    call = DecodeCall.plain(start, forced, uniform[:, None], temperature)
+    return decoder.run(call, decoder.zero_state(1)).tokens[:, 0]
 
 
 @pytest.fixture
@@ -169,7 +160,7 @@ def test_torch_with_the_same_random_numbers_writes_the_same_text(
         if written.nearest > TIE:
             break
     assert written.nearest > TIE
-    compiled = compiled_loop(bundle, uniform, SamplingParams())
+    compiled = compiled_loop(bundle, uniform, 1.0)
     np.testing.assert_array_equal(compiled, written.tokens)
     assert len(set(written.tokens)) == len(bundle.vocabulary)
 
@@ -179,5 +170,5 @@ def test_torch_with_the_same_random_numbers_writes_the_same_text(
 def test_torch_writes_the_same_text_greedily(bundle: Bundle, model: CharRNN) -> None:
     written = plain_loop(model, bundle.vocabulary.start_id, None)
     assert written.nearest > TIE
-    compiled = compiled_loop(bundle, uniforms(1, 0, SYMBOLS), SamplingParams(temperature=0))
+    compiled = compiled_loop(bundle, uniforms(1, 0, SYMBOLS), 0.0)
     np.testing.assert_array_equal(compiled, written.tokens)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from export.cells import Recurrent
+from export.cells import Layer
 from export.compiler import export as compile_bundle
-from export.weights import TORCH_GATES, Array, LayerWeights, ModelWeights
+from export.weights import GATES, Array, LayerWeights, ModelWeights
 from serving.bundle import load_bundle
 from serving.errors import ParityError
 from tests.conftest import tiny_checkpoint
@@ -69,22 +69,19 @@ def damage_all(monkeypatch: pytest.MonkeyPatch, damage: Damage) -> None:
     monkeypatch.setattr(ModelWeights, "of", damaged)
 
 
-def exchanges() -> Iterator[tuple[Cell, tuple[int, ...]]]:
+def exchanges() -> Iterator[tuple[Cell, dict[str, int]]]:
     """List every exchange of two gates."""
     cells: tuple[Cell, ...] = ("gru", "lstm")
     for cell in cells:
-        order = TORCH_GATES[cell]
-        for a, b in combinations(range(len(order)), 2):
-            swapped = list(order)
-            swapped[a], swapped[b] = order[b], order[a]
-            yield cell, tuple(swapped)
+        for a, b in combinations(GATES[cell], 2):
+            yield cell, GATES[cell] | {a: GATES[cell][b], b: GATES[cell][a]}
 
 
-@pytest.mark.parametrize(("cell", "order"), list(exchanges()))
+@pytest.mark.parametrize(("cell", "gates"), list(exchanges()))
 def test_two_gates_exchanged_are_seen(
-    cell: Cell, order: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cell: Cell, gates: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(TORCH_GATES, cell, order)
+    monkeypatch.setitem(GATES, cell, gates)
     told = refused(cell, tmp_path)
     for rung in ("step: logits", "decode: log-probabilities", "long: log-probabilities"):
         assert rung in told
@@ -160,10 +157,10 @@ def test_gru_biases_are_not_interchangeable(
 def test_mistake_in_one_graph_alone_is_seen_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def without_recurrent_bias(self: Recurrent, block: str) -> Array:
-        return self.weights.Wb[self.rows(block)]
+    def without_recurrent_bias(self: Layer, gate: str) -> Array:
+        return self._weights.gate("Wb", gate)
 
-    monkeypatch.setattr(Recurrent, "input_bias", without_recurrent_bias)
+    monkeypatch.setattr(Layer, "_bias", without_recurrent_bias)
     told = refused("lstm", tmp_path)
     assert "decode: log-probabilities" in told
     assert "step:" not in told

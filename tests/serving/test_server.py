@@ -19,7 +19,7 @@ from protos.unroll.v1 import text_generation_pb2 as pb
 from protos.unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
 from serving import servicer
 from serving.client.blocking import Client
-from serving.decoder import DecodeCall, DecodeResult
+from serving.decoder import DecodeCall, DecodeResult, State
 from serving.errors import (
     ClosedError,
     DeviceError,
@@ -71,7 +71,7 @@ def test_unexpected_failure_is_logged_and_tells_the_client_nothing(
 def test_failed_engine_ends_its_calls_and_the_health(
     tiny_bundles: dict[Cell, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(call: DecodeCall) -> DecodeResult:
+    def fail(call: DecodeCall, state: State) -> DecodeResult:
         raise MemoryError(f"no room for {len(call.tokens)} rows")
 
     with (

@@ -1,0 +1,151 @@
+"""What a reduced precision costs: it is calibrated on the training text and judged on the rest."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from export.arithmetic import UNIT, Scale
+from serving.decoder import DecodeCall, Decoder
+from serving.errors import SettingsError
+from serving.manifest import Rung
+from training.checkpoint import Checkpoint
+from training.corpus import load_corpus
+from training.data import prepare_data
+from training.model import CharRNN
+
+WORSE_AT_MOST = 0.005  # nats per symbol
+ROWS = 64
+CALL = 256  # steps
+CALIBRATION = 64 * 1024  # symbols
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """The parts of a training's text, as token ids.
+
+    Attributes:
+        training: (symbols,).
+        validation: (symbols,).
+    """
+
+    training: Ids
+    validation: Ids
+
+
+def load_texts(checkpoint: Checkpoint, corpus: str | None = None) -> Texts:
+    """Find the text that a model was trained on, split as its training split it.
+
+    Args:
+        checkpoint: of the model.
+        corpus: name or path of the text; by default where the training found it.
+
+    Raises:
+        CorpusError: it is not there.
+        SettingsError: it is another text, or the training kept none of it for validation.
+    """
+    settings = checkpoint.training_settings
+    text = load_corpus(corpus or settings.corpus, encoding=settings.encoding)
+    if text.sha256 != checkpoint.corpus_sha256:
+        raise SettingsError(
+            f"corpus = {corpus or settings.corpus!r}: has sha256 {text.sha256}, the model was "
+            f"trained on {checkpoint.corpus_sha256}; name that text with --corpus"
+        )
+    data = prepare_data(text, settings)
+    if data.validation is None:
+        raise SettingsError(
+            "precision: the training kept no text for validation, so what a lower precision costs "
+            "cannot be measured; train with --validation-fraction above 0, or export in fp32"
+        )
+    return Texts(training=data.streams.ids.cpu().numpy(), validation=data.validation.cpu().numpy())
+
+
+def measure_scales(model: CharRNN, training: Ids) -> list[Scale]:
+    """Choose what an 8-bit h means in each layer.
+
+    The h of a ReLU network has no bound but zero: the largest that its training text gives becomes
+    the largest that can be told apart. All other cells' h lies in (-1, 1).
+    """
+    if model.settings.cell != "rnn_relu":
+        return [UNIT] * model.settings.layers
+    rows = _rows(training[:CALIBRATION])
+    with torch.inference_mode():
+        x = model.embedding(torch.from_numpy(rows))
+        scales = []
+        for layer in _layers(model):
+            x, _ = layer(x)
+            scales.append(Scale(step=max(float(x.max()), 1e-6) / 255, zero_point=0))
+    return scales
+
+
+def _layers(model: CharRNN) -> Iterator[nn.RNN]:
+    """Yield each layer of a ReLU network as one of its own."""
+    H = model.settings.hidden_size
+    parameters = dict(model.recurrent.named_parameters())
+    for index in range(model.settings.layers):
+        inputs = H if index else model.settings.embedding_size
+        layer = nn.RNN(inputs, H, nonlinearity="relu")
+        layer.load_state_dict(
+            {
+                f"{name}_l0": parameters[f"{name}_l{index}"]
+                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            }
+        )
+        yield layer
+
+
+def judge(decoder: Decoder, model: CharRNN, validation: Ids) -> Rung:
+    """Compare the loss of the compiled loop with torch's on the validation text.
+
+    Both read the text in 64 streams, each from the zero state.
+
+    Returns:
+        By how many nats per symbol the loop is worse.
+    """
+    rows = _rows(validation)  # (T, N)
+    compiled, trained = _compiled_loss(decoder, rows), _torch_loss(model, rows)
+    return Rung(
+        name="quality: validation loss",
+        difference=max(compiled - trained, 0.0),
+        limit=WORSE_AT_MOST,
+        compared=f"{rows[1:].size} symbols, {trained:.4f} nats in torch, {compiled:.4f} here",
+    )
+
+
+def _rows(ids: Ids) -> Ids:
+    """Lay a text out in columns, (T, N)."""
+    N = min(ROWS, max(len(ids) // 2, 1))
+    T = len(ids) // N
+    return np.ascontiguousarray(ids[: N * T].reshape(N, T).T)
+
+
+def _compiled_loss(decoder: Decoder, rows: Ids) -> float:
+    N, total = rows.shape[1], 0.0
+    state = decoder.zero_state(N)
+    for t in range(0, len(rows) - 1, CALL):
+        forced = rows[t + 1 : t + 1 + CALL]
+        call = DecodeCall.plain(rows[t], forced, np.zeros(forced.shape, np.float32))
+        result = decoder.run(call, state)
+        total -= float(result.log_probs.sum(dtype=np.float64))
+        state = result.state
+    return total / rows[1:].size
+
+
+def _torch_loss(model: CharRNN, rows: Ids) -> float:
+    tokens, total = torch.from_numpy(rows), 0.0
+    with torch.inference_mode():
+        state = model.zero_state(rows.shape[1])
+        for t in range(0, len(rows) - 1, CALL):
+            next_tokens = tokens[t + 1 : t + 1 + CALL]
+            logits, state = model(tokens[t : t + len(next_tokens)], state)
+            total += float(
+                nn.functional.cross_entropy(
+                    logits.flatten(0, 1), next_tokens.flatten(), reduction="sum"
+                )
+            )
+    return total / rows[1:].size

@@ -1,0 +1,1 @@
+"""What only a CUDA device can show. REQUIRE_CUDA=1 makes its absence a failure."""

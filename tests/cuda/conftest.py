@@ -1,0 +1,39 @@
+"""Bundles that have been found to load on a CUDA device."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from export.compiler import export
+from serving.bundle import Bundle, load_bundle
+from serving.errors import DeviceError
+from serving.runtime import Device, open_session
+from tests.conftest import tiny_checkpoint
+from training.model import CELLS
+from training.settings import Cell
+
+
+@pytest.fixture(scope="session")
+def cuda(cuda_bundles: dict[Cell, Path]) -> None:
+    """Go on only where there is a device."""
+    try:
+        # Not a graph for CUDA alone: that one cannot run there must fail, not skip.
+        open_session(load_bundle(cuda_bundles["gru"]).decode_graph, Device.CUDA, threads=1)
+    except DeviceError as error:
+        if os.environ.get("REQUIRE_CUDA") == "1":
+            pytest.fail(f"REQUIRE_CUDA=1, but {error}")
+        pytest.skip(f"no CUDA device: {error}")
+
+
+@pytest.fixture(params=CELLS)
+def bundle(request: pytest.FixtureRequest, cuda: None, cuda_bundles: dict[Cell, Path]) -> Bundle:
+    """A tiny bundle of each cell."""
+    return load_bundle(cuda_bundles[request.param])
+
+
+@pytest.fixture(scope="session")
+def large_bundle(cuda: None, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of a size at which CUDA's libraries choose among kernels by the batch."""
+    folder = tmp_path_factory.mktemp("large") / "gru"
+    return export(tiny_checkpoint("gru", hidden_size=512), folder, device=Device.CUDA)

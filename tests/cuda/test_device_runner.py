@@ -1,0 +1,197 @@
+"""The device runner on CUDA: all of it on the device, captured, and the same text every time."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from serving.bundle import Bundle
+from serving.client.options import GenerateOptions
+from serving.decoder import FREE, DecodeCall, Decoder, DecodeResult, State
+from serving.device_batch import DeviceBatch
+from serving.device_runner import DeviceRunner, batch_sizes
+from serving.errors import BundleError
+from serving.manifest import UNROLLED
+from serving.runtime import Device, open_fixed_session, open_session
+from tests.core.calls import (
+    FILTERED,
+    PLAIN,
+    assert_same_bits,
+    random_call,
+    result_rows,
+    rows_of,
+    state_rows,
+)
+from tests.serving.running import serve
+
+pytestmark = pytest.mark.cuda
+
+CAPACITY = 20  # batches of 1, 2, 4, 8, 16 and 20
+# fp32 with TF32 off: sums of 512 products in other orders than the CPU's, fed back for some steps.
+CLOSE = 1e-4
+INFO, WARNING = 1, 2
+
+
+def run(runner: DeviceRunner, call: DecodeCall, state: State) -> DecodeResult:
+    """Run a call from a state, rows in the first slots."""
+    rows = range(len(call.tokens))
+    for row in rows:
+        runner.load(row, {name: tensor[:, row] for name, tensor in state.items()})
+    written = runner.run(list(rows), call)
+    after = [runner.read(row) for row in rows]
+    return DecodeResult(
+        tokens=written.tokens,
+        log_probs=written.log_probs,
+        state={name: np.stack([one[name] for one in after], axis=1) for name in state},
+    )
+
+
+def a_call(bundle: Bundle, rows: int, steps: int) -> tuple[DecodeCall, State]:
+    """Rows of all kinds in the middle of their texts."""
+    sampling = [(PLAIN + FILTERED)[row % 9] for row in range(rows)]
+    decoder = Decoder(bundle, Device.CPU)
+    return random_call(decoder, len(bundle.vocabulary), steps, sampling)
+
+
+@pytest.fixture
+def told() -> Iterator[None]:
+    """Have ONNX Runtime tell when it captures and replays."""
+    ort.set_default_logger_severity(INFO)
+    yield
+    ort.set_default_logger_severity(WARNING)
+
+
+@pytest.mark.usefixtures("told")
+def test_calls_replay_captured_graphs(bundle: Bundle, capfd: pytest.CaptureFixture[str]) -> None:
+    runner = DeviceRunner(bundle, Device.CUDA, CAPACITY)
+    call, state = a_call(bundle, 3, 41)
+    run(runner, call, state)
+    capfd.readouterr()
+    runner.run([0, 1, 2], call)
+    said = capfd.readouterr().err
+    assert said.count("Replaying CUDA graph") == 3  # pieces of 32, 8 and 1
+    assert "Capturing" not in said
+
+
+def test_tf32_is_off_and_capture_is_on(bundle: Bundle) -> None:
+    for session, captures in (
+        (open_session(bundle.decode_graph, Device.CUDA, 1), "0"),
+        (open_fixed_session(bundle.folder / UNROLLED[0].name, Device.CUDA, 1), "1"),
+    ):
+        assert session.get_providers()[0] == Device.CUDA.provider
+        options = session.get_provider_options()[Device.CUDA.provider]
+        assert (options["use_tf32"], options["enable_cuda_graph"]) == ("0", captures)
+
+
+def test_graph_with_nodes_on_the_host_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="cannot load it"):
+        open_fixed_session(bundle.decode_graph, Device.CUDA, 1)
+
+
+def test_device_is_near_the_cpu(bundle: Bundle, large_bundle: Bundle) -> None:
+    for one in (bundle, large_bundle):
+        call, state = a_call(one, 7, 29)
+        call.forced[:] = np.maximum(call.forced, 0)  # no choice that rounding could tip
+        expected = Decoder(one, Device.CPU).run(call, state)
+        result = run(DeviceRunner(one, Device.CUDA, CAPACITY), call, state)
+        np.testing.assert_array_equal(result.tokens, expected.tokens)
+        np.testing.assert_allclose(result.log_probs, expected.log_probs, rtol=CLOSE, atol=CLOSE)
+        for name, tensor in expected.state.items():
+            scale = max(1.0, float(np.abs(tensor).max()))
+            np.testing.assert_allclose(result.state[name] / scale, tensor / scale, atol=CLOSE)
+
+
+@pytest.mark.parametrize("rows", batch_sizes(CAPACITY))
+def test_row_is_the_same_wherever_it_stands_in_batches_of_a_size(
+    large_bundle: Bundle, rows: int
+) -> None:
+    runner = DeviceRunner(large_bundle, Device.CUDA, CAPACITY)
+    call, state = a_call(large_bundle, rows, 40)
+    whole = run(runner, call, state)
+    for turn in (1, rows // 2, rows - 1):
+        order = np.roll(np.arange(rows), turn)
+        turned = run(runner, rows_of(call, order), state_rows(state, order))
+        assert_same_bits(turned, result_rows(whole, order))
+
+
+def test_neighbours_and_padding_change_no_bit(large_bundle: Bundle) -> None:
+    runner = DeviceRunner(large_bundle, Device.CUDA, CAPACITY)
+    call, state = a_call(large_bundle, 16, 40)
+    whole = run(runner, call, state)
+    for rows in ([3, 0, 9, 14, 11, 12, 13, 5, 1], list(range(4, 15))):  # 9 and 11 in a batch of 16
+        some = run(runner, rows_of(call, rows), state_rows(state, rows))
+        assert_same_bits(some, result_rows(whole, rows))
+
+
+def test_text_is_the_same_in_batches_of_every_size(large_bundle: Bundle) -> None:
+    runner = DeviceRunner(large_bundle, Device.CUDA, CAPACITY)
+    call, state = a_call(large_bundle, CAPACITY, 200)
+    call = replace(call, forced=np.full_like(call.forced, FREE))
+    whole = run(runner, call, state)
+    for rows in batch_sizes(CAPACITY):
+        some = run(runner, rows_of(call, slice(rows)), state_rows(state, slice(rows)))
+        np.testing.assert_array_equal(some.tokens, whole.tokens[:, :rows])
+        np.testing.assert_allclose(some.log_probs, whole.log_probs[:, :rows], atol=CLOSE)
+
+
+def test_cuts_and_repeats_change_no_bit(bundle: Bundle) -> None:
+    runner = DeviceRunner(bundle, Device.CUDA, CAPACITY)
+    T = 75
+    call, state = a_call(bundle, 5, T)
+    whole = run(runner, call, state)
+    assert_same_bits(run(runner, call, state), whole)
+    for cut in (1, 7, 40, 64):
+        for row in range(5):
+            runner.load(row, {name: tensor[:, row] for name, tensor in state.items()})
+        tokens = call.tokens
+        for t in range(0, T, cut):
+            forced, uniform = call.forced[t : t + cut], call.uniform[t : t + cut]
+            part = replace(
+                call, tokens=tokens, forced=forced, uniform=uniform, steps=call.steps - t
+            )
+            written = runner.run(list(range(5)), part)
+            tokens = written.tokens[-1]
+            np.testing.assert_array_equal(written.tokens, whole.tokens[t : t + cut])
+            np.testing.assert_array_equal(written.log_probs, whole.log_probs[t : t + cut])
+        for row in range(5):
+            for name, tensor in runner.read(row).items():
+                np.testing.assert_array_equal(tensor, whole.state[name][:, row])
+
+
+def test_other_slots_stay_as_they_are(bundle: Bundle) -> None:
+    runner = DeviceRunner(bundle, Device.CUDA, CAPACITY)
+    call, state = a_call(bundle, 3, 9)
+    run(runner, call, state)
+    runner.load(17, {name: tensor[:, 0] for name, tensor in state.items()})
+    runner.run([2, 0, 1], call)
+    for name, tensor in runner.read(17).items():
+        np.testing.assert_array_equal(tensor, state[name][:, 0])
+    for slot in (3, 16, 18, 19):
+        assert all(np.isnan(tensor).all() for tensor in runner.read(slot).values())
+    runner.clear(17)
+    assert all(np.isnan(tensor).all() for tensor in runner.read(17).values())
+
+
+def test_first_runs_change_no_state(bundle: Bundle) -> None:
+    runner = DeviceRunner(bundle, Device.CUDA, CAPACITY)
+    call, state = a_call(bundle, 3, 9)
+    before = run(runner, call, state).state
+    runner.warm_up()
+    for row in range(3):
+        for name, tensor in runner.read(row).items():
+            np.testing.assert_array_equal(tensor, before[name][:, row])
+    batch: DeviceBatch = runner._batches[CAPACITY]
+    assert hasattr(batch._captured, "filtered_True")
+
+
+def test_server_writes_on_the_device(bundle: Bundle) -> None:
+    options = GenerateOptions(max_new_symbols=50, seed=7)
+    with serve(str(bundle.folder), device=Device.CUDA) as running, running.client() as client:
+        first, again = (client.generate("abc", options).text for _ in range(2))
+        assert first == again
+        assert len(first) == 50
+        workers = running.server.models.get("").engine._workers
+        assert all(isinstance(worker.slots._runner, DeviceRunner) for worker in workers)
+        assert client.get_model().execution_provider == Device.CUDA.provider
