@@ -10,6 +10,10 @@ from serving.runtime import runtime_name
 from serving.server import Server, serve
 from serving.settings import ServerSettings
 
+# A worker back from a call waits for the interpreter's lock until the event loop lets go of it, by
+# default up to 5 ms: 64 streams then had 0.4 of the engine's speed, with this 0.8 to 0.9.
+SWITCH_SECONDS = 2e-4
+
 
 def main(tokens: Sequence[str] | None = None) -> None:
     """Parse the command line and serve."""
@@ -20,6 +24,7 @@ def _serve(settings: ServerSettings) -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    sys.setswitchinterval(SWITCH_SECONDS)
     asyncio.run(serve(settings, _announce))
 
 

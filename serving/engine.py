@@ -158,6 +158,7 @@ class Engine:
 
     def _loop(self, worker: Worker) -> None:
         try:
+            worker.slots.warm_up()
             while rows := self._await_rows(worker):
                 self._turn(worker, rows)
         except Exception:

@@ -45,6 +45,9 @@ class Runner(Protocol):
     def run(self, slots: list[int], call: DecodeCall) -> Written:
         """Run a call whose row i goes on with the state in slots[i], and keep their new states."""
 
+    def warm_up(self) -> None:
+        """Do on the thread that will run calls what its first ones would have to wait for."""
+
 
 class HostRunner:
     """Keeps the states in the host's memory.
@@ -82,3 +85,6 @@ class HostRunner:
         for name, tensor in self._state.items():
             tensor[:, slots] = result.state[name]
         return Written(tokens=result.tokens, log_probs=result.log_probs)
+
+    def warm_up(self) -> None:
+        """Do nothing: the first call is like any other."""

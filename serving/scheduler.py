@@ -66,6 +66,10 @@ class Slots:
         """Run a call of all sequences, in order."""
         return self._runner.run(list(self._of.values()), call)
 
+    def warm_up(self) -> None:
+        """Do on the worker's thread what its first calls would have to wait for."""
+        self._runner.warm_up()
+
     def abandon(self) -> list[Sequence]:
         """Forget all sequences and never use the runner again; it may be broken."""
         left = self.sequences

@@ -42,6 +42,8 @@ class SequenceRequest:
         deadline: time.monotonic() after which the sequence fails; None for never.
         buffer_symbols: the sequence waits while this many delivered symbols are unread, 1 or more;
             None for never.
+        chunk_seconds: after a chunk, what comes is gathered for so long, 0 or more; the first
+            chunk and the last do not wait.
 
     Raises:
         InputError: a field is out of its range.
@@ -56,6 +58,7 @@ class SequenceRequest:
     stop: tuple[str, ...] = ()
     deadline: float | None = None
     buffer_symbols: int | None = None
+    chunk_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         if self.max_new_symbols < 0 or len(self.prompt) + self.max_new_symbols == 0:
@@ -170,8 +173,10 @@ class Sequence:
         self._vocabulary = vocabulary
         self._layout = layout
         self._settling: Settling | None = None
-        self._held_text = ""
+        self._held_text = ""  # may become a stop string
         self._held_log_probs = NO_LOG_PROBS
+        self._gathered: list[tuple[str, NDArray[np.float32]]] = []  # for the next chunk
+        self._chunk_due = 0.0  # time.monotonic() from which it may go out
         if request.origin is not None:
             self._resume(request.origin)
 
@@ -261,7 +266,12 @@ class Sequence:
         return self._uniforms[offset : offset + steps]
 
     def take(
-        self, tokens: list[int], text: str, log_probs: NDArray[np.float32], steps: int
+        self,
+        tokens: list[int],
+        text: str,
+        log_probs: NDArray[np.float32],
+        steps: int,
+        now: float,
     ) -> Chunk | None:
         """Take in what a call chose for this row.
 
@@ -270,6 +280,7 @@ class Sequence:
             text: the symbols.
             log_probs: of each.
             steps: how many of them count.
+            now: time.monotonic().
 
         Returns:
             What can be delivered, if anything.
@@ -282,17 +293,16 @@ class Sequence:
         read = self._prompt_length - self.done
         self.done += steps
         if not self.request.max_new_symbols:
-            return self._chunk(
-                "", log_probs[:steps], FinishReason.LENGTH if not self.left else None
-            )
+            finish = FinishReason.LENGTH if not self.left else None
+            return self._chunk("", log_probs[:steps], finish, now)
         if read >= steps:
             return None
         begin = read if read > 0 else 0
         text, log_probs = text[begin:steps], log_probs[begin:steps]
         if self.request.stop or self._held_text:
-            return self._scan(text, log_probs)
+            return self._scan(text, log_probs, now)
         finish = None if self.done < self._end else FinishReason.LENGTH
-        return self._chunk(text, log_probs, finish)
+        return self._chunk(text, log_probs, finish, now)
 
     def settle(self, token: int, tokens: list[int], last: Chunk) -> None:
         """Prepare to force a call's symbols again up to the stop string's end.
@@ -316,10 +326,11 @@ class Sequence:
         )
 
     def fail(self, error: EngineError) -> Chunk:
-        """End badly."""
-        return Chunk(text="", log_probs=NO_LOG_PROBS, error=error, generated=self.generated)
+        """End badly, with what was gathered until then."""
+        text, log_probs = self._with_gathered("", NO_LOG_PROBS)
+        return Chunk(text=text, log_probs=log_probs, error=error, generated=self.generated)
 
-    def _scan(self, text: str, log_probs: NDArray[np.float32]) -> Chunk | None:
+    def _scan(self, text: str, log_probs: NDArray[np.float32], now: float) -> Chunk | None:
         finish = FinishReason.LENGTH if not self.left else None
         before = len(self._held_text)
         text = self._held_text + text
@@ -336,11 +347,16 @@ class Sequence:
         self._held_text, self._held_log_probs = text[held:], log_probs[held:]
         if not settled and not finish:
             return None
-        return self._chunk(text[:settled], log_probs[:settled], finish)
+        return self._chunk(text[:settled], log_probs[:settled], finish, now)
 
     def _chunk(
-        self, text: str, log_probs: NDArray[np.float32], finish: FinishReason | None
-    ) -> Chunk:
+        self, text: str, log_probs: NDArray[np.float32], finish: FinishReason | None, now: float
+    ) -> Chunk | None:
+        if finish is None and now < self._chunk_due:
+            self._gathered.append((text, log_probs))
+            return None
+        self._chunk_due = now + self.request.chunk_seconds
+        text, log_probs = self._with_gathered(text, log_probs)
         return Chunk(
             text=text,
             log_probs=log_probs,
@@ -348,6 +364,16 @@ class Sequence:
             generated=self.generated,
             position=self.position,
         )
+
+    def _with_gathered(
+        self, text: str, log_probs: NDArray[np.float32]
+    ) -> tuple[str, NDArray[np.float32]]:
+        """Put what was gathered before a text, and forget it."""
+        if not self._gathered:
+            return text, log_probs
+        texts, arrays = zip(*self._gathered, (text, log_probs), strict=True)
+        self._gathered = []
+        return "".join(texts), np.concatenate(arrays)
 
 
 Delivery = list[tuple[Sequence, Chunk]]

@@ -235,6 +235,7 @@ def _limits(settings: ServerSettings) -> Limits:
         new=settings.max_new_symbols,
         score=settings.max_score_symbols,
         buffer=settings.buffer_symbols,
+        chunk_seconds=settings.chunk_ms / 1e3,
     )
 
 

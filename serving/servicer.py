@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from serving.translation import (
     write_score,
 )
 
+Turn = AbstractAsyncContextManager[None]
 GenerateContext = ServicerContext[pb.GenerateRequest, pb.StreamGenerateResponse]
 
 
@@ -53,7 +54,10 @@ class TextGenerationServicer(SessionServicer):
         context: ServicerContext[pb.GenerateRequest, pb.GenerateResponse],
     ) -> pb.GenerateResponse:
         """Continue a prompt and return the whole text at once."""
-        async with self._generating(request, context) as (origin, asked):
+        async with self._generating(request, context, is_streamed=False) as (origin, asked):
+            if request.sample_count <= 1:
+                whole = await _whole(origin, asked.request)
+                return await self._answer(request, origin, asked, asked.request, whole)
             samples = await _share_prompt(origin, asked.request, request.sample_count)
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(_whole(origin, sample)) for sample in samples]
@@ -70,22 +74,24 @@ class TextGenerationServicer(SessionServicer):
         self, request: pb.GenerateRequest, context: GenerateContext
     ) -> None:
         """Continue a prompt and send the text as it comes."""
-        async with self._generating(request, context) as (origin, asked):
-            samples = await _share_prompt(origin, asked.request, request.sample_count)
-            turn = asyncio.Lock()  # gRPC takes one write at a time
+        async with self._generating(request, context, is_streamed=True) as (origin, asked):
 
-            async def send(index: int, sample: SequenceRequest) -> None:
+            async def send(sample: SequenceRequest, index: int, turn: Turn) -> None:
                 async with Reply(origin.model.engine, sample) as reply:
                     async for chunk in reply:
-                        if not chunk.text and not chunk.finish:
-                            continue
-                        answer = await self._answer(request, origin, asked, sample, chunk)
-                        async with turn:
-                            await write(context, _as_message(answer, index))
+                        if chunk.text or chunk.finish:
+                            answer = await self._answer(request, origin, asked, sample, chunk)
+                            async with turn:
+                                await write(context, _as_message(answer, index))
 
+            if request.sample_count <= 1:
+                await send(asked.request, 0, nullcontext())
+                return
+            samples = await _share_prompt(origin, asked.request, request.sample_count)
+            turn = asyncio.Lock()  # gRPC takes one write at a time
             async with asyncio.TaskGroup() as group:
                 for index, sample in enumerate(samples):
-                    group.create_task(send(index, sample))
+                    group.create_task(send(sample, index, turn))
 
     async def Score(  # noqa: N802
         self, request: pb.ScoreRequest, context: ServicerContext[pb.ScoreRequest, pb.ScoreResponse]
@@ -122,14 +128,20 @@ class TextGenerationServicer(SessionServicer):
 
     @asynccontextmanager
     async def _generating(
-        self, request: pb.GenerateRequest, context: ServicerContext[Any, Any]
+        self,
+        request: pb.GenerateRequest,
+        context: ServicerContext[Any, Any],
+        *,
+        is_streamed: bool,
     ) -> AsyncIterator[tuple[Continuation, Asked]]:
         """Find what a request goes on from, keep a session for it, and translate the request."""
         async with (
             self._answering(context),
             self._continuations.open(request, owner_of(context)) as origin,
         ):
-            asked = read_generate(request, origin, self._limits, deadline_of(context))
+            asked = read_generate(
+                request, origin, self._limits, deadline_of(context), is_streamed=is_streamed
+            )
             try:
                 yield origin, asked
             except ExceptionGroup as group:  # of the samples' tasks: the first tells what is wrong
@@ -182,9 +194,7 @@ async def _whole(origin: Continuation, sample: SequenceRequest) -> Chunk:
 async def _share_prompt(
     origin: Continuation, request: SequenceRequest, count: int
 ) -> list[SequenceRequest]:
-    """Return one request a sample; if there are several, the prompt has been read already."""
-    if count <= 1:
-        return [request]
+    """Return one request for each of several samples; the prompt has been read already."""
     start = request.origin
     if len(request.prompt):
         reading = replace(

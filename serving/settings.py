@@ -53,6 +53,10 @@ class ServerSettings:
     """How long one call of the compiled loop may take, in milliseconds: what a new request waits
     for at most before its prompt is read."""
 
+    chunk_ms: float = 30.0
+    """How long a stream's text is gathered before the next message, in milliseconds; its first
+    symbols do not wait. A message costs the server about 0.1 ms, however long it is."""
+
     prefix_cache_mb: int = 64
     """Memory of one model for the states of prompts that were read, so that they are not read
     again, in MiB; 0 keeps none."""
@@ -142,7 +146,7 @@ _AT_LEAST_ONE = (
 )  # fmt: skip
 _ABOVE_ZERO = ("call_ms", "session_spill_seconds", "keepalive_seconds", "keepalive_timeout_seconds")
 _NEVER_NEGATIVE = (
-    "queue_limit", "grace_seconds", "prefix_cache_mb", "session_idle_seconds",
+    "queue_limit", "chunk_ms", "grace_seconds", "prefix_cache_mb", "session_idle_seconds",
     "max_connection_age_seconds",
     "max_connection_age_grace_seconds",
 )  # fmt: skip

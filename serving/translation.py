@@ -47,12 +47,14 @@ class Limits:
         new: length of a generated text.
         score: length of a scored text.
         buffer: how much of a stream may wait for its reader.
+        chunk_seconds: how long a stream's text is gathered before it is sent.
     """
 
     prompt: int = 65536
     new: int = 65536
     score: int = 1_000_000
     buffer: int = 4096
+    chunk_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,12 @@ class Asked:
 
 
 def read_generate(
-    message: pb.GenerateRequest, origin: Continuation, limits: Limits, deadline: float | None
+    message: pb.GenerateRequest,
+    origin: Continuation,
+    limits: Limits,
+    deadline: float | None,
+    *,
+    is_streamed: bool,
 ) -> Asked:
     """Translate a request for text, with the defaults of the contract.
 
@@ -80,6 +87,7 @@ def read_generate(
         origin: what it goes on from.
         limits: of this server.
         deadline: time.monotonic() after which the request fails; None for never.
+        is_streamed: whether the text shall come in chunks.
 
     Raises:
         InputError: a field is out of its range; carries the field's path in the message.
@@ -103,7 +111,8 @@ def read_generate(
         sampling=read_sampling(message, None if drawing is None else drawing.sampling),
         stop=tuple(message.stop),
         deadline=deadline,
-        buffer_symbols=limits.buffer,
+        buffer_symbols=limits.buffer if is_streamed else None,
+        chunk_seconds=limits.chunk_seconds if is_streamed else math.inf,
     )
     return Asked(
         request=request,
@@ -128,7 +137,11 @@ def read_score(
             "and not yet delivered; generate on first",
         )
     request = SequenceRequest(
-        prompt=text, max_new_symbols=0, origin=origin.snapshot, deadline=deadline
+        prompt=text,
+        max_new_symbols=0,
+        origin=origin.snapshot,
+        deadline=deadline,
+        chunk_seconds=math.inf,
     )
     return Asked(request=request, unknown=_count_unknown(message.text, message, vocabulary))
 

@@ -83,9 +83,10 @@ class Worker:
         text = self._vocabulary.decode(chain.from_iterable(tokens))  # one call: a third of the time
         log_probs = np.ascontiguousarray(written.log_probs.T)  # (N, T)
         made = np.minimum(call.steps, T).tolist()
+        now = time.monotonic()
         for index, row in enumerate(rows):
             own = text[index * T : (index + 1) * T]
-            chunk = row.take(tokens[index], own, log_probs[index], made[index])
+            chunk = row.take(tokens[index], own, log_probs[index], made[index], now)
             if row.keeps_prefixes and is_boundary(row.done, len(row.request.prompt)):
                 self._keep_prefix(row, self.slots.read(row))
             if chunk is not None and _wants_snapshot(row, chunk):
