@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from math import inf
 
 from serving.bundle import Bundle
 from serving.decoder import Decoder, State
@@ -51,6 +52,8 @@ class Engine:
         workers: threads that run calls side by side, 1 or more.
         queue_limit: sequences that may wait for a slot.
         call_seconds: how long a call may take.
+        chunks_per_second: how many chunks there may be of all sequences together, at most; text
+            is gathered meanwhile, but for a sequence's first and last.
         prefix_bytes: memory for the states of prompts that were read; 0 keeps none.
         new_runner: makes a runner with so many slots for each worker; by default a HostRunner.
         deliver: called on a worker's thread with the chunks of each call, by several workers at
@@ -66,6 +69,7 @@ class Engine:
         workers: int = 1,
         queue_limit: int = 1024,
         call_seconds: float = 0.01,
+        chunks_per_second: float = inf,
         prefix_bytes: int = 0,
         new_runner: Callable[[int], Runner] | None = None,
         deliver: Callable[[Delivery], None] = call_listeners,
@@ -77,7 +81,13 @@ class Engine:
         self._prefixes_lock = threading.Lock()
         make = new_runner or (lambda capacity: HostRunner(decoder, capacity))
         self._workers = [
-            Worker(bundle.vocabulary, Slots(make(slots)), call_seconds, self._keep_prefix)
+            Worker(
+                bundle.vocabulary,
+                Slots(make(slots)),
+                call_seconds,
+                workers / chunks_per_second,
+                self._keep_prefix,
+            )
             for _ in range(workers)
         ]
         self._scheduler = Scheduler([worker.slots for worker in self._workers], queue_limit)

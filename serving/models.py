@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from serving.bundle import Bundle, load_bundle
@@ -28,6 +29,7 @@ class EngineOptions:
         workers: threads that run calls side by side, 1 or more; they share the weights.
         queue_limit: sequences that may wait for a slot, 0 or more.
         call_seconds: how long a call may take, above 0.
+        chunks_per_second: how many chunks there may be of all sequences together, above 0.
         prefix_bytes: memory for the states of prompts that were read; 0 keeps none.
     """
 
@@ -37,6 +39,7 @@ class EngineOptions:
     workers: int = 1
     queue_limit: int = 1024
     call_seconds: float = 0.01
+    chunks_per_second: float = inf
     prefix_bytes: int = 0
 
 
@@ -162,6 +165,7 @@ def _load(
         workers=options.workers,
         queue_limit=options.queue_limit,
         call_seconds=options.call_seconds,
+        chunks_per_second=options.chunks_per_second,
         prefix_bytes=options.prefix_bytes,
         new_runner=new_runner,
         deliver=deliver,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from serving.vocabulary import Vocabulary
 
 NO_UNIFORMS = np.zeros(0, np.float32)
 SHORTEST_PREFIX = 32  # symbols; to read fewer again costs less than to stop after them
+
+GOLDEN = (5**0.5 - 1) / 2
+_STARTED = count(1)
 
 
 class Snapshots(Enum):
@@ -42,8 +46,8 @@ class SequenceRequest:
         deadline: time.monotonic() after which the sequence fails; None for never.
         buffer_symbols: the sequence waits while this many delivered symbols are unread, 1 or more;
             None for never.
-        chunk_seconds: after a chunk, what comes is gathered for so long, 0 or more; the first
-            chunk and the last do not wait.
+        chunk_seconds: after a chunk, what comes is gathered for at least so long, 0 or more; the
+            first chunk and the last do not wait.
 
     Raises:
         InputError: a field is out of its range.
@@ -176,6 +180,7 @@ class Sequence:
         self._held_text = ""  # may become a stop string
         self._held_log_probs = NO_LOG_PROBS
         self._gathered: list[tuple[str, NDArray[np.float32]]] = []  # for the next chunk
+        self._has_sent = False
         self._chunk_due = 0.0  # time.monotonic() from which it may go out
         if request.origin is not None:
             self._resume(request.origin)
@@ -272,6 +277,7 @@ class Sequence:
         log_probs: NDArray[np.float32],
         steps: int,
         now: float,
+        patience: float = 0.0,
     ) -> Chunk | None:
         """Take in what a call chose for this row.
 
@@ -281,6 +287,7 @@ class Sequence:
             log_probs: of each.
             steps: how many of them count.
             now: time.monotonic().
+            patience: for how many seconds what comes after a chunk is gathered, at least.
 
         Returns:
             What can be delivered, if anything.
@@ -294,15 +301,15 @@ class Sequence:
         self.done += steps
         if not self.request.max_new_symbols:
             finish = FinishReason.LENGTH if not self.left else None
-            return self._chunk("", log_probs[:steps], finish, now)
+            return self._chunk("", log_probs[:steps], finish, now, patience)
         if read >= steps:
             return None
         begin = read if read > 0 else 0
         text, log_probs = text[begin:steps], log_probs[begin:steps]
         if self.request.stop or self._held_text:
-            return self._scan(text, log_probs, now)
+            return self._scan(text, log_probs, now, patience)
         finish = None if self.done < self._end else FinishReason.LENGTH
-        return self._chunk(text, log_probs, finish, now)
+        return self._chunk(text, log_probs, finish, now, patience)
 
     def settle(self, token: int, tokens: list[int], last: Chunk) -> None:
         """Prepare to force a call's symbols again up to the stop string's end.
@@ -330,7 +337,9 @@ class Sequence:
         text, log_probs = self._with_gathered("", NO_LOG_PROBS)
         return Chunk(text=text, log_probs=log_probs, error=error, generated=self.generated)
 
-    def _scan(self, text: str, log_probs: NDArray[np.float32], now: float) -> Chunk | None:
+    def _scan(
+        self, text: str, log_probs: NDArray[np.float32], now: float, patience: float
+    ) -> Chunk | None:
         finish = FinishReason.LENGTH if not self.left else None
         before = len(self._held_text)
         text = self._held_text + text
@@ -347,15 +356,24 @@ class Sequence:
         self._held_text, self._held_log_probs = text[held:], log_probs[held:]
         if not settled and not finish:
             return None
-        return self._chunk(text[:settled], log_probs[:settled], finish, now)
+        return self._chunk(text[:settled], log_probs[:settled], finish, now, patience)
 
     def _chunk(
-        self, text: str, log_probs: NDArray[np.float32], finish: FinishReason | None, now: float
+        self,
+        text: str,
+        log_probs: NDArray[np.float32],
+        finish: FinishReason | None,
+        now: float,
+        patience: float,
     ) -> Chunk | None:
         if finish is None and now < self._chunk_due:
             self._gathered.append((text, log_probs))
             return None
-        self._chunk_due = now + self.request.chunk_seconds
+        patience = max(patience, self.request.chunk_seconds)
+        # Sequences that began together would go on sending together, so their first waits differ.
+        phase = 1.0 if self._has_sent else next(_STARTED) * GOLDEN % 1
+        self._chunk_due = now + patience * phase
+        self._has_sent = True
         text, log_probs = self._with_gathered(text, log_probs)
         return Chunk(
             text=text,

@@ -219,6 +219,7 @@ def _engine_options(settings: ServerSettings) -> EngineOptions:
         workers=settings.workers,
         queue_limit=settings.queue_limit,
         call_seconds=settings.call_ms / 1e3,
+        chunks_per_second=settings.messages_per_second,
         prefix_bytes=settings.prefix_cache_mb * 2**20,
     )
 
@@ -235,7 +236,6 @@ def _limits(settings: ServerSettings) -> Limits:
         new=settings.max_new_symbols,
         score=settings.max_score_symbols,
         buffer=settings.buffer_symbols,
-        chunk_seconds=settings.chunk_ms / 1e3,
     )
 
 

@@ -53,9 +53,10 @@ class ServerSettings:
     """How long one call of the compiled loop may take, in milliseconds: what a new request waits
     for at most before its prompt is read."""
 
-    chunk_ms: float = 30.0
-    """How long a stream's text is gathered before the next message, in milliseconds; its first
-    symbols do not wait. A message costs the server about 0.1 ms, however long it is."""
+    messages_per_second: float = 2000.0
+    """How many messages the streams of one model send together, at most: the more streams, the
+    longer each one's text is gathered, but for its first symbols. A message costs the event loop
+    about 0.1 ms, however long it is."""
 
     prefix_cache_mb: int = 64
     """Memory of one model for the states of prompts that were read, so that they are not read
@@ -144,9 +145,15 @@ _AT_LEAST_ONE = (
     "threads", "workers", "slots", "sessions_in_memory", "session_marks", "buffer_symbols",
     "max_prompt_symbols", "max_new_symbols", "max_score_symbols", "max_message_bytes",
 )  # fmt: skip
-_ABOVE_ZERO = ("call_ms", "session_spill_seconds", "keepalive_seconds", "keepalive_timeout_seconds")
+_ABOVE_ZERO = (
+    "call_ms",
+    "messages_per_second",
+    "session_spill_seconds",
+    "keepalive_seconds",
+    "keepalive_timeout_seconds",
+)
 _NEVER_NEGATIVE = (
-    "queue_limit", "chunk_ms", "grace_seconds", "prefix_cache_mb", "session_idle_seconds",
+    "queue_limit", "grace_seconds", "prefix_cache_mb", "session_idle_seconds",
     "max_connection_age_seconds",
     "max_connection_age_grace_seconds",
 )  # fmt: skip

@@ -47,14 +47,12 @@ class Limits:
         new: length of a generated text.
         score: length of a scored text.
         buffer: how much of a stream may wait for its reader.
-        chunk_seconds: how long a stream's text is gathered before it is sent.
     """
 
     prompt: int = 65536
     new: int = 65536
     score: int = 1_000_000
     buffer: int = 4096
-    chunk_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +110,7 @@ def read_generate(
         stop=tuple(message.stop),
         deadline=deadline,
         buffer_symbols=limits.buffer if is_streamed else None,
-        chunk_seconds=limits.chunk_seconds if is_streamed else math.inf,
+        chunk_seconds=0.0 if is_streamed else math.inf,
     )
     return Asked(
         request=request,

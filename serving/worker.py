@@ -25,6 +25,7 @@ class Worker:
         vocabulary: of the model.
         slots: where the sequences' states are.
         call_seconds: how long a call may take.
+        chunk_seconds: how much time there shall be from one chunk to the next, whose ever they are.
         keep_prefix: called with a sequence at each boundary of its prompt, and its state there.
     """
 
@@ -33,11 +34,13 @@ class Worker:
         vocabulary: Vocabulary,
         slots: Slots,
         call_seconds: float,
+        chunk_seconds: float,
         keep_prefix: Callable[[Sequence, State], None],
     ) -> None:
         self._vocabulary = vocabulary
         self.slots = slots
         self.length = CallLength(call_seconds)
+        self._chunk_seconds = chunk_seconds
         self._keep_prefix = keep_prefix
         self._sampling = _columns([])
         self._sampling_of = slots.changes
@@ -83,10 +86,10 @@ class Worker:
         text = self._vocabulary.decode(chain.from_iterable(tokens))  # one call: a third of the time
         log_probs = np.ascontiguousarray(written.log_probs.T)  # (N, T)
         made = np.minimum(call.steps, T).tolist()
-        now = time.monotonic()
+        now, patience = time.monotonic(), self._chunk_seconds * len(rows)
         for index, row in enumerate(rows):
             own = text[index * T : (index + 1) * T]
-            chunk = row.take(tokens[index], own, log_probs[index], made[index], now)
+            chunk = row.take(tokens[index], own, log_probs[index], made[index], now, patience)
             if row.keeps_prefixes and is_boundary(row.done, len(row.request.prompt)):
                 self._keep_prefix(row, self.slots.read(row))
             if chunk is not None and _wants_snapshot(row, chunk):
