@@ -1,0 +1,1 @@
+"""The decode loop beside its limits and its peers."""

@@ -1,0 +1,40 @@
+"""The compiled loop as the benchmark calls it: all rows sample without filters."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.peers.peer import START, Tokens, Work, Writer
+from serving.decoder import FREE, DecodeCall, Decoder
+from serving.device_runner import DeviceRunner
+from serving.runtime import Device
+
+
+def plain_call(uniform: NDArray[np.float32]) -> DecodeCall:
+    """Make the call that writes one symbol a random number, (T, N)."""
+    return DecodeCall.plain(np.full(uniform.shape[1], START), np.full(uniform.shape, FREE), uniform)
+
+
+def whole_loop(work: Work) -> Writer:
+    """Write as a server's worker does on the device."""
+    return _on_the_host(work) if work.device is Device.CPU else _on_the_device(work)
+
+
+def _on_the_host(work: Work) -> Writer:
+    decoder = Decoder(work.bundle, work.device)
+    call = plain_call(work.uniform)
+    state = decoder.zero_state(work.uniform.shape[1])
+    return lambda: decoder.run(call, state).tokens
+
+
+def _on_the_device(work: Work) -> Writer:
+    """Write with a state that stays on the device: the first text from zero, each from the last."""
+    N = work.uniform.shape[1]
+    runner = DeviceRunner(work.bundle, work.device, N)
+    call, slots = plain_call(work.uniform), list(range(N))
+    for slot in slots:
+        runner.load(slot, None)
+
+    def write() -> Tokens:
+        return runner.run(slots, call).tokens
+
+    return write

@@ -1,0 +1,138 @@
+"""One point of the grid: verified, set up, timed."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from benchmarks.decode.limits import products_alone, products_of
+from benchmarks.decode.loop import whole_loop
+from benchmarks.decode.record import FP32_LOOP, LOOP, PRODUCTS, READ, Point
+from benchmarks.decode.text import text_without_ties
+from benchmarks.machine import Reader
+from benchmarks.peers.peer import NotRunError, Peer, Work, Writer
+from benchmarks.peers.registry import PEERS
+from benchmarks.timing import Way, interleave, quickest
+from export.weights import ModelWeights
+from serving.bundle import Bundle
+from serving.errors import UnrollError
+from serving.runtime import Device
+from training.model import CharRNN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How to measure every point.
+
+    Attributes:
+        steps: symbols a row in one measurement.
+        repeats: measurements of each way.
+        peers: names of the peers beside fp32.
+        device: where to compute.
+    """
+
+    steps: int
+    repeats: int
+    peers: tuple[str, ...]
+    device: Device
+
+
+class PointMeasurer:
+    """Measures one point of the grid.
+
+    Args:
+        model: on the processor.
+        bundle: the model, exported.
+        batch: rows N.
+        plan: how to measure.
+        full: the same in fp32, timed beside a lower precision.
+    """
+
+    def __init__(
+        self, model: CharRNN, bundle: Bundle, batch: int, plan: Plan, full: Bundle | None = None
+    ) -> None:
+        text = text_without_ties(model, plan.steps, batch)
+        self._plan = plan
+        self._full = full
+        self._expected = text.tokens
+        self._work = Work(
+            weights=ModelWeights.of(model),
+            model=model,
+            bundle=bundle,
+            uniform=text.uniform,
+            device=plan.device,
+        )
+        self._setups: dict[str, str] = {}
+        self._trials: dict[str, dict[str, float]] = {}
+        self._not_run: dict[str, str] = {}
+
+    def measure(self, name: str, precision: str) -> Point:
+        """Verify the texts, choose the setups, time.
+
+        Raises:
+            UnrollError: something wrote another text than torch.
+        """
+        loop = whole_loop(self._work)
+        ways: dict[str, Way] = {LOOP: loop, **self._limits()}
+        if precision == "fp32":
+            self._verify(LOOP, loop)
+            for peer in self._plan.peers:
+                writer = self._fastest(PEERS[peer])
+                if writer is not None:
+                    ways[peer] = writer
+        elif self._full is not None:
+            ways[FP32_LOOP] = whole_loop(replace(self._work, bundle=self._full))
+        samples = interleave(ways, self._plan.repeats, self._plan.steps)
+        return Point(
+            model=name,
+            vocabulary=self._work.weights.vocabulary_size,
+            batch=self._expected.shape[1],
+            precision=precision,
+            microseconds=samples,
+            setups=self._setups,
+            trials=self._trials,
+            not_run=self._not_run,
+        )
+
+    def _limits(self) -> dict[str, Way]:
+        steps = self._plan.steps
+        batch = self._expected.shape[1]
+        products = products_alone(self._work.bundle, batch, steps, self._work.device)
+        products()  # the first run allocates
+        if self._work.device is not Device.CPU:
+            return {PRODUCTS: products}
+        reader = Reader(products_of(self._work.bundle).weight_bytes)
+
+        def read() -> None:
+            for _ in range(steps):
+                reader.read()
+
+        return {PRODUCTS: products, READ: read}
+
+    def _fastest(self, peer: Peer) -> Writer | None:
+        """Try all setups of a peer; return the writer of the fastest, if one runs here."""
+        writers: dict[str, Writer] = {}
+        reasons = {}
+        for setup, make in peer.setups.items():
+            try:
+                writer = make(self._work)
+                self._verify(f"{peer.name} ({setup})", writer)
+                writers[setup] = writer
+            except NotRunError as error:
+                reasons[setup] = str(error)
+        if not writers:
+            self._not_run[peer.name] = "; ".join(dict.fromkeys(reasons.values()))
+            return None
+        for setup, reason in reasons.items():
+            self._not_run[f"{peer.name} ({setup})"] = reason
+        steps = self._plan.steps
+        trials = {s: quickest(w) / steps for s, w in writers.items()}
+        fastest = min(trials, key=trials.__getitem__)
+        self._setups[peer.name], self._trials[peer.name] = fastest, trials
+        return writers[fastest]
+
+    def _verify(self, name: str, writer: Writer) -> None:
+        if not np.array_equal(writer(), self._expected):
+            raise UnrollError(
+                f"{self._work.weights.cell}, batch {self._expected.shape[1]}: {name} did not "
+                "write what torch wrote"
+            )

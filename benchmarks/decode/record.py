@@ -1,0 +1,122 @@
+"""What a run of the benchmark measured: one JSON file a model and vocabulary.
+
+decode-DEVICE-MODEL-vV.json   format version, machine, settings, points with every sample
+"""
+
+import json
+import statistics
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import dacite
+
+from serving.errors import SettingsError
+
+FORMAT_VERSION = 1
+LOOP, PRODUCTS, READ = "loop", "products", "read"
+TORCH = "torch"
+FP32_LOOP = "loop in fp32"  # timed beside a lower precision
+OURS = (LOOP, FP32_LOOP, PRODUCTS, READ)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """The samples of one model at one batch size and precision.
+
+    Attributes:
+        model: CELL-HIDDENxLAYERS.
+        vocabulary: symbols V.
+        batch: rows N.
+        precision: fp32 or int8.
+        microseconds: samples per step of the whole batch, by way: the loop, the limits, the peers.
+        setups: the setup that each peer was measured in, the fastest of its trials.
+        trials: microseconds per step of each setup of each peer, one run.
+        not_run: peers that did not run, and why.
+    """
+
+    model: str
+    vocabulary: int
+    batch: int
+    precision: str
+    microseconds: dict[str, list[float]]
+    setups: dict[str, str]
+    trials: dict[str, dict[str, float]]
+    not_run: dict[str, str]
+
+    def median(self, way: str) -> float:
+        """Median microseconds per step of one way."""
+        return statistics.median(self.microseconds[way])
+
+    @property
+    def peers(self) -> list[str]:
+        """The peers that ran."""
+        return [way for way in self.microseconds if way not in OURS]
+
+    @property
+    def best_peer(self) -> str | None:
+        """The fastest peer, if any ran."""
+        return min(self.peers, key=self.median, default=None)
+
+    def over_loop(self, way: str) -> float:
+        """Time of a way over that of the loop: above 1, the loop is faster."""
+        return self.median(way) / self.median(LOOP)
+
+    @property
+    def over_products(self) -> float:
+        """Time of the loop over that of its matrix products alone."""
+        return self.median(LOOP) / self.median(PRODUCTS)
+
+    @property
+    def symbols_per_second(self) -> float:
+        """What the loop writes, all rows together."""
+        return self.batch / self.median(LOOP) * 1e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One run.
+
+    Attributes:
+        format_version: of this file.
+        device: cpu or cuda.
+        machine: processor and versions.
+        gigabytes_per_second: measured, one thread reading a block far larger than the caches.
+        settings: of the run.
+        points: in the order in which they were measured.
+    """
+
+    format_version: int
+    device: str
+    machine: dict[str, str]
+    gigabytes_per_second: float
+    settings: dict[str, Any]
+    points: list[Point]
+
+
+def file_name(device: str, model: str, vocabulary: int) -> str:
+    """Name of the file of one model."""
+    return f"decode-{device}-{model}-v{vocabulary}.json"
+
+
+def write(record: Record, path: Path) -> None:
+    """Write a record."""
+    path.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
+
+
+def read(path: Path) -> Record:
+    """Read a record.
+
+    Raises:
+        SettingsError: it is no record, or one of another version.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        found = values["format_version"]
+        if found == FORMAT_VERSION:
+            return dacite.from_dict(Record, values, dacite.Config(strict=True))
+    except (OSError, ValueError, TypeError, KeyError, dacite.DaciteError) as error:
+        raise SettingsError(f"{path}: is no record of a benchmark: {error!r}") from error
+    raise SettingsError(
+        f"{path}: format version {found!r}, this release reads {FORMAT_VERSION}; measure again"
+    )

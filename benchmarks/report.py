@@ -1,0 +1,154 @@
+"""Writes docs/performance.md from the records in docs/figures (`make bench-report`)."""
+
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from cyclopts import Parameter
+
+from benchmarks.decode.record import Point, Record, read
+from benchmarks.decode.tables import Row, decode_rows, markdown, target_rows
+from serving.cli import run
+from serving.errors import SettingsError
+
+TEMPLATE = Path(__file__).with_name("performance.md.template")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ReportSettings:
+    """Write the page of figures from their records."""
+
+    figures: Path = Path("docs/figures")
+    """Folder of the records."""
+
+    page: Path = Path("docs/performance.md")
+    """The page to write."""
+
+
+def main() -> None:
+    """Run the command line."""
+    run(ReportSettings, write_page, name="python -m benchmarks.report")
+
+
+def write_page(settings: ReportSettings) -> None:
+    """Write the page."""
+    settings.page.write_text(page(settings.figures), encoding="utf-8")
+
+
+def page(figures: Path) -> str:
+    """Make the page.
+
+    Args:
+        figures: folder with the records of a run of the whole grid.
+
+    Raises:
+        SettingsError: there are none, or they are of several machines, versions or settings.
+    """
+    cpu = _records(figures, "cpu")
+    if not cpu:
+        raise SettingsError(
+            f"figures = {str(figures)!r}: no record there; `make bench-full` writes"
+        )
+    cuda = _records(figures, "cuda")
+    points = _points(cpu)
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        machine=_machine(cpu),
+        steps=cpu[0].settings["steps"],
+        decode=markdown(decode_rows(points)).rstrip(),
+        targets=markdown(target_rows(points)).rstrip(),
+        setups=markdown(_setup_rows(points)).rstrip(),
+        not_run=_not_run(points).rstrip(),
+        gpu=_beside(points, cuda) if cuda else "",
+    )
+
+
+def _records(figures: Path, device: str) -> list[Record]:
+    """Read all records of a device, which must be of one machine and of the same settings."""
+    paths = sorted(figures.glob(f"decode-{device}-*.json"))
+    records = [read(path) for path in paths]
+    for path, record in zip(paths, records, strict=True):
+        if _kind(record) != _kind(records[0]):
+            raise SettingsError(
+                f"{path}: measured on {_kind(record)}, {paths[0].name} on {_kind(records[0])}; "
+                "measure all of them on one machine with the same settings"
+            )
+    return records
+
+
+def _kind(record: Record) -> dict[str, object]:
+    return {**record.machine, **{name: record.settings[name] for name in ("steps", "repeats")}}
+
+
+def _points(records: list[Record]) -> list[Point]:
+    points = [point for record in records for point in record.points]
+    return sorted(points, key=lambda p: (p.model, p.vocabulary, p.precision, p.batch))
+
+
+def _machine(records: list[Record]) -> str:
+    machine = records[0].machine
+    versions = ", ".join(
+        f"{name} {version}"
+        for name, version in machine.items()
+        if name not in {"processor", "core"}
+    )
+    rate = statistics.median(record.gigabytes_per_second for record in records)
+    return (
+        f"Measured on one core of {machine['processor']}, which reads {rate:.0f} GB/s from memory "
+        f"beyond its caches; {versions}; {records[0].settings['repeats']} samples of each figure."
+    )
+
+
+def _setup_rows(points: list[Point]) -> list[Row]:
+    """Lay out how the setups of each peer did: the header, then a row each."""
+    ratios: dict[tuple[str, str], list[float]] = defaultdict(list)
+    chosen: dict[tuple[str, str], int] = defaultdict(int)
+    for point in points:
+        for peer, trials in point.trials.items():
+            best = min(trials.values())
+            for setup, microseconds in trials.items():
+                ratios[peer, setup].append(microseconds / best)
+            chosen[peer, point.setups[peer]] += 1
+    rows = [["peer", "setup", "the fastest at", "time / the fastest's"]]
+    for (peer, setup), values in ratios.items():
+        mean = statistics.geometric_mean(values)
+        fastest_at = f"{chosen[peer, setup]} of {len(values)} points"
+        rows.append([peer, setup, fastest_at, f"{mean:.2f}"])
+    return rows
+
+
+def _not_run(points: list[Point]) -> str:
+    reasons = {f"{peer}: {why}." for point in points for peer, why in point.not_run.items()}
+    return "".join(f"* Not run: {reason}\n" for reason in sorted(reasons)) or "All peers ran.\n"
+
+
+def _beside(points: list[Point], cuda: list[Record]) -> str:
+    """Lay out the processor beside the GPU, where both were measured."""
+    on_gpu = {(p.model, p.vocabulary, p.batch, p.precision): p for p in _points(cuda)}
+    header = ["model", "V", "batch", "precision", "processor", "GPU", "processor / GPU"]
+    rows = [[*header, "symbols/s of the GPU"]]
+    for point in points:
+        other = on_gpu.get((point.model, point.vocabulary, point.batch, point.precision))
+        if other is not None:
+            times = point.median("loop"), other.median("loop")
+            rows.append(
+                [
+                    point.model,
+                    str(point.vocabulary),
+                    str(point.batch),
+                    point.precision,
+                    *(f"{time:,.0f}" for time in times),
+                    f"{times[0] / times[1]:.2f}",
+                    f"{other.symbols_per_second:,.0f}",
+                ]
+            )
+    title = f"\n## The processor beside {cuda[0].machine['gpu']}\n\n"
+    return (
+        f"{title}{markdown(rows)}\n### Peers on the GPU\n\n{markdown(decode_rows(_points(cuda)))}"
+    )
+
+
+if __name__ == "__main__":
+    main()

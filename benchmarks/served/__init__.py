@@ -1,0 +1,1 @@
+"""What serving costs: the real server beside the engine alone (`make bench-served`)."""

@@ -1,0 +1,74 @@
+"""Command line of the served benchmark: `python -m benchmarks.served --help`."""
+
+import os
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from benchmarks.models import exported, random_checkpoint
+from benchmarks.served.calls import measure_one_character
+from benchmarks.served.points import measure_point
+from benchmarks.served.process import running
+from benchmarks.served.report import ModelReport, print_report, write_json
+from benchmarks.served.settings import ServedSettings
+from benchmarks.served.workers import measure_scaling
+from serving.bundle import Bundle
+from serving.cli import run
+from serving.decoder import Decoder
+from serving.runtime import Device
+
+
+def main(tokens: Sequence[str] | None = None) -> None:
+    """Parse the command line and measure."""
+    run(ServedSettings, measure, name="python -m benchmarks.served", tokens=tokens)
+
+
+def measure(settings: ServedSettings) -> None:
+    """Measure, print and, if asked for, write the figures.
+
+    Raises:
+        SettingsError: a setting is out of its range.
+        ServerError: a server did not start, or a request failed.
+    """
+    settings.validate()
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {settings.loop_core})  # and of all processes that it starts
+    console = Console()
+    reports = []
+    try:
+        for name in settings.model:
+            checkpoint = random_checkpoint(name, settings.vocabulary)
+            with console.status(f"measuring {name}"), exported(checkpoint, "fp32") as bundle:
+                reports.append(_measure_model(name, bundle, settings))
+            print_report(console, reports[-1])
+    finally:
+        os.sched_setaffinity(0, usable)
+    if settings.json is not None:
+        write_json(settings.json, settings, reports)
+
+
+def _measure_model(name: str, bundle: Bundle, settings: ServedSettings) -> ModelReport:
+    decoder = Decoder(bundle, Device.CPU)
+    served = ("--model", f"{name}={bundle.folder}", "--slots", str(settings.slots))
+    with (
+        running("serving", settings.loop_core, *served) as server,
+        running("benchmarks.served.echo", settings.loop_core) as echo,
+    ):
+        server.pin_engine(settings.worker_core)
+        one_character = measure_one_character(
+            server.target,
+            echo.target,
+            decoder,
+            calls=settings.calls,
+            worker_core=settings.worker_core,
+        )
+        points = [
+            measure_point(bundle, decoder, server, clients, settings)
+            for clients in settings.clients
+        ]
+    scaling = measure_scaling(bundle, decoder, settings)
+    return ModelReport(model=name, points=points, one_character=one_character, scaling=scaling)
+
+
+if __name__ == "__main__":
+    main()

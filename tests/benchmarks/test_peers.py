@@ -1,0 +1,88 @@
+"""Every peer writes the text that the loop and torch write, or says why it cannot run."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.decode.loop import whole_loop
+from benchmarks.decode.text import Text, text_without_ties
+from benchmarks.peers.peer import NotRunError, Work, Writer, needed
+from benchmarks.peers.registry import PEERS
+from benchmarks.peers.torch_compiled import Step, one_step_a_call
+from export.reference import TIE
+from export.weights import ModelWeights
+from serving.bundle import load_bundle
+from serving.runtime import Device
+from tests.conftest import tiny_checkpoint
+from training.model import CELLS
+from training.settings import Cell
+
+T, N = 13, 6
+PACKAGE = {"jax": "jax", "openvino": "openvino"}
+# torch.compile takes half a minute; what it compiles is tested below.
+SETUPS = [
+    pytest.param(name, setup, id=f"{name}, {setup}")
+    for name, peer in PEERS.items()
+    if name != "torch.compile"
+    for setup in peer.setups
+]
+
+
+@pytest.fixture(scope="module", params=CELLS)
+def work_and_text(request: pytest.FixtureRequest, tiny_bundles: dict[Cell, Path]) -> object:
+    model = tiny_checkpoint(request.param).model()
+    text = text_without_ties(model, T, N)
+    work = Work(
+        model=model,
+        weights=ModelWeights.of(model),
+        bundle=load_bundle(tiny_bundles[request.param]),
+        uniform=text.uniform,
+        device=Device.CPU,
+    )
+    return work, text
+
+
+@pytest.mark.parametrize(("name", "setup"), SETUPS)
+def test_a_peer_writes_what_torch_writes(
+    work_and_text: tuple[Work, Text], name: str, setup: str
+) -> None:
+    work, text = work_and_text
+    make: Callable[[Work], Writer] = PEERS[name].setups[setup]
+    if name in PACKAGE and importlib.util.find_spec(PACKAGE[name]) is None:
+        with pytest.raises(NotRunError, match=f"{PACKAGE[name]} is not installed"):
+            make(work)
+        return
+    write = make(work)
+    np.testing.assert_array_equal(write(), text.tokens)
+    np.testing.assert_array_equal(write(), text.tokens)  # each call writes it from the start
+
+
+def test_the_step_that_torch_compiles_writes_what_torch_writes(
+    work_and_text: tuple[Work, Text],
+) -> None:
+    work, text = work_and_text
+    np.testing.assert_array_equal(one_step_a_call(Step(work), work)(), text.tokens)
+
+
+def test_the_loop_writes_what_torch_writes(work_and_text: tuple[Work, Text]) -> None:
+    work, text = work_and_text
+    np.testing.assert_array_equal(whole_loop(work)(), text.tokens)
+    assert len(np.unique(text.tokens)) > 3  # a stuck text would hide differences
+
+
+def test_rows_with_ties_are_left_out(
+    work_and_text: tuple[Work, Text], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, text = work_and_text
+    monkeypatch.setattr("benchmarks.decode.text.TIE", 4e2 * TIE)
+    wider = text_without_ties(work.model, T, N)
+    assert wider.uniform.shape == text.uniform.shape
+    assert not np.array_equal(wider.uniform, text.uniform)
+
+
+def test_a_package_that_is_not_there_is_a_reason_not_to_run() -> None:
+    with pytest.raises(NotRunError, match="no_such_package is not installed"):
+        needed("no_such_package.core")

@@ -1,0 +1,83 @@
+"""The served benchmark measures a real server of a tiny model from beginning to end."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.load.settings import Mode
+from benchmarks.served.__main__ import measure
+from benchmarks.served.process import running
+from benchmarks.served.settings import ServedSettings
+from serving.errors import ServerError, SettingsError
+
+CORE = min(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": ()}, "model = "),
+        ({"clients": ()}, "clients = "),
+        ({"clients": (3, 0)}, "clients = 0: must be 1 or more"),
+        ({"new_symbols": 0}, "new_symbols = 0: must be 1 or more; change --new-symbols"),
+        ({"seconds": 0.5}, "seconds = 0.5: must be 1 or more"),
+        ({"warm_up": -1.0}, "warm_up = -1.0: must be 0 or more; change --warm-up"),
+        ({"worker_core": -1}, "worker_core = -1: this process may use the cores"),
+        ({"loop_core": 100_000}, "change --loop-core"),
+        ({"json": Path("/no/such/folder/x.json")}, "there is no folder"),
+    ],
+)
+def test_settings_that_cannot_be_measured_are_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    cores = {"worker_core": CORE, "loop_core": CORE}
+    with pytest.raises(SettingsError, match=message):
+        ServedSettings(**{**cores, **changes}).validate()
+
+
+def test_a_server_that_does_not_start_tells_why() -> None:
+    with (
+        pytest.raises(ServerError, match="no-such-bundle"),
+        running("serving", CORE, "--model", "no-such-bundle"),
+    ):
+        pass
+
+
+def test_every_figure_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = tmp_path / "served.json"
+    before = os.sched_getaffinity(0)
+    measure(
+        ServedSettings(
+            model=("gru-7x2",),
+            clients=(3,),
+            vocabulary=11,
+            new_symbols=40,
+            slots=5,
+            seconds=1.0,
+            warm_up=0.2,
+            repeats=1,
+            calls=5,
+            worker_core=CORE,
+            loop_core=max(before),
+            json=record,
+        )
+    )
+    assert os.sched_getaffinity(0) == before
+    (model,) = json.loads(record.read_text(encoding="utf-8"))["models"]
+    (point,) = model["points"]
+    assert point["clients"] == 3
+    for mode in Mode:
+        (sample,) = point[mode.value]["samples"]
+        assert sample["symbols_per_second"] > 0
+        assert sample["resident_bytes"][0] > 2**20
+        assert 0 < sample["least_over_median"] <= 1
+        assert point[mode.value]["ratio"] == pytest.approx(
+            sample["symbols_per_second"] / point["alone"][0]
+        )
+    assert len(model["one_character"]["generate"]) == 5
+    shown = capsys.readouterr().out
+    assert "gru-7x2" in shown
+    assert "one character: (Generate - echo) / compute" in shown
