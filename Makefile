@@ -15,6 +15,8 @@ ARGS ?=
 empty :=
 chosen := $(strip $(PRESET) $(basename $(notdir $(CORPUS))) $(CELL))
 NAME ?= $(or $(subst $(empty) ,-,$(chosen)),casebook-gru)
+PRECISION ?= fp32
+BUNDLE = $(NAME)$(if $(filter-out fp32,$(PRECISION)),-$(PRECISION))
 length := $(foreach flag,--resume --config --epochs --minutes,$(findstring $(flag),$(ARGS)))
 preset := $(or $(PRESET),$(if $(strip $(MINUTES) $(EPOCHS) $(length)),,quick))
 
@@ -43,11 +45,12 @@ demo: $(READY) ## Train a small GRU for a minute, export, prove, serve and strea
 train: $(READY) ## Train a model: CORPUS= CELL= NAME= PRESET= MINUTES= or EPOCHS= ARGS=
 	$(TRAIN) $(ARGS)
 
-export: $(READY) ## Compile the run NAME= into a bundle and prove it: DEVICE=cpu|cuda
-	$(BIN)/python -m export --checkpoint runs/$(NAME) --bundle bundles/$(NAME) --device $(DEVICE)
+export: $(READY) ## Compile the run NAME= and prove it: PRECISION=fp32|int8|fp16 DEVICE=cpu|cuda
+	$(BIN)/python -m export --checkpoint runs/$(NAME) --bundle bundles/$(BUNDLE) \
+		--device $(DEVICE) --precision $(PRECISION)
 
-serve: $(READY) ## Serve the bundle NAME= over gRPC: DEVICE=cpu|cuda ARGS=
-	$(BIN)/python -m serving --model $(NAME)=bundles/$(NAME) --device $(DEVICE) $(ARGS)
+serve: $(READY) ## Serve the bundle NAME= over gRPC: PRECISION= DEVICE=cpu|cuda ARGS=
+	$(BIN)/python -m serving --model $(BUNDLE)=bundles/$(BUNDLE) --device $(DEVICE) $(ARGS)
 
 generate: $(READY) ## Continue PROMPT= through the server at TARGET=: ARGS=
 	$(BIN)/python -m serving.client --target $(TARGET) --prompt "$$PROMPT" $(ARGS)

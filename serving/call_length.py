@@ -17,7 +17,7 @@ class CallLength:
     size, so that a call which the machine held up does not shorten those that follow.
 
     Args:
-        seconds: how long a call may take.
+        seconds: about how long a call may take; half a step more or less.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -43,7 +43,7 @@ class CallLength:
         """Return how many steps of a batch are in time; a guess at a new size stays short."""
         if size in self._samples:
             samples = sorted(self._samples[size])
-            return min(LONGEST_CALL, int(self._seconds / samples[len(samples) // 2]))
+            return min(LONGEST_CALL, round(self._seconds / samples[len(samples) // 2]))
         if not self._samples:
             return 1
         near = min(self._samples, key=lambda known: abs(known - size))

@@ -90,3 +90,12 @@ def test_call_is_no_longer_than_its_rows_nor_than_the_longest(bundle: Bundle) ->
     short = row(bundle, 0, 8, done=5)
     assert length.steps([short, row(bundle, 0, 7, done=5)]) == 3
     assert length.steps([short, row(bundle, 0, 900, done=5)]) == LONGEST_CALL
+
+
+@pytest.mark.parametrize(("step", "steps"), [(0.0021, 5), (0.0052, 2), (0.0074, 1), (0.03, 1)])
+def test_call_takes_the_number_of_steps_nearest_to_its_time(
+    bundle: Bundle, step: float, steps: int
+) -> None:
+    length = CallLength(0.01)
+    length.learn(1, 1, step)
+    assert length.steps([row(bundle, 0, 900, done=5)]) == steps

@@ -54,3 +54,13 @@ def test_path_of_a_corpus_may_hold_a_space() -> None:
 def test_bundle_is_exported_for_the_device_that_will_serve_it(device: str) -> None:
     for target in ("export", "serve"):
         assert f"--device {device}" in make("--dry-run", target, f"DEVICE={device}")
+
+
+def test_bundle_of_a_lower_precision_lies_beside_that_of_fp32() -> None:
+    assert "--bundle bundles/tiny --device" in " ".join(
+        make("--dry-run", "export", "NAME=tiny").replace("\\\n", " ").split()
+    )
+    told = make("--dry-run", "export", "serve", "NAME=tiny", "PRECISION=int8")
+    assert "--bundle bundles/tiny-int8" in told
+    assert "--precision int8" in told
+    assert "--model tiny-int8=bundles/tiny-int8" in told
