@@ -72,6 +72,7 @@ class Graph:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._initializers: dict[str, TensorProto] = {}
+        self._renamed: dict[str, str] = {}  # tensors that became outputs
         self._count = 0
 
     def body(self, name: str) -> "Graph":
@@ -84,10 +85,24 @@ class Graph:
         return name
 
     def output(self, tensor: str, name: str, dtype: Any, shape: Shape | None) -> None:
-        """Declare `tensor` an output called `name`."""
-        if tensor != name:
+        """Declare `tensor` an output; what computes it now gives it the name `name`.
+
+        A second output of the same tensor is a copy of it.
+        """
+        if tensor not in self._renamed and any(tensor in node.output for node in self._nodes):
+            self._rename(tensor, name)
+        else:
+            tensor = self._renamed.get(tensor, tensor)
             self._nodes.append(helper.make_node("Identity", [tensor], [name], name=name))
         self._outputs.append(_value_info(name, dtype, shape))
+
+    def _rename(self, tensor: str, name: str) -> None:
+        self._renamed[tensor] = name
+        for node in self._nodes:
+            for names in (node.input, node.output):
+                for place, known in enumerate(names):
+                    if known == tensor:
+                        names[place] = name
 
     def constant(self, name: str, value: Any, dtype: Any) -> str:
         """Place a small constant in the outermost graph, once."""
@@ -109,6 +124,7 @@ class Graph:
         """Append a node with `count` outputs; return their names."""
         self._root._count += 1
         node = f"{kind}_{self._root._count}"
+        inputs = tuple(self._renamed.get(name, name) for name in inputs)
         outputs = [f"{node}_out" if count == 1 else f"{node}_out{i}" for i in range(count)]
         self._nodes.append(helper.make_node(kind, inputs, outputs, name=node, **attributes))
         return outputs
