@@ -67,6 +67,7 @@ bench-full: $(READY) ## All models, sizes and peers into docs/figures: DEVICE=cp
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt jax openvino
 	$(BIN)/python -m benchmarks.decode --device $(DEVICE) --config benchmarks/full.toml $(ARGS)
 
+# Two models, about twelve minutes; ARGS="--json docs/figures" writes them down.
 bench-served: $(READY) ## The real server under load beside its engine alone, on two cores: ARGS=
 	$(BIN)/python -m benchmarks.served $(ARGS)
 

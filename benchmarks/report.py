@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from benchmarks.decode.record import Point, Record, read
 from benchmarks.decode.tables import Row, decode_rows, markdown, target_rows
+from benchmarks.served.report import section
 from serving.cli import run
 from serving.errors import SettingsError
 
@@ -54,7 +55,7 @@ def page(figures: Path) -> str:
         )
     cuda = _records(figures, "cuda")
     points = _points(cpu)
-    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+    text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         machine=_machine(cpu),
         steps=cpu[0].settings["steps"],
         decode=markdown(decode_rows(points)).rstrip(),
@@ -62,7 +63,9 @@ def page(figures: Path) -> str:
         setups=markdown(_setup_rows(points)).rstrip(),
         not_run=_not_run(points).rstrip(),
         gpu=_beside(points, cuda) if cuda else "",
+        served=section(figures),
     )
+    return text.rstrip() + "\n"
 
 
 def _records(figures: Path, device: str) -> list[Record]:

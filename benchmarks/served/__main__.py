@@ -2,20 +2,33 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 
+import grpc
 from rich.console import Console
 
+from benchmarks.machine import describe
 from benchmarks.models import exported, random_checkpoint
 from benchmarks.served.calls import measure_one_character
 from benchmarks.served.points import measure_point
 from benchmarks.served.process import running
-from benchmarks.served.report import ModelReport, print_report, write_json
+from benchmarks.served.record import (
+    FORMAT_VERSION,
+    ServedRecord,
+    as_record,
+    file_name,
+    write,
+)
+from benchmarks.served.report import print_report
 from benchmarks.served.settings import ServedSettings
 from benchmarks.served.workers import measure_scaling
 from serving.bundle import Bundle
 from serving.cli import run
 from serving.decoder import Decoder
 from serving.runtime import Device
+
+WIDTH = 190  # of the tables; a terminal may be narrower, a pipe has none
+MACHINE = ("processor", "python", "onnxruntime", "onnxruntime-gpu", "numpy")  # what takes part
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
@@ -34,20 +47,20 @@ def measure(settings: ServedSettings) -> None:
     usable = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {settings.loop_core})  # and of all processes that it starts
     console = Console()
-    reports = []
+    console.width = max(console.width, WIDTH)
     try:
         for name in settings.model:
             checkpoint = random_checkpoint(name, settings.vocabulary)
             with console.status(f"measuring {name}"), exported(checkpoint, "fp32") as bundle:
-                reports.append(_measure_model(name, bundle, settings))
-            print_report(console, reports[-1])
+                record = _measure_model(name, bundle, settings)
+            print_report(console, record)
+            if settings.json is not None:
+                write(record, settings.json / file_name(name))
     finally:
         os.sched_setaffinity(0, usable)
-    if settings.json is not None:
-        write_json(settings.json, settings, reports)
 
 
-def _measure_model(name: str, bundle: Bundle, settings: ServedSettings) -> ModelReport:
+def _measure_model(name: str, bundle: Bundle, settings: ServedSettings) -> ServedRecord:
     decoder = Decoder(bundle, Device.CPU)
     served = ("--model", f"{name}={bundle.folder}", "--slots", str(settings.slots))
     with (
@@ -63,11 +76,24 @@ def _measure_model(name: str, bundle: Bundle, settings: ServedSettings) -> Model
             worker_core=settings.worker_core,
         )
         points = [
-            measure_point(bundle, decoder, server, clients, settings)
+            as_record(measure_point(bundle, decoder, server, clients, settings))
             for clients in settings.clients
         ]
     scaling = measure_scaling(bundle, decoder, settings)
-    return ModelReport(model=name, points=points, one_character=one_character, scaling=scaling)
+    return ServedRecord(
+        format_version=FORMAT_VERSION,
+        model=name,
+        machine=_machine(),
+        settings=asdict(settings) | {"json": None},
+        points=points,
+        one_character=one_character,
+        workers=scaling,
+    )
+
+
+def _machine() -> dict[str, str]:
+    known = describe("cpu")
+    return {name: known[name] for name in MACHINE if name in known} | {"grpcio": grpc.__version__}
 
 
 if __name__ == "__main__":

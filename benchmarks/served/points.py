@@ -1,6 +1,5 @@
 """Served and alone, in turn."""
 
-import statistics
 import time
 from dataclasses import dataclass, field
 
@@ -52,15 +51,6 @@ class Point:
     alone: list[float] = field(default_factory=list)
     served: dict[Mode, list[ServedSample]] = field(default_factory=lambda: {m: [] for m in Mode})
     tallies: dict[Mode, list[Tally]] = field(default_factory=lambda: {m: [] for m in Mode})
-
-    def ratio(self, mode: Mode) -> float:
-        """The served rate over that of the engine alone, median of the repeats' ratios."""
-        pairs = zip(self.served[mode], self.alone, strict=True)
-        return statistics.median(sample.symbols_per_second / alone for sample, alone in pairs)
-
-    def median(self, mode: Mode, name: str) -> float:
-        """Median of the repeats of one figure of a ServedSample."""
-        return statistics.median(float(getattr(sample, name)) for sample in self.served[mode])
 
     def histogram(self, mode: Mode, name: str) -> Histogram:
         """The durations of all repeats, by the name that they have in a Tally."""

@@ -1,159 +1,157 @@
-"""The served benchmark's figures: a table, the targets beside what was reached, JSON."""
+"""The served benchmark's figures as tables, for the terminal and for the page, and its targets."""
 
-import json
 import statistics
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from string import Template
 
-import grpc
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.load.record import plain
+from benchmarks.decode.tables import Row, Target, markdown, terminal
 from benchmarks.load.settings import Mode
-from benchmarks.machine import describe
-from benchmarks.served.calls import OneCharacter
-from benchmarks.served.points import Point
-from benchmarks.served.settings import ServedSettings
-from benchmarks.served.workers import Scaling
+from benchmarks.served.record import Durations, ServedPoint, ServedRecord, read_all
 
-QUANTILES = (0.5, 0.9, 0.99)
+TEMPLATE = Path(__file__).with_name("section.md.template")
 STREAMED_RATIOS = {1: 0.85, 64: 0.9}  # by clients: served over alone
 CALL_TIMES_COMPUTE = 1.5
 FAIR_PART = 0.5  # of the median client's rate
 FAIR_CLIENTS = 256
 WORKERS_FACTOR = 1.8
 FLAT_GROWTH = 1.05  # of the memory, from the first repeat's end to the last's
-DURATIONS = {"first": "first character", "gaps": "gap of chunks", "whole": "request"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelReport:
-    """All that was measured of one model."""
-
-    model: str
-    points: list[Point]
-    one_character: OneCharacter
-    scaling: Scaling
-
-
-def print_report(console: Console, report: ModelReport) -> None:
-    """Print a model's table and what it says about the targets."""
-    rates = _table(
-        f"{report.model}: symbols/s, and processor time in us a symbol",
-        ("alone", "served", "ratio", "engine", "other", "clients", "slowest"),
-        [(point, mode, _rates(point, mode)) for point in report.points for mode in Mode],
-    )
-    rates.caption = "slowest: the slowest client's rate over the median client's"
-    console.print(rates)
-    console.print(
-        _table(
-            f"{report.model}: p50 / p90 / p99 in ms",
-            tuple(DURATIONS.values()),
-            [
-                (point, mode, [_quantiles(point, mode, name) for name in DURATIONS])
-                for point in report.points
-                for mode in Mode
-            ],
-        )
-    )
-    for target in targets(report):
-        console.print(target)
+def print_report(console: Console, record: ServedRecord) -> None:
+    """Print a model's tables and what they say about the targets."""
+    for rows, title in (
+        (load_rows(record), "symbols/s; p50 / p90 / p99 in ms; processor time in us a symbol"),
+        (call_rows([record]), "one character, us"),
+        (worker_rows([record]), "symbols/s by workers"),
+        (target_rows([record]), "targets"),
+    ):
+        console.print(terminal(rows, f"{record.model}: {title}"))
 
 
-def _table(
-    title: str, columns: tuple[str, ...], rows: list[tuple[Point, Mode, list[str]]]
-) -> Table:
-    table = Table(title=title)
-    for column in ("", "mode", *columns):
-        table.add_column(column, justify="left" if column == "mode" else "right", no_wrap=True)
-    for point, mode, values in rows:
-        table.add_row(str(point.clients), mode.value, *values)
-    return table
+def load_rows(record: ServedRecord) -> list[Row]:
+    """Lay out a model's points: the header, then a row for each mode of each."""
+    rows = [["clients", "mode", "alone", "served", "served / alone"]]
+    rows[0] += ["first character, ms", "gap, ms", "request, ms"]
+    rows[0] += ["engine, us", "other, us", "clients, us", "slowest / median"]
+    return rows + [_load_row(point, mode) for point in record.points for mode in Mode]
 
 
-def _rates(point: Point, mode: Mode) -> list[str]:
+def _load_row(point: ServedPoint, mode: Mode) -> Row:
+    served = point.served(mode)
     return [
+        str(point.clients),
+        mode.value,
         f"{statistics.median(point.alone):,.0f}",
-        f"{point.median(mode, 'symbols_per_second'):,.0f}",
+        f"{served.median('symbols_per_second'):,.0f}",
         f"{point.ratio(mode):.3f}",
-        f"{point.median(mode, 'engine_microseconds'):.1f}",
-        f"{point.median(mode, 'other_microseconds'):.1f}",
-        f"{point.median(mode, 'client_microseconds'):.1f}",
-        f"{point.median(mode, 'least_over_median'):.2f}",
+        *(_quantiles(durations) for durations in (served.first, served.gaps, served.requests)),
+        f"{served.median('engine_microseconds'):.1f}",
+        f"{served.median('other_microseconds'):.1f}",
+        f"{served.median('client_microseconds'):.1f}",
+        f"{served.median('least_over_median'):.2f}",
     ]
 
 
-def _quantiles(point: Point, mode: Mode, name: str) -> str:
-    values = [point.histogram(mode, name).quantile(part) for part in QUANTILES]
-    return " / ".join("-" if value is None else f"{value * 1e3:.1f}" for value in values)
+def _quantiles(found: Durations | None) -> str:
+    if found is None:
+        return "-"
+    return " / ".join(f"{seconds * 1e3:,.1f}" for seconds in (found.p50, found.p90, found.p99))
 
 
-def targets(report: ModelReport) -> Iterator[str]:
-    """Yield a line for each target: what was aimed at, what was reached."""
-    by_clients = {point.clients: point for point in report.points}
+def call_rows(records: Sequence[ServedRecord]) -> list[Row]:
+    """Lay out what one character costs: the header, then a row a model; microseconds."""
+    rows = [["model", "echo", "Generate", "compute", "(Generate - echo) / compute"]]
+    for record in records:
+        call = record.one_character
+        medians = (statistics.median(part) for part in (call.echo, call.generate, call.compute))
+        times = [f"{seconds * 1e6:,.0f}" for seconds in medians]
+        rows.append([record.model, *times, f"{call.times_compute:.2f}"])
+    return rows
+
+
+def worker_rows(records: Sequence[ServedRecord]) -> list[Row]:
+    """Lay out two workers beside one: the header, then a row a model; symbols a second."""
+    rows = [["model", "one worker", "two workers", "two / one"]]
+    for record in records:
+        workers = record.workers
+        rates = [f"{statistics.median(rates):,.0f}" for rates in (workers.one, workers.two)]
+        rows.append([record.model, *rates, f"{workers.factor:.2f}"])
+    return rows
+
+
+def targets(record: ServedRecord) -> Iterator[Target]:
+    """Compare a model with what was aimed at; a target that was not measured is left out."""
+    by_clients = {point.clients: point for point in record.points}
     for clients, aim in STREAMED_RATIOS.items():
         if clients in by_clients:
             ratio = by_clients[clients].ratio(Mode.STREAM)
-            yield _line(f"{clients} streaming, served / alone", f">= {aim}", ratio, ratio >= aim)
-    times = report.one_character.times_compute
-    yield _line(
-        "one character: (Generate - echo) / compute",
-        f"<= {CALL_TIMES_COMPUTE}", times, times <= CALL_TIMES_COMPUTE,
-    )  # fmt: skip
+            yield _at_least(f"{clients} streaming, served / alone", aim, ratio)
+    times = record.one_character.times_compute
+    yield _at_most("one character, (Generate - echo) / compute", CALL_TIMES_COMPUTE, times)
     if FAIR_CLIENTS in by_clients:
-        part = by_clients[FAIR_CLIENTS].median(Mode.STREAM, "least_over_median")
-        name = f"{FAIR_CLIENTS} streaming, slowest client / median"
-        yield _line(name, f">= {FAIR_PART}", part, part >= FAIR_PART)
-        growth = memory_growth(by_clients[FAIR_CLIENTS])
-        name = f"{FAIR_CLIENTS} clients, memory, last repeat / first"
-        yield _line(name, f"<= {FLAT_GROWTH}", growth, growth <= FLAT_GROWTH)
-    factor = report.scaling.factor
-    yield _line("two workers / one", f">= {WORKERS_FACTOR}", factor, factor >= WORKERS_FACTOR)
+        crowd = by_clients[FAIR_CLIENTS]
+        part = crowd.stream.median("least_over_median")
+        yield _at_least(f"{FAIR_CLIENTS} streaming, slowest client / median", FAIR_PART, part)
+        if len(crowd.unary.samples) > 1:
+            name = f"{FAIR_CLIENTS} clients, memory, last repeat / first"
+            yield _at_most(name, FLAT_GROWTH, memory_growth(crowd))
+    yield _at_least("two workers / one", WORKERS_FACTOR, record.workers.factor)
 
 
-def memory_growth(point: Point) -> float:
-    """The server's memory at the end of the last repeat over that at the end of the first."""
-    ends = [sample.resident_bytes[-1] for sample in point.served[Mode.UNARY]]
+def memory_growth(point: ServedPoint) -> float:
+    """The server's memory at the end of the last repeat over that at the end of the first.
+
+    It says something from two repeats up.
+    """
+    ends = [sample.resident_bytes[-1] for sample in point.unary.samples]
     return ends[-1] / ends[0]
 
 
-def _line(name: str, aim: str, reached: float, is_met: bool) -> str:
-    return f"{name:44} {aim:>8} {reached:8.3f}  {'met' if is_met else 'MISSED'}"
+def _at_most(name: str, limit: float, value: float) -> Target:
+    return Target(name=name, wanted=f"<= {limit:g}", found=f"{value:.3f}", is_met=value <= limit)
 
 
-def write_json(path: Path, settings: ServedSettings, reports: list[ModelReport]) -> None:
-    """Write the machine, the settings and every sample; durations in seconds."""
-    record = {
-        "machine": describe("cpu") | {"grpcio": grpc.__version__},
-        "settings": {name: plain(value) for name, value in asdict(settings).items()},
-        "models": [_record(report) for report in reports],
-    }
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+def _at_least(name: str, limit: float, value: float) -> Target:
+    return Target(name=name, wanted=f">= {limit:g}", found=f"{value:.3f}", is_met=value >= limit)
 
 
-def _record(report: ModelReport) -> dict[str, Any]:
-    return {
-        "model": report.model,
-        "points": [
-            {"clients": point.clients, "alone": point.alone}
-            | {mode.value: _served(point, mode) for mode in Mode}
-            for point in report.points
-        ],
-        "one_character": asdict(report.one_character),
-        "workers": asdict(report.scaling),
-        "targets": list(targets(report)),
-    }
+def target_rows(records: Sequence[ServedRecord]) -> list[Row]:
+    """Lay the targets out: the header, then a row for each of each model."""
+    rows = [["model", "target", "wanted", "found", "met"]]
+    for record in records:
+        for target in targets(record):
+            met = "yes" if target.is_met else "NO"
+            rows.append([record.model, target.name, target.wanted, target.found, met])
+    return rows
 
 
-def _served(point: Point, mode: Mode) -> dict[str, Any]:
-    durations = {
-        name: {
-            f"p{part * 100:.0f}": point.histogram(mode, name).quantile(part) for part in QUANTILES
-        }
-        for name in DURATIONS
-    }
-    samples = [asdict(sample) for sample in point.served[mode]]
-    return {"ratio": point.ratio(mode), "samples": samples, **durations}
+def section(figures: Path) -> str:
+    """Make the page's section; empty if no model was served.
+
+    Args:
+        figures: folder with the records.
+
+    Raises:
+        SettingsError: they are of several machines, versions or settings.
+    """
+    records = read_all(figures)
+    if not records:
+        return ""
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        records[0].settings,
+        machine=_machine(records[0]),
+        load_tables="\n".join(
+            f"### {record.model}\n\n{markdown(load_rows(record))}" for record in records
+        ).rstrip(),
+        call_table=markdown(call_rows(records)).rstrip(),
+        worker_table=markdown(worker_rows(records)).rstrip(),
+        target_table=markdown(target_rows(records)).rstrip(),
+    )
+
+
+def _machine(record: ServedRecord) -> str:
+    versions = [f"{name} {of}" for name, of in record.machine.items() if name != "processor"]
+    return f"two cores of {record.machine['processor']}; {', '.join(versions)}"

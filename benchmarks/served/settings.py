@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cyclopts import Parameter
 
+from benchmarks.models import model_settings
 from serving.errors import SettingsError
 
 
@@ -15,6 +16,9 @@ class ServedSettings:
     """Measure the real server beside its engine alone, in turn, on two cores.
 
     The engine's thread has one core; the server's other threads and the clients share the other.
+    `make bench-served ARGS="--json docs/figures"` measures all that docs/performance.md shows, in
+    about twelve minutes; `ARGS="--model gru-512x1 --json docs/figures"` measures one of the models,
+    in about five.
     """
 
     model: tuple[str, ...] = ("gru-512x1", "gru-512x3")
@@ -51,7 +55,7 @@ class ServedSettings:
     """Core of everything else."""
 
     json: Path | None = None
-    """Where to write machine, versions and every sample."""
+    """Folder where to write machine, versions and every sample, a file a model."""
 
     def validate(self) -> None:
         """Check what would end the measuring halfway.
@@ -65,6 +69,8 @@ class ServedSettings:
         for name in ("vocabulary", "new_symbols", "slots", "repeats", "calls"):
             self._at_least_one(name, getattr(self, name))
         self._at_least_one("clients", min(self.clients))
+        for model in self.model:
+            model_settings(model, self.vocabulary)
         if not 1 <= self.seconds < float("inf"):
             raise SettingsError(f"seconds = {self.seconds}: must be 1 or more; change --seconds")
         if not 0 <= self.warm_up < float("inf"):
@@ -77,8 +83,8 @@ class ServedSettings:
                     f"{name} = {getattr(self, name)}: this process may use the cores {usable}; "
                     f"change --{flag}"
                 )
-        if self.json is not None and not self.json.parent.is_dir():
-            raise SettingsError(f"json = {str(self.json)!r}: there is no folder {self.json.parent}")
+        if self.json is not None and not self.json.is_dir():
+            raise SettingsError(f"json = {str(self.json)!r}: there is no such folder; make it")
 
     def _at_least_one(self, name: str, value: int) -> None:
         if value < 1:

@@ -8,7 +8,14 @@ import pytest
 
 from benchmarks.decode.record import FORMAT_VERSION, Point, Record, file_name, read, write
 from benchmarks.decode.tables import decode_rows, targets
+from benchmarks.load.settings import Mode
 from benchmarks.report import page
+from benchmarks.served import record as served
+from benchmarks.served.calls import OneCharacter
+from benchmarks.served.points import ServedSample
+from benchmarks.served.report import load_rows
+from benchmarks.served.report import targets as served_targets
+from benchmarks.served.workers import Scaling
 from benchmarks.timing import interleave, spread
 from serving.errors import SettingsError
 
@@ -37,6 +44,42 @@ def a_record(*points: Point) -> Record:
         gigabytes_per_second=20.0,
         settings={"steps": 32, "repeats": 3},
         points=list(points),
+    )
+
+
+def a_sample(rate: float, megabytes: int) -> ServedSample:
+    return ServedSample(
+        symbols_per_second=rate,
+        least_over_median=0.75,
+        engine_microseconds=19.0,
+        other_microseconds=4.5,
+        client_microseconds=3.5,
+        resident_bytes=[90 * 2**20, megabytes * 2**20],
+    )
+
+
+def a_served_point(clients: int, streamed: list[float]) -> served.ServedPoint:
+    times = served.Durations(count=7, p50=0.002, p90=0.003, p99=0.0055, longest=0.9)
+    stream = [a_sample(rate, 100) for rate in streamed]
+    unary = [a_sample(950.0, 100 + 10 * repeat) for repeat in range(len(streamed))]
+    return served.ServedPoint(
+        clients=clients,
+        alone=[1000.0] * len(streamed),
+        stream=served.Served(samples=stream, first=times, gaps=times, requests=None),
+        unary=served.Served(samples=unary, first=None, gaps=None, requests=times),
+    )
+
+
+def a_served_record(*points: served.ServedPoint, model: str = "gru-7x3") -> served.ServedRecord:
+    return served.ServedRecord(
+        format_version=served.FORMAT_VERSION,
+        model=model,
+        machine={"processor": "2 x Some", "grpcio": "1"},
+        settings={"model": [model], "vocabulary": 11, "new_symbols": 40, "slots": 5}
+        | {"seconds": 1.0, "warm_up": 0.5, "repeats": 3, "calls": 20},
+        points=list(points),
+        one_character=OneCharacter(generate=[0.0016], echo=[0.0006], compute=[0.0004]),
+        workers=Scaling(one=[100.0, 110.0], two=[190.0, 200.0]),
     )
 
 
@@ -105,6 +148,86 @@ def test_the_page_has_the_gpu_beside_the_processor_where_both_were_measured(
     assert "The processor beside Some GPU" in text
     assert "| gru-7x3 | 11 | 16 | fp32 | 100 | 25 | 4.00 | 640,000 |" in text
     assert text.count("| 640,000 |") == 2  # there, and in the GPU's own table
+
+
+def test_a_served_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    record = a_served_record(a_served_point(3, [900.0, 700.0]))
+    served.write(record, tmp_path / "r.json")
+    assert served.read(tmp_path / "r.json") == record
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": served.FORMAT_VERSION + 1}, "measure again"),
+        ({"unknown": 1}, "is no record"),
+        ({"points": [{"clients": 3}]}, "is no record"),
+        ({"format_version": None}, "measure again"),
+    ],
+)
+def test_what_is_no_served_record_is_refused(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "r.json"
+    served.write(a_served_record(a_served_point(3, [900.0])), path)
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change))
+    with pytest.raises(SettingsError, match=message):
+        served.read(path)
+
+
+def test_the_page_has_what_was_served_beside_the_engine_alone(tmp_path: Path) -> None:
+    write(a_record(a_point(jax=120.0)), tmp_path / file_name("cpu", "gru-7x3", 11))
+    without = page(tmp_path)
+    assert "## Served" not in without
+    record = a_served_record(a_served_point(1, [860.0, 900.0, 700.0]))
+    served.write(record, tmp_path / served.file_name("gru-7x3"))
+    text = page(tmp_path)
+    assert text.startswith(without)
+    for line in (
+        "| 1 | stream | 1,000 | 860 | 0.860 | 2.0 / 3.0 / 5.5 | 2.0 / 3.0 / 5.5 | - |"
+        " 19.0 | 4.5 | 3.5 | 0.75 |",
+        "| gru-7x3 | 600 | 1,600 | 400 | 2.50 |",
+        "| gru-7x3 | 105 | 195 | 1.86 |",
+        "| gru-7x3 | 1 streaming, served / alone | >= 0.85 | 0.860 | yes |",
+        "| gru-7x3 | one character, (Generate - echo) / compute | <= 1.5 | 2.500 | NO |",
+    ):
+        assert f"\n{line}\n" in text
+    assert "V = 11; 5 slots" in text
+    assert "medians of 20 each" in text
+
+
+def test_served_records_of_several_settings_make_no_page(tmp_path: Path) -> None:
+    write(a_record(a_point(jax=120.0)), tmp_path / file_name("cpu", "gru-7x3", 11))
+    one = a_served_record(a_served_point(3, [900.0]))
+    other = a_served_record(a_served_point(5, [800.0]), model="gru-7x5")
+    served.write(one, tmp_path / served.file_name("gru-7x3"))
+    served.write(other, tmp_path / served.file_name("gru-7x5"))
+    assert page(tmp_path).index("### gru-7x3") < page(tmp_path).index("### gru-7x5")
+    changed = replace(other, settings=other.settings | {"slots": 7})
+    served.write(changed, tmp_path / served.file_name("gru-7x5"))
+    with pytest.raises(SettingsError, match="measure all of them on one machine"):
+        page(tmp_path)
+
+
+def test_the_served_table_has_both_modes_of_every_number_of_clients() -> None:
+    record = a_served_record(a_served_point(3, [900.0]), a_served_point(5, [800.0]))
+    header, *rows = load_rows(record)
+    shown = [dict(zip(header, row, strict=True)) for row in rows]
+    assert [(row["clients"], row["mode"], row["served"]) for row in shown] == [
+        ("3", Mode.STREAM.value, "900"),
+        ("3", Mode.UNARY.value, "950"),
+        ("5", Mode.STREAM.value, "800"),
+        ("5", Mode.UNARY.value, "950"),
+    ]
+
+
+def test_memory_is_judged_from_two_repeats_up() -> None:
+    name = "256 clients, memory, last repeat / first"
+    twice = a_served_record(a_served_point(256, [900.0, 900.0]))
+    found = {target.name: target for target in served_targets(twice)}
+    assert (found[name].found, found[name].is_met) == ("1.100", False)
+    once = a_served_record(a_served_point(256, [900.0]))
+    assert name not in {target.name for target in served_targets(once)}
 
 
 def test_a_table_shows_medians_ratios_and_what_did_not_run() -> None:

@@ -1,6 +1,5 @@
 """The served benchmark measures a real server of a tiny model from beginning to end."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 from benchmarks.load.settings import Mode
 from benchmarks.served.__main__ import measure
 from benchmarks.served.process import running
+from benchmarks.served.record import file_name, read
 from benchmarks.served.settings import ServedSettings
 from serving.errors import ServerError, SettingsError
 
@@ -20,6 +20,7 @@ CORE = min(os.sched_getaffinity(0))
     ("changes", "message"),
     [
         ({"model": ()}, "model = "),
+        ({"model": ("gru-7x2", "gru-7")}, "model = 'gru-7': must be CELL-HIDDENxLAYERS"),
         ({"clients": ()}, "clients = "),
         ({"clients": (3, 0)}, "clients = 0: must be 1 or more"),
         ({"new_symbols": 0}, "new_symbols = 0: must be 1 or more; change --new-symbols"),
@@ -27,7 +28,7 @@ CORE = min(os.sched_getaffinity(0))
         ({"warm_up": -1.0}, "warm_up = -1.0: must be 0 or more; change --warm-up"),
         ({"worker_core": -1}, "worker_core = -1: this process may use the cores"),
         ({"loop_core": 100_000}, "change --loop-core"),
-        ({"json": Path("/no/such/folder/x.json")}, "there is no folder"),
+        ({"json": Path("/no/such/folder")}, "there is no such folder"),
     ],
 )
 def test_settings_that_cannot_be_measured_are_refused(
@@ -47,7 +48,6 @@ def test_a_server_that_does_not_start_tells_why() -> None:
 
 
 def test_every_figure_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record = tmp_path / "served.json"
     before = os.sched_getaffinity(0)
     measure(
         ServedSettings(
@@ -62,22 +62,27 @@ def test_every_figure_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[s
             calls=5,
             worker_core=CORE,
             loop_core=max(before),
-            json=record,
+            json=tmp_path,
         )
     )
     assert os.sched_getaffinity(0) == before
-    (model,) = json.loads(record.read_text(encoding="utf-8"))["models"]
-    (point,) = model["points"]
-    assert point["clients"] == 3
+    record = read(tmp_path / file_name("gru-7x2"))
+    (point,) = record.points
+    assert (record.model, point.clients, len(point.alone)) == ("gru-7x2", 3, 1)
+    assert (point.unary.first, point.unary.gaps) == (None, None)
     for mode in Mode:
-        (sample,) = point[mode.value]["samples"]
-        assert sample["symbols_per_second"] > 0
-        assert sample["resident_bytes"][0] > 2**20
-        assert 0 < sample["least_over_median"] <= 1
-        assert point[mode.value]["ratio"] == pytest.approx(
-            sample["symbols_per_second"] / point["alone"][0]
-        )
-    assert len(model["one_character"]["generate"]) == 5
+        served = point.served(mode)
+        (sample,) = served.samples
+        assert sample.symbols_per_second > 0
+        assert sample.resident_bytes[0] > 2**20
+        assert 0 < sample.least_over_median <= 1
+        assert point.ratio(mode) == pytest.approx(sample.symbols_per_second / point.alone[0])
+        assert served.requests is not None
+        times = served.requests
+        assert 0 < times.p50 <= times.p90 <= times.p99 <= times.longest
+        assert times.count > 3
+    assert len(record.one_character.generate) == 5
+    assert len(record.workers.two) == 1
     shown = capsys.readouterr().out
     assert "gru-7x2" in shown
-    assert "one character: (Generate - echo) / compute" in shown
+    assert "one character, (Generate - echo) / compute" in shown
