@@ -53,7 +53,7 @@ class ServerSettings:
     """How long one call of the compiled loop may take, in milliseconds: what a new request waits
     for at most before its prompt is read."""
 
-    messages_per_second: float = 2000.0
+    messages_per_second: float = 1500.0
     """How many messages the streams of one model send together, at most: the more streams, the
     longer each one's text is gathered, but for its first symbols. A message costs the event loop
     about 0.1 ms, however long it is."""
