@@ -1,6 +1,7 @@
 """Any interleaving of requests, calls, cancellations and slow readers changes no text."""
 
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from export.arithmetic import Precision
+from export.compiler import export
 from serving.bundle import Bundle, load_bundle
 from serving.decoder import Decoder
 from serving.engine import Engine
 from serving.errors import CancelledError
 from serving.runtime import Device
 from serving.sequence import Chunk, Sequence, Snapshots
-from tests.conftest import TINY_SYMBOLS
+from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
 from tests.core.calls import FILTERED, PLAIN
 from tests.core.harness import Outcome, Reader, alone, request, slot_states, turn
+from tests.export.test_precision import own_texts
 from training.settings import Cell
 
 SLOTS = 3
@@ -53,6 +57,7 @@ class EngineMachine(RuleBasedStateMachine):
         stop=stops,
         buffer_symbols=st.none() | st.integers(1, 6),
         snapshots=st.sampled_from(Snapshots),
+        chunk_seconds=st.sampled_from([0.0, inf]),
     )
     def submit(self, prompt: str, new: int, buffer_symbols: int | None, **others: object) -> None:
         """A request comes."""
@@ -157,14 +162,29 @@ class EngineMachine(RuleBasedStateMachine):
                 assert len(reader.chunks) == self.cancelled[sequence] + 1
 
 
+def run_machine(bundle: Bundle, workers: int, examples: int) -> None:
+    """Try so many interleavings."""
+    decoder = Decoder(bundle, Device.CPU)
+    run_state_machine_as_test(
+        lambda: EngineMachine(bundle, decoder, workers),  # type: ignore[arg-type]
+        settings=settings(max_examples=examples, stateful_step_count=40, deadline=None),
+    )
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_any_interleaving_gives_every_sequence_its_own_text(
     cell: Cell, workers: int, tiny_bundles: dict[Cell, Path]
 ) -> None:
-    bundle = load_bundle(tiny_bundles[cell])
-    decoder = Decoder(bundle, Device.CPU)
-    run_state_machine_as_test(
-        lambda: EngineMachine(bundle, decoder, workers),  # type: ignore[arg-type]
-        settings=settings(max_examples=60, stateful_step_count=40, deadline=None),
+    run_machine(load_bundle(tiny_bundles[cell]), workers, examples=60)
+
+
+@pytest.mark.parametrize("cell", ["rnn_relu", "lstm"])  # a scale that is measured, one that is not
+def test_any_interleaving_in_int8_gives_every_sequence_its_own_text(
+    cell: Cell, tmp_path: Path
+) -> None:
+    checkpoint = tiny_checkpoint(cell)
+    bundle = export(
+        checkpoint, tmp_path / cell, precision=Precision.INT8, texts=own_texts(checkpoint)
     )
+    run_machine(bundle, workers=2, examples=30)

@@ -14,8 +14,10 @@ from serving.engine import Engine
 from serving.errors import CancelledError
 from serving.runtime import Device
 from serving.sequence import Sequence
-from tests.core.harness import PATIENCE, Reader, alone, request, running, turn
+from tests.core.harness import PATIENCE, Reader, alone, request, running, slot_states, turn
 from training.settings import Cell
+
+SLOTS = 3
 
 
 def loads(engine: Engine) -> list[int]:
@@ -106,11 +108,81 @@ def test_threads_share_what_there_is(bundle: Bundle, decoder: Decoder) -> None:
         assert not any(reader.ended.is_set() for reader in done)
 
 
-def test_workers_hold_no_copy_of_each_others_states(bundle: Bundle, decoder: Decoder) -> None:
-    engine = Engine(bundle, decoder, slots=2, workers=2)
-    submit(engine, 9)
-    turn(engine, 3, 0)
-    states = [worker.slots._runner.read(1) for worker in engine._workers]
-    for name in states[0]:
-        assert np.isnan(states[0][name]).all() or np.isnan(states[1][name]).all()
-        assert not np.shares_memory(states[0][name], states[1][name])
+def assert_each_state_is_in_one_place(engine: Engine) -> None:
+    """Find a state in every slot that is held, none in the others, and else with its sequence."""
+    held: set[Sequence] = set()
+    for number, worker in enumerate(engine._workers):
+        sequences = worker.slots.sequences
+        assert held.isdisjoint(sequences)
+        held.update(sequences)
+        for tensor in slot_states(engine, number).values():
+            assert np.isfinite(tensor).all(axis=(0, 2)).sum() == len(sequences)
+            assert np.isnan(tensor).all(axis=(0, 2)).sum() == SLOTS - len(sequences)
+    for sequence in engine._scheduler.everyone():
+        assert (sequence.state is None) == (sequence in held or sequence.done == 0)
+
+
+def test_state_moves_with_its_sequence_and_stays_nowhere_else(
+    bundle: Bundle, decoder: Decoder
+) -> None:
+    engine = Engine(bundle, decoder, slots=SLOTS, workers=2)
+    pairs = [submit(engine, 60, buffer_symbols=8 if n == 1 else None) for n in range(4)]
+    first, slow, *others = [sequence for sequence, _ in pairs]
+    for worker, steps, cancelled, expected in [
+        (0, 3, [], [first, slow]),
+        (1, 3, others, others),
+        (1, 3, [], []),
+        (0, 7, [], [slow]),  # it gives the first one up, and its reader does not follow
+        (1, 3, [], [first]),
+        (0, 3, [], []),
+        (1, 3, [], [first]),
+    ]:
+        assert turn(engine, steps, worker) == expected
+        assert_each_state_is_in_one_place(engine)
+        for sequence in cancelled:
+            engine.cancel(sequence)
+    engine.mark_read(slow, slow.unread)
+    assert turn(engine, 3, 0) == [slow]
+    assert_each_state_is_in_one_place(engine)
+    states = [slot_states(engine, worker) for worker in (0, 1)]
+    for name, tensor in states[0].items():
+        assert not np.shares_memory(tensor, states[1][name])
+
+
+def test_sequence_given_up_goes_on_before_one_that_never_ran(
+    bundle: Bundle, decoder: Decoder
+) -> None:
+    engine = Engine(bundle, decoder, slots=SLOTS, workers=2)
+    sequences = [submit(engine, 60)[0] for _ in range(2 * SLOTS)]
+    assert turn(engine, 3, 0) == sequences[:SLOTS]
+    assert turn(engine, 3, 1) == sequences[SLOTS:]
+    for sequence in sequences[SLOTS:]:
+        engine.cancel(sequence)
+    assert turn(engine, 3, 1) == []
+    late, _ = submit(engine, 60)
+    assert turn(engine, 3, 0) == sequences[1:SLOTS]
+    assert turn(engine, 3, 1) == [sequences[0], late]
+
+
+def test_full_workers_let_the_others_wait(bundle: Bundle, decoder: Decoder) -> None:
+    engine = Engine(bundle, decoder, slots=SLOTS, workers=2)
+    pairs = [submit(engine, 20 + n) for n in range(3 * SLOTS)]
+    first = [turn(engine, 4, worker) for worker in (0, 1)]
+    assert first == [[s for s, _ in pairs[:SLOTS]], [s for s, _ in pairs[SLOTS : 2 * SLOTS]]]
+    assert_each_state_is_in_one_place(engine)
+    while turn(engine, 5, 0) or turn(engine, 5, 1):
+        assert_each_state_is_in_one_place(engine)
+    for sequence, reader in pairs:
+        assert reader.wait() == alone(decoder, bundle.vocabulary, sequence.request)
+
+
+def test_sequence_whose_reader_is_back_goes_on_before_one_that_never_ran(
+    bundle: Bundle, decoder: Decoder
+) -> None:
+    engine = Engine(bundle, decoder, slots=1)
+    slow, _ = submit(engine, 60, buffer_symbols=1)
+    assert turn(engine, 3) == [slow]
+    assert turn(engine, 3) == []
+    submit(engine, 60)
+    engine.mark_read(slow, slow.unread)
+    assert turn(engine, 3) == [slow]
