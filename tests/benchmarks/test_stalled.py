@@ -1,0 +1,14 @@
+"""The benchmark of a stalled reader runs and counts."""
+
+from pathlib import Path
+
+from benchmarks.stalled import StalledSettings, measure
+from training.settings import Cell
+
+
+def test_others_are_counted_with_and_without_a_stalled_reader(
+    tiny_bundles: dict[Cell, Path],
+) -> None:
+    figures = measure(StalledSettings(bundle=tiny_bundles["gru"], streams=3, seconds=0.2, turns=1))
+    assert figures.all_reading > 0
+    assert figures.one_stalled > 0
