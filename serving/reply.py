@@ -84,7 +84,7 @@ def join(chunks: list[Chunk]) -> Chunk:
     if len(chunks) == 1:
         return chunks[0]
     last = chunks[-1]
-    # An error adds no text, so the text before it still ends at the snapshot before it.
+    # Where chunks have snapshots, an error adds no text: the text ends at the snapshot before it.
     snapshots = [chunk.snapshot for chunk in chunks if chunk.snapshot is not None]
     return Chunk(
         text="".join([chunk.text for chunk in chunks]),

@@ -1,5 +1,6 @@
 """One request on its way through the engine."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,6 +15,7 @@ from serving.prefixes import Prefix, next_boundary
 from serving.sampling import BLOCK, SEED_LIMIT, SamplingParams, uniforms
 from serving.snapshot import NO_LOG_PROBS, Snapshot, StateLayout
 from serving.stops import STOP_LENGTH_AT_MOST, STOPS_AT_MOST, FinishReason, scan
+from serving.tally import Times
 from serving.vocabulary import Vocabulary
 
 NO_UNIFORMS = np.zeros(0, np.float32)
@@ -46,6 +48,8 @@ class SequenceRequest:
         deadline: time.monotonic() after which the sequence fails; None for never.
         buffer_symbols: the sequence waits while this many delivered symbols are unread, 1 or more;
             None for never.
+        is_cut_on_close: whether, when the engine closes, what was written counts as an answer that
+            ended by FinishReason.SHUTDOWN; needs snapshots.
         chunk_seconds: after a chunk, what comes is gathered for at least so long, 0 or more; the
             first chunk and the last do not wait.
 
@@ -63,6 +67,7 @@ class SequenceRequest:
     deadline: float | None = None
     buffer_symbols: int | None = None
     chunk_seconds: float = 0.0
+    is_cut_on_close: bool = False
 
     def __post_init__(self) -> None:
         if self.max_new_symbols < 0 or len(self.prompt) + self.max_new_symbols == 0:
@@ -81,6 +86,8 @@ class SequenceRequest:
             )
         if self.buffer_symbols is not None and self.buffer_symbols < 1:
             raise InputError("buffer_symbols", f"must be 1 or more, got {self.buffer_symbols}")
+        if not self.chunk_seconds >= 0:
+            raise InputError("chunk_seconds", f"must be 0 or more, got {self.chunk_seconds}")
         if not 0 <= self.seed < SEED_LIMIT:
             raise InputError("seed", f"must be between 0 and 2^63 - 1, got {self.seed}")
         if len(self.stop) > STOPS_AT_MOST:
@@ -162,6 +169,7 @@ class Sequence:
     ) -> None:
         self.request = request
         self.listener = listener
+        self.times = Times(time.monotonic())
         self.token = vocabulary.start_id  # the last symbol, not yet consumed
         self.done = 0  # symbols read or written by this request
         self.excess = 0  # symbols that its last call wrote after the stop string
@@ -332,9 +340,41 @@ class Sequence:
             held_log_probs=self._held_log_probs,
         )
 
-    def fail(self, error: EngineError) -> Chunk:
-        """End badly, with what was gathered until then."""
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether it may end here and now with what it has written."""
+        request = self.request
+        return (
+            request.is_cut_on_close
+            and request.snapshots is not Snapshots.NEVER
+            and self._settling is None
+            and self.done > self._prompt_length
+        )
+
+    def cut(self, state: State) -> Chunk:
+        """End because the engine closes, with what was gathered; `state` is its row of it."""
         text, log_probs = self._with_gathered("", NO_LOG_PROBS)
+        return Chunk(
+            text=text,
+            log_probs=log_probs,
+            finish=FinishReason.SHUTDOWN,
+            generated=self.generated,
+            position=self.position,
+            snapshot=self.snapshot(state),
+        )
+
+    def fail(self, error: EngineError) -> Chunk:
+        """End badly, with what was written until then.
+
+        Where every chunk has a snapshot, the last one gives that text again, and this chunk, which
+        has none, leaves it out.
+        """
+        text, log_probs = "", NO_LOG_PROBS
+        if self.request.snapshots is not Snapshots.EVERY_CHUNK:
+            if self._settling is not None:
+                text, log_probs = self._settling.last.text, self._settling.last.log_probs
+            else:
+                text, log_probs = self._with_gathered("", NO_LOG_PROBS)
         return Chunk(text=text, log_probs=log_probs, error=error, generated=self.generated)
 
     def _scan(

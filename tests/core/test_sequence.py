@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from math import inf
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from serving.bundle import Bundle
 from serving.decoder import Decoder
 from serving.engine import Engine
 from serving.errors import CancelledError, ClosedError, DeadlineError, EngineError, InputError
+from serving.reply import join
 from serving.sequence import Chunk, Sequence, SequenceRequest, Snapshots
 from serving.snapshot import StateLayout
 from serving.stops import FinishReason
@@ -295,3 +297,52 @@ def test_all_streams_together_keep_to_the_rate_of_chunks(
 def tiny_engine(bundle: Bundle, decoder: Decoder) -> Callable[[float], Engine]:
     """Make engines that bound the chunks a second."""
     return lambda per_second: Engine(bundle, decoder, chunks_per_second=per_second)
+
+
+@pytest.mark.parametrize(
+    ("end", "error"), [(cancelled, CancelledError), (late, DeadlineError), (closed, ClosedError)]
+)
+def test_failure_adds_no_text_after_the_last_snapshot(
+    bundle: Bundle,
+    decoder: Decoder,
+    end: Callable[[Engine, Sequence], None],
+    error: type[EngineError],
+) -> None:
+    engine, reader = Engine(bundle, decoder, slots=2), Reader()
+    wanted: dict[str, Any] = {
+        "chunk_seconds": inf,
+        "snapshots": Snapshots.EVERY_CHUNK,
+        "deadline": 1e12,
+    }
+    sequence = engine.submit(request(bundle.vocabulary, "ab", 50, seed=SEED, **wanted), reader)
+    for _ in range(4):
+        turn(engine, 3)
+    end(engine, sequence)
+    assert isinstance(reader.error, error)
+    whole = join(reader.chunks)
+    assert whole.snapshot is not None
+    assert whole.snapshot.position == 2 + len(whole.text) == 3
+
+
+def test_failure_while_a_stop_string_settles_loses_no_text(
+    bundle: Bundle, decoder: Decoder
+) -> None:
+    free = alone(decoder, bundle.vocabulary, request(bundle.vocabulary, "", 90, seed=SEED))
+    wanted: dict[str, Any] = {
+        "chunk_seconds": inf,
+        "snapshots": Snapshots.FINAL,
+        "stop": (free.text[30:34],),
+    }
+    asked = request(bundle.vocabulary, "", 90, seed=SEED, **wanted)
+    engine, reader = Engine(bundle, decoder), Reader()
+    sequence = engine.submit(asked, reader)
+    while sequence._settling is None:
+        turn(engine, 7)
+    engine.close()
+    assert isinstance(reader.error, ClosedError)
+    assert reader.outcome.text == alone(decoder, bundle.vocabulary, asked).text
+
+
+def test_time_to_gather_is_not_negative(bundle: Bundle) -> None:
+    with pytest.raises(InputError, match="must be 0 or more"):
+        request(bundle.vocabulary, "", 1, chunk_seconds=-1.0)

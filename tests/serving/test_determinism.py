@@ -14,6 +14,7 @@ import pytest
 from export.arithmetic import Precision
 from export.compiler import export
 from serving.client.aio import AsyncClient
+from serving.client.blocking import Client
 from serving.client.options import Capsules, GenerateOptions
 from serving.client.results import Completion, Generation, Piece
 from serving.stops import FinishReason
@@ -309,3 +310,22 @@ async def next_half(address: str, capsule: bytes) -> Generation:
         options = replace(ENDLESS, max_new_symbols=200)
         prompt = "" if capsule else "abc"
         return await client.generate(prompt, options, capsule=capsule, timeout=PATIENCE)
+
+
+def test_stream_goes_on_elsewhere_when_a_server_that_gathers_shuts_down(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text("5a" * 32, encoding="ascii")
+    bundle = str(tiny_bundles["gru"])
+    both: dict[str, Any] = {"capsule_keys": tmp_path / "keys", "grace_seconds": 0.0}
+    options = GenerateOptions(max_new_symbols=30000, seed=3)
+    with serve(bundle, messages_per_second=5.0, **both) as first, serve(bundle, **both) as second:
+        with second.client() as client:
+            whole = client.generate("abc", options).text
+        with Client([first.address, second.address]) as client:
+            stream = client.stream("abc", options, resume=True, timeout=PATIENCE)
+            text = next(stream).text + next(stream).text
+            stopping = asyncio.run_coroutine_threadsafe(first.server.stop(), first.loop)
+            stopping.result(PATIENCE)
+            text += "".join(piece.text for piece in stream)
+    assert text == whole
