@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from serving.calls import CallCounts
 from serving.disk_store import TieredStore
+from serving.engine_metrics import LABELS, call_metrics, engine_metrics, labels_of
 from serving.errors import SettingsError
 from serving.models import Models
 from serving.sessions import Sessions
@@ -16,20 +18,32 @@ class Metrics:
     """Collects the counts when the page is asked for; what is counted knows nothing of it.
 
     Args:
-        models: whose prefix caches are counted.
+        models: whose engines and prefix caches are counted.
         sessions: whose ends are counted.
         store: where they rest.
+        calls: whose ends are counted.
     """
 
     def __init__(
-        self, models: Models, sessions: Sessions, store: MemoryStore | TieredStore
+        self,
+        models: Models,
+        sessions: Sessions,
+        store: MemoryStore | TieredStore,
+        calls: CallCounts,
     ) -> None:
         self._models = models
         self._sessions = sessions
         self._store = store
+        self._calls = calls
 
     def collect(self) -> Iterator[Metric]:
         """Yield what Prometheus reads."""
+        yield from call_metrics(self._calls)
+        yield from engine_metrics(self._models.everyone)
+        yield from self._prefixes()
+        yield from self._session_metrics()
+
+    def _session_metrics(self) -> Iterator[Metric]:
         store = self._store
         gone = CounterMetricFamily(
             "unroll_sessions_gone", "Sessions that are gone, by cause.", labels=["cause"]
@@ -40,31 +54,38 @@ class Metrics:
             gone.add_metric([fate.value], counts.get(fate, 0))
         yield gone
         yield GaugeMetricFamily(
+            "unroll_sessions_in_use", "Sessions that answer a request.", value=self._sessions.in_use
+        )
+        yield GaugeMetricFamily(
             "unroll_sessions_in_memory", "Idle sessions in memory.", value=len(store)
         )
         if isinstance(store, TieredStore):
+            yield GaugeMetricFamily(
+                "unroll_sessions_on_disk",
+                "Sessions on disk, those in memory too.",
+                value=store.kept,
+            )
             yield CounterMetricFamily(
                 "unroll_sessions_spilled", "Sessions that left the memory.", value=store.spilled
             )
             yield CounterMetricFamily(
                 "unroll_sessions_loaded", "Sessions that came back from disk.", value=store.loaded
             )
-        yield from self._prefixes()
 
     def _prefixes(self) -> Iterator[Metric]:
         lookups = CounterMetricFamily(
             "unroll_prefix_lookups",
             "Prompts looked up in the cache of prefixes, by outcome.",
-            labels=["model", "outcome"],
+            labels=(*LABELS, "outcome"),
         )
         entries = GaugeMetricFamily(
-            "unroll_prefix_entries", "Prefixes in the cache.", labels=["model"]
+            "unroll_prefix_entries", "Prefixes in the cache.", labels=LABELS
         )
-        for model in self._models:
-            prefixes = model.engine.prefixes
-            lookups.add_metric([model.name, "hit"], prefixes.hits)
-            lookups.add_metric([model.name, "miss"], prefixes.misses)
-            entries.add_metric([model.name], len(prefixes))
+        for model in self._models.everyone:
+            labels, prefixes = labels_of(model), model.engine.prefixes
+            lookups.add_metric([*labels, "hit"], prefixes.hits)
+            lookups.add_metric([*labels, "miss"], prefixes.misses)
+            entries.add_metric(labels, len(prefixes))
         yield lookups
         yield entries
 
@@ -84,6 +105,7 @@ class MetricsPage:
     def __init__(self, metrics: Metrics, host: str, port: int) -> None:
         registry = CollectorRegistry()
         registry.register(metrics)
+        ProcessCollector(registry=registry)
         try:
             self._server, self._thread = start_http_server(port, host, registry)
         except OSError as error:
