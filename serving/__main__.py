@@ -1,11 +1,11 @@
 """Command line of the server: `python -m serving --help`."""
 
 import asyncio
-import logging
 import sys
 from collections.abc import Sequence
 
 from serving.cli import run
+from serving.logs import configure_logging
 from serving.runtime import runtime_name
 from serving.server import Server, serve
 from serving.settings import ServerSettings
@@ -21,9 +21,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
 
 
 def _serve(settings: ServerSettings) -> None:
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    configure_logging(settings.log_format, settings.log_level)
     sys.setswitchinterval(SWITCH_SECONDS)
     asyncio.run(serve(settings, _announce))
 

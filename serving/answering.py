@@ -9,6 +9,8 @@ from typing import Any
 
 from grpc.aio import AbortError, ServicerContext
 
+from serving.callers import current_identity
+from serving.calls import current_call
 from serving.capsule import owner_tag
 from serving.errors import CancelledError, UnrollError
 from serving.status import to_status
@@ -43,16 +45,21 @@ class Answering:
             if context.cancelled():  # by the client, its deadline or the server's stop
                 raise
             # gRPC would send no status at all, and the client would wait for ever (grpc#29248).
-            await context.abort_with_status(to_status(CancelledError("the call was cancelled")))
+            await _refuse(context, CancelledError("the call was cancelled"))
         except AbortError:
             raise
         except UnrollError as error:
-            await context.abort_with_status(to_status(error))
+            await _refuse(context, error)
         except Exception as error:
             if context.cancelled():  # a write to a client that has gone
                 return
-            log.exception("a call failed for a reason that should not exist")
-            await context.abort_with_status(to_status(error))
+            call = current_call().request_id
+            log.exception("call %s failed for a reason that should not exist", call)
+            await _refuse(context, error)
+
+
+async def _refuse(context: ServicerContext[Any, Any], error: Exception) -> None:
+    await context.abort_with_status(to_status(error, current_call().request_id))
 
 
 def deadline_of(context: ServicerContext[Any, Any]) -> float | None:
@@ -76,7 +83,6 @@ async def write(context: ServicerContext[Any, Any], message: Any) -> None:
         raise
 
 
-def owner_of(context: ServicerContext[Any, Any]) -> bytes:
-    """Return the tag of the caller's identity, as its certificate proves it; zeros for none."""
-    identities = context.peer_identities()
-    return owner_tag(b"".join(sorted(identities)).hex() if identities else "")
+def owner() -> bytes:
+    """Return the tag of the identity of who makes this call; zeros for none."""
+    return owner_tag(current_identity())

@@ -9,7 +9,7 @@ from serving.capsule import CapsuleCodec, CapsuleContents, CapsuleKeys, check
 from serving.errors import ForeignCapsuleError, InputError, PositionError
 from serving.models import Models, ServedModel
 from serving.sequence import SequenceRequest
-from serving.sessions import Session, Sessions, digest_of
+from serving.sessions import NO_REQUEST, Session, Sessions, digest_of
 from serving.snapshot import Drawing, Snapshot
 
 Request = pb.GenerateRequest | pb.ScoreRequest
@@ -67,15 +67,7 @@ class Continuations:
         self._models = models
         self._sessions = sessions
         self._keys = keys
-        self._codecs = {
-            model.bundle.manifest.fingerprint: CapsuleCodec(
-                keys,
-                model.bundle.manifest.fingerprint,
-                model.engine.layout,
-                len(model.bundle.vocabulary),
-            )
-            for model in models
-        }
+        self._codecs: dict[str, CapsuleCodec] = {}  # by fingerprint
 
     @asynccontextmanager
     async def open(self, request: pb.GenerateRequest, owner: bytes) -> AsyncIterator[Continuation]:
@@ -124,38 +116,50 @@ class Continuations:
             CapsuleError: it is not valid here.
             UnknownModelError: no model of that name is served.
         """
-        if name:
-            model: ServedModel | None = self._models.get(name)
-        else:
-            fingerprint, _ = check(capsule, self._keys)
-            model = self._models.serving(fingerprint.hex())
-            if model is None:
-                raise ForeignCapsuleError(
-                    "capsule",
-                    f"its model, fingerprint {fingerprint.hex()[:12]}, is not served here; ask a "
-                    "server that serves that bundle",
-                )
-        assert model is not None
+        named = self._models.get(name) if name else None
+        fingerprint, _ = check(capsule, self._keys)
+        model = self._models.serving(fingerprint.hex())
+        if named is not None and (model is None or model.name != named.name):
+            model = named  # its codec tells what is wrong
+        if model is None:
+            raise ForeignCapsuleError(
+                "capsule",
+                f"its model, fingerprint {fingerprint.hex()[:12]}, is not served here; ask a "
+                "server that serves that bundle",
+            )
         found = self._continuation(model, owner)
         return replace(found, contents=found.codec.open(capsule, owner))
 
     async def advance(
-        self, origin: Continuation, sample: SequenceRequest, snapshot: Snapshot
+        self,
+        origin: Continuation,
+        sample: SequenceRequest,
+        snapshot: Snapshot,
+        *,
+        is_whole: bool = True,
     ) -> None:
-        """Note where an answer left its session, if it has one and was not asked for again."""
+        """Note where an answer left its session, if it has one and was not asked for again.
+
+        An answer that is not whole cannot be asked for again: it would come out longer.
+        """
         if origin.session is not None and not origin.is_repeated:
             contents = _contents(sample, snapshot)
-            await self._sessions.advance(origin.session, contents, origin.digest)
+            digest = origin.digest if is_whole else NO_REQUEST
+            await self._sessions.advance(origin.session, contents, digest)
 
     def _of_session(self, name: str, session: Session, owner: bytes) -> Continuation:
         model = self._models.serving(session.fingerprint)
         assert model is not None, "sessions of models that are not served are not found"
-        if name and self._models.get(name) is not model:
+        if name and self._models.get(name).name != model.name:
             raise InputError("model", f"is {name!r}, but the session is one of {model.name!r}")
         return replace(self._continuation(model, owner), session=session, contents=session.current)
 
     def _continuation(self, model: ServedModel, owner: bytes) -> Continuation:
-        codec = self._codecs[model.bundle.manifest.fingerprint]
+        codec = self._codecs.get(model.fingerprint)
+        if codec is None:
+            codec = self._codecs[model.fingerprint] = CapsuleCodec(
+                self._keys, model.fingerprint, model.engine.layout, len(model.bundle.vocabulary)
+            )
         return Continuation(model=model, codec=codec, owner=owner)
 
 

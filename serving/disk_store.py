@@ -1,6 +1,7 @@
 """Where sessions outlive the server: an SQLite database, and a memory of those used lately."""
 
 import asyncio
+import logging
 import sqlite3
 import threading
 import time
@@ -9,15 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from serving.errors import SettingsError
-from serving.store import Fate, MemoryStore, Record
+from serving.errors import SettingsError, StoreError
+from serving.store import OWNER, Fate, MemoryStore, Record
 
-_SCHEMA = """
+_OWNER = f"substr(data, {OWNER.start + 1}, {OWNER.stop - OWNER.start})"  # SQL counts from 1
+_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS sessions (id TEXT PRIMARY KEY, used REAL NOT NULL, data BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS sessions_used ON sessions (used);
+CREATE INDEX IF NOT EXISTS sessions_owner ON sessions ({_OWNER});
 CREATE TABLE IF NOT EXISTS gone (id TEXT PRIMARY KEY, fate TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS gone_at ON gone (at);
 """
+log = logging.getLogger(__name__)
+
 GONE_SECONDS = 7 * 86400.0
 Write = tuple[str, tuple[object, ...]]
 
@@ -77,6 +82,10 @@ class DiskStore:
             ("DELETE FROM sessions WHERE id = ?", (session_id,)),
         )
 
+    async def count_of(self, owner: bytes) -> int:
+        """See SessionStore."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._count_of, owner)
+
     async def expire(self, before: float) -> int:
         """See SessionStore."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._expire, before)
@@ -103,7 +112,13 @@ class DiskStore:
                 loop = asyncio.get_running_loop()
                 self._flush = loop.run_in_executor(self._thread, self._commit)
             flush = self._flush
-        await asyncio.shield(flush)
+        try:
+            await asyncio.shield(flush)
+        except sqlite3.Error as error:
+            log.error("sessions cannot be written: %s", error)
+            raise StoreError(
+                "the session could not be written down and stays as it was; try again later"
+            ) from error
 
     def _commit(self) -> None:
         with self._lock:  # from here on, new writes belong to the next transaction
@@ -132,6 +147,11 @@ class DiskStore:
             return Record(*row)
         row = self._db.execute("SELECT fate FROM gone WHERE id = ?", (session_id,)).fetchone()
         return Fate.UNKNOWN if row is None else Fate(row[0])
+
+    def _count_of(self, owner: bytes) -> int:
+        asked = f"SELECT count(*) FROM sessions WHERE {_OWNER} = ?"
+        count: int = self._db.execute(asked, (owner,)).fetchone()[0]
+        return count
 
     def _expire(self, before: float) -> int:
         now = time.time()
@@ -163,6 +183,11 @@ class TieredStore:
         """How many records have left the memory for the limit's sake."""
         return self._memory.evicted
 
+    @property
+    def kept(self) -> int:
+        """How many records are on disk: all of them."""
+        return self._disk.count()
+
     def __len__(self) -> int:
         return len(self._memory)
 
@@ -189,6 +214,10 @@ class TieredStore:
         """See SessionStore."""
         await self._memory.remove(session_id, fate)
         await self._disk.remove(session_id, fate)
+
+    async def count_of(self, owner: bytes) -> int:
+        """See SessionStore."""
+        return await self._disk.count_of(owner)
 
     async def expire(self, before: float) -> int:
         """See SessionStore."""

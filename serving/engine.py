@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import inf
 
 from serving.bundle import Bundle
@@ -22,6 +23,7 @@ from serving.runner import HostRunner, Runner
 from serving.scheduler import Scheduler, Slots
 from serving.sequence import SHORTEST_PREFIX, Chunk, Delivery, Sequence, SequenceRequest
 from serving.snapshot import StateLayout
+from serving.tally import WorkerCounts
 from serving.worker import Worker
 
 CLOSE_SECONDS = 10.0
@@ -36,6 +38,23 @@ def call_listeners(delivery: Delivery) -> None:
             sequence.listener(chunk)
         except Exception:  # one reader's failure must not end the others' texts
             log.exception("a listener failed; its reader misses a chunk")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What an engine has to do.
+
+    Attributes:
+        queued: sequences without a slot that could run.
+        stalled: sequences that wait for their readers.
+        running: sequences in slots.
+        slots: how many there are.
+    """
+
+    queued: int
+    stalled: int
+    running: int
+    slots: int
 
 
 class Engine:
@@ -107,6 +126,26 @@ class Engine:
         """Start the workers' threads."""
         for thread in self._threads:
             thread.start()
+
+    @property
+    def counts(self) -> list[WorkerCounts]:
+        """What each worker did."""
+        return [worker.slots.counts for worker in self._workers]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it cannot go on."""
+        return self._failed
+
+    def load(self) -> Load:
+        """Tell what is going on right now."""
+        with self._lock:
+            return Load(
+                queued=self._scheduler.waiting,
+                stalled=self._scheduler.stalled,
+                running=sum(len(worker.slots) for worker in self._workers),
+                slots=sum(worker.slots.capacity for worker in self._workers),
+            )
 
     def submit(self, request: SequenceRequest, listener: Callable[[Chunk], None]) -> Sequence:
         """Queue a request; its chunks go to the listener through `deliver`.
@@ -233,7 +272,21 @@ class Engine:
         """End all that this worker, or none, holds; the other workers end theirs."""
         with self._lock:
             assert self._closing is not None
+            error = self._closing
+            lasts = {} if self._failed else self._cut(worker)
             ended = self._scheduler.end_all(worker.slots)
             self._tell_if_empty()
-            error = self._closing
-        self._deliver([(sequence, sequence.fail(error)) for sequence in ended])
+        self._deliver(
+            [(sequence, lasts.get(sequence) or sequence.fail(error)) for sequence in ended]
+        )
+
+    def _cut(self, worker: Worker) -> dict[Sequence, Chunk]:
+        """Make the last chunks of texts that may end here, with the state they end in."""
+        lasts = {}
+        for sequence in self._scheduler.held_or_waiting(worker.slots):
+            if sequence.can_be_cut:
+                is_held = sequence in worker.slots
+                state = worker.slots.read(sequence) if is_held else sequence.state
+                assert state is not None, "what has written has a state"
+                lasts[sequence] = sequence.cut(state)
+        return lasts

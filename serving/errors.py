@@ -13,7 +13,9 @@ UnrollError
 |   |-- SessionExpiredError   it was idle for too long
 |   |-- SessionEvictedError   it was evicted to make room
 |   |-- SessionBusyError      another request is using it
-|   `-- PositionError         it stands elsewhere than the caller believes
+|   |-- SessionLimitError     its caller has as many sessions as it may have
+|   |-- PositionError         it stands elsewhere than the caller believes
+|   `-- StoreError            it cannot be written down or read: the disk is full, say
 |-- SettingsError         a setting, preset or configuration file is wrong
 |-- CorpusError           a corpus cannot be found, fetched, decoded or used
 |-- TrainingError         training cannot go on
@@ -21,8 +23,11 @@ UnrollError
 |-- BundleError           a bundle is damaged, inconsistent or of another version
 |-- ParityError           the compiled graphs do not say what torch says
 |-- DeviceError           the device that was asked for is not there
+|-- AuthenticationError   the caller has no valid token
 |-- EngineError           the engine cannot take or finish a sequence
 |   |-- OverloadedError       its queue is full
+|   |   |-- CallerBusyError       its caller has as many calls as it may have
+|   |   `-- RateError             its caller has called too often lately
 |   |-- DeadlineError         the deadline passed before the end
 |   |-- CancelledError        the sequence was cancelled
 |   `-- ClosedError           the engine is draining or closed
@@ -37,7 +42,13 @@ from difflib import get_close_matches
 
 
 class UnrollError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors raised on purpose.
+
+    Attributes:
+        request_id: under which the server's log has the call; empty where no server told one.
+    """
+
+    request_id: str = ""
 
 
 class InputError(UnrollError):
@@ -98,6 +109,10 @@ class SessionBusyError(SessionError):
     """Another request is using the session."""
 
 
+class SessionLimitError(SessionError):
+    """The caller has as many sessions as it may have."""
+
+
 class PositionError(SessionError):
     """The session stands elsewhere than the caller believes.
 
@@ -109,6 +124,10 @@ class PositionError(SessionError):
     def __init__(self, message: str, actual: int) -> None:
         super().__init__(message)
         self.actual = actual
+
+
+class StoreError(SessionError):
+    """A session cannot be written down or read."""
 
 
 class SettingsError(UnrollError):
@@ -139,12 +158,33 @@ class DeviceError(UnrollError):
     """The device that was asked for is not there."""
 
 
+class AuthenticationError(UnrollError):
+    """The caller has no valid token."""
+
+
 class EngineError(UnrollError):
     """The engine cannot take or finish a sequence."""
 
 
 class OverloadedError(EngineError):
     """The engine's queue is full."""
+
+
+class CallerBusyError(OverloadedError):
+    """The caller has as many calls running as it may have."""
+
+
+class RateError(OverloadedError):
+    """The caller has made too many calls lately.
+
+    Args:
+        message: what to tell.
+        seconds: until the next call may succeed.
+    """
+
+    def __init__(self, message: str, seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class DeadlineError(EngineError):

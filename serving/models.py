@@ -1,5 +1,10 @@
-"""The models that one server serves, each with an engine of its own."""
+"""The models that one server serves, each with an engine of its own.
 
+A name may get a new bundle while the server runs. Then the old one is retired: no new text begins
+on it, and what stands somewhere in its texts (sessions, capsules, running requests) goes on there.
+"""
+
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,10 +15,12 @@ from serving.bundle import Bundle, load_bundle
 from serving.decoder import Decoder
 from serving.device_runner import DeviceRunner
 from serving.engine import Engine, call_listeners
-from serving.errors import SettingsError, UnknownModelError, nearest
+from serving.errors import SettingsError, UnknownModelError, UnrollError, nearest
 from serving.runner import HostRunner, Runner
 from serving.runtime import Device
 from serving.sequence import Delivery
+
+log = logging.getLogger(__name__)
 
 NAME_SHOWN = 64  # symbols of an unknown name in its error; comparing longer ones takes seconds
 
@@ -52,6 +59,11 @@ class ServedModel:
     decoder: Decoder
     engine: Engine
 
+    @property
+    def fingerprint(self) -> str:
+        """Of its bundle, in hex."""
+        return self.bundle.manifest.fingerprint
+
 
 def parse_source(source: str) -> tuple[str, Path]:
     """Read `NAME=FOLDER`, or `FOLDER`, which is named after the folder.
@@ -68,16 +80,27 @@ def parse_source(source: str) -> tuple[str, Path]:
     return name, Path(folder)
 
 
+Make = Callable[[str, Bundle], ServedModel]
+
+
 class Models:
     """Served models by name, in order; the first is the default.
 
     Args:
         served: one or more, each name once.
+        make: makes a model of a name and a bundle; for `reload`.
+        keep_retired: how many retired models of a name stay, 0 or more.
     """
 
-    def __init__(self, served: Iterable[ServedModel]) -> None:
+    def __init__(
+        self, served: Iterable[ServedModel], make: Make | None = None, *, keep_retired: int = 1
+    ) -> None:
         self._by_name = {model.name: model for model in served}
         assert self._by_name
+        self._make = make
+        self._keep_retired = keep_retired
+        self._retired: list[ServedModel] = []  # the longest ago first
+        self.layouts = {model.fingerprint: model.engine.layout for model in self}
 
     @classmethod
     def load(
@@ -85,6 +108,8 @@ class Models:
         sources: Iterable[str],
         options: EngineOptions,
         deliver: Callable[[Delivery], None] = call_listeners,
+        *,
+        keep_retired: int = 1,
     ) -> "Models":
         """Load bundles; the engines are not started yet.
 
@@ -92,6 +117,7 @@ class Models:
             sources: `NAME=FOLDER` or `FOLDER`, one or more.
             options: how to run them.
             deliver: see Engine.
+            keep_retired: how many retired models of a name stay, 0 or more.
 
         Raises:
             SettingsError: a source cannot be read, or two have one name.
@@ -107,7 +133,66 @@ class Models:
                     "bundle a name of its own with --model NAME=FOLDER"
                 )
             folders[name] = folder
-        return cls([_load(name, folder, options, deliver) for name, folder in folders.items()])
+
+        def make(name: str, bundle: Bundle) -> ServedModel:
+            return _make(name, bundle, options, deliver)
+
+        served = [make(name, load_bundle(folder)) for name, folder in folders.items()]
+        return cls(served, make, keep_retired=keep_retired)
+
+    def reload(self) -> list[ServedModel]:
+        """Look at all folders again; where one holds another bundle, its name gets that one.
+
+        A bundle that cannot be loaded is logged and left, and its name stays with what it has. This
+        takes as long as loading does; another thread may answer calls meanwhile.
+
+        Returns:
+            The models that are served no more, retired for longer than `keep_retired` allows; the
+            caller closes their engines.
+        """
+        for model in list(self):
+            try:
+                self._renew(model)
+            except UnrollError as error:
+                log.error("model %s stays as it is: %s", model.name, error)
+            except Exception:
+                log.exception("model %s stays as it is", model.name)
+        return self._drop()
+
+    def _renew(self, old: ServedModel) -> None:
+        assert self._make is not None, "models that were not loaded cannot be loaded again"
+        bundle = load_bundle(old.bundle.folder)
+        fingerprint = bundle.manifest.fingerprint
+        if fingerprint == old.fingerprint:
+            log.info("model %s: the same bundle, fingerprint %.12s", old.name, fingerprint)
+            return
+        known = (m for m in self._retired if (m.name, m.fingerprint) == (old.name, fingerprint))
+        new = next(known, None)
+        if new is None:
+            new = self._make(old.name, bundle)
+            new.engine.start()
+            self.layouts[fingerprint] = new.engine.layout
+        # In this order, both can be found at any moment by the thread that answers calls.
+        self._retired = [*self._retired, old]
+        self._by_name[old.name] = new
+        self._retired = [model for model in self._retired if model is not new]
+        log.info(
+            "model %s: fingerprint %.12s from now on; what began with %.12s goes on with that",
+            old.name,
+            fingerprint,
+            old.fingerprint,
+        )
+
+    def _drop(self) -> list[ServedModel]:
+        dropped: list[ServedModel] = []
+        for name in self._by_name:
+            old = [model for model in self._retired if model.name == name]
+            dropped += old[: max(len(old) - self._keep_retired, 0)]
+        self._retired = [model for model in self._retired if model not in dropped]
+        for model in dropped:
+            if self.serving(model.fingerprint) is None:
+                del self.layouts[model.fingerprint]
+        return dropped
 
     def get(self, name: str) -> ServedModel:
         """Find a model; the empty name means the default.
@@ -125,9 +210,14 @@ class Models:
         return self._by_name[name]
 
     def serving(self, fingerprint: str) -> ServedModel | None:
-        """Find a model by its fingerprint, in hex."""
-        matching = (m for m in self if m.bundle.manifest.fingerprint == fingerprint)
+        """Find a model, perhaps a retired one, by its fingerprint, in hex."""
+        matching = (model for model in self.everyone if model.fingerprint == fingerprint)
         return next(matching, None)
+
+    @property
+    def everyone(self) -> list[ServedModel]:
+        """All models, the retired ones last."""
+        return [*self._by_name.values(), *reversed(self._retired)]
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._by_name.values())
@@ -142,15 +232,15 @@ class Models:
 
     def close(self, drain_seconds: float = 0.0) -> None:
         """Close all engines side by side: refuse new sequences, give running ones some time."""
-        with ThreadPoolExecutor(len(self)) as pool:
-            for model in self:
+        models = self.everyone
+        with ThreadPoolExecutor(len(models)) as pool:
+            for model in models:
                 pool.submit(model.engine.close, drain_seconds=drain_seconds)
 
 
-def _load(
-    name: str, folder: Path, options: EngineOptions, deliver: Callable[[Delivery], None]
+def _make(
+    name: str, bundle: Bundle, options: EngineOptions, deliver: Callable[[Delivery], None]
 ) -> ServedModel:
-    bundle = load_bundle(folder)
     decoder = Decoder(bundle, options.device, options.threads)
 
     def new_runner(slots: int) -> Runner:

@@ -1,5 +1,6 @@
 """Who is computed where: the queue, the workers' slots, the stalled and the doomed."""
 
+import time
 from collections import deque
 from math import inf
 
@@ -7,6 +8,7 @@ from serving.decoder import DecodeCall, State
 from serving.errors import CancelledError, DeadlineError, EngineError, OverloadedError
 from serving.runner import Runner, Written
 from serving.sequence import Delivery, Sequence
+from serving.tally import WorkerCounts
 
 
 class Slots:
@@ -20,7 +22,9 @@ class Slots:
         self._runner = runner
         self._free = list(range(runner.capacity))[::-1]
         self._of: dict[Sequence, int] = {}
+        self.capacity = runner.capacity
         self.changes = 0  # grows whenever a sequence comes or goes
+        self.counts = WorkerCounts()
 
     def __len__(self) -> int:
         return len(self._of)
@@ -44,6 +48,9 @@ class Slots:
         self._runner.load(slot, sequence.state)
         sequence.state = None
         self.changes += 1
+        if sequence.times.began is None:
+            sequence.times.began = time.monotonic()
+            self.counts.queue_seconds.add(sequence.times.began - sequence.times.came)
 
     def release(self, sequence: Sequence, *, keep_state: bool = False) -> None:
         """Take a sequence's slot; with `keep_state`, its state goes back to the sequence."""
@@ -109,6 +116,11 @@ class Scheduler:
     def waiting(self) -> int:
         """How many could run and have no slot."""
         return len(self._queue)
+
+    @property
+    def stalled(self) -> int:
+        """How many wait for their readers."""
+        return len(self._stalled)
 
     def everyone(self) -> list[Sequence]:
         """Return all sequences, in the order in which they came."""
@@ -180,6 +192,10 @@ class Scheduler:
             elif sequence.is_stalled:
                 slots.release(sequence, keep_state=True)
                 self._stalled.add(sequence)
+
+    def held_or_waiting(self, slots: Slots) -> list[Sequence]:
+        """Return the sequences that this worker, or none, holds."""
+        return [s for s in self._everyone if s in slots or not self._is_held(s)]
 
     def end_all(self, slots: Slots) -> list[Sequence]:
         """End all that this worker, or none, holds, and use its slots no more; return them."""

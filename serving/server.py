@@ -17,11 +17,14 @@ from grpc_reflection.v1alpha import reflection
 
 from protos.unroll.v1 import text_generation_pb2 as pb
 from protos.unroll.v1.text_generation_pb2_grpc import add_TextGenerationServiceServicer_to_server
+from serving.callers import CallerLimits, Callers
+from serving.calls import CallCounts, CallInterceptor
 from serving.capsule import CapsuleKeys
 from serving.continuation import Continuations
 from serving.disk_store import DiskStore, TieredStore
 from serving.engine import call_listeners
 from serving.errors import ClosedError, SettingsError
+from serving.gate import Gate
 from serving.health import Health
 from serving.metrics import Metrics, MetricsPage
 from serving.models import EngineOptions, Models
@@ -30,11 +33,15 @@ from serving.servicer import TextGenerationServicer
 from serving.sessions import Sessions
 from serving.settings import ServerSettings
 from serving.store import MemoryStore
+from serving.tls import server_credentials
+from serving.tokens import Tokens
+from serving.tracing import open_tracing
 from serving.translation import Limits
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["TextGenerationService"].full_name
 TIDY_SECONDS = 5.0
 LAST_WORDS_SECONDS = 0.25  # for statuses on their way, once all calls have ended
+CUT_SECONDS = 1.0  # for the last messages of streams that the grace time's end cut off
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +72,15 @@ class Server:
         Raises:
             BundleError: a bundle is damaged.
             DeviceError: the device is not there.
-            SettingsError: a model's source, the capsule keys or the state_dir is wrong, or a port
-                is taken.
+            SettingsError: a model's source, the capsule keys, the tokens, a certificate or the
+                state_dir is wrong, or a port is taken.
         """
         self._loop = asyncio.get_running_loop()
         self.models = Models.load(
-            self.settings.model, _engine_options(self.settings), self._deliver
+            self.settings.model,
+            _engine_options(self.settings),
+            self._deliver,
+            keep_retired=self.settings.keep_retired,
         )
         keys = CapsuleKeys.load(self.settings.capsule_keys)
         self._open_sessions()
@@ -81,7 +91,15 @@ class Server:
             _limits(self.settings),
         )
         self._health = Health()
-        self._grpc = grpc.aio.server(options=_channel_options(self.settings))
+        self.calls = CallCounts()
+        self._tracing = open_tracing(self.settings.otel_endpoint)
+        counting = CallInterceptor(
+            self.calls, None if self._tracing is None else self._tracing.span
+        )
+        self._grpc = grpc.aio.server(
+            interceptors=[counting, _gate(self.settings)],  # what is refused is counted, too
+            options=_channel_options(self.settings),
+        )
         add_TextGenerationServiceServicer_to_server(self._servicer, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         names = (SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME)
@@ -92,6 +110,20 @@ class Server:
         await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
         await self._grpc.start()
         self._tidying = asyncio.create_task(self._tidy())
+        self._reloading = asyncio.Lock()
+
+    async def reload(self) -> None:
+        """Serve the bundles that the models' folders hold now; see Models.reload.
+
+        Models that are served no more have the grace time to end what runs on them.
+        """
+        async with self._reloading:
+            dropped = await asyncio.to_thread(self.models.reload)
+        close = [
+            asyncio.to_thread(model.engine.close, drain_seconds=self.settings.grace_seconds)
+            for model in dropped
+        ]
+        await asyncio.gather(*close)
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
         """Refuse new work, give running calls some time, end the rest.
@@ -102,21 +134,24 @@ class Server:
         ends = self._loop.time() + grace_seconds
         await self._health.enter_graceful_shutdown()
         await asyncio.to_thread(self.models.close, grace_seconds)
-        await self._servicer.wait_idle(max(ends - self._loop.time(), LAST_WORDS_SECONDS))
+        await self._servicer.wait_idle(max(ends - self._loop.time(), CUT_SECONDS))
         self._health.end_watches()
         await self._grpc.stop(LAST_WORDS_SECONDS)
         self._tidying.cancel()
         if self.metrics_page is not None:
             self.metrics_page.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
         self._store.close()
 
     def _open_sessions(self) -> None:
         self._store = _open_store(self.settings)
         self.sessions = Sessions(
             self._store,
-            {model.bundle.manifest.fingerprint: model.engine.layout for model in self.models},
+            self.models.layouts,
             marks=self.settings.session_marks,
             idle_seconds=self.settings.session_idle_seconds,
+            per_caller=self.settings.max_sessions_per_caller,
         )
 
     def _open_metrics(self) -> MetricsPage | None:
@@ -124,7 +159,7 @@ class Server:
         if port is None:
             return None
         return MetricsPage(
-            Metrics(self.models, self.sessions, self._store), self.settings.host, port
+            Metrics(self.models, self.sessions, self._store, self.calls), self.settings.host, port
         )
 
     async def _tidy(self) -> None:
@@ -151,8 +186,12 @@ class Server:
         await self.stop()
 
     def _listen(self) -> int:
+        tls = self.settings.tls
+        credentials = None if tls is None else server_credentials(tls)
         try:
-            return self._grpc.add_insecure_port(self.address)
+            if credentials is None:
+                return self._grpc.add_insecure_port(self.address)
+            return self._grpc.add_secure_port(self.address, credentials)
         except RuntimeError as error:
             raise SettingsError(
                 f"host and port: cannot listen on {self.address}; is the port taken? choose "
@@ -168,8 +207,9 @@ class Server:
 
     def _hand_over(self, delivery: Delivery) -> None:
         call_listeners(delivery)
-        if any(isinstance(chunk.error, ClosedError) for _, chunk in delivery):
-            # An engine has failed, or is closing anyway: balancers shall look elsewhere.
+        if any(isinstance(chunk.error, ClosedError) for _, chunk in delivery) and any(
+            model.engine.has_failed for model in self.models
+        ):  # balancers shall look elsewhere
             self._last_news = asyncio.ensure_future(self._health.enter_graceful_shutdown())
 
 
@@ -188,14 +228,31 @@ async def serve(settings: ServerSettings, announce: Callable[[Server], None]) ->
     async with Server(settings) as server:
         for number in signals:
             loop.add_signal_handler(number, stopping.set)
+        reloads = _reload_on_sighup(server, loop)
         if settings.port_file is not None:
             write_port(settings.port_file, server.port)
         announce(server)
         await stopping.wait()
         for number in signals:
             loop.remove_signal_handler(number)
+        loop.remove_signal_handler(signal.SIGHUP)
+        for task in reloads:
+            task.cancel()
         log.info("draining for up to %g s", settings.grace_seconds)
         await server.stop(settings.grace_seconds)
+
+
+def _reload_on_sighup(server: Server, loop: asyncio.AbstractEventLoop) -> set["asyncio.Task[None]"]:
+    """Reload at each SIGHUP; return the reloads that run, which changes."""
+    running: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(server.reload())
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    return running
 
 
 def write_port(path: Path, port: int) -> None:
@@ -224,6 +281,15 @@ def _engine_options(settings: ServerSettings) -> EngineOptions:
     )
 
 
+def _gate(settings: ServerSettings) -> Gate:
+    limits = CallerLimits(
+        calls=settings.max_calls_per_caller,
+        rate=settings.rate_per_caller,
+        burst=settings.burst_per_caller,
+    )
+    return Gate(None if settings.tokens is None else Tokens(settings.tokens), Callers(limits))
+
+
 def _open_store(settings: ServerSettings) -> MemoryStore | TieredStore:
     if settings.state_dir is None:
         return MemoryStore(settings.sessions_in_memory)
@@ -235,6 +301,7 @@ def _limits(settings: ServerSettings) -> Limits:
         prompt=settings.max_prompt_symbols,
         new=settings.max_new_symbols,
         score=settings.max_score_symbols,
+        stops=settings.max_stop_strings,
         buffer=settings.buffer_symbols,
     )
 

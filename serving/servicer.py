@@ -10,7 +10,8 @@ import numpy as np
 from grpc.aio import ServicerContext
 
 from protos.unroll.v1 import text_generation_pb2 as pb
-from serving.answering import deadline_of, owner_of, write
+from serving.answering import deadline_of, owner, write
+from serving.calls import current_call
 from serving.continuation import Continuation, Continuations
 from serving.models import Models
 from serving.reply import Reply
@@ -18,6 +19,7 @@ from serving.sampling import SEED_LIMIT
 from serving.sequence import Chunk, SequenceRequest, Snapshots
 from serving.session_servicer import SessionServicer
 from serving.sessions import Sessions
+from serving.stops import FinishReason
 from serving.translation import (
     Asked,
     Limits,
@@ -98,11 +100,12 @@ class TextGenerationServicer(SessionServicer):
     ) -> pb.ScoreResponse:
         """Give the log-probability of each symbol of a text."""
         async with self._answering(context):
-            origin = await self._continuations.look_at(request, owner_of(context))
+            origin = await self._continuations.look_at(request, owner())
             # A million symbols take 0.1 s to translate: on another thread, streams go on.
             asked = await asyncio.to_thread(
                 read_score, request, origin, self._limits, deadline_of(context)
             )
+            _note_asked(origin, asked)
             whole = await _whole(origin, asked.request)
             return await asyncio.to_thread(
                 write_score, asked, whole.log_probs, origin.model.bundle.manifest.fingerprint
@@ -137,11 +140,12 @@ class TextGenerationServicer(SessionServicer):
         """Find what a request goes on from, keep a session for it, and translate the request."""
         async with (
             self._answering(context),
-            self._continuations.open(request, owner_of(context)) as origin,
+            self._continuations.open(request, owner()) as origin,
         ):
             asked = read_generate(
                 request, origin, self._limits, deadline_of(context), is_streamed=is_streamed
             )
+            _note_asked(origin, asked)
             try:
                 yield origin, asked
             except ExceptionGroup as group:  # of the samples' tasks: the first tells what is wrong
@@ -160,10 +164,12 @@ class TextGenerationServicer(SessionServicer):
             text=chunk.text,
             log_probs=chunk.log_probs.tolist() if request.log_probs and chunk.text else None,
         )
+        current_call().symbols_written += len(chunk.text)
         capsule = b""
         if chunk.snapshot is not None:
             if chunk.finish:
-                await self._continuations.advance(origin, sample, chunk.snapshot)
+                is_whole = chunk.finish is not FinishReason.SHUTDOWN
+                await self._continuations.advance(origin, sample, chunk.snapshot, is_whole=is_whole)
             if sample.snapshots is Snapshots.EVERY_CHUNK or asked.wants_last_capsule:
                 capsule = origin.seal(sample, chunk.snapshot)
         if chunk.finish:
@@ -184,6 +190,12 @@ def _as_message(answer: pb.GenerateResponse, index: int) -> pb.StreamGenerateRes
         sample_index=index,
         capsule=capsule,
     )
+
+
+def _note_asked(origin: Continuation, asked: Asked) -> None:
+    call = current_call()
+    call.model = origin.model.name
+    call.symbols_read = len(asked.request.prompt)
 
 
 async def _whole(origin: Continuation, sample: SequenceRequest) -> Chunk:

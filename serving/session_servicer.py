@@ -9,7 +9,7 @@ from grpc.aio import ServicerContext
 
 from protos.unroll.v1 import text_generation_pb2 as pb
 from protos.unroll.v1.text_generation_pb2_grpc import TextGenerationServiceServicer
-from serving.answering import Answering, owner_of
+from serving.answering import Answering, owner
 from serving.capsule import CapsuleContents
 from serving.continuation import Continuation, Continuations
 from serving.errors import InputError
@@ -42,15 +42,15 @@ class SessionServicer(Answering, TextGenerationServiceServicer):
     ) -> pb.StartSessionResponse:
         """Start a session, at the start symbol or where a capsule stands."""
         async with self._answering(context):
-            owner = owner_of(context)
+            tag = owner()
             if request.capsule:
-                origin = self._continuations.of_capsule(request.model, request.capsule, owner)
+                origin = self._continuations.of_capsule(request.model, request.capsule, tag)
             else:
                 origin = await self._continuations.look_at(
-                    pb.ScoreRequest(model=request.model), owner
+                    pb.ScoreRequest(model=request.model), tag
                 )
             fingerprint = origin.model.bundle.manifest.fingerprint
-            session = await self._sessions.start(owner, fingerprint, _begin(request, origin))
+            session = await self._sessions.start(tag, fingerprint, _begin(request, origin))
             return pb.StartSessionResponse(session=self._describe(session))
 
     async def ForkSession(  # noqa: N802
@@ -64,7 +64,7 @@ class SessionServicer(Answering, TextGenerationServiceServicer):
             for index, seed in enumerate(seeds):
                 if seed < 0:
                     raise InputError(f"seeds[{index}]", f"must be 0 or more, got {seed}")
-            async with self._sessions.use(request.session, owner_of(context)) as session:
+            async with self._sessions.use(request.session, owner()) as session:
                 forks = await self._sessions.fork(session, seeds)
             return pb.ForkSessionResponse(sessions=[self._describe(fork) for fork in forks])
 
@@ -74,7 +74,7 @@ class SessionServicer(Answering, TextGenerationServiceServicer):
         """Put a session back to one of its marks."""
         async with (
             self._answering(context),
-            self._sessions.use(request.session, owner_of(context)) as session,
+            self._sessions.use(request.session, owner()) as session,
         ):
             await self._sessions.rewind(session, request.position)
             return pb.RewindSessionResponse(session=self._describe(session))
@@ -84,7 +84,7 @@ class SessionServicer(Answering, TextGenerationServiceServicer):
     ) -> pb.GetSessionResponse:
         """Describe a session."""
         async with self._answering(context):
-            session = await self._sessions.get(request.session, owner_of(context))
+            session = await self._sessions.get(request.session, owner())
             return pb.GetSessionResponse(session=self._describe(session))
 
     async def EndSession(  # noqa: N802
@@ -92,7 +92,7 @@ class SessionServicer(Answering, TextGenerationServiceServicer):
     ) -> pb.EndSessionResponse:
         """End a session."""
         async with self._answering(context):
-            await self._sessions.end(request.session, owner_of(context))
+            await self._sessions.end(request.session, owner())
             return pb.EndSessionResponse()
 
     def _describe(self, session: Session) -> pb.Session:

@@ -6,11 +6,11 @@ import secrets
 import struct
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from serving.capsule import CapsuleContents
+from serving.capsule import CapsuleContents, owner_tag
 from serving.errors import (
     InputError,
     PositionError,
@@ -18,6 +18,7 @@ from serving.errors import (
     SessionEndedError,
     SessionEvictedError,
     SessionExpiredError,
+    SessionLimitError,
     SessionUnknownError,
     UnknownModelError,
 )
@@ -25,6 +26,8 @@ from serving.snapshot import Drawing, Snapshot, StateLayout
 from serving.store import Fate, Record, SessionStore
 
 ID_BYTES = 16
+NO_REQUEST = bytes(16)  # a digest that no request has
+NOBODY = owner_tag("")
 # version, marks, fingerprint, owner, created, last request
 _HEADER = struct.Struct("<BB32s16sd16s")
 _VERSION = 1
@@ -122,28 +125,46 @@ class Sessions:
         layouts: of each served model's state, by fingerprint.
         marks: how many replies a session can be rewound by, and its current one.
         idle_seconds: sessions idle for longer expire; 0 keeps them for ever.
+        per_caller: sessions that a caller with a name may have; 0 for any number. Callers without a
+            name are not told apart, so they are not counted.
         now: the clock, unix time in seconds.
     """
 
     def __init__(
         self,
         store: SessionStore,
-        layouts: dict[str, StateLayout],
+        layouts: Mapping[str, StateLayout],
         *,
         marks: int = 4,
         idle_seconds: float = 0.0,
+        per_caller: int = 0,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._layouts = layouts
         self._marks = marks
         self._idle_seconds = idle_seconds
+        self._per_caller = per_caller
+        self._starting: Counter[bytes] = Counter()
         self._now = now
         self._busy: set[str] = set()
         self.gone: Counter[Fate] = Counter()
 
+    @property
+    def in_use(self) -> int:
+        """How many sessions answer a request."""
+        return len(self._busy)
+
     async def start(self, owner: bytes, fingerprint: str, contents: CapsuleContents) -> Session:
-        """Start a session where the contents stand."""
+        """Start a session where the contents stand.
+
+        Raises:
+            SessionLimitError: the caller has as many as it may have.
+        """
+        async with self._room_for(owner, 1):
+            return await self._start(owner, fingerprint, contents)
+
+    async def _start(self, owner: bytes, fingerprint: str, contents: CapsuleContents) -> Session:
         now = self._now()
         session = Session(
             session_id=secrets.token_urlsafe(ID_BYTES),
@@ -152,7 +173,7 @@ class Sessions:
             created=now,
             used=now,
             marks=[contents],
-            last_request=bytes(16),
+            last_request=NO_REQUEST,
         )
         await self._put(session)
         return session
@@ -212,12 +233,17 @@ class Sessions:
         await self._put(session)
 
     async def fork(self, session: Session, seeds: list[int]) -> list[Session]:
-        """Start one session a seed where a session stands."""
+        """Start one session a seed where a session stands.
+
+        Raises:
+            SessionLimitError: the caller would have more than it may have; none is started.
+        """
         forks = []
-        for seed in seeds:
-            drawing = replace(session.current.drawing, seed=seed)
-            contents = replace(session.current, drawing=drawing)
-            forks.append(await self.start(session.owner, session.fingerprint, contents))
+        async with self._room_for(session.owner, len(seeds)):
+            for seed in seeds:
+                drawing = replace(session.current.drawing, seed=seed)
+                contents = replace(session.current, drawing=drawing)
+                forks.append(await self._start(session.owner, session.fingerprint, contents))
         return forks
 
     async def rewind(self, session: Session, position: int) -> None:
@@ -230,7 +256,7 @@ class Sessions:
         if position not in positions:
             raise InputError("position", f"must be one of the session's marks {positions}")
         session.marks = session.marks[: positions.index(position) + 1]
-        session.last_request = bytes(16)
+        session.last_request = NO_REQUEST
         session.used = self._now()
         await self._put(session)
 
@@ -239,6 +265,26 @@ class Sessions:
         async with self.use(session_id, owner):
             await self._store.remove(session_id, Fate.ENDED)
             self.gone[Fate.ENDED] += 1
+
+    @asynccontextmanager
+    async def _room_for(self, owner: bytes, more: int) -> AsyncIterator[None]:
+        """Hold room for a caller's new sessions; those that start side by side count, too."""
+        if not self._per_caller or owner == NOBODY:
+            yield
+            return
+        self._starting[owner] += more
+        try:
+            there = await self._store.count_of(owner)
+            if there + self._starting[owner] > self._per_caller:
+                raise SessionLimitError(
+                    f"this caller has {there} sessions, the limit is {self._per_caller}; end some "
+                    "with EndSession, or hold texts as capsules"
+                )
+            yield
+        finally:
+            self._starting[owner] -= more
+            if not self._starting[owner]:
+                del self._starting[owner]
 
     def expires(self, session: Session) -> float | None:
         """Return when a session will expire unless it is used, in unix time; None for never."""

@@ -7,7 +7,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from serving.errors import SettingsError
+from serving.logs import LogFormat, LogLevel
 from serving.runtime import Device
+from serving.stops import STOPS_AT_MOST
+from serving.tls import TlsFiles, is_loopback
 
 PORT_LIMIT = 65536
 
@@ -22,16 +25,46 @@ class ServerSettings:
     more; the first is the default model."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. There is no encryption: put a proxy before it where others listen."""
+    """Address to listen on. One that other machines can reach needs a certificate."""
 
     port: int = 50051
     """Port to listen on; 0 takes a free one."""
+
+    keep_retired: int = 1
+    """SIGHUP looks at the folders of all models again. Where one holds another bundle, new texts
+    begin on that, and so many earlier ones of each name stay for what began on them."""
 
     port_file: Path | None = None
     """File to write the port to once the server is ready."""
 
     metrics_port: int | None = None
     """Port of a page for Prometheus on the same host; 0 takes a free one. None by default."""
+
+    log_format: LogFormat = LogFormat.HUMAN
+    """Lines for people, or one JSON object a line."""
+
+    log_level: LogLevel = LogLevel.INFO
+    """What is logged on standard error: that and worse. `info` has one line a finished request."""
+
+    otel_endpoint: str | None = None
+    """Where OpenTelemetry traces go by OTLP over gRPC, as http://HOST:4317; needs the extra `otel`.
+    None by default."""
+    tls_certificate: Path | None = None
+    """The server's certificate and those between it and its authority's, in PEM; with it, all is
+    encrypted. Files of certificates, keys and tokens are read again when they change."""
+
+    tls_key: Path | None = None
+    """The certificate's private key, in PEM, without a password."""
+
+    tls_client_ca: Path | None = None
+    """Authorities, in PEM, whose certificates clients must show; by default they show none."""
+
+    tokens: Path | None = None
+    """File of the tokens that callers need, one NAME:SHA256 a line; `python -m serving.tokens`
+    makes them. By default callers need none. Health checks never do."""
+
+    plaintext_anywhere: Annotated[bool, Parameter(negative=())] = False
+    """Listen without encryption where other machines can reach it."""
 
     device: Device = Device.CPU
     """Where to compute."""
@@ -94,6 +127,22 @@ class ServerSettings:
     max_score_symbols: int = 1_000_000
     """Longest text that one request may have scored."""
 
+    max_stop_strings: int = 8
+    """Stop strings of one request; 0 to 8."""
+
+    max_calls_per_caller: int = 512
+    """Calls and streams that one caller may have at once. A caller is known by its token, else by
+    its certificate, else by its address."""
+
+    rate_per_caller: float = 1000.0
+    """Calls a second that one caller may make in the long run; 0 sets no limit."""
+
+    burst_per_caller: int = 1000
+    """Calls that one caller may make at once after a rest."""
+
+    max_sessions_per_caller: int = 10_000
+    """Sessions that one caller with a token or a certificate may have; 0 sets no limit."""
+
     max_message_bytes: int = 8 * 2**20
     """Largest message, in either direction."""
 
@@ -134,6 +183,44 @@ class ServerSettings:
             if not getattr(self, name) >= 0:
                 raise self._error(name, "0 or more")
 
+        if not 0 <= self.max_stop_strings <= STOPS_AT_MOST:
+            raise self._error("max_stop_strings", f"0 to {STOPS_AT_MOST}")
+        self._validate_security()
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """What encrypts; None for plain text."""
+        if self.tls_certificate is None or self.tls_key is None:
+            return None
+        return TlsFiles(
+            certificate=self.tls_certificate, key=self.tls_key, client_ca=self.tls_client_ca
+        )
+
+    def _validate_security(self) -> None:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise SettingsError(
+                "tls_certificate and tls_key: one is given without the other; give both, with "
+                "--tls-certificate and --tls-key"
+            )
+        if self.tls_client_ca is not None and self.tls is None:
+            raise SettingsError(
+                "tls_client_ca: clients' certificates need encryption; give --tls-certificate and "
+                "--tls-key, too"
+            )
+        if self.tls is not None or is_loopback(self.host):
+            return
+        if self.tokens is not None:
+            raise SettingsError(
+                f"tokens: would be sent in plain text to host = {self.host!r}; give "
+                "--tls-certificate and --tls-key, or listen on 127.0.0.1"
+            )
+        if not self.plaintext_anywhere:
+            raise SettingsError(
+                f"host = {self.host!r}: other machines can reach it, and nothing is encrypted; "
+                "give --tls-certificate and --tls-key, listen on 127.0.0.1, or ask for it with "
+                "--plaintext-anywhere"
+            )
+
     def _error(self, name: str, allowed: str) -> SettingsError:
         flag = name.replace("_", "-")
         return SettingsError(
@@ -143,7 +230,8 @@ class ServerSettings:
 
 _AT_LEAST_ONE = (
     "threads", "workers", "slots", "sessions_in_memory", "session_marks", "buffer_symbols",
-    "max_prompt_symbols", "max_new_symbols", "max_score_symbols", "max_message_bytes",
+    "max_calls_per_caller", "burst_per_caller", "max_prompt_symbols",
+    "max_new_symbols", "max_score_symbols", "max_message_bytes",
 )  # fmt: skip
 _ABOVE_ZERO = (
     "call_ms",
@@ -153,7 +241,8 @@ _ABOVE_ZERO = (
     "keepalive_timeout_seconds",
 )
 _NEVER_NEGATIVE = (
-    "queue_limit", "grace_seconds", "prefix_cache_mb", "session_idle_seconds",
+    "keep_retired", "queue_limit", "rate_per_caller", "max_sessions_per_caller",
+    "grace_seconds", "prefix_cache_mb", "session_idle_seconds",
     "max_connection_age_seconds",
     "max_connection_age_grace_seconds",
 )  # fmt: skip

@@ -1,22 +1,24 @@
 """The one table between errors and gRPC statuses: the server writes them, the client reads them.
 
 Every failure is a status whose details hold one google.rpc.ErrorInfo (domain `unroll`), one
-BadRequest that names the field where the input is at fault, and one RetryInfo where the same
-request may succeed a little later.
+BadRequest that names the field where the input is at fault, one RetryInfo where the same request
+may succeed a little later, and one RequestInfo with the id of the call in the server's log.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import DecodeError, Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from serving.errors import (
+    AuthenticationError,
+    CallerBusyError,
     CancelledError,
     CapsuleError,
     ClosedError,
@@ -26,12 +28,15 @@ from serving.errors import (
     OverloadedError,
     OwnerError,
     PositionError,
+    RateError,
     ServerError,
     SessionBusyError,
     SessionEndedError,
     SessionEvictedError,
     SessionExpiredError,
+    SessionLimitError,
     SessionUnknownError,
+    StoreError,
     UnavailableError,
     UnknownModelError,
     UnknownSymbolError,
@@ -63,6 +68,21 @@ class StatusRow:
     retryable: bool = False
 
 
+@dataclass(frozen=True)
+class _Details:
+    """What came with a status."""
+
+    info: ErrorInfo = field(default_factory=ErrorInfo)
+    bad: BadRequest = field(default_factory=BadRequest)
+    request: RequestInfo = field(default_factory=RequestInfo)
+
+    @property
+    def fault(self) -> BadRequest.FieldViolation:
+        """The field that is at fault."""
+        violations = self.bad.field_violations
+        return violations[0] if violations else BadRequest.FieldViolation(field="request")
+
+
 _CODE = grpc.StatusCode
 TABLE = (
     StatusRow(error=InputError, code=_CODE.INVALID_ARGUMENT, reason="INVALID_FIELD"),
@@ -76,10 +96,17 @@ TABLE = (
     StatusRow(error=SessionExpiredError, code=_CODE.NOT_FOUND, reason="SESSION_EXPIRED"),
     StatusRow(error=SessionEvictedError, code=_CODE.NOT_FOUND, reason="SESSION_EVICTED"),
     StatusRow(error=SessionBusyError, code=_CODE.ABORTED, reason="SESSION_BUSY", retryable=True),
+    StatusRow(error=SessionLimitError, code=_CODE.RESOURCE_EXHAUSTED, reason="SESSION_LIMIT"),
     StatusRow(error=PositionError, code=_CODE.ABORTED, reason="SESSION_POSITION"),
+    StatusRow(error=StoreError, code=_CODE.UNAVAILABLE, reason="STORE_FAILED", retryable=True),
     StatusRow(
         error=OverloadedError, code=_CODE.RESOURCE_EXHAUSTED, reason="OVERLOADED", retryable=True
     ),
+    StatusRow(
+        error=CallerBusyError, code=_CODE.RESOURCE_EXHAUSTED, reason="CALLER_BUSY", retryable=True
+    ),
+    StatusRow(error=RateError, code=_CODE.RESOURCE_EXHAUSTED, reason="CALLER_RATE", retryable=True),
+    StatusRow(error=AuthenticationError, code=_CODE.UNAUTHENTICATED, reason="UNAUTHENTICATED"),
     StatusRow(error=DeadlineError, code=_CODE.DEADLINE_EXCEEDED, reason="DEADLINE"),
     StatusRow(error=CancelledError, code=_CODE.CANCELLED, reason="CANCELLED"),
     StatusRow(error=ClosedError, code=_CODE.UNAVAILABLE, reason="CLOSED", retryable=True),
@@ -94,24 +121,26 @@ _BY_CODE: dict[grpc.StatusCode, type[UnrollError]] = {
 }
 
 
-def to_status(error: Exception) -> grpc.Status:
+def to_status(error: Exception, request_id: str = "") -> grpc.Status:
     """Translate an error into the status that a client gets.
 
     Args:
         error: anything; what has no row in the table becomes INTERNAL and tells nothing.
+        request_id: of the call; empty for none.
     """
     row = next((_BY_CLASS[kind] for kind in type(error).__mro__ if kind in _BY_CLASS), None)
     if row is None:
-        return _status(_CODE.INTERNAL, INTERNAL_MESSAGE, [_info("INTERNAL")])
+        return _status(_CODE.INTERNAL, INTERNAL_MESSAGE, [_info("INTERNAL"), *_named(request_id)])
     position = {"position": str(error.actual)} if isinstance(error, PositionError) else {}
-    details: list[Message] = [_info(row.reason, position)]
+    details: list[Message] = [_info(row.reason, position), *_named(request_id)]
     if isinstance(error, InputError):
         violation = BadRequest.FieldViolation(
             field=error.field, description=_bounded(error.problem)
         )
         details.append(BadRequest(field_violations=[violation]))
     if row.retryable:
-        details.append(RetryInfo(retry_delay=RETRY_AFTER))
+        wait = timedelta(seconds=error.seconds) if isinstance(error, RateError) else RETRY_AFTER
+        details.append(RetryInfo(retry_delay=wait))
     return _status(row.code, _bounded(str(error)), details)
 
 
@@ -122,8 +151,15 @@ def from_rpc_error(error: grpc.RpcError, target: str) -> UnrollError:
         error: of a blocking or an asyncio call.
         target: what to call the server in a message.
     """
+    details = _read_details(error)
+    made = _read_error(error, target, details)
+    made.request_id = details.request.request_id
+    return made
+
+
+def _read_error(error: grpc.RpcError, target: str, details: _Details) -> UnrollError:
     code, message = error.code(), error.details() or ""
-    info, fault = _read_details(error)
+    info, fault = details.info, details.fault
     row = _BY_REASON.get((code, info.reason)) if info.domain == DOMAIN else None
     if row is None:
         kind = _BY_CODE.get(code, ServerError)
@@ -134,6 +170,10 @@ def from_rpc_error(error: grpc.RpcError, target: str) -> UnrollError:
     if issubclass(row.error, InputError):
         return row.error(fault.field, fault.description)
     return row.error(message)
+
+
+def _named(request_id: str) -> list[Message]:
+    return [RequestInfo(request_id=request_id)] if request_id else []
 
 
 def _info(reason: str, metadata: dict[str, str] | None = None) -> ErrorInfo:
@@ -157,13 +197,12 @@ def _bounded(message: str) -> str:
     return encoded[:MESSAGE_BYTES_AT_MOST].decode(errors="ignore") + "…"
 
 
-def _read_details(error: grpc.RpcError) -> tuple[ErrorInfo, BadRequest.FieldViolation]:
-    info, request = ErrorInfo(), BadRequest()
+def _read_details(error: grpc.RpcError) -> _Details:
+    found = _Details()
     try:
         status = rpc_status.from_call(error)
     except (ValueError, DecodeError):  # details of some other make: as good as none
         status = None
     for detail in status.details if status is not None else ():
-        _ = detail.Unpack(info) or detail.Unpack(request)
-    violations = request.field_violations
-    return info, violations[0] if violations else BadRequest.FieldViolation(field="request")
+        _ = any(detail.Unpack(each) for each in (found.info, found.bad, found.request))
+    return found

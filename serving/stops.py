@@ -12,6 +12,7 @@ class FinishReason(Enum):
 
     LENGTH = "length"
     STOP = "stop"
+    SHUTDOWN = "shutdown"
 
 
 @dataclass(frozen=True)

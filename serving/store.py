@@ -5,12 +5,13 @@ a while why a record is gone.
 """
 
 import struct
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 _USED = struct.Struct("<d")
+OWNER = slice(34, 50)  # of a record's data: the tag of its caller; see Session.pack
 GONE_AT_MOST = 100_000  # ids whose fate a store in memory remembers
 
 
@@ -51,6 +52,10 @@ class SessionStore(Protocol):
         """Remove a record and remember why; nothing happens if there is none."""
         ...
 
+    async def count_of(self, owner: bytes) -> int:
+        """Return how many records a caller has, by its tag."""
+        ...
+
     async def expire(self, before: float) -> int:
         """Remove all records last used before a unix time; return how many."""
         ...
@@ -74,6 +79,7 @@ class MemoryStore:
         self._limit = limit
         self._records: OrderedDict[str, bytes] = OrderedDict()
         self._gone: OrderedDict[str, Fate] = OrderedDict()
+        self._owned: Counter[bytes] = Counter()
         self.evicted = 0
 
     def __len__(self) -> int:
@@ -88,6 +94,9 @@ class MemoryStore:
 
     async def put(self, session_id: str, record: Record) -> None:
         """See SessionStore."""
+        if session_id in self._records:
+            self._disown(session_id)
+        self._owned[record.data[OWNER]] += 1
         self._records[session_id] = _USED.pack(record.used) + record.data
         self._records.move_to_end(session_id)
         self._gone.pop(session_id, None)
@@ -99,6 +108,10 @@ class MemoryStore:
         """See SessionStore."""
         if session_id in self._records:
             self._drop(session_id, fate)
+
+    async def count_of(self, owner: bytes) -> int:
+        """See SessionStore."""
+        return self._owned[owner]
 
     async def expire(self, before: float) -> int:
         """See SessionStore."""
@@ -112,10 +125,17 @@ class MemoryStore:
         """See SessionStore."""
 
     def _drop(self, session_id: str, fate: Fate) -> None:
+        self._disown(session_id)
         del self._records[session_id]
         self._gone[session_id] = fate
         if len(self._gone) > GONE_AT_MOST:
             self._gone.popitem(last=False)
+
+    def _disown(self, session_id: str) -> None:
+        owner = self._records[session_id][_USED.size :][OWNER]
+        self._owned[owner] -= 1
+        if not self._owned[owner]:
+            del self._owned[owner]
 
 
 def _used(packed: bytes) -> float:

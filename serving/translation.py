@@ -14,7 +14,7 @@ from serving.models import ServedModel
 from serving.runtime import runtime_name
 from serving.sampling import SEED_LIMIT, SamplingParams
 from serving.sequence import Chunk, SequenceRequest, Snapshots
-from serving.stops import FinishReason
+from serving.stops import STOPS_AT_MOST, FinishReason
 from serving.vocabulary import UnknownSymbols, Vocabulary
 
 DEFAULT_NEW_SYMBOLS = 256
@@ -35,6 +35,7 @@ _CAPSULES = {
 _FINISH_REASON = {
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
     FinishReason.STOP: pb.FINISH_REASON_STOP,
+    FinishReason.SHUTDOWN: pb.FINISH_REASON_SHUTDOWN,
 }
 
 
@@ -46,12 +47,14 @@ class Limits:
         prompt: length of a prompt.
         new: length of a generated text.
         score: length of a scored text.
+        stops: how many stop strings.
         buffer: how much of a stream may wait for its reader.
     """
 
     prompt: int = 65536
     new: int = 65536
     score: int = 1_000_000
+    stops: int = STOPS_AT_MOST
     buffer: int = 4096
 
 
@@ -91,6 +94,8 @@ def read_generate(
         InputError: a field is out of its range; carries the field's path in the message.
     """
     vocabulary = origin.model.bundle.vocabulary
+    if len(message.stop) > limits.stops:
+        raise InputError("stop", f"must be at most {limits.stops} strings, got {len(message.stop)}")
     _check_length("prompt", message.prompt, limits.prompt)
     prompt = _encode("prompt", message.prompt, message, vocabulary)
     drawing = None if origin.contents is None else origin.contents.drawing
@@ -111,6 +116,7 @@ def read_generate(
         deadline=deadline,
         buffer_symbols=limits.buffer if is_streamed else None,
         chunk_seconds=0.0 if is_streamed else math.inf,
+        is_cut_on_close=is_streamed and not origin.is_repeated,
     )
     return Asked(
         request=request,

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
+from math import inf
 
 import numpy as np
 
@@ -52,8 +53,20 @@ class Worker:
         before = {row: self.slots.read(row) for row in rows if row.may_go_back(steps)}
         started = time.perf_counter()
         written = self.slots.run(call)
-        self.length.learn(len(rows), steps, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self.length.learn(len(rows), steps, seconds)
+        self._count(call, seconds)
         return self._collect(rows, call, written, before)
+
+    def _count(self, call: DecodeCall, seconds: float) -> None:
+        T, N = call.forced.shape
+        counts = self.slots.counts
+        counts.rows.add(N)
+        counts.steps.add(T)
+        counts.call_seconds.add(seconds)
+        read = int(np.count_nonzero(call.forced != FREE))
+        counts.symbols_read += read
+        counts.symbols_written += int(np.minimum(call.steps, T).sum()) - read
 
     def _assemble(self, rows: list[Sequence], steps: int) -> DecodeCall:
         if self._sampling_of != self.slots.changes:
@@ -86,7 +99,8 @@ class Worker:
         text = self._vocabulary.decode(chain.from_iterable(tokens))  # one call: a third of the time
         log_probs = np.ascontiguousarray(written.log_probs.T)  # (N, T)
         made = np.minimum(call.steps, T).tolist()
-        now, patience = time.monotonic(), self._chunk_seconds * len(rows)
+        now, counts = time.monotonic(), self.slots.counts
+        patience = self._chunk_seconds * len(rows)
         for index, row in enumerate(rows):
             own = text[index * T : (index + 1) * T]
             chunk = row.take(tokens[index], own, log_probs[index], made[index], now, patience)
@@ -101,6 +115,13 @@ class Worker:
                 chunk = replace(chunk, snapshot=row.snapshot(self.slots.read(row)))
             if chunk is not None:
                 delivery.append((row, chunk))
+                row.times.note_chunk(
+                    counts,
+                    now,
+                    is_text=row.request.max_new_symbols > 0,
+                    is_streamed=row.request.chunk_seconds < inf,
+                    is_last=chunk.is_last,
+                )
         return delivery
 
 

@@ -11,6 +11,7 @@ from serving.client.results import Piece
 from serving.client.settings import ClientSettings
 from serving.errors import InputError
 
+CHECK_SECONDS = 5.0
 INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
 
 
@@ -23,8 +24,10 @@ def _call(settings: ClientSettings) -> None:
     settings.validate()
     timeout = settings.timeout or None
     try:
-        with Client(settings.target) as client:
-            if settings.list_models:
+        with Client(settings.target, security=settings.security) as client:
+            if settings.check:
+                client.wait_until_ready(settings.timeout or CHECK_SECONDS)
+            elif settings.list_models:
                 _list_models(client, timeout)
             elif settings.score:
                 _score(client, settings, timeout)

@@ -17,6 +17,7 @@ from serving.client.connection import (
     DEFAULT_TARGET,
     HEALTH_REQUEST,
     POLL_SECONDS,
+    check_security,
     is_serving,
     not_ready,
     read_targets,
@@ -24,6 +25,7 @@ from serving.client.connection import (
 from serving.client.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
 from serving.client.results import Generation, ModelInfo, Piece, Score
 from serving.client.resume import BREAKS, Resumption, vocabulary_of
+from serving.client.security import Security
 from serving.client.session import Session
 from serving.status import from_rpc_error
 
@@ -40,6 +42,12 @@ class Client:
             to the first; the others are where a stream with `resume` goes on.
         channel: a channel of one's own (encryption, options) to use instead of a new plain one;
             the client closes it.
+        security: encryption, certificates and token; by default none of them, for servers on this
+            machine.
+
+    Raises:
+        InputError: the arguments do not fit together, or a token would go out in plain text.
+        SettingsError: a file of certificates cannot be used.
     """
 
     def __init__(
@@ -47,15 +55,15 @@ class Client:
         target: str | Sequence[str] = DEFAULT_TARGET,
         *,
         channel: grpc.Channel | None = None,
+        security: Security = Security(),  # noqa: B008, frozen
     ) -> None:
         self.targets = read_targets(target, has_channel=channel is not None)
+        check_security(security, self.targets, has_channel=channel is not None)
         self.target = self.targets[0]
-        self._channels = (
-            [grpc.insecure_channel(each, options=CHANNEL_OPTIONS) for each in self.targets]
-            if channel is None
-            else [channel]
-        )
-        self._stubs = [TextGenerationServiceStub(each) for each in self._channels]
+        self._channels = _connect(self.targets, security) if channel is None else [channel]
+        self._stubs = [
+            TextGenerationServiceStub(security.authorize(each)) for each in self._channels
+        ]
         self.stub = self._stubs[0]
         self._health = health_pb2_grpc.HealthStub(self._channels[0])
 
@@ -238,8 +246,9 @@ class Client:
                     for message in received:
                         vocabulary = self._vocabulary(resumption, message)
                         piece = resumption.take(message, vocabulary)
-                        yield piece
-                messages.check_ended(piece)
+                        if piece.text or piece.completion is not None:
+                            yield piece
+                resumption.check_ended(piece)
             except BREAKS as error:
                 pause = resumption.break_off(error)
                 time.sleep(pause)
@@ -255,7 +264,9 @@ class Client:
                 call.cancel()  # nothing to an ended call
 
     def _vocabulary(self, resumption: Resumption, last: pb.StreamGenerateResponse) -> str:
-        if not resumption.needs_vocabulary or not last.HasField("completion"):
+        reason = last.completion.finish_reason
+        is_end = reason not in {pb.FINISH_REASON_UNSPECIFIED, pb.FINISH_REASON_SHUTDOWN}
+        if not resumption.needs_vocabulary or not is_end:
             return ""
         with self.calling(resumption.target):
             stub, timeout = self._stubs[resumption.target], resumption.seconds_left
@@ -269,3 +280,13 @@ class Client:
             yield
         except grpc.RpcError as error:
             raise from_rpc_error(error, self.targets[target]) from error
+
+
+def _connect(targets: Sequence[str], security: Security) -> list[grpc.Channel]:
+    credentials = security.credentials()
+    return [
+        grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+        if credentials is None
+        else grpc.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
+        for target in targets
+    ]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from grpc_health.v1 import health_pb2
 
 from protos.unroll.v1 import text_generation_pb2 as pb
+from serving.client.security import Security
 from serving.errors import InputError, UnavailableError
 
 DEFAULT_TARGET = "127.0.0.1:50051"
@@ -34,6 +35,17 @@ def read_targets(target: str | Sequence[str], *, has_channel: bool) -> tuple[str
     if has_channel and len(targets) > 1:
         raise InputError("channel", f"can lead to one target only, {len(targets)} are given")
     return targets
+
+
+def check_security(security: Security, targets: Sequence[str], *, has_channel: bool) -> None:
+    """Check that a connection can be secured as asked.
+
+    Raises:
+        InputError: it cannot, or the channel is the caller's own.
+    """
+    if has_channel and security != Security():
+        raise InputError("security", "is for new connections; secure the channel itself")
+    security.validate(targets)
 
 
 def is_serving(response: health_pb2.HealthCheckResponse) -> bool:

@@ -41,6 +41,7 @@ _CAPSULES = {
 _FINISH_REASON = {
     pb.FINISH_REASON_LENGTH: FinishReason.LENGTH,
     pb.FINISH_REASON_STOP: FinishReason.STOP,
+    pb.FINISH_REASON_SHUTDOWN: FinishReason.SHUTDOWN,
 }
 
 

@@ -17,6 +17,7 @@ from serving.errors import (
     UnavailableError,
     UnrollError,
 )
+from serving.stops import FinishReason
 from serving.vocabulary import UnknownSymbols
 
 # What ends a stream and may not end the next: no server, one that is leaving, one that is full.
@@ -68,6 +69,7 @@ class Resumption:
         self._gone_on_after: int | None = None  # symbols; None while it is the first request
         self._capsule = b""
         self._failures = 0  # in a row
+        self._is_cut = False  # by a server that shut down
 
     def begin(self) -> None:
         """Start the clock."""
@@ -86,13 +88,28 @@ class Resumption:
     def take(self, message: pb.StreamGenerateResponse, vocabulary: str = "") -> Piece:
         """Take in what was received; return it as a piece of the whole."""
         piece = messages.read_piece(message)
+        self._is_cut = is_cut(piece)
+        if self._is_cut:  # the text is not at its end
+            piece = replace(piece, completion=None)
         if piece.completion is not None and self._gone_on_after is not None:
             completion = self._of_the_whole(piece.completion, self._gone_on_after, vocabulary)
             piece = replace(piece, completion=completion)
         self._received += len(piece.text)
         self._capsule = piece.capsule
-        self._failures = 0
+        if piece.text:
+            self._failures = 0
         return piece
+
+    def check_ended(self, piece: Piece | None) -> None:
+        """Check that a stream which ended well is complete.
+
+        Raises:
+            ClosedError: the server cut it off, and it can go on.
+            ServerError: it did not tell how it ended.
+        """
+        if self._is_cut:
+            raise ClosedError("the server shut down and cut the stream off")
+        messages.check_ended(piece)
 
     def break_off(self, error: UnrollError) -> float:
         """Prepare the next attempt.
@@ -138,6 +155,12 @@ class Resumption:
             unknown_symbols=unknown,
         )
         return replace(last, usage=usage)
+
+
+def is_cut(piece: Piece) -> bool:
+    """Whether a piece is the last one of a server that shut down."""
+    completion = piece.completion
+    return completion is not None and completion.finish_reason is FinishReason.SHUTDOWN
 
 
 def vocabulary_of(models: pb.ListModelsResponse, fingerprint: str) -> str:

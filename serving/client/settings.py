@@ -1,12 +1,14 @@
 """Everything that can be asked on the client's command line."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from serving.client.connection import DEFAULT_TARGET
 from serving.client.options import GenerateOptions, ScoreOptions
+from serving.client.security import Security, read_token
 from serving.errors import SettingsError
 from serving.vocabulary import UnknownSymbols
 
@@ -20,6 +22,21 @@ class ClientSettings:
 
     target: str = DEFAULT_TARGET
     """Address of the server, as HOST:PORT."""
+
+    tls: Annotated[bool, Parameter(negative=())] = False
+    """Encrypt, and trust the authorities that gRPC brings along."""
+
+    tls_ca: Path | None = None
+    """Encrypt, and trust the authorities in this file, in PEM."""
+
+    tls_certificate: Path | None = None
+    """The client's own certificate, in PEM, where the server asks for one."""
+
+    tls_key: Path | None = None
+    """That certificate's private key, in PEM, without a password."""
+
+    token_file: Path | None = None
+    """File with the token that says who calls; by default the variable UNROLL_TOKEN, if set."""
 
     prompt: Annotated[str, _TEXT] = ""
     """Text to continue, or - to read it from standard input."""
@@ -63,6 +80,9 @@ class ClientSettings:
     list_models: bool = False
     """List the server's models instead."""
 
+    check: bool = False
+    """Ask whether the server is ready instead; by default it has 5 seconds to answer."""
+
     def validate(self) -> None:
         """Check what the server cannot.
 
@@ -73,8 +93,23 @@ class ClientSettings:
             raise SettingsError(
                 f"timeout = {self.timeout!r}: must be 0 (never) or more; change --timeout"
             )
-        if self.score and self.list_models:
-            raise SettingsError("score and list_models: one thing at a time; leave one out")
+        if self.score + self.list_models + self.check > 1:
+            raise SettingsError("score, list_models and check: one thing at a time; choose one")
+
+    @property
+    def security(self) -> Security:
+        """What the connection is secured with; reads the token.
+
+        Raises:
+            SettingsError: the token's file cannot be used.
+        """
+        return Security(
+            tls=self.tls,
+            ca=self.tls_ca,
+            certificate=self.tls_certificate,
+            key=self.tls_key,
+            token=read_token(self.token_file),
+        )
 
     @property
     def generate_options(self) -> GenerateOptions:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from serving.disk_store import DiskStore, TieredStore
-from serving.errors import SettingsError
-from serving.store import Fate, MemoryStore, Record, SessionStore
+from serving.errors import SettingsError, StoreError
+from serving.store import OWNER, Fate, MemoryStore, Record, SessionStore
 
 
 def record(used: float, data: bytes = b"data") -> Record:
@@ -52,6 +52,31 @@ def test_contract_remove_remembers_why(store: SessionStore, fate: Fate) -> None:
         assert await store.get("never there") is Fate.UNKNOWN
         await store.put("a", record(2.0))
         assert await store.get("a") == record(2.0)
+
+    asyncio.run(scenario())
+
+
+def owned(used: float, owner: bytes) -> Record:
+    return Record(used, bytes(OWNER.start) + owner + b"and more")
+
+
+def test_contract_count_of_follows_every_change(store: SessionStore) -> None:
+    anna, bert = b"a" * 16, b"b" * 16
+
+    async def counts() -> tuple[int, int]:
+        return await store.count_of(anna), await store.count_of(bert)
+
+    async def scenario() -> None:
+        assert await counts() == (0, 0)
+        for number in range(3):
+            await store.put(f"a{number}", owned(number, anna))
+        await store.put("b", owned(7.0, bert))
+        await store.put("a0", owned(8.0, anna))  # again
+        assert await counts() == (3, 1)
+        await store.remove("a1", Fate.ENDED)
+        assert await counts() == (2, 1)
+        await store.expire(7.5)
+        assert await counts() == (1, 0)
 
     asyncio.run(scenario())
 
@@ -148,7 +173,7 @@ def test_failed_transaction_leaves_the_store_working(tmp_path: Path) -> None:
         store._db.execute("ALTER TABLE gone RENAME TO away")
         with pytest.raises(Exception, match="gone"):
             await store.expire(9.0)
-        with pytest.raises(Exception, match="gone"):
+        with pytest.raises(StoreError, match="try again later"):
             await store.remove("a", Fate.ENDED)
         store._db.execute("ALTER TABLE away RENAME TO gone")
         assert await store.expire(9.0) == 1

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from serving.capsule import KEYS_VARIABLE
+from serving.tokens import NewToken, issue
+from tests.serving.certificates import Authority
 from tests.serving.running import PATIENCE, RunningServer, serve, server_process
 from training.settings import Cell
 
@@ -94,7 +96,19 @@ def test_surviving_stream(
     assert "the text is the uncut one: True" in output
 
 
+def test_secure(tiny_bundles: dict[Cell, Path], tmp_path: Path) -> None:
+    authority, known, token = Authority(tmp_path, "ours"), tmp_path / "tokens", tmp_path / "token"
+    own = authority.issue("127.0.0.1")
+    token.write_text(issue(NewToken(name="anna", file=known)), encoding="ascii")
+    with serve(
+        str(tiny_bundles["gru"]), tls_certificate=own.certificate, tls_key=own.key, tokens=known
+    ) as running:
+        output = run("secure", running.address, str(authority.file), str(token))
+    assert re.search("^text: '.+'$", output, re.MULTILINE)
+    assert "a stranger is told: a valid token is needed" in output
+
+
 def test_every_example_is_run_here() -> None:
     names = {path.stem for path in EXAMPLES.glob("*.py")} - {"__init__"}
     assert names == {name.removeprefix("test_") for name in globals()} & names
-    assert len(names) == 5
+    assert len(names) == 6

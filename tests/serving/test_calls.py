@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -160,6 +161,30 @@ def test_stalled_reader_pauses_only_itself(tiny_bundles: dict[Cell, Path]) -> No
             expected = quick.generate("abc", asked, timeout=PATIENCE)
         assert "".join(piece.text for piece in pieces) == expected.text
         assert tuple(p for piece in pieces for p in piece.log_probs) == expected.log_probs
+
+
+def test_one_stalled_reader_among_64_holds_nobody_up(tiny_bundles: dict[Cell, Path]) -> None:
+    asked = GenerateOptions(max_new_symbols=5000, seed=5)
+    with serve(str(tiny_bundles["gru"]), buffer_symbols=128, slots=64) as running:
+        channel = grpc.insecure_channel(running.address, options=NARROW)
+        with Client(channel=channel) as slow, running.client() as quick:
+
+            def read(seed: int) -> str:
+                options = GenerateOptions(max_new_symbols=1000, seed=seed)
+                pieces = quick.stream("abc", options, timeout=3 * PATIENCE)
+                return "".join(piece.text for piece in pieces)
+
+            stalled = slow.stream("abc", asked)
+            received = next(stalled).text
+            (sequence,) = running.scheduler().everyone()
+            wait_for(lambda: has_come_to_rest(sequence))
+            position = sequence.position
+            with ThreadPoolExecutor(63) as pool:
+                texts = list(pool.map(read, range(63)))
+            assert [len(text) for text in texts] == [1000] * 63
+            assert sequence.position == position, "it waits for its reader, for ever if need be"
+            received += "".join(piece.text for piece in stalled)
+            assert received == quick.generate("abc", asked).text
 
 
 def test_pieces_that_wait_are_joined(client: Client) -> None:

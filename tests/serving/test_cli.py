@@ -85,6 +85,7 @@ def test_score_and_models_are_told(call: Call, client: Client, capsys: Captured)
         (["--model", "smal"], "did you mean 'small'?"),
         (["--timeout", "-1"], "timeout = -1.0: must be 0 (never) or more"),
         (["--score", "--list-models"], "one thing at a time"),
+        (["--check", "--list-models"], "one thing at a time"),
         (["--timeout", "0.05", "--max-new-symbols", "65536"], "eadline"),
     ],
 )
@@ -96,6 +97,17 @@ def test_error_is_one_line_and_status_2(
     assert message in errors
     assert errors.count("\n") == 1
     assert errors.startswith("python -m serving.client: ")
+
+
+def test_check_tells_by_its_status_whether_the_server_is_ready(
+    call: Call, capsys: Captured
+) -> None:
+    assert call("--check") == 0
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(SystemExit) as ended:
+        serving.client.__main__.main(["--target", "127.0.0.1:1", "--check", "--timeout", "0.2"])
+    assert ended.value.code == 2
+    assert "127.0.0.1:1: no server was ready there within 0.2 s" in capsys.readouterr().err
 
 
 def test_server_that_is_not_there_is_named(capsys: Captured) -> None:
@@ -138,7 +150,10 @@ def test_settings_come_from_a_file_and_flags_win(
         (["--model", "=x"], "must be NAME=FOLDER"),
         (["--model", "BUNDLE", "--device", "cuda"], "cuda was asked for"),
         (["--model", "BUNDLE", "--port-file", "/nowhere/port", "--port", "0"], "cannot be written"),
-        (["--model", "BUNDLE", "--host", "999.1.1.1"], "cannot listen on 999.1.1.1:50051"),
+        (
+            ["--model", "BUNDLE", "--host", "999.1.1.1", "--plaintext-anywhere"],
+            "cannot listen on 999.1.1.1:50051",
+        ),
     ],
 )
 def test_server_that_cannot_start_says_why_in_one_line(

@@ -1,22 +1,30 @@
 """Signals end the server in good order; real processes."""
 
+import logging
+import secrets
 import signal
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from subprocess import Popen
 
 import grpc
 import pytest
 
+from serving.capsule import KEYS_VARIABLE
 from serving.client.blocking import Client
-from serving.client.options import GenerateOptions
-from serving.errors import (
-    ClosedError,
-)
+from serving.client.options import Capsules, GenerateOptions, SessionOptions
+from serving.errors import ClosedError, PositionError, SessionBusyError
+from serving.stops import FinishReason
 from tests.serving.health import NOT_SERVING, SERVING, Watch, check_health
-from tests.serving.running import NARROW, PATIENCE, server_process, wait_for
+from tests.serving.running import NARROW, PATIENCE, serve, server_process, wait_for
 from training.settings import Cell
 
-LONG = GenerateOptions(max_new_symbols=65536, seed=3)  # takes seconds
+LONG_SYMBOLS = 65536
+LONG = GenerateOptions(max_new_symbols=LONG_SYMBOLS, seed=3)  # takes seconds
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -63,12 +71,125 @@ def test_slow_reader_gets_its_whole_text_while_the_server_drains(
         assert process.wait(PATIENCE) == 0
 
 
-def test_drain_ends_at_the_grace_time(tiny_bundles: dict[Cell, Path], tmp_path: Path) -> None:
-    arguments = ("--model", str(tiny_bundles["gru"]), "--grace-seconds", "0.2")
-    with server_process(tmp_path, *arguments) as (process, address), Client(address) as client:
-        stream = client.stream("abc", LONG)
-        next(stream)
+@contextmanager
+def cut_soon(tmp_path: Path, bundle: Path) -> Iterator[tuple["Popen[str]", str]]:
+    """Run a server that has sessions on disk and leaves streams little time."""
+    settings = {"model": str(bundle), "grace-seconds": "0.2", "state-dir": str(tmp_path / "state")}
+    flags = [f"--{name}={value}" for name, value in settings.items()]
+    (tmp_path / "port").unlink(missing_ok=True)
+    with server_process(tmp_path, *flags) as started:
+        yield started
+
+
+@pytest.mark.parametrize("stop", [(), ("a£a£a£h", "hhhhhhhc")], ids=["plain", "stop"])
+def test_stream_that_the_grace_time_cuts_ends_with_a_capsule_and_goes_on(
+    tiny_bundles: dict[Cell, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: tuple[str, ...],
+) -> None:
+    monkeypatch.setenv(KEYS_VARIABLE, secrets.token_hex(32))
+    asked = replace(LONG, stop=stop, log_probs=True)
+    with (
+        cut_soon(tmp_path, tiny_bundles["gru"]) as (process, address),
+        Client(address) as client,
+    ):
+        stream = client.stream("abc", asked, timeout=PATIENCE)
+        begun = [next(stream)]
+        process.send_signal(signal.SIGTERM)
+        begun += stream
+        assert process.wait(PATIENCE) == 0
+    last = begun[-1]
+    assert last.completion is not None
+    assert last.completion.finish_reason is FinishReason.SHUTDOWN
+    received = "".join(piece.text for piece in begun)
+    assert 0 < len(received) < LONG_SYMBOLS
+    with serve(str(tiny_bundles["gru"])) as other, other.client() as client:
+        rest = replace(asked, max_new_symbols=40)
+        more = client.generate("", rest, capsule=last.capsule)
+        whole = client.generate("abc", replace(asked, max_new_symbols=len(received) + 40))
+    assert received + more.text == whole.text
+    log_probs = [value for piece in begun for value in piece.log_probs]
+    assert (*log_probs, *more.log_probs) == whole.log_probs
+
+
+def test_resumed_stream_survives_a_drain_without_anybody_noticing(
+    tiny_bundles: dict[Cell, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "serving.client.resume")
+    monkeypatch.setenv(KEYS_VARIABLE, secrets.token_hex(32))
+    asked = replace(LONG, max_new_symbols=20_000)
+    with (
+        cut_soon(tmp_path, tiny_bundles["gru"]) as (process, address),
+        serve(str(tiny_bundles["gru"])) as other,
+        Client([address, other.address]) as client,
+        other.client() as alone,
+    ):
+        pieces = client.stream("abc", asked, resume=True, timeout=6 * PATIENCE)
+        received = [next(pieces)]
+        process.send_signal(signal.SIGTERM)
+        received += pieces
+        assert process.wait(PATIENCE) == 0
+        assert "the server shut down and cut the stream off" in caplog.text
+        completion = received[-1].completion
+        assert completion is not None
+        assert [piece for piece in received if piece.completion is not None] == received[-1:]
+        assert completion.usage.generated_symbols == 20_000
+        assert "".join(piece.text for piece in received) == alone.generate("abc", asked).text
+
+
+def test_session_stands_where_the_cut_stream_stopped(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEYS_VARIABLE, secrets.token_hex(32))
+    bundle = tiny_bundles["lstm"]
+    with cut_soon(tmp_path, bundle) as (process, address), Client(address) as client:
+        session = client.start_session(SessionOptions(seed=3))
+        never = replace(LONG, seed=None, capsules=Capsules.NEVER)
+        stream = session.stream("abc", never, timeout=PATIENCE)
+        received = next(stream).text
+        process.send_signal(signal.SIGTERM)
+        pieces = list(stream)
+        received += "".join(piece.text for piece in pieces)
+        assert pieces[-1].capsule == b""
+        assert process.wait(PATIENCE) == 0
+    with cut_soon(tmp_path, bundle) as (_, address), Client(address) as client:
+        again = client.get_session(session.session_id)
+        assert again.position == session.position == 3 + len(received)
+        with pytest.raises(PositionError):  # the same request again would be longer
+            client.generate("abc", never, session=session.session_id, expected_position=0)
+        more = again.generate("", GenerateOptions(max_new_symbols=40)).text
+        whole = GenerateOptions(max_new_symbols=len(received) + 40, seed=3)
+        assert received + more == client.generate("abc", whole).text
+
+
+def test_whole_answers_and_unread_prompts_are_refused_at_the_grace_time(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    with (
+        cut_soon(tmp_path, tiny_bundles["gru"]) as (process, address),
+        Client(address) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        session = client.start_session()
+        answer = pool.submit(session.generate, "abc", LONG)
+        wait_for(lambda: is_busy(client, session.session_id))
         process.send_signal(signal.SIGTERM)
         with pytest.raises(ClosedError, match="shutting down"):
-            list(stream)
+            answer.result(PATIENCE)
         assert process.wait(PATIENCE) == 0
+    with cut_soon(tmp_path, tiny_bundles["gru"]) as (_, address), Client(address) as client:
+        assert client.get_session(session.session_id).position == 0
+
+
+def is_busy(client: Client, session_id: str) -> bool:
+    try:
+        client.generate("a", session=session_id, expected_position=99)
+    except SessionBusyError:
+        return True
+    except PositionError:
+        return False
+    raise AssertionError

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from protos.unroll.v1 import text_generation_pb2 as pb
+from serving.disk_store import TieredStore
 from serving.sampling import SEED_LIMIT
 from serving.sessions import Session
 from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
@@ -348,3 +349,31 @@ def test_fields_of_the_calls_about_sessions_are_named(stub: Stub) -> None:
     assert refusal.field == "sampling.min_p"
     with refused("UNKNOWN_MODEL"):
         stub.start(model="none")
+
+
+def test_full_disk_is_told_and_costs_no_session(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    with (
+        serve(str(tiny_bundles["gru"]), state_dir=tmp_path) as server,
+        connected(server.address) as stub,
+    ):
+        session = stub.start().id
+        first = stub.generate("abc", 5, session=session)
+        store = server.server._store
+        assert isinstance(store, TieredStore)
+
+        def limit(pages: str) -> None:
+            store._disk._thread.submit(
+                lambda: store._disk._db.execute(f"PRAGMA max_page_count = {pages}").fetchall()
+            ).result()
+
+        limit("1")  # as many as there are, since it cannot be fewer
+        with refused("STORE_FAILED") as refusal:
+            for _ in range(200):
+                stub.start()
+        assert refusal.code is grpc.StatusCode.UNAVAILABLE
+        assert stub.generate("abc", 5).text
+        assert stub.get(session).position == first.completion.position
+        limit("100000")
+        assert stub.generate("abc", 5, session=session).completion.position == 16

@@ -1,5 +1,8 @@
 """Every error travels and comes back as what it was."""
 
+import re
+from pathlib import Path
+
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
@@ -8,16 +11,19 @@ from grpc.aio import AioRpcError, Metadata
 
 from serving import errors
 from serving.errors import (
+    AuthenticationError,
     EngineError,
     InputError,
     OverloadedError,
     PositionError,
+    RateError,
     ServerError,
     SessionError,
     UnavailableError,
     UnknownModelError,
     UnrollError,
 )
+from serving.settings import ServerSettings
 from serving.status import DOMAIN, MESSAGE_BYTES_AT_MOST, TABLE, from_rpc_error, to_status
 
 
@@ -65,7 +71,8 @@ def test_every_input_and_engine_error_has_a_row_of_its_own() -> None:
     classes = {
         kind
         for kind in vars(errors).values()
-        if isinstance(kind, type) and issubclass(kind, InputError | EngineError | SessionError)
+        if isinstance(kind, type)
+        and issubclass(kind, InputError | EngineError | SessionError | AuthenticationError)
     } - {EngineError, SessionError}
     assert classes <= {row.error for row in TABLE}
     assert len({(row.code, row.reason) for row in TABLE}) == len(TABLE)
@@ -114,3 +121,23 @@ def test_details_of_another_make_are_as_good_as_none(junk: bytes) -> None:
     metadata = Metadata(("grpc-status-details-bin", junk))
     error = AioRpcError(grpc.StatusCode.UNAVAILABLE, Metadata(), metadata, "dark")
     assert type(from_rpc_error(error, "there")) is UnavailableError
+
+
+def test_documented_table_is_the_table_and_the_limits_are_the_settings() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "errors.md").read_text(encoding="utf-8")
+    rows = [
+        f"| `{row.reason}` | {row.code.name} | {'yes' if row.retryable else 'no'} "
+        f"| `{row.error.__name__}` | {(row.error.__doc__ or '').strip().splitlines()[0]} |"
+        for row in TABLE
+    ]
+    told = [line for line in text.splitlines() if re.match(r"\| `[A-Z_]+` \| [A-Z]", line)]
+    assert told == rows
+    flags = re.findall(r"`--([a-z-]+)`", text)
+    assert {flag.replace("-", "_") for flag in flags} <= set(ServerSettings.__dataclass_fields__)
+
+
+def test_time_to_wait_travels() -> None:
+    status = to_status(RateError("slower", 2.5))
+    retry = details_of(status)[RetryInfo]
+    assert isinstance(retry, RetryInfo)
+    assert retry.retry_delay.ToMilliseconds() == 2500

@@ -29,6 +29,7 @@ class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FINISH_REASON_UNSPECIFIED: _ClassVar[FinishReason]
     FINISH_REASON_LENGTH: _ClassVar[FinishReason]
     FINISH_REASON_STOP: _ClassVar[FinishReason]
+    FINISH_REASON_SHUTDOWN: _ClassVar[FinishReason]
 CAPSULE_DELIVERY_UNSPECIFIED: CapsuleDelivery
 CAPSULE_DELIVERY_FINAL: CapsuleDelivery
 CAPSULE_DELIVERY_EVERY_CHUNK: CapsuleDelivery
@@ -40,6 +41,7 @@ UNKNOWN_SYMBOLS_REPLACE: UnknownSymbols
 FINISH_REASON_UNSPECIFIED: FinishReason
 FINISH_REASON_LENGTH: FinishReason
 FINISH_REASON_STOP: FinishReason
+FINISH_REASON_SHUTDOWN: FinishReason
 
 class SamplingParams(_message.Message):
     __slots__ = ("temperature", "top_k", "top_p", "min_p")

@@ -104,7 +104,7 @@ class TextGenerationServiceServicer:
         (UNKNOWN_MODEL, SESSION_UNKNOWN, SESSION_ENDED, SESSION_EXPIRED, SESSION_EVICTED),
         PERMISSION_DENIED (CAPSULE_OWNER), FAILED_PRECONDITION (CAPSULE_FOREIGN), ABORTED (SESSION_BUSY,
         SESSION_POSITION, whose ErrorInfo holds the actual `position`), RESOURCE_EXHAUSTED (OVERLOADED),
-        DEADLINE_EXCEEDED (DEADLINE) or UNAVAILABLE (CLOSED).
+        DEADLINE_EXCEEDED (DEADLINE) or UNAVAILABLE (CLOSED, STORE_FAILED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

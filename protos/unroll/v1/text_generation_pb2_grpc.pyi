@@ -56,7 +56,7 @@ class TextGenerationServiceStub:
     (UNKNOWN_MODEL, SESSION_UNKNOWN, SESSION_ENDED, SESSION_EXPIRED, SESSION_EVICTED),
     PERMISSION_DENIED (CAPSULE_OWNER), FAILED_PRECONDITION (CAPSULE_FOREIGN), ABORTED (SESSION_BUSY,
     SESSION_POSITION, whose ErrorInfo holds the actual `position`), RESOURCE_EXHAUSTED (OVERLOADED),
-    DEADLINE_EXCEEDED (DEADLINE) or UNAVAILABLE (CLOSED).
+    DEADLINE_EXCEEDED (DEADLINE) or UNAVAILABLE (CLOSED, STORE_FAILED).
     """
     StreamGenerate: _grpc.UnaryStreamMultiCallable[_text_generation_pb2.GenerateRequest, _text_generation_pb2.StreamGenerateResponse]
     """Continues a prompt and sends the text as it comes.
@@ -118,7 +118,7 @@ class TextGenerationServiceAsyncStub(TextGenerationServiceStub):
     (UNKNOWN_MODEL, SESSION_UNKNOWN, SESSION_ENDED, SESSION_EXPIRED, SESSION_EVICTED),
     PERMISSION_DENIED (CAPSULE_OWNER), FAILED_PRECONDITION (CAPSULE_FOREIGN), ABORTED (SESSION_BUSY,
     SESSION_POSITION, whose ErrorInfo holds the actual `position`), RESOURCE_EXHAUSTED (OVERLOADED),
-    DEADLINE_EXCEEDED (DEADLINE) or UNAVAILABLE (CLOSED).
+    DEADLINE_EXCEEDED (DEADLINE) or UNAVAILABLE (CLOSED, STORE_FAILED).
     """
     StreamGenerate: _aio.UnaryStreamMultiCallable[_text_generation_pb2.GenerateRequest, _text_generation_pb2.StreamGenerateResponse]  # type: ignore[assignment]
     """Continues a prompt and sends the text as it comes.
@@ -183,7 +183,7 @@ class TextGenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         (UNKNOWN_MODEL, SESSION_UNKNOWN, SESSION_ENDED, SESSION_EXPIRED, SESSION_EVICTED),
         PERMISSION_DENIED (CAPSULE_OWNER), FAILED_PRECONDITION (CAPSULE_FOREIGN), ABORTED (SESSION_BUSY,
         SESSION_POSITION, whose ErrorInfo holds the actual `position`), RESOURCE_EXHAUSTED (OVERLOADED),
-        DEADLINE_EXCEEDED (DEADLINE) or UNAVAILABLE (CLOSED).
+        DEADLINE_EXCEEDED (DEADLINE) or UNAVAILABLE (CLOSED, STORE_FAILED).
         """
 
     @_abc_1.abstractmethod

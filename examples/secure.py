@@ -1,0 +1,34 @@
+"""An encrypted connection with a token: `python -m examples.secure HOST:PORT CA-FILE TOKEN-FILE`.
+
+The server runs with `--tls-certificate`, `--tls-key` and `--tokens`; docs/security.md tells how to
+make all of these files. Sessions belong to the token's name: nobody else can see or use them.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from serving.client.blocking import Client
+from serving.client.options import GenerateOptions
+from serving.client.security import Security, read_token
+from serving.errors import AuthenticationError
+
+OPTIONS = GenerateOptions(max_new_symbols=60, seed=3)
+
+
+def main(target: str, authority: str, token_file: str) -> None:
+    """Generate in a session of one's own, then try without the token."""
+    security = Security(ca=Path(authority), token=read_token(Path(token_file)))
+    with Client(target, security=security) as client:
+        session = client.start_session()
+        print("text:", repr(session.generate("a ", OPTIONS).text))
+
+    with Client(target, security=replace(security, token="")) as stranger:
+        try:
+            stranger.generate("a ", OPTIONS)
+        except AuthenticationError as error:
+            print("a stranger is told:", error)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
