@@ -4,6 +4,7 @@ The equations are those of the ONNX operators RNN, GRU (linear_before_reset = 1)
 has a product of its own: a wider one for several gates multiplies no faster and has to be split.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ class RecurrentState:
         return RecurrentState(tensors=tensors, activations=list(others))
 
 
-class Layer:
+class Layer(ABC):
     """What the gates of one layer receive in one step.
 
     Args:
@@ -58,13 +59,13 @@ class Layer:
         self._weights = weights
         self._h = h
 
+    @abstractmethod
     def total(self, gate: str) -> str:
         """W x + R h + both biases of a gate, (N, H)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def input(self, gate: str) -> str:
         """W x + its bias of a gate, (N, H)."""
-        raise NotImplementedError
 
     def recurrent(self, gate: str) -> str:
         """R h + its bias of a gate, (N, H)."""
