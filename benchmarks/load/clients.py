@@ -1,8 +1,7 @@
 """Clients on one event loop, and what they measure.
 
-They call the stubs with requests that are serialised already and read nothing but the text: with
-the client library, each message would cost the generator's processor more than that, and so
-lower the load that it can make.
+They call the stubs with requests that are serialised already and read nothing but the text, so that
+the load that they can make depends on gRPC alone.
 """
 
 import asyncio
