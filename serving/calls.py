@@ -39,7 +39,7 @@ class CallRecord:
     Attributes:
         method: its name without the service.
         request_id: the client's, or one of 16 random hex digits.
-        caller: its address, or the identity that its certificate proves.
+        caller: its address, or the identity that its token or certificate proves.
         began: time.monotonic() when it came.
         model: that answered; empty if it came to none.
         symbols_read: of its prompt or scored text.

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from grpc.aio import ServicerContext
 
 from serving.callers import Callers, identify
+from serving.calls import current_call
 from serving.errors import InputError, UnrollError
 from serving.status import to_status
 from serving.tokens import Tokens
@@ -67,7 +68,7 @@ class Gate(grpc.aio.ServerInterceptor):
                 with self._admit(context, is_open=is_open):
                     return await inner(_parse(parse, data), context)
             except UnrollError as error:
-                await context.abort_with_status(to_status(error))
+                await context.abort_with_status(to_status(error, current_call().request_id))
 
         return answer
 
@@ -85,7 +86,7 @@ class Gate(grpc.aio.ServerInterceptor):
                     async for response in inner(parsed(requests), context):
                         yield response
             except UnrollError as error:
-                await context.abort_with_status(to_status(error))
+                await context.abort_with_status(to_status(error, current_call().request_id))
 
         return converse
 
@@ -98,7 +99,10 @@ class Gate(grpc.aio.ServerInterceptor):
         address = "address:" + context.peer().rpartition(":")[0]
         if is_open:
             return self._callers.admit("probe:" + address)
-        return self._callers.admit(identify(context, self._tokens) or address)
+        identity = identify(context, self._tokens)
+        if identity.startswith("token:"):  # a certificate's name is known already
+            current_call().caller = identity
+        return self._callers.admit(identity or address)
 
 
 def _parse(parse: Callable[[bytes], Any] | None, data: bytes) -> Any:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from serving.errors import (
 )
 from serving.tokens import NewToken, Tokens, issue
 from tests.serving.health import SERVING, check_health
-from tests.serving.running import PATIENCE, RunningServer, serve
+from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from tests.serving.stub import refused
 from training.settings import Cell
 
@@ -119,6 +120,20 @@ def test_refusal_is_typed_and_names_no_token(guarded: Guarded) -> None:
     assert "a-wrong-token" not in str(caught.value)
     with grpc.insecure_channel(guarded.running.address) as channel, refused("UNAUTHENTICATED"):
         TextGenerationServiceStub(channel).Generate(pb.GenerateRequest(), timeout=PATIENCE)
+
+
+def test_log_names_the_caller_and_a_refusal_has_the_request_s_id(
+    guarded: Guarded, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "serving.access"):
+        guarded.generate(guarded.anna)
+        with pytest.raises(AuthenticationError) as caught:
+            guarded.generate("no token of this server")
+        wait_for(lambda: len(caplog.records) == 2)
+    answered, refusal = caplog.records
+    assert answered.__dict__["caller"] == "token:anna"
+    assert refusal.__dict__["code"] == "UNAUTHENTICATED"
+    assert refusal.__dict__["request_id"] == caught.value.request_id != ""
 
 
 def test_revoked_token_is_refused_at_the_next_call_and_a_new_one_let_in(guarded: Guarded) -> None:
