@@ -63,10 +63,11 @@ def export(
     Raises:
         ParityError: the graphs do not say what torch says, or the precision costs more than 0.005
             nats per symbol; nothing is written.
-        SettingsError: the device cannot compute in the precision.
+        SettingsError: the device cannot compute in the precision, or the texts that it needs are
+            missing.
         BundleError: there is something else than a bundle at `folder`, or it cannot be written.
     """
-    _check(device, precision)
+    _check(device, precision, texts)
     model = checkpoint.model()
     weights = ModelWeights.of(model)
     scales = measure_scales(model, texts.training) if texts else []
@@ -96,7 +97,12 @@ def export(
     return load_bundle(folder)
 
 
-def _check(device: Device, precision: Precision) -> None:
+def _check(device: Device, precision: Precision, texts: Texts | None) -> None:
+    if precision is not Precision.FP32 and texts is None:
+        raise SettingsError(
+            f"precision = {precision.value}: is calibrated and judged on the training's text; give "
+            "texts, such as load_texts(checkpoint)"
+        )
     if precision is Precision.INT8 and device is Device.CUDA:
         raise SettingsError(
             "precision = int8: products of 8 bits are made on the CPU; take fp16 or fp32 for cuda"

@@ -7,7 +7,8 @@ PROMPT='"My dear Larkspur," said Mrs. Quill, '
 "$BIN/python" -m export --checkpoint runs/demo --bundle bundles/demo
 
 port_file=$(mktemp -u)
-"$BIN/python" -m serving --model demo=bundles/demo --port 0 --port-file "$port_file" &
+"$BIN/python" -m serving --model demo=bundles/demo --port 0 --port-file "$port_file" \
+    --log-level warning &
 server=$!
 trap 'kill $server 2>/dev/null || true; rm -f "$port_file"' EXIT
 

@@ -241,6 +241,15 @@ def test_precision_that_a_device_does_not_compute_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("precision", "device"), REDUCED)
+def test_precision_without_texts_is_refused(
+    precision: Precision, device: Device, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match="give texts"):
+        export(tiny_checkpoint("gru"), tmp_path / "bundle", device=device, precision=precision)
+    assert list(tmp_path.iterdir()) == []
+
+
 def casebook_checkpoint(validation_fraction: float = 0.1) -> Checkpoint:
     """Make a checkpoint that says it was trained on the bundled text."""
     checkpoint, corpus = tiny_checkpoint("gru"), load_corpus("casebook")
