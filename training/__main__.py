@@ -1,5 +1,7 @@
 """Command line of the training: `python -m training --help`."""
 
+from dataclasses import replace
+
 import torch
 from rich.console import Console
 
@@ -10,8 +12,10 @@ from training.corpus import Corpus, load_corpus
 from training.data import TrainingData, prepare_data
 from training.initialisation import initialise
 from training.interrupt import StopRequest
+from training.memory import keep_freed_memory
 from training.model import CharRNN, ModelSettings
 from training.plot import plot_losses
+from training.precision import apply_precision, resolve_precision
 from training.presets import preset_path
 from training.progress import Reporter
 from training.resume import settings_to_resume
@@ -36,8 +40,8 @@ def train(settings: TrainingSettings) -> None:
         checkpoint = load_checkpoint(folder.require_resumable())
         settings = settings_to_resume(settings, checkpoint.training_settings)
     settings.validate()
-    _prepare_device(settings)
     reporter = Reporter(Console())
+    settings = _prepare_device(settings, reporter)
     data = prepare_data(_load(settings, reporter), settings)
     model = _model(settings, data, checkpoint)
     if checkpoint is None:
@@ -53,13 +57,20 @@ def train(settings: TrainingSettings) -> None:
     _conclude(outcome, trainer, folder, reporter)
 
 
-def _prepare_device(settings: TrainingSettings) -> None:
+def _prepare_device(settings: TrainingSettings, reporter: Reporter) -> TrainingSettings:
+    """Set torch up; returns the settings with the precision that is meant by auto."""
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("device = 'cuda': torch finds no CUDA device here; take --device cpu")
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     torch.backends.cudnn.deterministic = True
     torch.manual_seed(settings.seed)
+    precision = resolve_precision(settings.precision, settings.device)
+    apply_precision(precision)
+    if settings.precision == "auto":
+        reporter.say(f"precision: {precision}, the faster one on this {settings.device} device")
+    return replace(settings, precision=precision)
 
 
 def _load(settings: TrainingSettings, reporter: Reporter) -> Corpus:
@@ -85,8 +96,10 @@ def _model(
             hidden_size=settings.hidden_size,
             layers=settings.layers,
             dropout=settings.dropout,
+            weight_dropout=settings.weight_dropout,
         )
     )
+    model.precision = resolve_precision(settings.precision, settings.device)
     if settings.init == "tuned":
         initialise(model)
     return model.to(settings.device)

@@ -12,7 +12,7 @@ def settings_to_resume(given: TrainingSettings, stored: TrainingSettings) -> Tra
     """Return the stored settings, unless others were asked for.
 
     Args:
-        given: from the command line; a default counts as not asked for.
+        given: from the command line; a default counts as not asked for, and so does auto.
         stored: from the checkpoint.
 
     Raises:
@@ -20,7 +20,7 @@ def settings_to_resume(given: TrainingSettings, stored: TrainingSettings) -> Tra
     """
     for field in fields(TrainingSettings):
         asked, begun = getattr(given, field.name), getattr(stored, field.name)
-        if field.name not in OF_THE_PLACE and asked not in {field.default, begun}:
+        if field.name not in OF_THE_PLACE and asked not in {field.default, begun, "auto"}:
             raise SettingsError(
                 f"{field.name} = {asked!r}: the run {given.run_name} was started with {begun!r} "
                 "and resumes with that; leave the setting out, or start a new run"

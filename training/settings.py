@@ -54,6 +54,9 @@ class TrainingSettings:
     dropout: float = 0.2
     """Probability of dropping an activation, between layers and after the last; in [0, 1)."""
 
+    weight_dropout: float = 0.0
+    """Probability of dropping a recurrent weight for the length of a window; in [0, 1)."""
+
     init: Literal["tuned", "torch"] = "tuned"
     """Initial weights: chosen for each cell, or as torch does it."""
 
@@ -113,6 +116,11 @@ class TrainingSettings:
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to train."""
 
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "fp32"
+    """What the operands of products are rounded to while training; sums, states and weights are
+    float32 in any case, and so is every validation. auto takes bf16 where the device multiplies it
+    natively, else fp32, and says so."""
+
     def validate(self) -> None:
         """Check every range and every rule between settings.
 
@@ -126,6 +134,7 @@ class TrainingSettings:
             _require(0 <= value < math.inf, name, value, "0 or more, and finite")
         _require(0 <= self.validation_fraction <= 0.5, *self._of("validation_fraction", "[0, 0.5]"))
         _require(0 <= self.dropout < 1, *self._of("dropout", "[0, 1)"))
+        _require(0 <= self.weight_dropout < 1, *self._of("weight_dropout", "[0, 1)"))
         _require(0 <= self.warmup_fraction < 1, *self._of("warmup_fraction", "[0, 1)"))
         _require(0 < self.beta2 < 1, *self._of("beta2", "(0, 1)"))
         _require(0 < self.learning_rate <= 10, *self._of("learning_rate", "(0, 10]"))

@@ -1,0 +1,1 @@
+"""Recurrent layers on the CPU, with back-propagation through time written out by hand."""
