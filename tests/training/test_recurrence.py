@@ -25,7 +25,7 @@ def build(cell: Cell, layers: int, **settings: float) -> CharRNN:
             embedding_size=E,
             hidden_size=H,
             layers=layers,
-            **settings,  # type: ignore[arg-type]
+            **settings,
         )
     )
 
@@ -88,7 +88,7 @@ def test_window_by_window_with_the_state_carried_is_the_whole(
     tokens, state = torch.randint(V, (T, N)), model.zero_state(N)
     whole, _ = model(tokens, state)
     parts = []
-    for window in tokens.split(2):
+    for window in torch.split(tokens, 2):
         logits, state = model(window, state)
         parts.append(logits)
     # The gates' rows are the same products; only the decoder's has other shapes.
