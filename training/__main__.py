@@ -10,10 +10,10 @@ from serving.errors import CheckpointError, DeviceError
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.corpus import Corpus, load_corpus
 from training.data import TrainingData, prepare_data
-from training.initialisation import initialise
+from training.initialisation import build_model
 from training.interrupt import StopRequest
 from training.memory import keep_freed_memory
-from training.model import CharRNN, ModelSettings
+from training.model import CharRNN
 from training.plot import plot_losses
 from training.precision import apply_precision, resolve_precision
 from training.presets import preset_path
@@ -88,21 +88,7 @@ def _model(
             f"resume: the corpus has sha256 {data.corpus_sha256}, the run was started with "
             f"{checkpoint.corpus_sha256}; bring that text back or start a new run"
         )
-    model = CharRNN(
-        ModelSettings(
-            cell=settings.cell,
-            vocabulary_size=len(data.vocabulary),
-            embedding_size=settings.embedding_size,
-            hidden_size=settings.hidden_size,
-            layers=settings.layers,
-            dropout=settings.dropout,
-            weight_dropout=settings.weight_dropout,
-        )
-    )
-    model.precision = resolve_precision(settings.precision, settings.device)
-    if settings.init == "tuned":
-        initialise(model)
-    return model.to(settings.device)
+    return build_model(settings, len(data.vocabulary))
 
 
 def _introduce(model: CharRNN, data: TrainingData, folder: RunFolder, reporter: Reporter) -> None:

@@ -1,8 +1,9 @@
 """Checkpoints: one safetensors file, complete in itself.
 
-The weights stand under their names in the model (`embedding.weight`, `recurrent.weight_ih_l0`,
-...); what only resuming needs stands under `training.moments.*`, `training.recurrent.*` and
-`training.random.*`. The file's metadata hold one entry, `unroll`, with JSON:
+The weights to use stand under their names in the model (`embedding.weight`,
+`recurrent.weight_ih_l0`, ...), averages where the training keeps them; what only resuming needs
+stands under `training.weights.*` (those in training), `training.moments.*`, `training.recurrent.*`
+and `training.random.*`. The file's metadata hold one entry, `unroll`, with JSON:
 
     format_version   1
     model            cell, vocabulary_size, embedding_size, hidden_size, layers, dropout
@@ -35,7 +36,7 @@ from training.state import Progress, TrainingState
 
 FORMAT_VERSION = 1
 KEY = "unroll"
-PARTS = ("moments", "recurrent", "random")
+PARTS = ("weights", "moments", "recurrent", "random")
 BEST = "best.safetensors"
 # What reading a description raises that is not what a checkpoint's should be; RuntimeError is
 # torch's about sizes.
@@ -204,11 +205,12 @@ def _state(
         return None
     read = from_dict(Progress, progress, Config(strict=True))
     _check_state(parts, model, begun=read.update > 0)
-    weights = {name: tensors[name] for name in model.state_dict()}
-    return TrainingState(progress=read, weights=weights, **parts)
+    average = {name: tensors[name] for name in model.state_dict()}
+    return TrainingState(progress=read, average=average, **parts)
 
 
 def _check_state(parts: dict[str, dict[str, Tensor]], model: CharRNN, *, begun: bool) -> None:
+    _check_weights(parts["weights"], model)
     expected = {f"{n}.{m}": w for n, w in model.state_dict().items() for m in MOMENTS}
     wrong = sorted(parts["moments"].keys() ^ (expected.keys() if begun else set()))
     if wrong:

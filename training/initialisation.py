@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from training.model import CharRNN
+from training.model import CharRNN, ModelSettings
+from training.precision import resolve_precision
+from training.settings import TrainingSettings
 
 EMBEDDING_STD = 0.3
 RELU_MEMORY = 0.9  # identity itself never forgets: its carried state grows from window to window
@@ -13,6 +15,25 @@ RELU_MEMORY = 0.9  # identity itself never forgets: its carried state grows from
 # frequencies of the symbols.
 RELU_MEMORY_ABOVE = 0.5
 FORGET_BIAS = 1.0
+
+
+def build_model(settings: TrainingSettings, vocabulary_size: int) -> CharRNN:
+    """Return the model that settings describe, with its initial weights, on its device."""
+    model = CharRNN(
+        ModelSettings(
+            cell=settings.cell,
+            vocabulary_size=vocabulary_size,
+            embedding_size=settings.embedding_size,
+            hidden_size=settings.hidden_size,
+            layers=settings.layers,
+            dropout=settings.dropout,
+            weight_dropout=settings.weight_dropout,
+        )
+    )
+    model.precision = resolve_precision(settings.precision, settings.device)
+    if settings.init == "tuned":
+        initialise(model)
+    return model.to(settings.device)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import TracebackType
 
 import numpy as np
+from torch import Tensor
 
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.data import TrainingData
@@ -74,7 +75,7 @@ class Recorder:
         metrics = self._latest = self._figures(progress, self._validate())
         is_best = metrics.loss < progress.best_loss
         if is_best:
-            save_checkpoint(self._checkpoint(metrics), self.folder.best)
+            save_checkpoint(self._checkpoint(metrics, self.model.state_dict()), self.folder.best)
         self.log.milestone(metrics)
         text = self._sample(metrics) if self.settings.sample_symbols else ""
         self.reporter.milestone(metrics, text, is_best)
@@ -95,7 +96,8 @@ class Recorder:
     def save_last(self, state: TrainingState) -> None:
         """Save the state, to be resumed."""
         metrics = self._latest or self._figures(state.progress, None)
-        save_checkpoint(replace(self._checkpoint(metrics), state=state), self.folder.last)
+        checkpoint = self._checkpoint(metrics, state.average)
+        save_checkpoint(replace(checkpoint, state=state), self.folder.last)
         self.log.flush()
         self._saved_at = self._clock()
 
@@ -131,7 +133,7 @@ class Recorder:
         )
         return text
 
-    def _checkpoint(self, metrics: Metrics) -> Checkpoint:
+    def _checkpoint(self, metrics: Metrics, weights: dict[str, Tensor]) -> Checkpoint:
         return Checkpoint(
             model_settings=self.model.settings,
             training_settings=self.settings,
@@ -139,5 +141,5 @@ class Recorder:
             corpus_name=self.data.corpus_name,
             corpus_sha256=self.data.corpus_sha256,
             metrics=metrics,
-            weights={name: w.detach().contiguous() for name, w in self.model.state_dict().items()},
+            weights={name: weight.detach().contiguous() for name, weight in weights.items()},
         )

@@ -11,9 +11,8 @@ from rich.console import Console
 
 from training.corpus import Corpus
 from training.data import prepare_data
-from training.initialisation import initialise
+from training.initialisation import build_model
 from training.interrupt import StopRequest
-from training.model import CharRNN, ModelSettings
 from training.progress import Reporter
 from training.run_folder import RunFolder
 from training.settings import TrainingSettings
@@ -82,17 +81,7 @@ class Room:
         settings.validate()
         data = prepare_data(tiny_corpus(), settings)
         torch.manual_seed(settings.seed)
-        model = CharRNN(
-            ModelSettings(
-                cell=settings.cell,
-                vocabulary_size=len(data.vocabulary),
-                embedding_size=settings.embedding_size,
-                hidden_size=settings.hidden_size,
-                layers=settings.layers,
-                dropout=settings.dropout,
-            )
-        )
-        initialise(model)
+        model = build_model(settings, len(data.vocabulary))
         reporter = Reporter(Console(file=self.written, width=200))
         timing = {} if clock is None else {"clock": clock}
         folder = self.folder(name)
