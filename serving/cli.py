@@ -2,8 +2,10 @@
 
 import sys
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -13,6 +15,8 @@ from cyclopts.config import Dict
 from serving.errors import SettingsError, UnrollError, nearest
 
 S = TypeVar("S")
+Given = Callable[[str], Any]
+"""What was given for a setting, by its name; None where nothing was."""
 
 
 def read_toml(path: Path, settings: type) -> dict[str, Any]:
@@ -43,7 +47,7 @@ def run(
     *,
     name: str,
     tokens: Sequence[str] | None = None,
-    preset: Callable[[str], Path] | None = None,
+    preset: Callable[[str, Given], list[Path]] | None = None,
 ) -> None:
     """Parse a command line into a settings dataclass and call `main` with it.
 
@@ -57,7 +61,8 @@ def run(
         main: what to run.
         name: how the command is called in its help.
         tokens: the command line; `sys.argv[1:]` by default.
-        preset: finds the TOML file of a preset by name; raises SettingsError for unknown ones.
+        preset: finds the TOML files of a preset by its name, the first one winning, and may ask
+            what the command line gives for a setting; raises SettingsError for unknown ones.
     """
     app = _app(settings, main, name)
 
@@ -70,12 +75,13 @@ def run(
             Parameter(name="--preset", show=preset is not None, help="Named set of settings."),
         ] = None,
     ) -> None:
-        files = [] if config is None else [config]
+        read = {} if config is None else {config: read_toml(config, settings)}
         if preset_name is not None:
             if preset is None:
                 raise SettingsError(f"--preset {preset_name}: this command has no presets")
-            files.append(preset(preset_name))
-        app.config = [Dict(read_toml(file, settings), source=str(file)) for file in files]
+            given = partial(_given, rest, dict(*read.values()))
+            read |= {file: read_toml(file, settings) for file in preset(preset_name, given)}
+        app.config = [Dict(values, source=str(file)) for file, values in read.items()]
         app(rest)
 
     try:
@@ -83,6 +89,13 @@ def run(
     except UnrollError as error:
         sys.stderr.write(f"{name}: {error}\n")
         raise SystemExit(2) from error
+
+
+def _given(tokens: Sequence[str], file: Mapping[str, Any], setting: str) -> Any:
+    """Return what flags, else a file, give for a setting; None where neither does."""
+    flag = f"--{setting.replace('_', '-')}"
+    pairs = [(*token.split("=", 1), following) for token, following in pairwise([*tokens, ""])]
+    return next((value for name, value, *_ in pairs if name == flag), file.get(setting))
 
 
 def _app(settings: type[S], main: Callable[[S], None], name: str) -> App:

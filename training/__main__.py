@@ -16,7 +16,7 @@ from training.memory import keep_freed_memory
 from training.model import CharRNN
 from training.plot import plot_losses
 from training.precision import apply_precision, resolve_precision
-from training.presets import preset_path
+from training.presets import preset_files
 from training.progress import Reporter
 from training.resume import settings_to_resume
 from training.run_folder import RunFolder
@@ -115,7 +115,7 @@ def _conclude(outcome: Outcome, trainer: Trainer, folder: RunFolder, reporter: R
 
 def main() -> None:
     """Parse the command line and train."""
-    run(TrainingSettings, train, name="python -m training", preset=preset_path)
+    run(TrainingSettings, train, name="python -m training", preset=preset_files)
 
 
 if __name__ == "__main__":

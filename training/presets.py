@@ -1,21 +1,30 @@
-"""Presets: named TOML files of settings, beside this module."""
+"""Presets: named TOML files of settings, beside this module.
+
+NAME.toml is the preset, NAME.CELL.toml what is different with another cell than the preset's own.
+"""
 
 from pathlib import Path
 
+from serving.cli import Given
 from serving.errors import SettingsError, nearest
 
 FOLDER = Path(__file__).parent / "presets"
 
 
-def preset_path(name: str) -> Path:
-    """Find the TOML file of a preset.
+def preset_files(name: str, given: Given) -> list[Path]:
+    """Find the TOML files of a preset, the first one winning.
+
+    Args:
+        name: of the preset.
+        given: says which cell was asked for, if any.
 
     Raises:
         SettingsError: there is no such preset; the known ones are named.
     """
-    known = sorted(path.stem for path in FOLDER.glob("*.toml"))
+    known = sorted(path.stem for path in FOLDER.glob("*.toml") if "." not in path.stem)
     if name not in known:
         raise SettingsError(
             f"--preset {name}: no such preset; {nearest(name, known)} (all: {', '.join(known)})"
         )
-    return FOLDER / f"{name}.toml"
+    files = FOLDER / f"{name}.{given('cell')}.toml", FOLDER / f"{name}.toml"
+    return [file for file in files if file.is_file()]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from cyclopts import Parameter
 
-from serving.cli import read_toml, run
+from serving.cli import Given, read_toml, run
 from serving.errors import ClosedError, SettingsError
 
 
@@ -37,6 +37,12 @@ class Required:
     """Where they are."""
 
 
+def presets(path: Path, name: str, given: Given) -> list[Path]:
+    """Return the files of a preset, one of them for the size that was given."""
+    files = path.with_name(f"{name}.{given('hidden_size')}.toml"), path.with_name(f"{name}.toml")
+    return [file for file in files if file.is_file()]
+
+
 def parsed(tokens: list[str], settings: type = Settings, preset: Path | None = None) -> object:
     """Return what the command line gave."""
     got: list[object] = []
@@ -46,7 +52,7 @@ def parsed(tokens: list[str], settings: type = Settings, preset: Path | None = N
             got.append,
             name="tea",
             tokens=tokens,
-            preset=None if preset is None else lambda name: preset.with_name(f"{name}.toml"),
+            preset=None if preset is None else lambda name, given: presets(preset, name, given),
         )
     assert ended.value.code == 0
     assert len(got) == 1
@@ -81,6 +87,29 @@ def test_flags_win_over_the_file_over_the_preset_over_the_defaults(tmp_path: Pat
     tokens = ["--preset", "strong", "--config", str(file), "--name", "flag"]
     expected = Settings(hidden_size=11, rate=0.125, name="flag", quick=False)
     assert parsed(tokens, preset=preset) == expected
+
+
+@pytest.mark.parametrize(
+    ("tokens", "rate"),
+    [
+        (["--hidden-size", "9"], 0.75),
+        (["--hidden-size=9"], 0.75),
+        (["--name=9"], 0.25),
+        (["--hidden-size=9", "--rate=0.5"], 0.5),
+        (["--config=file.toml"], 0.75),
+        (["--config=file.toml", "--hidden-size=8"], 0.25),
+    ],
+)
+def test_a_preset_may_depend_on_what_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokens: list[str], rate: float
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    preset = write(tmp_path / "strong.toml", "hidden_size = 11\nrate = 0.25\n")
+    write(tmp_path / "strong.9.toml", "rate = 0.75\n")
+    write(tmp_path / "file.toml", "hidden_size = 9\n")
+    found = parsed(["--preset=strong", *tokens], preset=preset)
+    assert isinstance(found, Settings)
+    assert found.rate == rate
 
 
 def test_flag_that_says_the_default_still_wins_over_the_file(tmp_path: Path) -> None:

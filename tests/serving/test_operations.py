@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from serving.settings import ServerSettings
-from tests.serving.operations import PAGE, between, metrics_table, put, settings_table
+from tests.serving.operations import PAGE, metrics_table
 from tests.serving.running import serve
 from tests.serving.test_metrics import read_page
+from tests.tables import between, put, settings_table
 from training.settings import Cell
 
 DEPLOY = PAGE.parents[1] / "deploy"
@@ -22,7 +23,9 @@ KNOWN = {field.name for field in fields(ServerSettings)}
 
 def test_table_of_settings_is_that_of_the_code() -> None:
     told = between("settings", PAGE.read_text("utf-8"))
-    assert told == settings_table(), "python -m tests.serving.operations writes it anew"
+    assert told == settings_table(ServerSettings), (
+        "python -m tests.serving.operations writes it anew"
+    )
 
 
 def test_table_of_metrics_is_that_of_the_page(

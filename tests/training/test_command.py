@@ -14,7 +14,7 @@ from tests.training.conftest import TEXT
 from training.__main__ import train
 from training.checkpoint import load_checkpoint
 from training.metrics import read_metrics
-from training.presets import preset_path
+from training.presets import preset_files
 from training.settings import TrainingSettings
 
 TINY = ["--hidden-size=5", "--embedding-size=3", "--streams=2", "--window=11", "--threads=1"]
@@ -29,7 +29,7 @@ def command(tmp_path: Path, *arguments: str) -> list[str]:
 
 def call(tokens: list[str]) -> int:
     try:
-        run(TrainingSettings, train, name="training", tokens=tokens, preset=preset_path)
+        run(TrainingSettings, train, name="training", tokens=tokens, preset=preset_files)
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0

@@ -1,6 +1,7 @@
 """Settings, presets, schedule, resuming."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from serving.cli import read_toml
 from serving.errors import SettingsError
-from training.presets import FOLDER, preset_path
+from training.presets import FOLDER, preset_files
 from training.resume import settings_to_resume
 from training.schedule import Length, Schedule
 from training.settings import TrainingSettings
@@ -36,15 +37,31 @@ def test_broken_rules_name_the_setting_and_the_range(changes: dict[str, Any], me
         TrainingSettings(**{"epochs": 1} | changes).validate()
 
 
+def preset(name: str, cell: str | None = None) -> TrainingSettings:
+    """What `--preset NAME --cell CELL` gives."""
+    values: dict[str, Any] = {}
+    for path in reversed(preset_files(name, {"cell": cell}.get)):
+        values |= read_toml(path, TrainingSettings)
+    return TrainingSettings(**values | ({"cell": cell} if cell else {}))
+
+
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
-def test_every_preset_is_valid_and_is_named_after_its_file(path: Any) -> None:
-    values = read_toml(preset_path(path.stem), TrainingSettings)
-    TrainingSettings(**values).validate()
-    assert values["name"] == path.stem
+def test_every_preset_is_valid_and_is_named_after_its_file(path: Path) -> None:
+    name, _, cell = path.stem.partition(".")
+    settings = preset(name, cell or None)
+    settings.validate()
+    assert settings.name == name
+    assert path in preset_files(name, {"cell": cell or None}.get)
+
+
+def test_a_preset_has_other_settings_for_another_cell() -> None:
+    assert preset("cpu") == preset("cpu", "gru")
+    assert preset("cpu", "rnn_tanh").learning_rate != preset("cpu").learning_rate
+    assert preset("cpu", "rnn_tanh").minutes == preset("cpu").minutes
 
 
 def test_lab_preset_is_the_worked_example() -> None:
-    lab = TrainingSettings(**read_toml(preset_path("lab"), TrainingSettings))
+    lab = preset("lab")
     assert (lab.corpus, lab.max_symbols, lab.cell) == ("shakespeare", 10000, "rnn_relu")
     assert (lab.embedding_size, lab.hidden_size, lab.layers) == (100, 512, 3)
     assert (lab.optimizer, lab.learning_rate, lab.schedule) == ("adam", 0.001, "constant")
@@ -55,7 +72,7 @@ def test_lab_preset_is_the_worked_example() -> None:
 
 def test_unknown_presets_list_the_known_ones() -> None:
     with pytest.raises(SettingsError, match=r"did you mean 'lab'\?.*cpu, demo, lab, quick"):
-        preset_path("labs")
+        preset("labs")
 
 
 def test_a_run_is_named_after_corpus_and_cell() -> None:

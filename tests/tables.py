@@ -1,0 +1,47 @@
+"""Tables of the docs that are made from the code."""
+
+import ast
+import inspect
+import textwrap
+from dataclasses import MISSING, fields
+from enum import Enum
+from itertools import pairwise
+from typing import Any
+
+
+def settings_table(settings: type[Any]) -> str:
+    """One row a setting of a dataclass: its flag, its default and its docstring."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
+    assert isinstance(tree, ast.ClassDef)
+    told = {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in pairwise(tree.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
+    rows = [
+        f"| `--{field.name.replace('_', '-')}` | {_default(field.default)} | {told[field.name]} |"
+        for field in fields(settings)
+    ]
+    return "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows])
+
+
+def between(name: str, text: str) -> str:
+    """Return what stands between two marks."""
+    return text.partition(f"<!-- {name} -->\n")[2].partition(f"\n<!-- /{name} -->")[0]
+
+
+def put(name: str, table: str, text: str) -> str:
+    """Replace what stands between two marks."""
+    before, rest = text.split(f"<!-- {name} -->\n")
+    _, after = rest.split(f"<!-- /{name} -->")
+    return f"{before}<!-- {name} -->\n{table}\n<!-- /{name} -->{after}"
+
+
+def _default(value: object) -> str:
+    if value is MISSING or value is None or value in {(), ""}:
+        return ""
+    return f"`{value.value if isinstance(value, Enum) else value}`"
