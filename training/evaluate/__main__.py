@@ -69,6 +69,7 @@ def evaluate(settings: EvaluationSettings) -> None:
         served=served,
         device=settings.device,
     )
+    say(console, report.title())
     console.print(report.table())
     for warning in report.warnings():
         say(console, f"warning: {warning}")

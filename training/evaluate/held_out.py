@@ -74,7 +74,7 @@ def find_held_out(
     text = asked.text[parts.held_out.start : parts.held_out.stop]
     if asked.sha256 == trained.sha256:
         _check_same(settings, rules, seen, parts)
-    else:
+    elif text:
         _check_other(asked, text, trained.text[: seen.stop], trained.name)
     if not text:
         raise CorpusError(

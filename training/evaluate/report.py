@@ -18,11 +18,11 @@ from training.evaluate.served import Served
 
 Protocol = Literal["stream", "window", "server", "adaptive"]
 
-# A stream predicts each symbol from all that a window has, and more, so it should cost less: by 0.023
-# where this was measured (docs/training.md). Above zero by as much, it costs more for a reason.
+# A stream predicts each symbol from all that a window has, and more, so it should cost less: by
+# 0.023 where this was measured (docs/training.md). If it costs more by as much, there is a reason.
 STREAM_WORSE_BY = 0.02
-# What a window loses by its cold start is bounded: 6 nats where this was measured, most of them on the
-# first symbols. 0.1 a symbol is 26 nats, which is no cold start any more.
+# What a window loses by its cold start is bounded: 6 nats where this was measured, most of them on
+# its first symbols. 0.1 a symbol is 26 nats, which is no cold start any more.
 WINDOW_WORSE_BY = 0.1
 
 
@@ -110,13 +110,18 @@ class Report:
             )
         return said
 
+    def title(self) -> str:
+        """Say what was read."""
+        corpus, symbols = self.held_out.corpus, self.held_out.symbols
+        return (
+            f"{self.checkpoint} on {corpus.name}, split {self.held_out.split}: symbols "
+            f"{symbols.start:,} to {symbols.stop:,} of {len(corpus.text):,}"
+        )
+
     def table(self) -> Table:
         """Lay the figures out for people."""
-        held_out = self.held_out
-        table = Table(
-            title=f"{self.checkpoint} on {held_out.corpus.name}, split {held_out.split}: symbols "
-            f"{held_out.symbols.start:,} to {held_out.symbols.stop:,}"
-        )
+        apart = "adaptive: the weights learn from the text; never compare it with the others"
+        table = Table(caption=None if self.choice is None else apart)
         table.add_column("read as")
         table.add_column("nats", justify="right")
         table.add_column("bits", justify="right")
@@ -146,7 +151,7 @@ class Report:
             case "adaptive":
                 assert self.choice is not None
                 chosen = self.choice.adaptation
-                return f"weights follow: {chosen.rate:g}, {chosen.decay:g}"
+                return f"rate {chosen.rate:g}, decay {chosen.decay:g}"
 
     def as_json(self) -> dict[str, Any]:
         """Lay everything out for programs; losses are in nats per symbol."""
