@@ -122,21 +122,23 @@ def test_no_symbol_is_used_before_it_is_scored(position: int, seed: int, cell: C
     model, one = model_of(cell), text_ids(151)
     other = torch.cat([one[: position + 1], text_ids(151, seed)[position + 1 :]])
     _, rms = measure_gradients(model, text_ids(97, seed=1))
-    by_adapting, by_stream, by_window = (
-        [read(ids)[:position] for ids in (one, other)]
-        for read in (
-            lambda ids: adaptive_losses(model, ids, Adaptation(rate=1e-2, decay=0.1), rms),
-            lambda ids: stream_losses(model, ids),
-            lambda ids: window_losses(model, ids, window=11),
-        )
-    )
-    for before, after in (by_adapting, by_stream, by_window):
-        assert before.tolist() == after.tolist()
+
+    def adapting(ids: Tensor) -> Losses:
+        return adaptive_losses(model, ids, Adaptation(rate=1e-2, decay=0.1), rms)
+
+    def in_windows(ids: Tensor) -> Losses:
+        return window_losses(model, ids, window=11)
+
+    def as_stream(ids: Tensor) -> Losses:
+        return stream_losses(model, ids)
+
+    for read in (adapting, in_windows, as_stream):
+        assert read(one)[:position].tolist() == read(other)[:position].tolist()
 
 
 @cells
 def test_the_weights_move_as_the_paper_says(cell: Cell) -> None:
-    ids, rate, decay = text_ids(SEGMENT * 3 + 5), 2e-3, 0.3
+    ids, rate, decay = text_ids(SEGMENT * 3 + 5), 2e-3, 0.8
     model = model_of(cell)
     numbers = torch.Generator().manual_seed(6)
     rms = {
