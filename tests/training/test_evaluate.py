@@ -81,14 +81,14 @@ def test_the_first_symbol_is_predicted_from_the_start_symbol() -> None:
 
 @cells
 def test_each_protocol_tells_of_every_symbol_once(cell: Cell) -> None:
-    model, ids, told = model_of(cell), text_ids(600), list[int]()
+    model, ids, told = model_of(cell), text_ids(97), list[int]()
     for read in (stream_losses, window_losses):
         told.clear()
         read(model, ids, told.append)
-        assert sum(told) == 600
+        assert sum(told) == 97
     told.clear()
     choose_adaptation(model, ids, told.append)
-    assert sum(told) == 600 * PASSES
+    assert sum(told) == 97 * PASSES
 
 
 @cells
@@ -124,7 +124,7 @@ def test_no_symbol_is_used_before_it_is_scored(position: int, seed: int, cell: C
     _, rms = measure_gradients(model, text_ids(97, seed=1))
 
     def adapting(ids: Tensor) -> Losses:
-        return adaptive_losses(model, ids, Adaptation(rate=1e-2, decay=0.1), rms)
+        return adaptive_losses(model, ids, Adaptation(rate=1e-3, decay=0.1), rms)
 
     def in_windows(ids: Tensor) -> Losses:
         return window_losses(model, ids, window=11)
@@ -133,7 +133,7 @@ def test_no_symbol_is_used_before_it_is_scored(position: int, seed: int, cell: C
         return stream_losses(model, ids)
 
     for read in (adapting, in_windows, as_stream):
-        assert read(one)[:position].tolist() == read(other)[:position].tolist()
+        np.testing.assert_array_equal(read(one)[:position], read(other)[:position])
 
 
 @cells
