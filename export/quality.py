@@ -13,7 +13,7 @@ from serving.decoder import DecodeCall, Decoder
 from serving.errors import SettingsError
 from serving.manifest import Rung
 from training.checkpoint import Checkpoint
-from training.corpus import load_corpus
+from training.corpus import load_same_corpus
 from training.data import prepare_data
 from training.model import CharRNN
 
@@ -50,12 +50,9 @@ def load_texts(checkpoint: Checkpoint, corpus: str | None = None) -> Texts:
         SettingsError: it is another text, or the training kept none of it for validation.
     """
     settings = checkpoint.training_settings
-    text = load_corpus(corpus or settings.corpus, encoding=settings.encoding)
-    if text.sha256 != checkpoint.corpus_sha256:
-        raise SettingsError(
-            f"corpus = {corpus or settings.corpus!r}: has sha256 {text.sha256}, the model was "
-            f"trained on {checkpoint.corpus_sha256}; name that text with --corpus"
-        )
+    text = load_same_corpus(
+        corpus or settings.corpus, encoding=settings.encoding, sha256=checkpoint.corpus_sha256
+    )
     data = prepare_data(text, settings)
     if data.validation is None:
         raise SettingsError(

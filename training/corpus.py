@@ -8,7 +8,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from serving.errors import CorpusError, nearest
+from serving.errors import CorpusError, SettingsError, nearest
 from training.decoding import decode_text
 from training.download import SOURCES, Source, fetch
 
@@ -68,6 +68,27 @@ def load_corpus(
         )
     text, notes = decode_text(data, encoding, name_or_path)
     return Corpus(name=path.stem, text=text, sha256=sha256, notes=notes)
+
+
+def load_same_corpus(name_or_path: str, *, encoding: str, sha256: str) -> Corpus:
+    """Find the text that a model was trained on.
+
+    Args:
+        name_or_path: as for `load_corpus`.
+        encoding: of the file.
+        sha256: of the file that the model was trained on.
+
+    Raises:
+        CorpusError: as `load_corpus`.
+        SettingsError: it is another text.
+    """
+    corpus = load_corpus(name_or_path, encoding=encoding)
+    if corpus.sha256 != sha256:
+        raise SettingsError(
+            f"corpus = {name_or_path!r}: has sha256 {corpus.sha256}, the model was trained on "
+            f"{sha256}; name that text with --corpus"
+        )
+    return corpus
 
 
 def _find(

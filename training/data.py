@@ -9,6 +9,7 @@ from serving.errors import CorpusError
 from serving.vocabulary import Vocabulary
 from training.corpus import Corpus
 from training.settings import TrainingSettings
+from training.splits import split_symbols
 from training.streams import Streams
 
 
@@ -25,7 +26,7 @@ class TrainingData:
     """The text to train on."""
 
     validation: Tensor | None
-    """Token ids of the text's end, int64, shape (symbols,); None where nothing is kept."""
+    """Token ids of the held-out part, int64, shape (symbols,); None where nothing is kept."""
 
 
 def prepare_data(corpus: Corpus, settings: TrainingSettings) -> TrainingData:
@@ -37,9 +38,10 @@ def prepare_data(corpus: Corpus, settings: TrainingSettings) -> TrainingData:
     if not corpus.text:
         raise CorpusError(f"corpus {corpus.name}: the text is empty; take one with symbols in it")
     vocabulary = Vocabulary.of(corpus.text)
-    text = corpus.text[: settings.max_symbols or None]
+    parts = split_symbols(len(corpus.text), settings)
+    text = corpus.text[: parts.held_out.stop]
     ids = torch.from_numpy(vocabulary.encode(text)).to(settings.device)
-    kept = int(len(ids) * settings.validation_fraction)
+    kept = len(parts.held_out)
     if settings.validation_fraction and kept < 2:
         raise CorpusError(
             f"corpus {corpus.name}: {settings.validation_fraction:g} of {len(ids)} symbols leaves "

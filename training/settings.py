@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from serving.errors import SettingsError
 
 Cell = Literal["rnn_tanh", "rnn_relu", "gru", "lstm"]
+Split = Literal["test", "tune"]
 SEED_LIMIT = 2**63  # of torch's generator
 
 
@@ -29,6 +30,10 @@ class TrainingSettings:
 
     validation_fraction: float = 0.1
     """Share of the text, at its end, that is kept for validation; in [0, 0.5]."""
+
+    split: Split = "test"
+    """What is kept: the text's end (test); or, to choose settings by, the end of what precedes that
+    (tune), and the text's end is never read."""
 
     name: str = ""
     """Name of the run; by default the corpus's name and the cell's."""
@@ -137,6 +142,10 @@ class TrainingSettings:
             value = getattr(self, name)
             _require(0 <= value < math.inf, name, value, "0 or more, and finite")
         _require(0 <= self.validation_fraction <= 0.5, *self._of("validation_fraction", "[0, 0.5]"))
+        _require(
+            self.split == "test" or self.validation_fraction > 0,
+            *self._of("split", "'test' where validation_fraction is 0"),
+        )
         _require(0 <= self.dropout < 1, *self._of("dropout", "[0, 1)"))
         _require(0 <= self.weight_dropout < 1, *self._of("weight_dropout", "[0, 1)"))
         _require(0 <= self.warmup_fraction < 1, *self._of("warmup_fraction", "[0, 1)"))

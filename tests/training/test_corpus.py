@@ -198,6 +198,6 @@ def test_validation_is_the_end_of_the_text_and_empty_texts_are_refused() -> None
     assert data.validation is not None
     assert (data.streams.ids.tolist(), data.validation.tolist()) == ([0] * 8, [1, 1])
     with pytest.raises(CorpusError, match="needs 2"):
-        prepare_data(tiny_corpus("aaaabb"), settings)
+        prepare_data(tiny_corpus("aaaab"), settings)
     with pytest.raises(CorpusError, match="empty"):
         prepare_data(tiny_corpus(""), settings)

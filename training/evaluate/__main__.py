@@ -1,0 +1,99 @@
+"""Command line of the evaluation: `python -m training.evaluate --help`."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from serving.cli import run
+from serving.client.blocking import Client
+from serving.client.security import Security, read_token
+from serving.errors import DeviceError
+from training.checkpoint import load_checkpoint
+from training.evaluate.adaptive import PASSES, Choice, adaptive_losses, choose_adaptation
+from training.evaluate.held_out import find_held_out
+from training.evaluate.progress import reading, say
+from training.evaluate.reading import encode, stream_losses, window_losses
+from training.evaluate.report import Figure, Report
+from training.evaluate.served import require_parity, require_same_model, served_losses
+from training.evaluate.settings import EvaluationSettings
+from training.model import CharRNN
+
+
+def main(tokens: Sequence[str] | None = None) -> None:
+    """Parse the command line and evaluate."""
+    run(EvaluationSettings, evaluate, name="python -m training.evaluate", tokens=tokens)
+
+
+def evaluate(settings: EvaluationSettings) -> None:
+    """Measure a checkpoint, from settings to the table.
+
+    Raises:
+        UnrollError: a setting, the checkpoint, the text, the device or the server is wrong, or the
+            server's figure is not torch's.
+    """
+    settings.validate()
+    _prepare_device(settings)
+    console = Console()
+    checkpoint = load_checkpoint(settings.checkpoint)
+    held_out = find_held_out(checkpoint, corpus=settings.corpus, split=settings.split)
+    model = checkpoint.model().to(settings.device)
+    ids = encode(checkpoint.vocabulary, held_out.text).to(settings.device)
+    symbols = len(held_out.text)
+    choice = served = None
+    with ExitStack() as stack:
+        if settings.target:
+            security = Security(token=read_token(None))
+            client = stack.enter_context(Client(settings.target, security=security))
+            same = require_same_model(client, settings.model, checkpoint)
+        with reading(console, "stream", symbols) as advance:
+            stream = stream_losses(model, ids, advance)
+        with reading(console, "window", symbols) as advance:
+            window = window_losses(model, ids, advance)
+        figures = [Figure.of("stream", stream), Figure.of("window", window)]
+        if settings.target:
+            with reading(console, "server", symbols):
+                served = served_losses(client, same, held_out.text)
+            figures.append(Figure.of("server", served.losses))
+    if settings.adaptive:
+        tuning = encode(checkpoint.vocabulary, held_out.tuning).to(settings.device)
+        choice, figure = _adapt(console, model, ids, tuning)
+        figures.append(figure)
+    report = Report(
+        checkpoint=str(settings.checkpoint),
+        held_out=held_out,
+        figures=tuple(figures),
+        choice=choice,
+        served=served,
+        device=settings.device,
+    )
+    say(console, report.title())
+    console.print(report.table())
+    for warning in report.warnings():
+        say(console, f"warning: {warning}")
+    if settings.json is not None:
+        report.write(settings.json)
+    if served is not None:
+        require_parity(served.losses, stream)
+
+
+def _adapt(console: Console, model: CharRNN, ids: Tensor, tuning: Tensor) -> tuple[Choice, Figure]:
+    with reading(console, "adaptive: choosing its rate", PASSES * (len(tuning) - 1)) as advance:
+        choice = choose_adaptation(model, tuning, advance)
+    with reading(console, "adaptive", len(ids) - 1) as advance:
+        losses = adaptive_losses(model, ids, choice.adaptation, choice.rms, advance)
+    return choice, Figure.of("adaptive", losses)
+
+
+def _prepare_device(settings: EvaluationSettings) -> None:
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("device = 'cuda': torch finds no CUDA device here; take --device cpu")
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
+
+
+if __name__ == "__main__":
+    main()

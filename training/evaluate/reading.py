@@ -1,0 +1,104 @@
+"""What each symbol of a text costs a model: read as one stream, or in windows.
+
+Token ids here begin with the start symbol, after which every text is read. So n symbols make n + 1
+ids and n losses, whatever the protocol, and the losses of two protocols compare symbol by symbol.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from serving.vocabulary import Vocabulary
+from training.model import CharRNN
+
+WINDOW = 256  # symbols that a transformer of the usual size for these texts sees
+CHUNK = 4096  # bounds the memory, nothing else: the state is carried
+WINDOWS_AT_ONCE = 64
+
+Losses = NDArray[np.float64]
+Advance = Callable[[int], object]
+"""Is told how many symbols more have been read."""
+
+
+def encode(vocabulary: Vocabulary, text: str) -> Tensor:
+    """Return the ids of a text behind the start symbol's, int64, shape (symbols + 1,)."""
+    return torch.from_numpy(vocabulary.encode(vocabulary.start_symbol + text))
+
+
+def symbol_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return -ln p of each target, in nats.
+
+    Args:
+        logits: (T, N, V).
+        targets: (T, N).
+
+    Returns:
+        (T, N).
+    """
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(
+        targets.shape
+    )
+
+
+@torch.no_grad()
+def stream_losses(
+    model: CharRNN, ids: Tensor, advance: Advance = lambda _: None, *, chunk: int = CHUNK
+) -> Losses:
+    """Read a text as the service does: from a zero state that is carried to the end.
+
+    Args:
+        model: in evaluation mode.
+        ids: (symbols + 1,).
+        advance: told of each chunk.
+        chunk: symbols read in one call.
+
+    Returns:
+        What each symbol costs given all before it, in nats, shape (symbols,).
+    """
+    state, losses = model.zero_state(1), []
+    for begin in range(0, len(ids) - 1, chunk):
+        piece = ids[begin : begin + chunk + 1, None]  # (T + 1, 1)
+        logits, state = model(piece[:-1], state)  # (T, 1, V)
+        losses.append(symbol_losses(logits, piece[1:])[:, 0].cpu())
+        advance(len(piece) - 1)
+    return as_losses(losses)
+
+
+@torch.no_grad()
+def window_losses(
+    model: CharRNN, ids: Tensor, advance: Advance = lambda _: None, *, window: int = WINDOW
+) -> Losses:
+    """Read a text in windows side by side that know nothing of each other.
+
+    Window k reads the ids [k * window, (k + 1) * window) from a zero state and predicts the ids one
+    further on, so every symbol is predicted once, from 1 to `window` symbols; the last window is as
+    long as what is left.
+
+    Args:
+        model: in evaluation mode.
+        ids: (symbols + 1,).
+        advance: told of each batch of windows.
+        window: symbols of a window.
+
+    Returns:
+        What each symbol costs given those before it in its window, in nats, shape (symbols,).
+    """
+    whole = (len(ids) - 1) // window * window
+    inputs, targets = ids[:whole].view(-1, window).t(), ids[1 : whole + 1].view(-1, window).t()
+    losses = []
+    for first in range(0, inputs.shape[1], WINDOWS_AT_ONCE):
+        x, y = (part[:, first : first + WINDOWS_AT_ONCE] for part in (inputs, targets))
+        logits, _ = model(x, model.zero_state(x.shape[1]))  # (window, N, V)
+        losses.append(symbol_losses(logits, y).t().flatten().cpu())  # (N * window,)
+        advance(x.numel())
+    rest = stream_losses(model, ids[whole:], advance)
+    return np.concatenate([as_losses(losses), rest])
+
+
+def as_losses(pieces: list[Tensor]) -> Losses:
+    """Join losses; sums of them are taken in 64 bits."""
+    return torch.cat([torch.empty(0), *pieces]).double().numpy()

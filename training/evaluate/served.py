@@ -1,0 +1,92 @@
+"""The same figure from a running server, which reads texts as one stream."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from serving.client.blocking import Client
+from serving.client.options import ScoreOptions
+from serving.client.results import ModelInfo
+from serving.errors import InputError, ParityError
+from training.checkpoint import Checkpoint
+from training.evaluate.reading import Losses
+
+APART_AT_MOST = 1e-4  # nats per symbol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What a server makes of a text.
+
+    Attributes:
+        target: its address.
+        model: the model's name there.
+        fingerprint: the model's.
+        losses: what each symbol costs, in nats, shape (symbols,).
+    """
+
+    target: str
+    model: str
+    fingerprint: str
+    losses: Losses
+
+
+def require_same_model(client: Client, name: str, checkpoint: Checkpoint) -> ModelInfo:
+    """Return a server's description of a model that was compiled from a checkpoint.
+
+    Raises:
+        InputError: it was compiled from another, or to a lower precision.
+        UnrollError: the server cannot be reached, or has no such model.
+    """
+    served, of = client.get_model(name), checkpoint.model_settings
+    same = {
+        "vocabulary": (served.vocabulary, checkpoint.vocabulary.symbols),
+        "start symbol": (served.start_symbol, checkpoint.vocabulary.start_symbol),
+        "cell": (served.cell, of.cell),
+        "layers": (served.layers, of.layers),
+        "hidden size": (served.hidden_size, of.hidden_size),
+        "sha256 of the corpus": (served.corpus_sha256, checkpoint.corpus_sha256),
+        "validation loss": (served.validation_loss, checkpoint.metrics.validation_loss),
+        "precision": (served.precision, "fp32"),
+    }
+    for what, (there, here) in same.items():
+        if there != here:
+            raise InputError(
+                "model",
+                f"{served.name} at {client.target} has {what} {there!r}, the checkpoint has "
+                f"{here!r}; serve the bundle that was exported from it, in fp32, or name it with "
+                "--model",
+            )
+    return served
+
+
+def served_losses(client: Client, served: ModelInfo, text: str) -> Served:
+    """Have a server score a text, in one call.
+
+    Raises:
+        InputError: the text is longer than the server scores in a call (--max-score-symbols,
+            1,000,000 by default).
+        UnrollError: the call failed.
+    """
+    score = client.score(text, ScoreOptions(model=served.name))
+    return Served(
+        target=client.target,
+        model=served.name,
+        fingerprint=score.fingerprint,
+        losses=-np.array(score.log_probs, np.float64),
+    )
+
+
+def require_parity(served: Losses, torch: Losses) -> None:
+    """Check that a server's figure is torch's.
+
+    Raises:
+        ParityError: they part by more than 1e-4 nats per symbol.
+    """
+    apart = abs(float(served.mean()) - float(torch.mean()))
+    if not apart <= APART_AT_MOST:
+        raise ParityError(
+            f"stream: {served.mean():.6f} nats per symbol from the server, {torch.mean():.6f} from "
+            f"torch; they part by {apart:.1e}, at most {APART_AT_MOST:g} is allowed; export the "
+            "checkpoint again and serve that bundle"
+        )
