@@ -24,7 +24,7 @@ from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.evaluate.__main__ import main
 from training.evaluate.interval import block_interval
 from training.evaluate.reading import encode, stream_losses, window_losses
-from training.presets import preset_path
+from training.presets import preset_files
 from training.settings import TrainingSettings
 
 SYMBOLS = 8000
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             *flags,
         ]
         with pytest.raises(SystemExit) as ended:
-            run(TrainingSettings, train, name="training", tokens=tokens, preset=preset_path)
+            run(TrainingSettings, train, name="training", tokens=tokens, preset=preset_files)
         assert ended.value.code == 0
     checkpoint = load_checkpoint(path / "tune")
     export(checkpoint, path / "bundle")
