@@ -23,7 +23,14 @@ from serving.errors import (
     OverloadedError,
 )
 from serving.sequence import Sequence
-from tests.serving.running import NARROW, PATIENCE, RunningServer, serve, wait_for
+from tests.serving.running import (
+    NARROW,
+    PATIENCE,
+    RunningServer,
+    serve,
+    server_process,
+    wait_for,
+)
 from training.settings import Cell
 
 LONG = GenerateOptions(max_new_symbols=65536, seed=3)  # takes seconds
@@ -161,6 +168,30 @@ def test_stalled_reader_pauses_only_itself(tiny_bundles: dict[Cell, Path]) -> No
             expected = quick.generate("abc", asked, timeout=PATIENCE)
         assert "".join(piece.text for piece in pieces) == expected.text
         assert tuple(p for piece in pieces for p in piece.log_probs) == expected.log_probs
+
+
+def test_deadlines_that_pass_in_the_middle_of_a_write_are_no_fault_of_the_server(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    # gRPC lets some such writes fail before it says that the call is over: about 1 of 25.
+    def ask(address: str, number: int) -> None:
+        asked = GenerateOptions(max_new_symbols=65536, log_probs=True)
+        own = [*NARROW, ("grpc.use_local_subchannel_pool", 1)]
+        with Client(channel=grpc.insecure_channel(address, options=own)) as client:
+            for turn in range(10):
+                with pytest.raises(DeadlineError):
+                    for _ in client.stream("abc", asked, timeout=0.05 + 0.01 * turn):
+                        time.sleep(0.01 * (number % 7))
+
+    arguments = ("--model", str(tiny_bundles["gru"]), "--buffer-symbols", "256")
+    with server_process(tmp_path, *arguments, "--log-level", "warning") as (process, address):
+        with ThreadPoolExecutor(24) as pool:
+            for asking in [pool.submit(ask, address, number) for number in range(24)]:
+                asking.result()
+        process.terminate()
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert "failed for a reason that should not exist" not in errors
+    assert process.returncode == 0
 
 
 def test_one_stalled_reader_among_64_holds_nobody_up(tiny_bundles: dict[Cell, Path]) -> None:
