@@ -86,7 +86,7 @@ async def write(context: ServicerContext[Any, Any], message: Any) -> None:
             writing.exception()  # the call's end, which the caller learns by the cancellation
         raise
     except InternalError as error:  # a write fails only so, and before `cancelled` may know
-        remaining = context.time_remaining()
+        remaining: float | None = context.time_remaining()
         if remaining is not None and remaining <= 0:
             raise DeadlineError("the deadline passed while the reader had no room") from error
         raise CancelledError("the client has gone") from error

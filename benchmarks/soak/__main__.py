@@ -20,11 +20,15 @@ from serving.cli import run
 from serving.errors import UnrollError
 
 MODEL, SYMBOLS = "lstm-24x2", 31
+INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
     """Parse the command line and soak."""
-    run(SoakSettings, soak, name="python -m benchmarks.soak", tokens=tokens)
+    try:
+        run(SoakSettings, soak, name="python -m benchmarks.soak", tokens=tokens)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
 
 
 def soak(settings: SoakSettings) -> None:

@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import cycle
 
 from benchmarks.soak.server import Page, Server
 
@@ -10,7 +11,6 @@ READY_SECONDS = 60.0
 DRAIN_SECONDS = 15.0
 LONGEST_REST = 1.0
 LOOK_SECONDS = 0.5  # between two looks at the metrics
-DRAINS = 0.25  # part of the ends that are SIGTERM
 
 
 class End(Enum):
@@ -18,6 +18,9 @@ class End(Enum):
 
     KILLED = "SIGKILL"
     DRAINED = "SIGTERM"
+
+
+ENDS = (End.KILLED, End.DRAINED, End.KILLED, End.KILLED)  # in turn
 
 
 class _State(Enum):
@@ -29,7 +32,7 @@ class _State(Enum):
 
 
 class Lot:
-    """Durations of lives, drawn from the soak's seed.
+    """Durations of lives, drawn from the soak's seed, and their ends.
 
     Args:
         life_seconds: half to one and a half of this.
@@ -39,6 +42,7 @@ class Lot:
     def __init__(self, life_seconds: float, *name: object) -> None:
         self._random = random.Random(":".join(map(str, name)))
         self._life_seconds = life_seconds
+        self._ends = cycle(ENDS)
 
     def life(self) -> float:
         """Draw how long a life lasts, in seconds."""
@@ -49,8 +53,8 @@ class Lot:
         return self._random.uniform(0.0, LONGEST_REST)
 
     def end(self) -> End:
-        """Draw how a life ends."""
-        return End.DRAINED if self._random.random() < DRAINS else End.KILLED
+        """Tell how the next life ends."""
+        return next(self._ends)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from benchmarks.soak.keeper import End, Look
 from benchmarks.soak.plan import Kind
 
 EXAMPLES = 10  # of each kind of trouble
+GROWTH_AT_MOST = 32.0  # MiB in a life; caches fill, and sessions that nobody ends stay for a while
 
 
 @dataclass(kw_only=True)
@@ -96,23 +97,37 @@ class Report:
 
 def failures(report: Report) -> list[str]:
     """Tell why a soak has failed; nothing if it has not."""
+    return [*faults(report), *gaps(report)]
+
+
+def gaps(report: Report) -> list[str]:
+    """Tell what a soak has not tried."""
     found = [f"never done: {kind.value}" for kind in Kind if not report.done[kind]]
     found += [f"no server was ended by {end.value}" for end in End if not report.count_of(end)]
     if not report.clients_killed:
         found.append("no clients were killed")
     if not report.takeovers:
         found.append("no stream was taken over by the other server")
+    return found
+
+
+def faults(report: Report) -> list[str]:
+    """Tell what a soak has seen that should not be."""
+    found = []
     if report.mismatches:
         found.append(f"{report.mismatches} of {report.texts} texts are not those computed alone")
     found += [
         f"unexpected error: {name}, {count} times" for name, count in report.unexpected.items()
     ]
     found += [f"still held at the end: {name} = {n:g}" for name, n in report.leaks.items() if n]
-    never = sum(_never(looks) for looks in report.looks)
+    never = sum(map(_never, report.looks))
     if never:
         found.append(f"{never} calls ended with INTERNAL or UNKNOWN on the servers")
     if report.logged:
         found.append(f"{len(report.logged)} errors in the servers' logs: {report.logged[0]}")
+    grown = report.growth()
+    if grown is not None and grown[1] - grown[0] > GROWTH_AT_MOST:
+        found.append(f"a server's memory grew from {grown[0]:.1f} to {grown[1]:.1f} MiB")
     return found + report.problems[:EXAMPLES]
 
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -179,9 +179,13 @@ def test_deadlines_that_pass_in_the_middle_of_a_write_are_no_fault_of_the_server
         own = [*NARROW, ("grpc.use_local_subchannel_pool", 1)]
         with Client(channel=grpc.insecure_channel(address, options=own)) as client:
             for turn in range(10):
+                pieces = client.stream("abc", asked, timeout=0.05 + 0.01 * turn)
                 with pytest.raises(DeadlineError):
-                    for _ in client.stream("abc", asked, timeout=0.05 + 0.01 * turn):
-                        time.sleep(0.01 * (number % 7))
+                    read_slowly(pieces, 0.01 * (number % 7))
+
+    def read_slowly(pieces: Iterable[Piece], pause: float) -> None:
+        for _ in pieces:
+            time.sleep(pause)
 
     arguments = ("--model", str(tiny_bundles["gru"]), "--buffer-symbols", "256")
     with server_process(tmp_path, *arguments, "--log-level", "warning") as (process, address):
