@@ -287,7 +287,12 @@ def _gate(settings: ServerSettings) -> Gate:
         rate=settings.rate_per_caller,
         burst=settings.burst_per_caller,
     )
-    return Gate(None if settings.tokens is None else Tokens(settings.tokens), Callers(limits))
+    strangers = CallerLimits(rate=settings.rate_without_token, burst=settings.burst_without_token)
+    return Gate(
+        None if settings.tokens is None else Tokens(settings.tokens),
+        Callers(limits),
+        Callers(strangers, what="calls without a valid token from this address"),
+    )
 
 
 def _open_store(settings: ServerSettings) -> MemoryStore | TieredStore:

@@ -18,7 +18,8 @@ from serving.errors import ServerError
 from serving.logs import LogFormat, LogLevel
 
 HOST = "127.0.0.1"
-# Less than the clients ask for, so that requests wait, streams pause and sessions leave the memory.
+# Less than the clients ask for, so that requests wait, streams pause, sessions leave the memory and
+# connections grow old.
 LIMITS = {
     "slots": "8",
     "buffer-symbols": "256",
@@ -26,6 +27,8 @@ LIMITS = {
     "session-spill-seconds": "1",
     "prefix-cache-mb": "1",
     "grace-seconds": "0.3",
+    "max-connection-age-seconds": "10",
+    "max-connection-age-grace-seconds": "3",
 }
 PAGE_SECONDS = 2.0
 LOWEST_PORT = 10_000
