@@ -19,7 +19,7 @@ class CrowdKeeper:
     Args:
         crowd: its first clients.
         lot: their lives.
-        last_kill: second of the soak after which they are left alone.
+        last_kill: second of the soak after which they are left alone, once they have been killed.
     """
 
     def __init__(self, crowd: Crowd, lot: Lot, last_kill: float) -> None:
@@ -36,7 +36,7 @@ class CrowdKeeper:
 
     def step(self, now: float) -> None:
         """Kill what is due at a second of the soak, and replace it."""
-        if self._due <= now < self._last_kill:
+        if self._due <= now and (now < self._last_kill or not self.kills):
             self.kill()
             self.kills += 1
             *same, generation = self._crowd.name

@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 from enum import Enum, auto
-from itertools import cycle
+from itertools import chain, cycle
 
 from benchmarks.soak.server import Page, Server
 
@@ -20,7 +20,7 @@ class End(Enum):
     DRAINED = "SIGTERM"
 
 
-ENDS = (End.KILLED, End.DRAINED, End.KILLED, End.KILLED)  # in turn
+ENDS = (End.KILLED, End.KILLED, End.DRAINED)  # in turn, after the first
 
 
 class _State(Enum):
@@ -36,13 +36,14 @@ class Lot:
 
     Args:
         life_seconds: half to one and a half of this.
+        first: how the first life ends.
         name: the soak's seed and whose lives.
     """
 
-    def __init__(self, life_seconds: float, *name: object) -> None:
+    def __init__(self, life_seconds: float, first: End, *name: object) -> None:
         self._random = random.Random(":".join(map(str, name)))
         self._life_seconds = life_seconds
-        self._ends = cycle(ENDS)
+        self._ends = chain([first], cycle(ENDS))
 
     def life(self) -> float:
         """Draw how long a life lasts, in seconds."""
@@ -78,7 +79,7 @@ class Keeper:
     Args:
         server: to keep.
         lot: its lives.
-        last_end: second of the soak after which it is left alone.
+        last_end: second of the soak after which it is left alone, once it has been ended at all.
     """
 
     def __init__(self, server: Server, lot: Lot, last_end: float) -> None:
@@ -86,7 +87,8 @@ class Keeper:
         self.ends: list[tuple[float, End]] = []
         self.looks: list[Look] = []
         self.problems: list[str] = []
-        self._lot, self._last_end = lot, last_end
+        self.last_end = last_end
+        self._lot = lot
         self._state = _State.DOWN
         self._due = self._look = 0.0
         self._is_last = False
@@ -125,7 +127,8 @@ class Keeper:
             self._fall(now, f"ended by itself with {code}")
         elif now >= self._look:
             self._look_at(now)
-        if self._state is _State.LIVING and self._due <= now < self._last_end:
+        is_due = self._due <= now and (now < self.last_end or not self.ends)
+        if self._state is _State.LIVING and is_due:
             self._end(now)
 
     def _look_at(self, now: float) -> None:

@@ -18,7 +18,8 @@ class SoakSettings:
     """
 
     minutes: float = 1.0
-    """How long, without the start and the end."""
+    """How long, without the start and the end; two more at most if something has not been tried by
+    then."""
 
     bundle: Path | None = None
     """Folder of the model; by default a small LSTM of random weights."""

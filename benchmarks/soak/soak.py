@@ -5,14 +5,15 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 
 from benchmarks.load.processes import shares
 from benchmarks.soak.claim import Claim
 from benchmarks.soak.clients import Crowd
 from benchmarks.soak.crowds import CrowdKeeper, heard
-from benchmarks.soak.keeper import Keeper, Lot
-from benchmarks.soak.report import Report
+from benchmarks.soak.keeper import End, Keeper, Lot
+from benchmarks.soak.report import Report, faults, gaps
 from benchmarks.soak.server import HELD, Server, free_ports
 from benchmarks.soak.settings import SoakSettings
 from serving.bundle import Bundle
@@ -20,6 +21,7 @@ from serving.bundle import Bundle
 HEAR_SECONDS = 0.05
 NEWS_SECONDS = 1.0
 START_SECONDS = 60.0
+LONGER_SECONDS = 120.0  # at most, if something has not been tried by then
 END_SECONDS = 60.0  # for clients to end; what they told is compared meanwhile
 FREE_SECONDS = 20.0  # for servers to notice that everybody has gone
 # Parts of the time after which nobody is killed: the first server, the second, clients.
@@ -57,6 +59,7 @@ class Soak:
             self._until(lambda: all(keeper.is_living for keeper in self._keepers), START_SECONDS)
             self._begin()
             self._until(lambda: False, self._seconds)
+            self._go_on()
             self._dismiss()
             self._look_for_leaks()
             self._stop_servers()
@@ -77,7 +80,8 @@ class Soak:
             own = folder / f"server-{index}"
             own.mkdir()
             server = Server(bundle.folder, own, key, (ports[2 * index], ports[2 * index + 1]))
-            lot = Lot(self._settings.life_seconds, self._settings.seed, "server", index)
+            first = list(End)[index % len(End)]  # so that each way comes, however short the time
+            lot = Lot(self._settings.life_seconds, first, self._settings.seed, "server", index)
             yield Keeper(server, lot, last_end * self._seconds)
 
     def _begin(self) -> None:
@@ -92,7 +96,7 @@ class Soak:
                 name=(settings.seed, index, 0),
                 clients=len(numbers),
             )
-            lot = Lot(2 * settings.life_seconds, settings.seed, "clients", index)
+            lot = Lot(2 * settings.life_seconds, End.KILLED, settings.seed, "clients", index)
             self._crowds.append(CrowdKeeper(crowd, lot, LAST_KILL * self._seconds))
 
     def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
@@ -119,6 +123,15 @@ class Soak:
             self._news = self._now + NEWS_SECONDS
             self._report.rate.append((self._now, self._report.symbols))
             self._watch(self._take_stock())
+
+    def _go_on(self) -> None:
+        """Give what has not been tried some more time; the first server is killed on."""
+        first = self._keepers[0]
+        last_end, first.last_end = first.last_end, inf
+        self._until(
+            lambda: not gaps(self._take_stock()) or bool(faults(self._report)), LONGER_SECONDS
+        )
+        first.last_end = last_end
 
     def _dismiss(self) -> None:
         for crowd in self._crowds:
