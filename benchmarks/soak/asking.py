@@ -18,10 +18,10 @@ from serving.errors import ClosedError, OverloadedError, UnavailableError, Unrol
 T = TypeVar("T")
 # A server that was killed, one that leaves, one that is full.
 ALWAYS = (UnavailableError, ClosedError, OverloadedError)
-PATIENCE = 30.0  # seconds; a server is back after a few
+PATIENCE = 120.0  # seconds; a server is back after a few, but on a machine with other work
 PAUSE = 0.1
 REST = 0.3  # after what an error ended, so that a server that is down is not all there is
-TIMEOUT = 60.0  # of a call; nothing here takes so long
+TIMEOUT = 120.0  # of a call; nothing here takes so long
 
 
 class Attempt:

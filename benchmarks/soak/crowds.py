@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 
@@ -26,6 +27,7 @@ class CrowdKeeper:
         self.kills = 0
         self.problems: list[str] = []
         self._crowd, self._lot, self._last_kill = crowd, lot, last_kill
+        self._is_dismissed = False
         self._pipe: Connection | None = None
         self._begin(0.0)
 
@@ -36,6 +38,8 @@ class CrowdKeeper:
 
     def step(self, now: float) -> None:
         """Kill what is due at a second of the soak, and replace it."""
+        if self._pipe is None or self._is_dismissed:
+            return
         if self._due <= now and (now < self._last_kill or not self.kills):
             self.kill()
             self.kills += 1
@@ -60,9 +64,11 @@ class CrowdKeeper:
         return outcome
 
     def dismiss(self) -> None:
-        """Ask them to end."""
+        """Ask them to end; they are not killed any more."""
+        self._is_dismissed = True
         if self._pipe is not None:
-            self._pipe.send(None)
+            with suppress(BrokenPipeError):  # they have ended, which `hear` will tell
+                self._pipe.send(None)
 
     def kill(self) -> None:
         """End them with SIGKILL; does no harm if they have ended."""

@@ -7,8 +7,8 @@ from itertools import chain, cycle
 
 from benchmarks.soak.server import Page, Server
 
-READY_SECONDS = 60.0
-DRAIN_SECONDS = 15.0
+READY_SECONDS = 120.0
+DRAIN_SECONDS = 60.0
 LONGEST_REST = 1.0
 LOOK_SECONDS = 0.5  # between two looks at the metrics
 
@@ -80,6 +80,9 @@ class Keeper:
         server: to keep.
         lot: its lives.
         last_end: second of the soak after which it is left alone, once it has been ended at all.
+
+    Attributes:
+        is_spared: whether it is left alone from now on.
     """
 
     def __init__(self, server: Server, lot: Lot, last_end: float) -> None:
@@ -88,6 +91,7 @@ class Keeper:
         self.looks: list[Look] = []
         self.problems: list[str] = []
         self.last_end = last_end
+        self.is_spared = False
         self._lot = lot
         self._state = _State.DOWN
         self._due = self._look = 0.0
@@ -128,7 +132,7 @@ class Keeper:
         elif now >= self._look:
             self._look_at(now)
         is_due = self._due <= now and (now < self.last_end or not self.ends)
-        if self._state is _State.LIVING and is_due:
+        if self._state is _State.LIVING and is_due and not self.is_spared:
             self._end(now)
 
     def _look_at(self, now: float) -> None:

@@ -20,10 +20,10 @@ from serving.bundle import Bundle
 
 HEAR_SECONDS = 0.05
 NEWS_SECONDS = 1.0
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 LONGER_SECONDS = 120.0  # at most, if something has not been tried by then
-END_SECONDS = 60.0  # for clients to end; what they told is compared meanwhile
-FREE_SECONDS = 20.0  # for servers to notice that everybody has gone
+END_SECONDS = 150.0  # for clients to end; what they told is compared meanwhile
+FREE_SECONDS = 60.0  # for servers to notice that everybody has gone
 # Parts of the time after which nobody is killed: the first server, the second, clients.
 LAST_ENDS, LAST_KILL = (0.8, 0.5), 0.9
 
@@ -126,14 +126,14 @@ class Soak:
 
     def _go_on(self) -> None:
         """Give what has not been tried some more time; the first server is killed on."""
-        first = self._keepers[0]
-        last_end, first.last_end = first.last_end, inf
+        self._keepers[0].last_end = inf
         self._until(
             lambda: not gaps(self._take_stock()) or bool(faults(self._report)), LONGER_SECONDS
         )
-        first.last_end = last_end
 
     def _dismiss(self) -> None:
+        for keeper in self._keepers:
+            keeper.is_spared = True
         for crowd in self._crowds:
             crowd.dismiss()
         if not self._until(lambda: all(crowd.pipe is None for crowd in self._crowds), END_SECONDS):

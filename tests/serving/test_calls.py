@@ -1,5 +1,6 @@
 """How calls end before their time, and how the server bears load and slow readers."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -226,3 +227,26 @@ def test_pieces_that_wait_are_joined(client: Client) -> None:
     stream = client.stream("abc", GenerateOptions(max_new_symbols=10_000))
     pieces = list(stream)
     assert len(pieces) < 1000, "a message costs more than the symbol in it"
+
+
+def test_client_that_fell_silent_is_gone_after_the_keepalive(
+    tiny_bundles: dict[Cell, Path],
+) -> None:
+    alert = serve(
+        str(tiny_bundles["gru"]),
+        buffer_symbols=256,
+        keepalive_seconds=1.0,
+        keepalive_timeout_seconds=0.5,
+    )
+    with alert as running:
+        command = [sys.executable, "-m", "serving.client", "--target", running.address]
+        command += ["--prompt", "abc", "--max-new-symbols", "65536"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            try:
+                assert process.stdout is not None
+                assert process.stdout.read(1)
+                process.send_signal(signal.SIGSTOP)  # TCP still answers for it
+                wait_for(lambda: running.server.calls.ended["StreamGenerate", "CANCELLED"] == 1)
+                assert not len(running.scheduler())
+            finally:
+                process.kill()
