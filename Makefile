@@ -34,7 +34,7 @@ TRAIN := $(BIN)/python -m training --name $(NAME) \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo train export serve generate test fuzz bench bench-full bench-served bench-report check fix stubs setup clean
+.PHONY: help demo train export serve generate test fuzz soak bench bench-full bench-served bench-report check fix stubs setup clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ test: $(READY) ## Run the tests
 INPUTS ?= 100000
 fuzz: $(READY) ## Send INPUTS= messages, bytes and damaged files that nobody should send
 	UNROLL_FUZZ_INPUTS=$(INPUTS) $(BIN)/python -m pytest tests/serving/test_fuzz.py $(ARGS)
+
+# One minute by default; a report of ten: MINUTES=10 ARGS='--json soak.json --plot soak.png'
+soak: $(READY) ## Clients of every kind while servers and clients are killed: MINUTES= ARGS=
+	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 bench: $(READY) ## The decode loop beside its limits, torch and ONNX operators: DEVICE=cpu|cuda ARGS=
 	$(BIN)/python -m benchmarks.decode --device $(DEVICE) $(ARGS)

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from grpc.aio import AbortError, ServicerContext
+from grpc.aio import AbortError, InternalError, ServicerContext
 
 from serving.callers import current_identity
 from serving.calls import current_call
 from serving.capsule import owner_tag
-from serving.errors import CancelledError, UnrollError
+from serving.errors import CancelledError, DeadlineError, UnrollError
 from serving.status import to_status
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,10 @@ async def write(context: ServicerContext[Any, Any], message: Any) -> None:
     """Send a message; returns once the reader has room.
 
     A cancellation waits for the write to end, well or badly: gRPC takes no status before.
+
+    Raises:
+        DeadlineError: the call is over, since its deadline has passed.
+        CancelledError: the call is over, since its client has gone.
     """
     writing = asyncio.ensure_future(context.write(message))
     try:
@@ -81,6 +85,11 @@ async def write(context: ServicerContext[Any, Any], message: Any) -> None:
         if not writing.cancelled():
             writing.exception()  # the call's end, which the caller learns by the cancellation
         raise
+    except InternalError as error:  # a write fails only so, and before `cancelled` may know
+        remaining: float | None = context.time_remaining()
+        if remaining is not None and remaining <= 0:
+            raise DeadlineError("the deadline passed while the reader had no room") from error
+        raise CancelledError("the client has gone") from error
 
 
 def owner() -> bytes:

@@ -97,11 +97,19 @@ class Callers:
     Args:
         limits: of each caller.
         now: the clock, in seconds.
+        what: is counted, in the words of a refusal.
     """
 
-    def __init__(self, limits: CallerLimits, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        limits: CallerLimits,
+        now: Callable[[], float] = time.monotonic,
+        *,
+        what: str = "calls of this caller",
+    ) -> None:
         self._limits = limits
         self._now = now
+        self._what = what
         self._callers: dict[str, _Caller] = {}
         self._tidy_above = _TIDY_ABOVE
 
@@ -143,7 +151,7 @@ class Callers:
         if caller.level < 1:
             seconds = (1 - caller.level) / limits.rate
             raise RateError(
-                f"more than {limits.rate:g} calls a second of this caller; wait "
+                f"more than {limits.rate:g} {self._what} a second; wait "
                 f"{math.ceil(seconds * 1e3)} ms",
                 seconds,
             )

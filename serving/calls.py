@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from grpc.aio import ServicerContext
+from grpc.aio import InternalError, ServicerContext
 
 from serving.tally import Tally
 
@@ -179,8 +179,9 @@ async def _answer(
 async def _send_id(context: ServicerContext[Any, Any], record: CallRecord) -> None:
     try:
         await context.send_initial_metadata(((REQUEST_ID, record.request_id),))
-    except Exception:
-        if not context.cancelled():  # by a client that has gone
+    except Exception as error:
+        has_gone = context.cancelled() or isinstance(error, InternalError)  # the client
+        if not has_gone:
             raise
 
 

@@ -11,7 +11,7 @@ from grpc.aio import ServicerContext
 
 from serving.callers import Callers, identify
 from serving.calls import current_call
-from serving.errors import InputError, UnrollError
+from serving.errors import AuthenticationError, InputError, UnrollError
 from serving.status import to_status
 from serving.tokens import Tokens
 
@@ -36,11 +36,13 @@ class Gate(grpc.aio.ServerInterceptor):
     Args:
         tokens: that callers need; None if they need none.
         callers: keeps account of them.
+        strangers: keeps account of the addresses of calls without a valid token.
     """
 
-    def __init__(self, tokens: Tokens | None, callers: Callers) -> None:
+    def __init__(self, tokens: Tokens | None, callers: Callers, strangers: Callers) -> None:
         self._tokens = tokens
         self._callers = callers
+        self._strangers = strangers
 
     async def intercept_service(
         self,
@@ -99,7 +101,11 @@ class Gate(grpc.aio.ServerInterceptor):
         address = "address:" + context.peer().rpartition(":")[0]
         if is_open:
             return self._callers.admit("probe:" + address)
-        identity = identify(context, self._tokens)
+        try:
+            identity = identify(context, self._tokens)
+        except AuthenticationError:
+            with self._strangers.admit(address):  # one too many is told to wait instead
+                raise
         if identity.startswith("token:"):  # a certificate's name is known already
             current_call().caller = identity
         return self._callers.admit(identity or address)

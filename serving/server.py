@@ -287,7 +287,12 @@ def _gate(settings: ServerSettings) -> Gate:
         rate=settings.rate_per_caller,
         burst=settings.burst_per_caller,
     )
-    return Gate(None if settings.tokens is None else Tokens(settings.tokens), Callers(limits))
+    strangers = CallerLimits(rate=settings.rate_without_token, burst=settings.burst_without_token)
+    return Gate(
+        None if settings.tokens is None else Tokens(settings.tokens),
+        Callers(limits),
+        Callers(strangers, what="calls without a valid token from this address"),
+    )
 
 
 def _open_store(settings: ServerSettings) -> MemoryStore | TieredStore:
@@ -316,6 +321,9 @@ def _channel_options(settings: ServerSettings) -> list[tuple[str, int]]:
         # By default a client that pings often, or while it has no call, is disconnected.
         "grpc.keepalive_permit_without_calls": 1,
         "grpc.http2.max_ping_strikes": 0,
+        # gRPC's own pings, on which the others wait, have a minute, and two go without an answer.
+        "grpc.http2.ping_timeout_ms": round(settings.keepalive_timeout_seconds * 1e3),
+        "grpc.http2.max_pings_without_data": 0,
     }
     if settings.max_connection_age_seconds:
         options["grpc.max_connection_age_ms"] = round(settings.max_connection_age_seconds * 1e3)

@@ -101,11 +101,12 @@ class TextGenerationServicer(SessionServicer):
         """Give the log-probability of each symbol of a text."""
         async with self._answering(context):
             origin = await self._continuations.look_at(request, owner())
+            current_call().model = origin.model.name
             # A million symbols take 0.1 s to translate: on another thread, streams go on.
             asked = await asyncio.to_thread(
                 read_score, request, origin, self._limits, deadline_of(context)
             )
-            _note_asked(origin, asked)
+            current_call().symbols_read = len(asked.request.prompt)
             whole = await _whole(origin, asked.request)
             return await asyncio.to_thread(
                 write_score, asked, whole.log_probs, origin.model.bundle.manifest.fingerprint
@@ -118,7 +119,9 @@ class TextGenerationServicer(SessionServicer):
     ) -> pb.GetModelResponse:
         """Describe one model."""
         async with self._answering(context):
-            return pb.GetModelResponse(model=write_model(self._models.get(request.model)))
+            model = self._models.get(request.model)
+            current_call().model = model.name
+            return pb.GetModelResponse(model=write_model(model))
 
     async def ListModels(  # noqa: N802
         self,
@@ -142,10 +145,11 @@ class TextGenerationServicer(SessionServicer):
             self._answering(context),
             self._continuations.open(request, owner()) as origin,
         ):
+            current_call().model = origin.model.name
             asked = read_generate(
                 request, origin, self._limits, deadline_of(context), is_streamed=is_streamed
             )
-            _note_asked(origin, asked)
+            current_call().symbols_read = len(asked.request.prompt)
             try:
                 yield origin, asked
             except ExceptionGroup as group:  # of the samples' tasks: the first tells what is wrong
@@ -190,12 +194,6 @@ def _as_message(answer: pb.GenerateResponse, index: int) -> pb.StreamGenerateRes
         sample_index=index,
         capsule=capsule,
     )
-
-
-def _note_asked(origin: Continuation, asked: Asked) -> None:
-    call = current_call()
-    call.model = origin.model.name
-    call.symbols_read = len(asked.request.prompt)
 
 
 async def _whole(origin: Continuation, sample: SequenceRequest) -> Chunk:

@@ -1,6 +1,8 @@
 """The calls about sessions."""
 
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from grpc.aio import ServicerContext
 from protos.unroll.v1 import text_generation_pb2 as pb
 from protos.unroll.v1.text_generation_pb2_grpc import TextGenerationServiceServicer
 from serving.answering import Answering, owner
+from serving.calls import current_call
 from serving.capsule import CapsuleContents
 from serving.continuation import Continuation, Continuations
 from serving.errors import InputError
@@ -49,6 +52,7 @@ class SessionServicer(Answering, TextGenerationServiceServicer):
                 origin = await self._continuations.look_at(
                     pb.ScoreRequest(model=request.model), tag
                 )
+            current_call().model = origin.model.name
             fingerprint = origin.model.bundle.manifest.fingerprint
             session = await self._sessions.start(tag, fingerprint, _begin(request, origin))
             return pb.StartSessionResponse(session=self._describe(session))
@@ -64,7 +68,7 @@ class SessionServicer(Answering, TextGenerationServiceServicer):
             for index, seed in enumerate(seeds):
                 if seed < 0:
                     raise InputError(f"seeds[{index}]", f"must be 0 or more, got {seed}")
-            async with self._sessions.use(request.session, owner()) as session:
+            async with self._using(request.session) as session:
                 forks = await self._sessions.fork(session, seeds)
             return pb.ForkSessionResponse(sessions=[self._describe(fork) for fork in forks])
 
@@ -72,10 +76,7 @@ class SessionServicer(Answering, TextGenerationServiceServicer):
         self, request: pb.RewindSessionRequest, context: ServicerContext[Any, Any]
     ) -> pb.RewindSessionResponse:
         """Put a session back to one of its marks."""
-        async with (
-            self._answering(context),
-            self._sessions.use(request.session, owner()) as session,
-        ):
+        async with self._answering(context), self._using(request.session) as session:
             await self._sessions.rewind(session, request.position)
             return pb.RewindSessionResponse(session=self._describe(session))
 
@@ -85,6 +86,7 @@ class SessionServicer(Answering, TextGenerationServiceServicer):
         """Describe a session."""
         async with self._answering(context):
             session = await self._sessions.get(request.session, owner())
+            self._note(session)
             return pb.GetSessionResponse(session=self._describe(session))
 
     async def EndSession(  # noqa: N802
@@ -92,15 +94,28 @@ class SessionServicer(Answering, TextGenerationServiceServicer):
     ) -> pb.EndSessionResponse:
         """End a session."""
         async with self._answering(context):
-            await self._sessions.end(request.session, owner())
+            self._note(await self._sessions.end(request.session, owner()))
             return pb.EndSessionResponse()
 
-    def _describe(self, session: Session) -> pb.Session:
+    @asynccontextmanager
+    async def _using(self, session_id: str) -> AsyncIterator[Session]:
+        """Find a session of this caller and keep others out until the block's end."""
+        async with self._sessions.use(session_id, owner()) as session:
+            self._note(session)
+            yield session
+
+    def _note(self, session: Session) -> None:
+        current_call().model = self._model_of(session)
+
+    def _model_of(self, session: Session) -> str:
         model = self._models.serving(session.fingerprint)
+        return "" if model is None else model.name
+
+    def _describe(self, session: Session) -> pb.Session:
         expires = self._sessions.expires(session)
         return pb.Session(
             id=session.session_id,
-            model="" if model is None else model.name,
+            model=self._model_of(session),
             fingerprint=session.fingerprint,
             position=session.position,
             marks=[mark.snapshot.position for mark in session.marks],

@@ -260,11 +260,12 @@ class Sessions:
         session.used = self._now()
         await self._put(session)
 
-    async def end(self, session_id: str, owner: bytes) -> None:
-        """End a session; raises as `use`."""
-        async with self.use(session_id, owner):
+    async def end(self, session_id: str, owner: bytes) -> Session:
+        """End a session and return what it was; raises as `use`."""
+        async with self.use(session_id, owner) as session:
             await self._store.remove(session_id, Fate.ENDED)
             self.gone[Fate.ENDED] += 1
+            return session
 
     @asynccontextmanager
     async def _room_for(self, owner: bytes, more: int) -> AsyncIterator[None]:

@@ -140,6 +140,14 @@ class ServerSettings:
     burst_per_caller: int = 1000
     """Calls that one caller may make at once after a rest."""
 
+    rate_without_token: float = 10.0
+    """Calls a second without a valid token that one address may make in the long run, where tokens
+    are needed; more are refused as too many. Valid tokens are let in all the same. 0 sets no
+    limit."""
+
+    burst_without_token: int = 100
+    """Calls without a valid token that one address may make at once after a rest."""
+
     max_sessions_per_caller: int = 10_000
     """Sessions that one caller with a token or a certificate may have; 0 sets no limit."""
 
@@ -155,11 +163,13 @@ class ServerSettings:
     keepalive_timeout_seconds: float = 20.0
     """A client that does not answer that in so long is gone, and its requests end."""
 
-    max_connection_age_seconds: float = 0.0
-    """Clients connect anew after so long, which spreads them over servers; 0 leaves them be."""
+    max_connection_age_seconds: float = 3600.0
+    """Clients connect anew after so long, a tenth more or less, which spreads them over servers and
+    ends connections whose certificates are trusted no more; 0 leaves them be."""
 
     max_connection_age_grace_seconds: float = 300.0
-    """Streams on such an old connection have so long to finish."""
+    """Calls on such an old connection have so long to finish; then they end with UNAVAILABLE, and
+    streams with `resume` go on by a new one."""
 
     def validate(self) -> None:
         """Check every range.
@@ -230,7 +240,7 @@ class ServerSettings:
 
 _AT_LEAST_ONE = (
     "threads", "workers", "slots", "sessions_in_memory", "session_marks", "buffer_symbols",
-    "max_calls_per_caller", "burst_per_caller", "max_prompt_symbols",
+    "max_calls_per_caller", "burst_per_caller", "burst_without_token", "max_prompt_symbols",
     "max_new_symbols", "max_score_symbols", "max_message_bytes",
 )  # fmt: skip
 _ABOVE_ZERO = (
@@ -241,8 +251,8 @@ _ABOVE_ZERO = (
     "keepalive_timeout_seconds",
 )
 _NEVER_NEGATIVE = (
-    "keep_retired", "queue_limit", "rate_per_caller", "max_sessions_per_caller",
-    "grace_seconds", "prefix_cache_mb", "session_idle_seconds",
+    "keep_retired", "queue_limit", "rate_per_caller", "rate_without_token",
+    "max_sessions_per_caller", "grace_seconds", "prefix_cache_mb", "session_idle_seconds",
     "max_connection_age_seconds",
     "max_connection_age_grace_seconds",
 )  # fmt: skip

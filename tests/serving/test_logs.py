@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from serving.client.blocking import Client
-from serving.client.options import GenerateOptions
+from serving.client.options import GenerateOptions, SessionOptions
 from serving.errors import (
     InputError,
     ServerError,
@@ -52,7 +52,7 @@ def test_lines_are_json_and_hold_no_text(tiny_bundles: dict[Cell, Path], tmp_pat
         ("Generate", "OK", "tiny", 7, 40),
         ("StreamGenerate", "OK", "tiny", 3, 40),
         ("Score", "OK", "tiny", 3, 0),
-        ("Generate", "INVALID_ARGUMENT", "", 0, 0),
+        ("Generate", "INVALID_ARGUMENT", "tiny", 0, 0),
         ("GetModel", "NOT_FOUND", "", 0, 0),
     ]
     assert all(0 < line["seconds"] < PATIENCE for line in ended)
@@ -60,6 +60,26 @@ def test_lines_are_json_and_hold_no_text(tiny_bundles: dict[Cell, Path], tmp_pat
     assert ended[3]["request_id"] == refused.value.request_id != ""
     assert len({line["request_id"] for line in ended}) == 5
     assert not any(word in errors for word in (text, "cabbage", "한", "\\ud55c"))
+
+
+def test_each_call_about_a_session_names_the_model(
+    client: Client, shared_server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, ACCESS)
+    session = client.start_session(SessionOptions(model="lstm"))
+    session.generate("abc", GenerateOptions(max_new_symbols=5))
+    (fork,) = session.fork([1])
+    session.rewind(0)
+    session.describe()
+    fork.end()
+    client.get_model("lstm")
+    with pytest.raises(InputError):
+        client.generate("£", GenerateOptions(model="lstm", max_new_symbols=-1))
+    wait_for(lambda: len(calls(caplog)) == 8)
+    methods = ["StartSession", "Generate", "ForkSession", "RewindSession", "GetSession"]
+    methods += ["EndSession", "GetModel", "Generate"]
+    lines = [vars(line) for line in calls(caplog)]
+    assert [(line["method"], line["model"]) for line in lines] == [(m, "lstm") for m in methods]
 
 
 def test_level_silences_the_lines(tiny_bundles: dict[Cell, Path], tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc.error_details_pb2 import RetryInfo
+from grpc_status import rpc_status
 
 from protos.unroll.v1 import text_generation_pb2 as pb
 from protos.unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
@@ -21,9 +23,11 @@ from serving.client.security import TOKEN_VARIABLE, Security
 from serving.errors import (
     AuthenticationError,
     InputError,
+    RateError,
     SessionLimitError,
     SessionUnknownError,
     SettingsError,
+    UnrollError,
 )
 from serving.tokens import NewToken, Tokens, issue
 from tests.serving.health import SERVING, check_health
@@ -56,7 +60,8 @@ class Guarded:
 def guarded(tiny_bundles: dict[Cell, Path], tmp_path: Path) -> Iterator[Guarded]:
     file = tmp_path / "tokens"
     anna, bert = (issue(NewToken(name=name, file=file)) for name in ("anna", "bert"))
-    with serve(str(tiny_bundles["gru"]), tokens=file, max_sessions_per_caller=3) as running:
+    asked = {"tokens": file, "max_sessions_per_caller": 3, "rate_without_token": 0.0}
+    with serve(str(tiny_bundles["gru"]), **asked) as running:
         yield Guarded(running, file, anna, bert)
 
 
@@ -180,6 +185,41 @@ def test_file_with_a_slip_leaves_the_tokens_as_they_were(
     assert guarded.generate(guarded.anna)
     assert "line 1 must be NAME:SHA256" in caplog.text
     assert "not-a-digest" not in caplog.text
+
+
+def test_wrong_tokens_of_one_address_are_told_to_wait_and_valid_ones_let_in(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens"
+    anna = issue(NewToken(name="anna", file=file))
+    limits = {"rate_without_token": 2.0, "burst_without_token": 3}
+    with serve(str(tiny_bundles["gru"]), tokens=file, **limits) as running:
+        guarded = Guarded(running, file, anna, "")
+        told = [refusal_of(guarded, token) for token in ["wrong", "", "anna", *["wrong"] * 5]]
+        assert [type(error) for error in told[:3]] == [AuthenticationError] * 3
+        assert RateError in {type(error) for error in told[3:]}
+        for error in told:
+            if isinstance(error, RateError):
+                assert "2 calls without a valid token from this address a second" in str(error)
+                assert 0 < wait_of(error) <= 0.5
+        for _ in range(6):
+            assert guarded.generate(anna)
+        wait_for(lambda: isinstance(refusal_of(guarded, "wrong"), AuthenticationError))
+
+
+def refusal_of(guarded: Guarded, token: str) -> UnrollError:
+    with pytest.raises(UnrollError) as caught:
+        guarded.generate(token)
+    return caught.value
+
+
+def wait_of(error: UnrollError) -> float:
+    """Return what RetryInfo says, in seconds."""
+    retry = RetryInfo()
+    cause = error.__cause__
+    assert isinstance(cause, grpc.RpcError)
+    assert any(detail.Unpack(retry) for detail in rpc_status.from_call(cause).details)
+    return float(retry.retry_delay.ToMicroseconds()) / 1e6
 
 
 def test_session_belongs_to_the_name_of_the_token(guarded: Guarded) -> None:

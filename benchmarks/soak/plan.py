@@ -1,0 +1,134 @@
+"""What the clients do, drawn from the soak's seed: never from what happens."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from serving.client.options import Capsules, GenerateOptions
+from serving.sampling import SEED_LIMIT, SamplingParams
+
+
+class Kind(Enum):
+    """What a client can do; each must happen, or the soak has tested nothing."""
+
+    GENERATE = "generate"
+    SAMPLES = "several samples"
+    SCORE = "score"
+    STREAM = "stream"
+    CANCEL = "cancel a stream"
+    STALL = "stall a stream"
+    DEADLINE = "let a deadline pass"
+    CLOSE = "close the channel"
+    RESUME = "resume on the other server"
+    CAPSULE = "continue from a capsule"
+    START = "start a session"
+    SESSION_GENERATE = "generate in a session"
+    SESSION_STREAM = "stream in a session"
+    SESSION_CANCEL = "cancel in a session"
+    SESSION_SCORE = "score in a session"
+    REPLAY = "ask again at an old position"
+    DESCRIBE = "describe a session"
+    FORK = "fork a session"
+    REWIND = "rewind a session"
+    END = "end a session"
+
+
+# One deal: all that does not need a session, and START, which leads to the rest.
+DECK = (
+    *(Kind.GENERATE, Kind.SAMPLES, Kind.SCORE, Kind.STREAM, Kind.CANCEL, Kind.STALL),
+    *(Kind.DEADLINE, Kind.CLOSE, Kind.RESUME, Kind.RESUME, Kind.RESUME, Kind.CAPSULE),
+    *(Kind.CAPSULE, Kind.START, Kind.START),
+)
+_SAMPLINGS = (
+    *(SamplingParams(), SamplingParams(), SamplingParams(temperature=0.7)),
+    *(SamplingParams(temperature=0.0), SamplingParams(top_k=5, temperature=1.3)),
+    *(SamplingParams(top_p=0.9), SamplingParams(min_p=0.05)),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A text that is asked for.
+
+    Attributes:
+        prompt: what is read before it.
+        new: symbols to generate at most, 1 or more.
+        seed: of its random numbers.
+        sampling: how it is drawn.
+        stop: strings before which it ends.
+    """
+
+    prompt: str
+    new: int
+    seed: int
+    sampling: SamplingParams
+    stop: tuple[str, ...] = ()
+
+    def options(
+        self, *, is_in_session: bool = False, capsules: Capsules = Capsules.DEFAULT
+    ) -> GenerateOptions:
+        """Write it as a client does; a session has seed and sampling parameters in force."""
+        if is_in_session:
+            return GenerateOptions(max_new_symbols=self.new, log_probs=True, capsules=capsules)
+        return GenerateOptions(
+            max_new_symbols=self.new,
+            seed=self.seed,
+            temperature=self.sampling.temperature,
+            top_k=self.sampling.top_k,
+            top_p=self.sampling.top_p,
+            min_p=self.sampling.min_p,
+            stop=self.stop,
+            log_probs=True,
+            capsules=capsules,
+        )
+
+
+class Step:
+    """One thing that a client does; its draws are the same in each soak of the same seed.
+
+    Args:
+        symbols: of the model.
+        name: the soak's seed and whose which step it is.
+    """
+
+    def __init__(self, symbols: str, *name: int) -> None:
+        self._random = random.Random(":".join(map(str, name)))
+        self._symbols = symbols
+
+    def text(self, longest: int, *, has_stops: bool = False) -> Asked:
+        """Draw a text of so many symbols at most."""
+        return Asked(
+            prompt=self.symbols(self.below(30)),
+            new=1 + self.below(longest),
+            seed=self.seed(),
+            sampling=self._random.choice(_SAMPLINGS),
+            stop=tuple(self.symbols(2) for _ in range(self.below(3))) if has_stops else (),
+        )
+
+    def symbols(self, count: int) -> str:
+        """Draw a string."""
+        return "".join(self._random.choices(self._symbols, k=count))
+
+    def seed(self) -> int:
+        """Draw a seed of a text."""
+        return self._random.randrange(SEED_LIMIT)
+
+    def below(self, limit: int) -> int:
+        """Draw a number in [0, limit)."""
+        return self._random.randrange(limit)
+
+    def seconds(self, least: float, most: float) -> float:
+        """Draw a duration."""
+        return self._random.uniform(least, most)
+
+    def choice(self, of: list[int]) -> int:
+        """Draw one of several."""
+        return self._random.choice(of)
+
+
+def deal(*name: int) -> Iterator[Kind]:
+    """Yield what a client does, for ever; each deal of the deck has all of it."""
+    shuffling = random.Random(":".join(map(str, name)))
+    while True:
+        yield from shuffling.sample(DECK, len(DECK))

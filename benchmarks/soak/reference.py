@@ -1,0 +1,140 @@
+"""The text that a request gives when it is alone: one row, one call, no server, no engine."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.soak.claim import Claim
+from benchmarks.soak.plan import Asked
+from serving.bundle import Bundle
+from serving.decoder import FREE, DecodeCall, Decoder
+from serving.runtime import Device
+from serving.sampling import uniforms
+from serving.stops import FinishReason
+
+SHOWN = 40  # symbols of a text that differs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """A text alone.
+
+    Attributes:
+        text: without a stop string that ended it.
+        log_probs: of its symbols, in nats.
+        finish: how it ends.
+        generated: its symbols, those of the stop string included.
+    """
+
+    text: str
+    log_probs: NDArray[np.float32]
+    finish: FinishReason
+    generated: int
+
+
+Write = Callable[[str, Asked], Expected]
+
+
+class Reference:
+    """Computes texts, and the log-probabilities of given ones.
+
+    Args:
+        bundle: that the servers serve.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._vocabulary = bundle.vocabulary
+        self._decoder = Decoder(bundle, Device.CPU)
+
+    def write(self, before: str, asked: Asked) -> Expected:
+        """Continue a text; `before` has the prompt already."""
+        tokens, log_probs = self._run(before, asked, asked.new)
+        text = "".join(self._vocabulary.symbols[token] for token in tokens)
+        found = [
+            (text.find(stop) + len(stop), text.find(stop)) for stop in asked.stop if stop in text
+        ]
+        end, start = min(found, default=(len(text), len(text)))
+        return Expected(
+            text=text[:start],
+            log_probs=log_probs[:start],
+            finish=FinishReason.STOP if found else FinishReason.LENGTH,
+            generated=end,
+        )
+
+    def score(self, before: str, asked: Asked) -> Expected:
+        """Judge the prompt after `before`."""
+        text = asked.prompt
+        _, log_probs = self._run(before + text, asked, 0)
+        return Expected(
+            text=text,
+            log_probs=log_probs[len(before) :],
+            finish=FinishReason.LENGTH,
+            generated=0,
+        )
+
+    def _run(
+        self, before: str, asked: Asked, new: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return what came after the symbols that are read; all of it where none is new."""
+        read = self._vocabulary.encode(before)
+        P, T = len(read), len(read) + new
+        forced = np.full((T, 1), FREE, np.int64)
+        forced[:P, 0] = read
+        plain = DecodeCall.plain(
+            np.array([self._vocabulary.start_id]), forced, uniforms(asked.seed, 0, T)[:, None]
+        )
+        call = replace(
+            plain,
+            temperature=np.array([asked.sampling.temperature], np.float32),
+            top_k=np.array([asked.sampling.top_k]),
+            top_p=np.array([asked.sampling.top_p], np.float32),
+            min_p=np.array([asked.sampling.min_p], np.float32),
+        )
+        result = self._decoder.run(call, self._decoder.zero_state(1))
+        first = P if new else 0
+        return result.tokens[first:, 0], result.log_probs[first:, 0]
+
+
+def difference(claim: Claim, expected: Expected) -> str:
+    """Tell how what came differs from what comes alone; empty if it does not."""
+    got, wanted = claim.text, expected.text
+    is_whole = claim.finish not in {None, FinishReason.SHUTDOWN}
+    if got != (wanted if is_whole else wanted[: len(got)]):
+        same = next(
+            (i for i, pair in enumerate(zip(got, wanted, strict=False)) if len({*pair}) > 1), None
+        )
+        at = min(len(got), len(wanted)) if same is None else same
+        return (
+            f"{len(got)} symbols, from {at} on {got[at : at + SHOWN]!r}; alone {len(wanted)}, "
+            f"{wanted[at : at + SHOWN]!r}"
+        )
+    if not np.array_equal(claim.log_probs, expected.log_probs[: len(claim.log_probs)]):
+        return "the same text with other log-probabilities"
+    if len(claim.log_probs) != len(got):
+        return f"{len(got)} symbols with {len(claim.log_probs)} log-probabilities"
+    if claim.is_scored:
+        return ""
+    return _difference_of_ends(claim, expected, is_whole=is_whole)
+
+
+def _difference_of_ends(claim: Claim, expected: Expected, *, is_whole: bool) -> str:
+    if is_whole and claim.finish is not expected.finish:
+        return f"ended by {claim.finish}; alone by {expected.finish}"
+    # A text that a shutdown cut may hold the beginning of a stop string back.
+    end = len(claim.before) + (expected.generated if is_whole else len(claim.text))
+    has_held = not is_whole and bool(claim.asked.stop)
+    if claim.position not in {None, end} and not has_held:
+        return f"ended at position {claim.position}; alone at {end}"
+    return ""
+
+
+def check(reference: Reference, claim: Claim) -> str:
+    """Compare a claim with the text alone; return the difference, empty for none."""
+    way: Write = reference.score if claim.is_scored else reference.write
+    asked = claim.asked
+    if claim.finish is None and not claim.is_scored:  # no more than what came
+        asked = replace(asked, new=max(len(claim.text), 1))
+    found = difference(claim, way(claim.before, asked))
+    return found and f"{claim.kind.value}, {len(claim.before)} symbols before: {found}"

@@ -1,0 +1,156 @@
+"""One of the two servers: a process that is killed and started again on its ports."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from serving.capsule import KEYS_VARIABLE
+from serving.errors import ServerError
+from serving.logs import LogFormat, LogLevel
+
+HOST = "127.0.0.1"
+# Less than the clients ask for, so that requests wait, streams pause, sessions leave the memory and
+# connections grow old.
+LIMITS = {
+    "slots": "8",
+    "buffer-symbols": "256",
+    "sessions-in-memory": "16",
+    "session-spill-seconds": "1",
+    "prefix-cache-mb": "1",
+    "grace-seconds": "0.3",
+    "max-connection-age-seconds": "10",
+    "max-connection-age-grace-seconds": "3",
+}
+PAGE_SECONDS = 2.0
+LOWEST_PORT = 10_000
+# What a server counts of its requests; all must be 0 once the clients have gone.
+HELD = (
+    *("unroll_slots_taken", "unroll_queue_length", "unroll_requests_stalled"),
+    *("unroll_requests_running", "unroll_sessions_in_use"),
+)
+NEVER = ("INTERNAL", "UNKNOWN")  # codes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What a server tells of itself.
+
+    Attributes:
+        held: by name, what is taken at the moment.
+        never: calls that ended with a code of NEVER.
+        resident_bytes: memory of the process.
+    """
+
+    held: dict[str, float]
+    never: int
+    resident_bytes: float
+
+
+class Server:
+    """A server at a fixed address.
+
+    Args:
+        bundle: to serve.
+        folder: for its sessions and its log; must exist.
+        key: of capsules, in hex; the servers share it.
+        ports: to listen on, for calls and for the metrics.
+    """
+
+    def __init__(self, bundle: Path, folder: Path, key: str, ports: tuple[int, int]) -> None:
+        port, self._metrics_port = ports
+        self.address = f"{HOST}:{port}"
+        self._log = folder / "log"
+        flags = {
+            "model": f"soak={bundle}",
+            "port": str(port),
+            "metrics-port": str(self._metrics_port),
+            "state-dir": str(folder / "state"),
+            "log-format": LogFormat.JSON.value,
+            "log-level": LogLevel.WARNING.value,
+            **LIMITS,
+        }
+        self._command = [sys.executable, "-m", "serving"]
+        self._command += [f"--{name}={value}" for name, value in flags.items()]
+        self._environment = {**os.environ, KEYS_VARIABLE: key}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.starts = 0
+
+    def start(self) -> None:
+        """Start a process."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, env=self._environment, stdout=subprocess.DEVNULL, stderr=log
+            )
+        self.starts += 1
+
+    def exit_code(self) -> int | None:
+        """Return how the process ended; None while it runs."""
+        return None if self._process is None else self._process.poll()
+
+    def kill(self) -> None:
+        """End the process with SIGKILL; does no harm if there is none."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def drain(self) -> None:
+        """Ask the process to end in good order."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+
+    def page(self) -> Page | None:
+        """Read its metrics; None if it is not there yet."""
+        try:
+            url = f"http://{HOST}:{self._metrics_port}/metrics"
+            with urllib.request.urlopen(url, timeout=PAGE_SECONDS) as answer:
+                text = answer.read().decode()
+        except OSError:
+            return None
+        families = {family.name: family for family in text_string_to_metric_families(text)}
+        return Page(
+            held={name: _sum(families.get(name)) for name in HELD},
+            never=sum(
+                int(sample.value)
+                for sample in families["unroll_requests"].samples
+                if sample.labels["code"] in NEVER
+            ),
+            resident_bytes=_sum(families.get("process_resident_memory_bytes")),
+        )
+
+    def said(self) -> str:
+        """Return all warnings and errors of its log."""
+        return self._log.read_text(encoding="utf-8") if self._log.exists() else ""
+
+
+def free_ports(count: int) -> list[int]:
+    """Find ports that no connection can take by chance while a server is down.
+
+    Raises:
+        ServerError: there are none.
+    """
+    bounds = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii")
+    candidates = range(LOWEST_PORT, int(bounds.split()[0]))
+    found: list[int] = []
+    for port in random.sample(candidates, len(candidates)):
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise ServerError(f"fewer than {count} ports of {candidates} are free")
+
+
+def _sum(family: Metric | None) -> float:
+    return 0.0 if family is None else sum(sample.value for sample in family.samples)

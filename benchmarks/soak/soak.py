@@ -1,0 +1,195 @@
+"""A soak from its start to its end."""
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import inf
+from pathlib import Path
+
+from benchmarks.load.processes import shares
+from benchmarks.soak.claim import Claim
+from benchmarks.soak.clients import Crowd
+from benchmarks.soak.crowds import CrowdKeeper, heard
+from benchmarks.soak.keeper import End, Keeper, Lot
+from benchmarks.soak.report import Report, faults, gaps
+from benchmarks.soak.server import HELD, Server, free_ports
+from benchmarks.soak.settings import SoakSettings
+from serving.bundle import Bundle
+
+HEAR_SECONDS = 0.05
+NEWS_SECONDS = 1.0
+START_SECONDS = 120.0
+LONGER_SECONDS = 120.0  # at most, if something has not been tried by then
+END_SECONDS = 150.0  # for clients to end; what they told is compared meanwhile
+FREE_SECONDS = 60.0  # for servers to notice that everybody has gone
+# Parts of the time after which nobody is killed: the first server, the second, clients.
+LAST_ENDS, LAST_KILL = (0.8, 0.5), 0.9
+
+Check = Callable[[Claim], str]
+Watch = Callable[[Report], None]
+
+
+class Soak:
+    """Two servers, their clients, and who ends them.
+
+    Args:
+        settings: of the soak.
+        bundle: that the servers serve.
+        folder: for their sessions and logs.
+        check: compares a text with the one computed alone; returns the difference.
+        watch: called with what was seen so far, about once a second.
+    """
+
+    def __init__(
+        self, settings: SoakSettings, bundle: Bundle, folder: Path, check: Check, watch: Watch
+    ) -> None:
+        self._settings, self._check, self._watch = settings, check, watch
+        self._symbols = bundle.vocabulary.symbols
+        self._report = Report()
+        self._began = time.monotonic()
+        self._news = 0.0
+        self._crowds: list[CrowdKeeper] = []
+        self._keepers = list(self._keep(bundle, folder))
+
+    def run(self) -> Report:
+        """Run to the end and return what was seen."""
+        with self._cleaning_up():
+            self._until(lambda: all(keeper.is_living for keeper in self._keepers), START_SECONDS)
+            self._begin()
+            self._until(lambda: False, self._seconds)
+            self._go_on()
+            self._dismiss()
+            self._look_for_leaks()
+            self._stop_servers()
+        return self._close()
+
+    @property
+    def _seconds(self) -> float:
+        return self._settings.minutes * 60
+
+    @property
+    def _now(self) -> float:
+        return time.monotonic() - self._began
+
+    def _keep(self, bundle: Bundle, folder: Path) -> Iterator[Keeper]:
+        key = secrets.token_hex(32)
+        ports = free_ports(2 * len(LAST_ENDS))
+        for index, last_end in enumerate(LAST_ENDS):
+            own = folder / f"server-{index}"
+            own.mkdir()
+            server = Server(bundle.folder, own, key, (ports[2 * index], ports[2 * index + 1]))
+            first = list(End)[index % len(End)]  # so that each way comes, however short the time
+            lot = Lot(self._settings.life_seconds, first, self._settings.seed, "server", index)
+            yield Keeper(server, lot, last_end * self._seconds)
+
+    def _begin(self) -> None:
+        """Start the clients, and the clock."""
+        settings = self._settings
+        first, second = (keeper.server.address for keeper in self._keepers)
+        self._began = time.monotonic()
+        for index, numbers in enumerate(shares(settings.clients, settings.processes)):
+            crowd = Crowd(
+                targets=(first, second),
+                symbols=self._symbols,
+                name=(settings.seed, index, 0),
+                clients=len(numbers),
+            )
+            lot = Lot(2 * settings.life_seconds, End.KILLED, settings.seed, "clients", index)
+            self._crowds.append(CrowdKeeper(crowd, lot, LAST_KILL * self._seconds))
+
+    def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Hear the clients and do what is due until something holds; False if it never did."""
+        ends = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > ends:
+                return False
+            for keeper in self._keepers:
+                keeper.step(self._now)
+            for crowd in self._crowds:
+                crowd.step(self._now)
+            self._hear()
+        return True
+
+    def _hear(self) -> None:
+        if not self._crowds:
+            time.sleep(HEAR_SECONDS)
+        for outcome in heard(self._crowds, HEAR_SECONDS):
+            self._report.add(outcome)
+            for claim in outcome.claims:
+                self._report.compare(claim, self._check(claim))
+        if self._now >= self._news:
+            self._news = self._now + NEWS_SECONDS
+            self._report.rate.append((self._now, self._report.symbols))
+            self._watch(self._take_stock())
+
+    def _go_on(self) -> None:
+        """Give what has not been tried some more time; the first server is killed on."""
+        self._keepers[0].last_end = inf
+        self._until(
+            lambda: not gaps(self._take_stock()) or bool(faults(self._report)), LONGER_SECONDS
+        )
+
+    def _dismiss(self) -> None:
+        for keeper in self._keepers:
+            keeper.is_spared = True
+        for crowd in self._crowds:
+            crowd.dismiss()
+        if not self._until(lambda: all(crowd.pipe is None for crowd in self._crowds), END_SECONDS):
+            self._report.problems.append(f"clients did not end within {END_SECONDS:g} s")
+
+    def _look_for_leaks(self) -> None:
+        def is_free() -> bool:
+            leaks = dict.fromkeys(HELD, 0.0)
+            pages = [keeper.server.page() for keeper in self._keepers]
+            for page in pages:
+                for name, number in page.held.items() if page is not None else ():
+                    leaks[name] += number
+            self._report.leaks = leaks
+            return None not in pages and not any(leaks.values())
+
+        self._until(is_free, FREE_SECONDS)
+        if not all(keeper.is_living for keeper in self._keepers):
+            self._report.problems.append("a server was not there at the end")
+
+    def _stop_servers(self) -> None:
+        for keeper in self._keepers:
+            keeper.stop(self._now)
+        self._until(lambda: all(keeper.is_stopped for keeper in self._keepers), END_SECONDS)
+
+    def _close(self) -> Report:
+        report = self._take_stock()
+        for crowd in self._crowds:
+            report.problems += crowd.problems
+        for keeper in self._keepers:
+            report.problems += keeper.problems
+            lines = keeper.server.said().splitlines()
+            report.logged += [line for line in lines if _is_error(line)]
+        return report
+
+    def _take_stock(self) -> Report:
+        report = self._report
+        report.seconds = self._now
+        report.ends = [keeper.ends for keeper in self._keepers]
+        report.looks = [keeper.looks for keeper in self._keepers]
+        report.clients_killed = sum(crowd.kills for crowd in self._crowds)
+        return report
+
+    @contextmanager
+    def _cleaning_up(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            for crowd in self._crowds:
+                crowd.kill()
+            for keeper in self._keepers:
+                keeper.server.kill()
+
+
+def _is_error(line: str) -> bool:
+    """Whether a line of a log tells of an error; one that is no JSON came by no good way."""
+    try:
+        return json.loads(line)["level"] in {"ERROR", "CRITICAL"}
+    except (ValueError, KeyError):
+        return True

@@ -1,0 +1,286 @@
+"""The soak, against real servers that are really killed; and that it can fail."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from benchmarks.soak import __main__ as command
+from benchmarks.soak.claim import Claim, Failure, Outcome
+from benchmarks.soak.keeper import End, Look
+from benchmarks.soak.plan import DECK, Asked, Kind, Step, deal
+from benchmarks.soak.reference import Expected, Reference, check
+from benchmarks.soak.report import GROWTH_AT_MOST, Report, failures
+from benchmarks.soak.server import HELD, Page, Server, free_ports
+from benchmarks.soak.settings import SoakSettings
+from benchmarks.soak.soak import Soak
+from serving.bundle import load_bundle
+from serving.client.blocking import Client
+from serving.client.options import GenerateOptions
+from serving.decoder import Decoder
+from serving.errors import SettingsError
+from serving.runtime import Device
+from serving.sampling import SamplingParams
+from serving.stops import FinishReason
+from tests.core.harness import alone, request
+from tests.serving.running import NARROW, wait_for
+from training.settings import Cell
+
+ASKED = Asked(
+    prompt="bc", new=200, seed=7, sampling=SamplingParams(temperature=1.2), stop=("feeb", "£gc")
+)
+BEFORE = "abc£\nbc"
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_bundles: dict[Cell, Path]) -> Reference:
+    return Reference(load_bundle(tiny_bundles["gru"]))
+
+
+def test_short_soak_finds_no_fault(tiny_bundles: dict[Cell, Path], tmp_path: Path) -> None:
+    settings = SoakSettings(minutes=0.1, clients=10, processes=2, life_seconds=2.5)
+    bundle = load_bundle(tiny_bundles["gru"])
+    verify = Reference(bundle)
+    report = Soak(
+        settings, bundle, tmp_path, lambda claim: check(verify, claim), lambda _: None
+    ).run()
+    assert failures(report) == []
+    assert report.texts > len(Kind) / 2
+    assert set(report.leaks) == set(HELD)
+    assert all(report.looks), "each server must have told its metrics"
+
+
+def test_wrong_text_is_found_and_told(
+    tiny_bundles: dict[Cell, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Wrong(Reference):
+        def write(self, before: str, asked: Asked) -> Expected:
+            return super().write(before, replace(asked, seed=asked.seed ^ 1))
+
+    monkeypatch.setattr(command, "Reference", Wrong)
+    record, picture = tmp_path / "soak.json", tmp_path / "soak.png"
+    arguments = {
+        "bundle": tiny_bundles["lstm"],
+        "minutes": 0.05,
+        "clients": 6,
+        "processes": 1,
+        "json": record,
+        "plot": picture,
+    }
+    with pytest.raises(SystemExit) as ended:
+        command.main([f"--{name}={value}" for name, value in arguments.items()])
+    assert ended.value.code == 2
+    assert "texts are not those computed alone" in capsys.readouterr().err
+    written = json.loads(record.read_text(encoding="utf-8"))
+    assert 0 < written["mismatches"] <= written["texts"]
+    assert any("are not those computed alone" in failure for failure in written["failures"])
+    assert written["examples"]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("stop", [ASKED.stop, ()], ids=["stops", "plain"])
+def test_reference_is_what_one_symbol_a_call_gives(
+    tiny_bundles: dict[Cell, Path], reference: Reference, stop: tuple[str, ...]
+) -> None:
+    bundle = load_bundle(tiny_bundles["gru"])
+    asked = request(
+        bundle.vocabulary, BEFORE, ASKED.new, seed=ASKED.seed, sampling=ASKED.sampling, stop=stop
+    )
+    outcome = alone(Decoder(bundle, Device.CPU), bundle.vocabulary, asked)
+    found = reference.write(BEFORE, replace(ASKED, stop=stop))
+    assert (found.text, found.finish, found.generated) == (
+        outcome.text,
+        outcome.finish,
+        outcome.generated,
+    )
+    assert tuple(map(float, found.log_probs)) == outcome.log_probs
+    assert (found.finish is FinishReason.STOP) == bool(stop)
+
+
+def test_reference_scores_as_it_writes(reference: Reference) -> None:
+    written = reference.write(BEFORE, replace(ASKED, stop=()))
+    scored = reference.score(BEFORE, replace(ASKED, prompt=written.text))
+    assert np.array_equal(scored.log_probs, written.log_probs)
+
+
+def claim_of(reference: Reference, **changes: Any) -> Claim:
+    """Return what a good server would send, changed."""
+    found = reference.write(BEFORE, ASKED)
+    good = Claim(
+        kind=Kind.STREAM,
+        before=BEFORE,
+        asked=ASKED,
+        text=found.text,
+        log_probs=found.log_probs,
+        finish=found.finish,
+        position=len(BEFORE) + found.generated,
+    )
+    return replace(good, **changes)
+
+
+def test_good_texts_and_their_beginnings_do_not_differ(reference: Reference) -> None:
+    whole = claim_of(reference)
+    assert len(whole.text) > 10
+    assert check(reference, whole) == ""
+    part: dict[str, Any] = {"text": whole.text[:5], "log_probs": whole.log_probs[:5]}
+    assert check(reference, replace(whole, **part, finish=None, position=None)) == ""
+    cut = replace(whole, **part, finish=FinishReason.SHUTDOWN, position=len(BEFORE) + 5)
+    assert check(reference, cut) == ""
+    nothing: dict[str, Any] = {"text": "", "log_probs": whole.log_probs[:0]}
+    assert check(reference, replace(whole, **nothing, finish=None, position=None)) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda good: {"text": good.text[:3] + "\n" + good.text[4:]}, "from 3 on"),
+        (lambda good: {"text": good.text + "a"}, "symbols, from"),
+        (lambda good: {"text": good.text[:-1]}, "symbols, from"),
+        (lambda good: {"text": good.text[1:], "finish": None}, "from 0 on"),
+        (lambda good: {"asked": replace(ASKED, seed=8)}, "alone"),
+        (lambda good: {"before": good.before[:-1] + "a"}, "other log-probabilities"),
+        (lambda good: {"log_probs": np.nextafter(good.log_probs, 0)}, "other log-probabilities"),
+        (lambda good: {"log_probs": good.log_probs[:-1]}, "with"),
+        (lambda good: {"finish": FinishReason.LENGTH}, "ended by"),
+        (lambda good: {"position": good.position + 1}, "ended at position"),
+    ],
+)
+def test_each_difference_is_told(
+    reference: Reference, change: Callable[[Claim], dict[str, Any]], told: str
+) -> None:
+    good = claim_of(reference)
+    assert good.text[3] != "\n"
+    assert told in check(reference, replace(good, **change(good)))
+
+
+def test_other_score_is_told(reference: Reference) -> None:
+    asked = replace(ASKED, prompt="abcabc")
+    log_probs = reference.score("ab", asked).log_probs
+    scored = Claim(
+        kind=Kind.SCORE,
+        before="ab",
+        asked=asked,
+        text="abcabc",
+        log_probs=log_probs,
+        is_scored=True,
+    )
+    assert check(reference, scored) == ""
+    assert "other log-probabilities" in check(reference, replace(scored, log_probs=log_probs[::-1]))
+
+
+def page(**changes: Any) -> Page:
+    return replace(Page(held=dict.fromkeys(HELD, 0.0), never=0, resident_bytes=2.0**27), **changes)
+
+
+def good_report() -> Report:
+    report = Report(clients_killed=1, takeovers=1, leaks=dict.fromkeys(HELD, 0.0))
+    report.done = Counter(Kind)
+    report.ends = [[(1.0, End.KILLED)], [(2.0, End.DRAINED)]]
+    report.looks = [[Look(seconds=s, life=1, page=page()) for s in range(9)]]
+    failure = Failure(name="UnavailableError", is_expected=True, message="gone")
+    report.add(Outcome(kind=Kind.STREAM, is_done=False, failures=(failure,)))
+    return report
+
+
+def unexpected(report: Report) -> None:
+    failure = Failure(name="ServerError INTERNAL", is_expected=False, message="why")
+    report.add(Outcome(kind=Kind.STREAM, is_done=False, failures=(failure,)))
+
+
+MUCH = 2.0**27 + (GROWTH_AT_MOST + 1) * 2**20
+TEXT = Claim(
+    kind=Kind.STREAM, before="", asked=ASKED, text="abc", log_probs=np.zeros(3, np.float32)
+)
+BLEMISHES: list[tuple[str, Callable[[Report], Any]]] = [
+    ("never done: fork", lambda report: report.done.pop(Kind.FORK)),
+    ("ended by SIGKILL", lambda report: report.ends[0].clear()),
+    ("ended by SIGTERM", lambda report: report.ends[1].clear()),
+    ("no clients were killed", lambda report: vars(report).update(clients_killed=0)),
+    ("no stream was taken over", lambda report: vars(report).update(takeovers=0)),
+    ("1 of 1 texts", lambda report: report.compare(TEXT, "other")),
+    ("unexpected error: ServerError INTERNAL, 1 times", unexpected),
+    ("held at the end: unroll_slots_taken = 2", lambda r: r.leaks.update(unroll_slots_taken=2.0)),
+    ("3 calls ended with INTERNAL", lambda r: r.looks.append([look(9.0, page(never=3))])),
+    ("1 errors in the servers' logs: why", lambda report: report.logged.append("why")),
+    ("memory grew", lambda report: report.looks[0].append(look(9.0, page(resident_bytes=MUCH)))),
+    ("it fell", lambda report: report.problems.append("it fell")),
+]
+
+
+def look(seconds: float, of: Page) -> Look:
+    return Look(seconds=seconds, life=1, page=of)
+
+
+def test_soak_without_a_blemish_has_not_failed() -> None:
+    assert failures(good_report()) == []
+
+
+@pytest.mark.parametrize(("told", "spoil"), BLEMISHES, ids=[told for told, _ in BLEMISHES])
+def test_soak_with_any_blemish_has_failed(told: str, spoil: Callable[[Report], Any]) -> None:
+    report = good_report()
+    spoil(report)
+    assert [told in failure for failure in failures(report)] == [True]
+
+
+def test_plan_depends_on_the_seed_alone_and_has_all_of_it() -> None:
+    assert set(DECK) <= set(Kind)
+    first = list(islice(deal(1, 2, 0, 3), 40))
+    assert first == list(islice(deal(1, 2, 0, 3), 40))
+    assert first != list(islice(deal(2, 2, 0, 3), 40))
+    assert set(islice(deal(1, 2, 0, 3), len(DECK))) == set(DECK)
+    assert Step("abc", 1, 2, 3).text(99) == Step("abc", 1, 2, 3).text(99)
+    assert Step("abc", 1, 2, 3).text(99) != Step("abc", 1, 2, 4).text(99)
+
+
+def test_what_a_stalled_stream_holds_is_seen_until_it_is_cancelled(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    first, second = free_ports(2)
+    server = Server(tiny_bundles["gru"], tmp_path, "ab" * 32, (first, second))
+    assert server.page() is None
+    server.start()
+    try:
+        wait_for(lambda: server.page() is not None)
+        channel = grpc.insecure_channel(server.address, options=NARROW)
+        with Client(channel=channel) as client:
+            stream = client.stream("abc", GenerateOptions(max_new_symbols=65536))
+            next(stream)
+            wait_for(lambda: held(server) == {"unroll_requests_running", "unroll_requests_stalled"})
+            stream.close()
+            wait_for(lambda: not held(server))
+        server.kill()
+        assert server.exit_code() == -9
+        assert server.page() is None
+    finally:
+        server.kill()
+
+
+def held(server: Server) -> set[str]:
+    found = server.page()
+    assert found is not None
+    return {name for name, count in found.held.items() if count}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"minutes": 0.0}, "minutes = 0.0: must be above 0; change --minutes"),
+        ({"life_seconds": float("nan")}, "life_seconds = nan"),
+        ({"clients": 0}, "clients = 0: must be 1 or more"),
+        ({"processes": 25}, "processes = 25: must be at most the number of clients, 24"),
+        ({"plot": Path("/no/such/folder/x.png")}, "plot = '/no/such/folder/x.png'"),
+    ],
+)
+def test_settings_that_cannot_be_soaked_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        SoakSettings(**changes).validate()
