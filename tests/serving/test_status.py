@@ -1,7 +1,11 @@
 """Every error travels and comes back as what it was."""
 
 import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -103,7 +107,7 @@ def test_long_message_is_cut_between_symbols() -> None:
     [
         (grpc.StatusCode.UNAVAILABLE, UnavailableError),
         (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineError),
-        (grpc.StatusCode.CANCELLED, errors.CancelledError),
+        (grpc.StatusCode.CANCELLED, UnavailableError),  # cut, and not by this side: see below
         (grpc.StatusCode.RESOURCE_EXHAUSTED, ServerError),  # a message too large is no overload
         (grpc.StatusCode.UNIMPLEMENTED, ServerError),
     ],
@@ -114,6 +118,28 @@ def test_status_without_our_details_is_told_by_its_code(
     error = from_rpc_error(AioRpcError(code, Metadata(), Metadata(), "dark"), "there:1")
     assert type(error) is kind
     assert str(error).startswith(f"there:1: {code.name}: dark")
+
+
+@contextmanager
+def serve_nothing() -> Iterator[str]:
+    """A port where calls are taken and never answered."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_call_that_this_side_cancelled_is_no_break_of_the_server() -> None:
+    with serve_nothing() as address, grpc.insecure_channel(address) as channel:
+        begin: Any = channel.unary_stream("/a/b")
+        call = begin(b"")
+        call.cancel()
+        with pytest.raises(grpc.RpcError) as cancelled:
+            next(call)
+        closing = begin(b"")
+        channel.close()
+        with pytest.raises(grpc.RpcError) as closed:
+            next(closing)
+    for error in (cancelled.value, closed.value):
+        assert type(from_rpc_error(error, "there")) is errors.CancelledError
 
 
 @pytest.mark.parametrize("junk", [b"\xff\xff", Status(code=3, message="other").SerializeToString()])
