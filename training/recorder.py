@@ -64,6 +64,7 @@ class Recorder:
         """Validate the initial weights, to know where the training starts and what it costs."""
         begun = self._clock()
         loss = self._validate()
+        self._keep_snapshot(self._figures(progress, loss))
         if loss is not None:
             self.reporter.say(f"untrained: validation loss {loss:.4f}")
         return replace(progress, reserve=2 * (self._clock() - begun))
@@ -75,6 +76,7 @@ class Recorder:
         is_best = metrics.loss < progress.best_loss
         if is_best:
             save_checkpoint(self._checkpoint(metrics), self.folder.best)
+        self._keep_snapshot(metrics)
         self.log.milestone(metrics)
         text = self._sample(metrics) if self.settings.sample_symbols else ""
         self.reporter.milestone(metrics, text, is_best)
@@ -98,6 +100,15 @@ class Recorder:
         save_checkpoint(replace(self._checkpoint(metrics), state=state), self.folder.last)
         self.log.flush()
         self._saved_at = self._clock()
+
+    def _keep_snapshot(self, metrics: Metrics) -> None:
+        if not self.settings.snapshots:
+            return
+        # Of what an explosion undid, nothing counts: it is written again when it comes again.
+        before = [update for update in self.folder.kept_updates() if update < metrics.update]
+        if metrics.update >= 2 * max(before, default=0):
+            self.folder.snapshots.mkdir(exist_ok=True)
+            save_checkpoint(self._checkpoint(metrics), self.folder.snapshot(metrics.update))
 
     def _figures(self, progress: Progress, validation: float | None) -> Metrics:
         position = progress.position

@@ -103,6 +103,10 @@ class TrainingSettings:
     sample_symbols: int = 200
     """Length of the sample that is drawn at every validation; 0 draws none."""
 
+    snapshots: bool = False
+    """Keep the weights before the first update and, at validations, whenever the number of updates
+    has doubled, in the run's folder `snapshots`."""
+
     seed: int = 25
     """Seed of everything random; in [0, 2^63)."""
 

@@ -117,6 +117,38 @@ def test_best_checkpoint_holds_the_weights_of_the_lowest_validation_loss(
     assert len(seen) == 5
 
 
+def test_snapshots_are_of_the_start_and_of_each_doubling_of_the_updates(room: Room) -> None:
+    trainer = room.trainer("run", tiny_settings(snapshots=True, validate_every=3, epochs=8))
+    untrained = weights(trainer)
+    trainer.run()
+    folder = room.folder("run")
+    milestones = [r["update"] for r in read_metrics(folder.metrics) if r["event"] == "milestone"]
+    expected = [0]
+    for update in milestones:
+        if update >= 2 * expected[-1]:
+            expected.append(update)
+    assert folder.kept_updates() == expected
+    assert len(expected) > 4
+    assert_equal(load_checkpoint(folder.snapshot(0)).weights, untrained)
+    kept = [load_checkpoint(folder.snapshot(update)) for update in expected]
+    assert [checkpoint.metrics.update for checkpoint in kept] == expected
+    assert not torch.equal(kept[1].weights["decoder.bias"], kept[2].weights["decoder.bias"])
+
+
+def test_no_snapshots_are_kept_unless_asked_for(room: Room) -> None:
+    room.trainer("run", tiny_settings()).run()
+    assert room.folder("run").kept_updates() == []
+
+
+def test_a_snapshot_that_an_explosion_undid_is_written_again(room: Room) -> None:
+    trainer = room.trainer("run", tiny_settings(snapshots=True, validate_every=3))
+    stale = room.folder("run").snapshot(6)
+    stale.parent.mkdir()
+    stale.write_bytes(b"of the way that was given up")
+    trainer.run()
+    assert load_checkpoint(stale).metrics.update == 6
+
+
 def test_without_validation_the_training_loss_decides(room: Room) -> None:
     trainer = room.trainer("run", tiny_settings(validation_fraction=0.0))
     trainer.run()

@@ -1,0 +1,39 @@
+"""Small equal models, one for each author, and what they say of passages."""
+
+import re
+from collections.abc import Callable
+
+from report.authors import Verdicts, fair, judge
+from report.library import others
+from report.settings import ReportSettings, author_settings
+from report.trainings import ensure_trained
+from training.checkpoint import load_checkpoint
+from training.corpus import Corpus, load_corpus
+
+
+def whose_is_it(chosen: Corpus, settings: ReportSettings, say: Callable[[str], None]) -> Verdicts:
+    """Train a model on each author's text and let them judge held-out passages.
+
+    Args:
+        chosen: the report's corpus, the first author.
+        settings: the report's.
+        say: is told what goes on.
+
+    Raises:
+        CorpusError: a text is too short.
+        TrainingError: a training failed.
+    """
+    writings = fair({chosen.name: chosen.text, **others(chosen)})
+    symbols = min(len(each.training) for each in writings)
+    folder = settings.folder / "authors"
+    folder.mkdir(exist_ok=True)
+    readers = []
+    for each in writings:
+        name = re.sub(r"\W+", "-", each.author)
+        text = folder / f"{name}.txt"
+        text.write_text(each.training, encoding="utf-8", newline="\n")
+        training = author_settings(name, text, settings, symbols)
+        run = ensure_trained(training, load_corpus(str(text)), fresh=settings.fresh, say=say)
+        checkpoint = load_checkpoint(run.best)
+        readers.append((checkpoint.model(), checkpoint.vocabulary))
+    return judge(writings, readers)
