@@ -16,7 +16,7 @@ from training.model import CharRNN
 TAIL = 0.1  # of each text is kept for passages
 LENGTHS = (5, 10, 20, 50, 100, 200, 400)
 PASSAGES = 100  # of each author
-SHORTEST = 20_000  # symbols to train on; less is no style
+SHORTEST = 10_000  # symbols to train on; less is no style
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +48,14 @@ def fair(texts: dict[str, str]) -> list[Writings]:
     Raises:
         CorpusError: one is too short.
     """
-    plains = {author: plain(text) for author, text in texts.items()}
-    shared = set.intersection(*(set(text) for text in plains.values()))
-    kept = {author: "".join(s for s in text if s in shared) for author, text in plains.items()}
-    length = min(len(text) for text in kept.values())
-    training = length - int(TAIL * length)
+    kept = {author: plain(text) for author, text in texts.items()}
+    shared, known = set[str](), set.intersection(*map(set, kept.values()))
+    while shared != known:  # what is cut off may have held the last of a rare symbol
+        shared = known
+        kept = {author: "".join(s for s in text if s in shared) for author, text in kept.items()}
+        length = min(map(len, kept.values()))
+        training = length - int(TAIL * length)
+        known = set.intersection(*(set(text[:training]) for text in kept.values()))
     if training < SHORTEST:
         shortest = min(kept, key=lambda author: len(kept[author]))
         raise CorpusError(

@@ -66,7 +66,12 @@ class Chart:
         svg = re.sub(r"'DejaVu Sans'(, [^;\"]*)?", "var(--font)", svg)
         svg = re.sub(r'\bid="', f'id="{self.name}-', svg)
         svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{self.name}-", svg)
-        return re.sub(r'width="[\d.]+pt"', 'width="100%"', re.sub(r' height="[\d.]+pt"', "", svg, count=1), count=1)
+        return re.sub(
+            r'width="[\d.]+pt"',
+            'width="100%"',
+            re.sub(r' height="[\d.]+pt"', "", svg, count=1),
+            count=1,
+        )
 
     def png(self, path: Path) -> None:
         """Write the picture on white."""

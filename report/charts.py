@@ -4,7 +4,9 @@ from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from report.authors import Verdicts
 from report.chart import DASHES, INK, MUTED, SERIES, Chart
@@ -91,7 +93,7 @@ def charts(measurements: Measurements, verdicts: Verdicts) -> list[Chart]:
             name="positions",
             alt="Mean surprise at each letter of a word, in bits.",
             caption=f"Mean surprise of the {measurements.problems.by} at the symbols between words "
-            "and at each letter of a word: how a word begins is hard to tell, how it ends is easy.",
+            "and at each letter of a word.",
             height=2.6,
             columns=1,
             draw=partial(_positions, measurements),
@@ -126,12 +128,14 @@ def _curves(models: list[Measured], axes: list[Axes]) -> None:
         for each, (x, validated) in zip(axes, scale, strict=True):
             each.plot(thin(x), thin(course.loss), color=color, linewidth=0.5, alpha=0.3)
             each.plot(
-                thin(x[part]), thin(average), DASHES[number], color=color, label=model.subject.title
+                thin(x[part]), thin(average), DASHES[number], color=color, label=model.subject.label
             )
             each.plot(validated, course.validation_loss, "o", color=color, markersize=3.2)
         tops.append(float(np.percentile(course.loss, 98)))
         tops.append(float(course.validation_loss.max()))
-    lowest = min(min(m.subject.course.loss.min(), m.subject.course.validation_loss.min()) for m in models)
+    lowest = min(
+        min(m.subject.course.loss.min(), m.subject.course.validation_loss.min()) for m in models
+    )
     axes[0].set(xlabel="characters read", ylabel="nats per character")
     axes[0].set_ylim(float(lowest) - 0.05, max(tops) + 0.1)
     axes[0].xaxis.set_major_formatter(lambda value, _: _short(value))
@@ -157,14 +161,22 @@ def _update_norms(models: list[Measured], axes: list[Axes]) -> None:
         each.semilogy(thin(course.seconds[part]), thin(np.exp(smooth)), color=color)
         if course.gradient_clip:
             each.axhline(course.gradient_clip, color=MUTED, linewidth=1)
-        each.set(xlabel="seconds", title=model.subject.title)
+        each.set(xlabel="seconds", title=model.subject.label)
     axes[0].set(ylabel="norm of the gradient")
+    _plain_numbers(axes[0].yaxis)
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Label a logarithmic axis at 1, 2 and 5 times powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _gradients(models: list[Measured], axes: list[Axes]) -> None:
     for number, model in enumerate(models):
-        _norm_lines(axes[0], number, model.subject.title, model.before)
-        _norm_lines(axes[1], number, model.subject.title, model.after)
+        _norm_lines(axes[0], number, model.subject.label, model.before)
+        _norm_lines(axes[1], number, model.subject.label, model.after)
     axes[0].set(xlabel="k steps back", ylabel="norm of dL(t) / dh(t - k)")
     axes[1].set(xlabel="k steps back")
     axes[0].set_title("Before training")
@@ -186,7 +198,7 @@ def _memory(models: list[Measured], axes: list[Axes]) -> None:
         for each, values in pairs:
             kept = np.where(values > SMALLEST, values, np.nan)[1:]
             k = np.arange(1, len(values))
-            each.loglog(k, kept, DASHES[number], color=SERIES[number], label=model.subject.title)
+            each.loglog(k, kept, DASHES[number], color=SERIES[number], label=model.subject.label)
     for each in axes:
         each.axhline(THRESHOLD, color=MUTED, linewidth=1)
         each.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -203,13 +215,14 @@ def _units(measurements: Measurements, axes: list[Axes]) -> None:
     for row, coloured in enumerate(measurements.coloured):
         for number, found in enumerate(coloured.found):
             y = row + (number - (count - 1) / 2) * height
-            label = measurements.models[number].subject.title if row == 0 else None
+            label = measurements.models[number].subject.label if row == 0 else None
             axes[0].barh(y, max(found.score, 0), height * 0.9, color=SERIES[number], label=label)
             axes[0].plot(
                 [max(coloured.untrained[number], 0)], [y], "o", markersize=4.5,
                 markerfacecolor="white", markeredgecolor=INK, markeredgewidth=1,
             )  # fmt: skip
-            axes[0].text(max(found.score, 0) + 0.01, y, f"{found.score:.2f}", va="center", color=INK)
+            right = max(found.score, coloured.untrained[number], 0) + 0.015
+            axes[0].text(right, y, f"{found.score:.2f}", va="center", color=INK)
     labels = [f"{each.found[0].trait} ({each.found[0].measure})" for each in measurements.coloured]
     axes[0].set_yticks(range(len(labels)), labels)
     axes[0].invert_yaxis()
@@ -222,7 +235,7 @@ def _coloured(coloured: Coloured, models: list[Measured], axes: list[Axes]) -> N
     board, row = axes[0], 0.0
     board.set_axis_off()
     for number, (found, values) in enumerate(zip(coloured.found, coloured.values, strict=True)):
-        title = f"{models[number].subject.title}: {found.name}, {found.measure} {found.score:.2f}"
+        title = f"{models[number].subject.label}: {found.name}, {found.measure} {found.score:.2f}"
         board.text(0, row + 0.75, title, color=SERIES[number], fontweight="bold", fontsize=9)
         row += 1.1
         for start in range(0, min(LINE * LINES, len(values)), LINE):
@@ -249,7 +262,12 @@ def _symbol(
 
 def _authors(verdicts: Verdicts, axes: list[Axes]) -> None:
     axes[0].errorbar(
-        verdicts.lengths, verdicts.accuracy, 2 * verdicts.error, fmt="o-", color=SERIES[1], capsize=3
+        verdicts.lengths,
+        verdicts.accuracy,
+        2 * verdicts.error,
+        fmt="o-",
+        color=SERIES[1],
+        capsize=3,
     )
     axes[0].axhline(1 / len(verdicts.authors), color=MUTED, linestyle="--", linewidth=1)
     axes[0].set_xscale("log")

@@ -217,10 +217,12 @@ def _ids(subject: Subject, text: str) -> Tensor:
 
 
 def _cut(text: str) -> list[str]:
-    """Cut passages as long as a model's texts out of a text, evenly."""
+    """Cut passages as long as a model's texts out of a text, evenly, each from a paragraph on."""
     symbols = min(SAMPLE_SYMBOLS, len(text))
     starts = np.linspace(0, len(text) - symbols, SAMPLES).round().astype(int)
-    return [text[start : start + symbols] for start in starts]
+    blanks = [text.rfind("\n\n", 0, start) for start in starts]
+    begins = [b + 2 if b >= 0 else s for b, s in zip(blanks, starts, strict=True)]
+    return [text[begin : begin + symbols] for begin in begins]
 
 
 def _passage(texts: Texts) -> str:
@@ -308,7 +310,9 @@ def _colour(subjects: list[Subject], texts: Texts) -> tuple[list[Coloured], list
     coloured, missing = [], []
     for trait in TRAITS:
         found = [find_unit(trait, c, choose_text, j, judge_text) for c, j in zip(choose, judge)]
-        control = [find_unit(trait, c, choose_text, j, judge_text) for c, j in zip(choose_0, judge_0)]
+        control = [
+            find_unit(trait, c, choose_text, j, judge_text) for c, j in zip(choose_0, judge_0)
+        ]
         trained = [each for each in found if each is not None]
         if not trained:
             missing.append(trait.name)

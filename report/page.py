@@ -28,7 +28,7 @@ from report.measurements import (
 )
 from report.memory import THRESHOLD
 from report.texts import Share, TextMeasures
-from report.verdict import percent, verdict
+from report.verdict import listed, percent, verdict
 from training.progress import duration
 
 HTML, MARKDOWN, FIGURES = "index.html", "report.md", "images"
@@ -94,7 +94,9 @@ def write_page(
 
 def fenced(text: str) -> str:
     """Return a text as a code block of Markdown, whatever it holds."""
-    longest = max((len(run) for run in text.replace("\n", " ").split(" ") if set(run) == {"`"}), default=0)
+    longest = max(
+        (len(run) for run in text.replace("\n", " ").split(" ") if set(run) == {"`"}), default=0
+    )
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{text}\n{fence}"
 
@@ -115,6 +117,8 @@ def _context(measurements: Measurements, verdicts: Verdicts) -> dict[str, Any]:
         "unique": len(set(texts.corpus.text)),
         "verdict": verdict(comparison),
         "titles": [model.subject.title for model in models],
+        "lineup": listed([model.subject.label for model in models]),
+        "labels": [model.subject.label for model in models],
         "models": _models(measurements),
         "comparison": _comparison(measurements),
         "by_temperature": _by_temperature(measurements),
@@ -122,7 +126,9 @@ def _context(measurements: Measurements, verdicts: Verdicts) -> dict[str, Any]:
         "temperatures": [f"{temperature:g}" for temperature in TEMPERATURES],
         "samples": [_samples(model) for model in models],
         "moment_count": len(models[0].samples),
-        "coloured": [_coloured(number, measurements) for number in range(len(measurements.coloured))],
+        "coloured": [
+            _coloured(number, measurements) for number in range(len(measurements.coloured))
+        ],
         "missing": measurements.missing,
         "surprise": _surprise(measurements),
         "problems": problems,
@@ -160,7 +166,7 @@ def _models(measurements: Measurements) -> Table:
         weights = sum(tensor.numel() for tensor in model.subject.best.weights.values())
         rows.append(
             [
-                model.subject.title,
+                model.subject.label,
                 f"{settings.cell}, {settings.hidden_size} x {settings.layers}",
                 f"{weights:,}",
                 f"{settings.learning_rate:g}",
@@ -182,7 +188,7 @@ def _comparison(measurements: Measurements) -> Table:
         plain = model.texts[TEMPERATURES.index(1.0)]
         rows.append(
             [
-                model.subject.title,
+                model.subject.label,
                 f"{model.loss:.3f}",
                 f"{model.loss / math.log(2):.3f}",
                 f"{model.training_loss:.3f}",
@@ -211,7 +217,7 @@ def _share(share: Share | None) -> str:
 
 def _by_temperature(measurements: Measurements) -> Table:
     rows = [
-        [model.subject.title, f"{temperature:g}", *_text_row(texts), texts.copy.replace("\n", "⏎")]
+        [model.subject.label, f"{temperature:g}", *_text_row(texts), texts.copy.replace("\n", "⏎")]
         for model in measurements.models
         for temperature, texts in zip(TEMPERATURES, model.texts, strict=True)
     ]
@@ -222,7 +228,7 @@ def _by_temperature(measurements: Measurements) -> Table:
 def _memory(measurements: Measurements) -> Table:
     rows = [
         [
-            model.subject.title,
+            model.subject.label,
             _reach(model.memory.length),
             _reach(model.memory.symbol_length),
         ]
@@ -258,7 +264,7 @@ def _coloured(number: int, measurements: Measurements) -> dict[str, Any]:
         "holds": [] if first.is_number else [int(value > 0) for value in coloured.holds],
         "models": [
             {
-                "title": model.subject.title,
+                "title": model.subject.label,
                 "unit": found.name,
                 "score": f"{found.measure} {found.score:.3f} here, {found.chosen:.3f} where it was "
                 f"chosen; best untrained unit {untrained:.3f}",
@@ -280,7 +286,7 @@ def _surprise(measurements: Measurements) -> dict[str, Any]:
         "text": measurements.passage,
         "models": [
             {
-                "title": model.subject.title,
+                "title": model.subject.label,
                 "mean": f"{model.passage.mean() / math.log(2):.2f} bits on average",
                 "values": np.round(model.passage / math.log(2), 1).tolist(),
             }

@@ -15,14 +15,15 @@ PRESETS: dict[Cell, str] = {"rnn_tanh": "quick", "gru": "quick", "lstm": "quick"
 """The cells that are compared, in this order, and the preset that each is trained with."""
 
 TITLES: dict[Cell, str] = {
-    "rnn_tanh": "Vanilla RNN",
-    "rnn_relu": "Vanilla RNN (ReLU)",
+    "rnn_tanh": "vanilla RNN",
+    "rnn_relu": "vanilla RNN (ReLU)",
     "gru": "GRU",
     "lstm": "LSTM",
 }
 HELD_OUT = 40_000  # symbols; more would cost minutes at validations and tell little more
 HELD_OUT_SHARE = 0.1  # of a short text
 AUTHOR_SYMBOLS_PER_MINUTE = 400_000  # read by an author's model, for each minute of `minutes`
+AUTHOR_SYMBOLS_AT_LEAST = 20_000
 
 
 @Parameter(name="*")
@@ -64,9 +65,7 @@ class ReportSettings:
         if not 0 <= self.seed < SEED_LIMIT:
             raise SettingsError(f"seed = {self.seed}: must be in [0, {SEED_LIMIT}); change --seed")
         if self.threads < 1:
-            raise SettingsError(
-                f"threads = {self.threads}: must be at least 1; change --threads"
-            )
+            raise SettingsError(f"threads = {self.threads}: must be at least 1; change --threads")
 
     @property
     def folder(self) -> Path:
@@ -109,13 +108,15 @@ def author_settings(
         name: of the author.
         corpus: the author's text.
         report: what was asked for.
-        symbols: to train on, as many for each author.
+        symbols: that there are to train on, of each author as many.
     """
+    to_read = AUTHOR_SYMBOLS_PER_MINUTE * report.minutes
+    symbols = min(symbols, max(AUTHOR_SYMBOLS_AT_LEAST, round(to_read)))
     changes: dict[str, Any] = {
         "corpus": str(corpus),
         "max_symbols": symbols,
         "hidden_size": 128,
-        "epochs": max(1, round(AUTHOR_SYMBOLS_PER_MINUTE * report.minutes / symbols)),
+        "epochs": max(1, round(to_read / symbols)),
         "minutes": 0.0,
         "name": name,
         "runs_dir": report.folder / "authors",

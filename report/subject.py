@@ -34,8 +34,13 @@ class Subject:
 
     @property
     def title(self) -> str:
-        """What it is called."""
+        """What it is called within a sentence."""
         return TITLES[self.cell]
+
+    @property
+    def label(self) -> str:
+        """What it is called where it stands alone."""
+        return self.title[0].upper() + self.title[1:]
 
     @property
     def untrained(self) -> Checkpoint:

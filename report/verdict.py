@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from report.facts import Comparison, Facts, differ
 from report.texts import Share, TextMeasures
 
+FAR = 50  # steps, about a window of training
+VANISHED, EXPLODED = 1e-3, 2.0  # what is left of a gradient after FAR steps
 NEAR = 1.1  # ratio of speeds, memories or gradients up to which they count as alike
 GAP = 0.05  # nats; a smaller one is no overfitting worth the name
+COPIED, COPIED_MORE = 1.5, 10  # a copy is no chance if it is so many times real text's and more
 WORSE = 0.01  # nats that validation has risen again at the end
 
 
@@ -180,26 +183,27 @@ def _figures(comparison: Comparison, aspect: Aspect) -> str:
 def _copies(comparison: Comparison) -> list[str]:
     """Compare the longest copies with the longest one that real text has by chance."""
     real = len(comparison.reference.copy)
-    limit = 1.5 * real + 10
-    copied = [model for model in comparison.models if len(model.texts.copy) > limit]
+    copied = [m for m in comparison.models if len(m.texts.copy) > COPIED * real + COPIED_MORE]
     told = listed([f"{len(m.texts.copy)} ({m.title})" for m in comparison.models])
-    sentences = [
+    lead = (
+        f"{_capital(the(copied))} recited: its longest copy is no chance."
+        if len(copied) == 1
+        else f"{_capital(the(copied))} recited: their longest copies are no chance."
+        if copied
+        else "None recited what it had read."
+    )
+    return [
+        lead,
         f"The longest runs of characters that stand word for word in the training text are {told}; "
-        f"as much real text that was held out shares {real} with it."
+        f"as much real text that was held out shares {real} with it. (Called reciting: more than "
+        f"{COPIED:g} times that and {COPIED_MORE} more.)",
     ]
-    if copied:
-        sentences.append(
-            f"{_capital(the(copied))} copied: more than half as much again as real text does."
-        )
-    else:
-        sentences.append("So none of them recites what it has read.")
-    return sentences
 
 
 def _trainings(comparison: Comparison) -> list[str]:
     models = comparison.models
     return [
-        _speed(models),
+        *_speed(models),
         _overfitting(models),
         *_end(models),
         _explosions(models),
@@ -207,16 +211,19 @@ def _trainings(comparison: Comparison) -> list[str]:
     ]
 
 
-def _speed(models: list[Facts]) -> str:
+def _speed(models: list[Facts]) -> list[str]:
     order = sorted(models, key=lambda model: -model.speed)
-    told = listed([f"{m.speed:,.0f} ({m.title}, {m.characters / 1e6:.2f} million in all)" for m in order])
-    ratio = order[0].speed / order[-1].speed
-    if ratio <= NEAR:
-        return f"All read about equally fast, in characters a second: {told}."
-    return (
-        f"{_capital(the(order[:1]))} read fastest, {ratio:.1f} times as fast as "
-        f"{the(order[-1:])}; in characters a second: {told}."
+    told = listed(
+        [f"{m.speed:,.0f} ({m.title}, {m.characters / 1e6:.2f} million in all)" for m in order]
     )
+    ratio = order[0].speed / order[-1].speed
+    lead = (
+        "All read about equally fast."
+        if ratio <= NEAR
+        else f"{_capital(the(order[:1]))} read fastest, {ratio:.1f} times as fast as "
+        f"{the(order[-1:])}."
+    )
+    return [lead, f"Characters a second: {told}."]
 
 
 def _overfitting(models: list[Facts]) -> str:
@@ -247,9 +254,7 @@ def _explosions(models: list[Facts]) -> str:
     if not exploded:
         return "None exploded."
     told = listed([f"{m.title} {_times(m.rollbacks)}" for m in exploded])
-    return (
-        f"Some trainings exploded and went back, each time halving the learning rate: {told}."
-    )
+    return f"Some trainings exploded and went back, each time halving the learning rate: {told}."
 
 
 def _times(count: int) -> str:
@@ -281,14 +286,17 @@ def _memory(comparison: Comparison) -> list[str]:
     order = sorted(models, key=lambda m: -(m.memory or reach + 1))
     told = listed([f"{_length(m.memory, reach)} ({m.title})" for m in order])
     first, last = (m.memory or reach + 1 for m in (order[0], order[-1]))
+    leaders = [m for m in order if NEAR * (m.memory or reach + 1) >= first]
     if first <= NEAR * last:
-        who = "all remember about equally far"
+        lead = "All remember about equally far."
     else:
-        leaders = [m for m in order if NEAR * (m.memory or reach + 1) >= first]
-        who = f"{the(leaders)} {'remember' if len(leaders) > 1 else 'remembers'} longest"
-    sentences = [f"Symbols after which another past no longer changes the prediction: {told}; {who}."]
-    sentences += [_decay(model) for model in models]
-    return sentences
+        verb = "remember" if len(leaders) > 1 else "remembers"
+        lead = f"{_capital(the(leaders))} {verb} longest."
+    return [
+        lead,
+        f"Symbols after which another past no longer changes the prediction: {told}.",
+        *(_decay(model) for model in models),
+    ]
 
 
 def _length(memory: int | None, reach: int) -> str:
@@ -296,28 +304,29 @@ def _length(memory: int | None, reach: int) -> str:
 
 
 def _decay(model: Facts) -> str:
-    parts = []
-    for name, after in model.decay.items():
-        before = model.decay_before[name]
-        parts.append(f"through {name} {_factor(before)} before training and {_factor(after)} after")
+    parts = [
+        f"by {_factor(model.decay_before[name])} before training and by {_factor(after)} after"
+        + (f" through {name}" if len(model.decay) > 1 else "")
+        for name, after in model.decay.items()
+    ]
     return (
-        f"{_capital(the([model]))}: a step further back, the gradient is "
-        f"{listed(parts)}{_fate(model)}."
+        f"{_capital(the([model]))}: each step back multiplies the gradient {listed(parts)}"
+        f"{_fate(model)}."
     )
 
 
 def _factor(factor: float | None) -> str:
-    return "0" if factor is None else f"{factor:.3f} times as large"
+    return "0" if factor is None else f"{factor:.3f}"
 
 
 def _fate(model: Facts) -> str:
-    """Say what the slowest way back comes to after 50 steps."""
+    """Say what the slowest way back comes to after FAR steps."""
     factors = [factor for factor in model.decay.values() if factor is not None]
     if not factors:
-        return ": it vanishes at once"
-    left = max(factors) ** 50
-    if left > 2:
-        return f": after training it explodes, {left:.1f}-fold in 50 steps"
-    if left < 0.001:
-        return f": after training it vanishes, to {left:.0e} in 50 steps"
-    return f": after training {left:.2g} of it is left after 50 steps"
+        return "; it vanishes at once"
+    left = max(factors) ** FAR
+    if left > EXPLODED:
+        return f"; it explodes, {left:.3g}-fold in {FAR} steps"
+    if left < VANISHED:
+        return f"; it vanishes: {left:.0e} of it is left after {FAR} steps"
+    return f"; {left:.2g} of it is left after {FAR} steps"
