@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -15,10 +16,11 @@ SERIES = ("#c2410c", "#0b6bb8", "#0a7d55")  # told apart by every kind of colour
 DASHES = ("-", "--", ":")
 VARIABLES = {
     INK: "--ink", MUTED: "--muted", GRID: "--grid",
-    SERIES[0]: "--series-0", SERIES[1]: "--series-1", SERIES[2]: "--series-2",
+    "#ffffff": "--page", SERIES[0]: "--series-0", SERIES[1]: "--series-1", SERIES[2]: "--series-2",
 }  # fmt: skip
-STYLE = {
-    "font.size": 9.5, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
+STYLE: dict[Any, Any] = {
+    "font.size": 9.5, "axes.titlesize": 10, "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
     "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": MUTED,
     "axes.titlecolor": INK, "xtick.color": MUTED, "ytick.color": MUTED,
     "axes.spines.top": False, "axes.spines.right": False,
@@ -26,7 +28,7 @@ STYLE = {
     "legend.frameon": False, "lines.linewidth": 1.8, "lines.solid_capstyle": "round",
     "svg.fonttype": "none", "svg.hashsalt": "unroll",
 }  # fmt: skip
-WIDTH = 8.6  # inches
+WIDTH = 10.5  # inches
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,8 +47,8 @@ def charts(measurements: Measurements, verdicts: Verdicts) -> list[Chart]:
         ),
         Chart(
             name="gradients",
-            alt=f"Norm of the gradient of the loss at the state k steps back, of {names}, before and "
-            "after training, logarithmic.",
+            alt=f"Norm of the gradient of the loss at the state k steps back, of {names}, before "
+            "and after training, logarithmic.",
             caption="How much the loss now depends on the state k steps ago. A straight line down "
             "is exponential decay: the gradient vanishes; a line up is an explosion. For the LSTM, "
             "h is what flows through the gates and c what flows through the cell.",
@@ -82,8 +82,8 @@ def charts(measurements: Measurements, verdicts: Verdicts) -> list[Chart]:
         ),
         Chart(
             name="authors",
-            alt=f"Share of passages of {', '.join(verdicts.authors)} whose author is named rightly, "
-            "against their length.",
+            alt=f"Share of passages of {', '.join(verdicts.authors)} whose author is named "
+            "rightly, against their length.",
             caption="Held-out passages; bars are two standard errors. The dashed line is chance.",
             height=3.0,
             columns=1,
@@ -123,9 +123,11 @@ def _curves(models: list[Measured], axes: list[Axes]) -> None:
     for number, model in enumerate(models):
         course, color = model.subject.course, SERIES[number]
         _, part, average = course.average()
-        scale = ((course.characters, course.validation_characters),)
-        scale += ((course.seconds, course.validation_seconds),)
-        for each, (x, validated) in zip(axes, scale, strict=True):
+        scales = [
+            (course.characters, course.validation_characters),
+            (course.seconds, course.validation_seconds),
+        ]
+        for each, (x, validated) in zip(axes, scales, strict=True):
             each.plot(thin(x), thin(course.loss), color=color, linewidth=0.5, alpha=0.3)
             each.plot(
                 thin(x[part]), thin(average), DASHES[number], color=color, label=model.subject.label

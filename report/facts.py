@@ -1,5 +1,6 @@
 """The few figures of each model that the verdict is built from."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,4 +120,4 @@ def differ(first: Share | None, second: Share | None) -> bool:
     """Whether two shares differ by more than twice what chance makes of their difference."""
     if first is None or second is None:
         return False
-    return abs(first.value - second.value) > 2 * (first.error**2 + second.error**2) ** 0.5
+    return abs(first.value - second.value) > 2 * math.hypot(first.error, second.error)

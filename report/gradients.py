@@ -13,16 +13,18 @@ from training.model import CharRNN
 Norms = dict[str, NDArray[np.float64]]
 
 
-def gradient_norms(model: CharRNN, tokens: Tensor) -> Norms:
+def gradient_norms(model: CharRNN, tokens: Tensor, *, past: int = 0) -> Norms:
     """Measure how the loss at the last symbol depends on each earlier state.
 
     The model reads one symbol at a time; between two steps the state's tensors stand as inputs of
     the next step, each for itself, so that for an LSTM `h` is what flows through the gates and `c`
-    what flows through the cell. The first states are read from zero.
+    what flows through the cell.
 
     Args:
         model: in evaluation mode.
-        tokens: K + 1 symbols of N texts, int64, (K + 1, N); the last ones are the targets.
+        tokens: past + K + 1 symbols of N texts, int64, (past + K + 1, N); the last ones are the
+            targets.
+        past: symbols that are read first, from a zero state.
 
     Returns:
         For each tensor of the state the norms at k = 1 to K - 1, (K - 1,), of the gradient at the
@@ -30,7 +32,10 @@ def gradient_norms(model: CharRNN, tokens: Tensor) -> Norms:
         mean over the texts. 0 where the gradient of a text is 0.
     """
     state, passed = model.zero_state(tokens.shape[1]), []
-    for row in tokens[:-1]:
+    if past:
+        with torch.no_grad():
+            _, state = model(tokens[:past], state)
+    for row in tokens[past:-1]:
         logits, state = model(row[None], state)  # (1, N, V)
         state = {name: tensor.clone() for name, tensor in state.items()}
         passed.append(state)

@@ -1,4 +1,4 @@
-"""Everything that a report says about its models, measured on text that they were not trained on."""
+"""Everything that a report says about its models, measured on text that they have not seen."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from report.traits import TRAITS, Trait
 from report.units import Activations, Found, activations, find_unit
 from report.writing import write
 from serving.errors import CorpusError
+from training.checkpoint import Checkpoint
 from training.corpus import Corpus
 from training.data import prepare_data
 from training.model import CharRNN
@@ -29,7 +30,7 @@ SAMPLES, SAMPLE_SYMBOLS = 8, 1000  # that texts are measured on, at each tempera
 SHOWN_SYMBOLS = 400  # of a sample on the page
 STRETCHES, WARM_UP = 16, 100  # of the held-out text, for the loss and its error
 UNIT_STREAMS, UNIT_STEPS = 8, 1000  # of a stretch that units are chosen or judged on
-GRADIENT_TEXTS, GRADIENT_REACH = 64, 100
+GRADIENT_TEXTS, GRADIENT_PAST, GRADIENT_REACH = 64, 50, 100
 MEMORY_TEXTS, MEMORY_PAST, MEMORY_REACH = 64, 200, 200
 PASSAGE = 500  # symbols of a coloured text
 LIKELIEST = 6
@@ -248,8 +249,8 @@ def _measure(
             measure_texts(_write(model, subject, temperature, seed), source, lexicon)
             for temperature in TEMPERATURES
         ],
-        before=gradient_norms(untrained, _windows(held_out)),
-        after=gradient_norms(model, _windows(held_out)),
+        before=gradient_norms(untrained, _windows(held_out), past=GRADIENT_PAST),
+        after=gradient_norms(model, _windows(held_out), past=GRADIENT_PAST),
         memory=measure_memory(
             model, held_out, rows=MEMORY_TEXTS, past=MEMORY_PAST, reach=MEMORY_REACH
         ),
@@ -258,7 +259,7 @@ def _measure(
 
 
 def _windows(ids: Tensor) -> Tensor:
-    length = GRADIENT_REACH + 2
+    length = GRADIENT_PAST + GRADIENT_REACH + 2
     starts = torch.linspace(0, len(ids) - length, GRADIENT_TEXTS).long()
     return torch.stack([ids[start : start + length] for start in starts], 1)
 
@@ -294,26 +295,25 @@ def _colour(subjects: list[Subject], texts: Texts) -> tuple[list[Coloured], list
     choose_text, judge_text = texts.held_out[:half], texts.held_out[-half:]
     warm_up = min(WARM_UP, half // UNIT_STREAMS // 2)
 
-    def over(text: str, *, trained: bool) -> list[Activations]:
-        return [
-            activations(
-                (subject.best if trained else subject.untrained).model(),
-                _ids(subject, text),
-                streams=UNIT_STREAMS,
-                warm_up=warm_up,
-            )
-            for subject in subjects
-        ]
+    def over(text: str, checkpoint: Checkpoint) -> Activations:
+        ids = torch.from_numpy(checkpoint.vocabulary.encode(text))
+        return activations(checkpoint.model(), ids, streams=UNIT_STREAMS, warm_up=warm_up)
 
-    choose, judge = over(choose_text, trained=True), over(judge_text, trained=True)
-    choose_0, judge_0 = over(choose_text, trained=False), over(judge_text, trained=False)
+    def find(trait: Trait, pairs: list[tuple[Activations, Activations]]) -> list[Found]:
+        found = [find_unit(trait, c, choose_text, j, judge_text) for c, j in pairs]
+        return [each for each in found if each is not None]
+
+    both = [
+        [(over(choose_text, each), over(judge_text, each)) for each in checkpoints]
+        for checkpoints in (
+            [subject.best for subject in subjects],
+            [subject.untrained for subject in subjects],
+        )
+    ]
+    judge = [judged for _, judged in both[0]]
     coloured, missing = [], []
     for trait in TRAITS:
-        found = [find_unit(trait, c, choose_text, j, judge_text) for c, j in zip(choose, judge)]
-        control = [
-            find_unit(trait, c, choose_text, j, judge_text) for c, j in zip(choose_0, judge_0)
-        ]
-        trained = [each for each in found if each is not None]
+        trained, untrained = (find(trait, pairs) for pairs in both)
         if not trained:
             missing.append(trait.name)
             continue
@@ -323,7 +323,7 @@ def _colour(subjects: list[Subject], texts: Texts) -> tuple[list[Coloured], list
                 text="".join(judge_text[place] for place in judge[0].places[start:stop]),
                 holds=trait.of(judge_text)[judge[0].places[start:stop]],
                 found=trained,
-                untrained=[each.score for each in control if each is not None],
+                untrained=[each.score for each in untrained],
                 values=[
                     _scaled(over.values[:, each.unit] * each.sign)[start:stop]
                     for over, each in zip(judge, trained, strict=True)

@@ -273,8 +273,8 @@ def _gradients(models: list[Facts]) -> str:
     rough = sorted(models, key=lambda model: -model.roughness)
     ratio = rough[0].roughness / max(rough[-1].roughness, 1e-12)
     step = (
-        f"the loss of {the(rough[:1])} jumped most from update to update, by {rough[0].roughness:.3f} "
-        f"nats (that of {the(rough[-1:])} by {rough[-1].roughness:.3f})"
+        f"the loss of {the(rough[:1])} jumped most from update to update, by "
+        f"{rough[0].roughness:.3f} nats (that of {the(rough[-1:])} by {rough[-1].roughness:.3f})"
         if ratio > NEAR
         else f"their losses jumped alike from update to update, by {rough[0].roughness:.3f} nats"
     )

@@ -10,8 +10,9 @@ LAST = "last.safetensors"
 
 
 class RunFolder:
-    """A run's files: runs/NAME/{best,last}.safetensors, metrics.jsonl, loss.png, samples.txt, and
-    snapshots/UPDATE.safetensors where they are asked for.
+    """A run's files: runs/NAME/{best,last}.safetensors, metrics.jsonl, loss.png, samples.txt.
+
+    Where they are asked for, snapshots/UPDATE.safetensors as well.
 
     Args:
         path: the folder.

@@ -4,9 +4,10 @@ const data = JSON.parse(document.getElementById("data").textContent);
 
 function colour(element, text, values, describe, paint, holds) {
   const letters = document.createDocumentFragment();
-  Array.from(text).forEach((symbol, i) => {
+  Array.from(text).forEach((symbol, i, all) => {
     const letter = document.createElement("b");
-    letter.textContent = symbol === "\n" ? "¶\n" : symbol;
+    // A line's end may break the line, a paragraph's end does.
+    letter.textContent = symbol !== "\n" ? symbol : all[i - 1] === "\n" ? "¶\n" : "¶\u200b";
     letter.style.background = paint(values[i]);
     letter.title = describe(values[i]);
     if (holds && holds[i]) letter.className = "holds";
