@@ -2,12 +2,15 @@
 
 import os
 import platform
+from pathlib import Path
 
 import torch
 from rich.console import Console
 
+from report.authors import fair
 from report.authorship import whose_is_it
-from report.measurements import measure
+from report.library import others
+from report.measurements import measure, read_texts
 from report.page import write_page
 from report.settings import PRESETS, ReportSettings, training_settings
 from report.subject import read_subjects
@@ -31,20 +34,29 @@ def make_report(settings: ReportSettings) -> None:
 
     torch.set_num_threads(settings.threads)
     corpus = load_corpus(settings.corpus, encoding=settings.encoding)
+    planned = [training_settings(cell, settings, len(corpus.text)) for cell in PRESETS]
+    # What the corpus is too short for shall be told before anything is trained.
+    texts = read_texts(corpus, planned[0])
+    writings = fair({corpus.name: corpus.text, **others(corpus)})
+    _make(settings.folder, "out")
+    pages = settings.pages or settings.folder
+    _make(pages, "pages")
+    trained = [
+        (each, ensure_trained(each, corpus, fresh=settings.fresh, say=say)) for each in planned
+    ]
+    verdicts = whose_is_it(writings, settings, say)
+    measurements = measure(texts, read_subjects(trained), settings.seed, say)
+    page = write_page(measurements, verdicts, _made(settings), pages)
+    say(f"{page}: the report in one file; report.md and its images lie beside it")
+
+
+def _make(folder: Path, setting: str) -> None:
     try:
-        settings.folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(
-            f"out = {str(settings.out)!r}: cannot be made: {error.strerror}; change --out"
+            f"{setting} = {str(folder)!r}: cannot be made: {error.strerror}; change --{setting}"
         ) from error
-    trained = []
-    for cell in PRESETS:
-        training = training_settings(cell, settings, len(corpus.text))
-        trained.append((training, ensure_trained(training, corpus, fresh=settings.fresh, say=say)))
-    verdicts = whose_is_it(corpus, settings, say)
-    measurements = measure(corpus, read_subjects(trained), settings.seed, say)
-    page = write_page(measurements, verdicts, _made(settings), settings.folder)
-    say(f"{page}: the report in one file; report.md and its images lie beside it")
 
 
 def _made(settings: ReportSettings) -> dict[str, str]:

@@ -3,27 +3,26 @@
 import re
 from collections.abc import Callable
 
-from report.authors import Verdicts, fair, judge
-from report.library import others
+from report.authors import Verdicts, Writings, judge
 from report.settings import ReportSettings, author_settings
 from report.trainings import ensure_trained
 from training.checkpoint import load_checkpoint
-from training.corpus import Corpus, load_corpus
+from training.corpus import load_corpus
 
 
-def whose_is_it(chosen: Corpus, settings: ReportSettings, say: Callable[[str], None]) -> Verdicts:
+def whose_is_it(
+    writings: list[Writings], settings: ReportSettings, say: Callable[[str], None]
+) -> Verdicts:
     """Train a model on each author's text and let them judge held-out passages.
 
     Args:
-        chosen: the report's corpus, the first author.
+        writings: of the authors.
         settings: the report's.
         say: is told what goes on.
 
     Raises:
-        CorpusError: a text is too short.
         TrainingError: a training failed.
     """
-    writings = fair({chosen.name: chosen.text, **others(chosen)})
     symbols = min(len(each.training) for each in writings)
     folder = settings.folder / "authors"
     folder.mkdir(exist_ok=True)

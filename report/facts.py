@@ -23,7 +23,6 @@ class Facts:
         training_loss: on as much of the training text, measured in the same way.
         speed: characters a second in training.
         characters: read in training.
-        seconds: of training.
         best_at: share of the training's time after which validation was best.
         lowest, last: validation losses: the lowest one and the one at the end.
         rollbacks: explosions.
@@ -42,7 +41,6 @@ class Facts:
     training_loss: float
     speed: float
     characters: float
-    seconds: float
     best_at: float
     lowest: float
     last: float
@@ -89,7 +87,6 @@ def facts_of(measured: Measured) -> Facts:
         training_loss=measured.training_loss,
         speed=course.characters_per_second,
         characters=float(course.characters[-1]),
-        seconds=float(course.seconds[-1]),
         best_at=course.best_at,
         lowest=float(course.validation_loss.min()),
         last=float(course.validation_loss[-1]),

@@ -22,6 +22,7 @@ from training.checkpoint import Checkpoint
 from training.corpus import Corpus
 from training.data import prepare_data
 from training.model import CharRNN
+from training.settings import TrainingSettings
 
 Floats = NDArray[np.float64]
 
@@ -162,13 +163,13 @@ class Measurements:
         return compare(self.models[better].nats, self.models[worse].nats)
 
 
-def read_texts(corpus: Corpus, subjects: list[Subject]) -> Texts:
-    """Cut the corpus as the trainings did.
+def read_texts(corpus: Corpus, settings: TrainingSettings) -> Texts:
+    """Cut the corpus as a training with these settings does.
 
     Raises:
         CorpusError: it is too short to hold back enough.
     """
-    data = prepare_data(corpus, subjects[0].settings)
+    data = prepare_data(corpus, settings)
     kept = 0 if data.validation is None else len(data.validation)
     if kept < HELD_OUT_AT_LEAST or len(set(corpus.text[-kept:])) < 2:
         raise CorpusError(
@@ -180,20 +181,16 @@ def read_texts(corpus: Corpus, subjects: list[Subject]) -> Texts:
 
 
 def measure(
-    corpus: Corpus, subjects: list[Subject], seed: int, say: Callable[[str], None]
+    texts: Texts, subjects: list[Subject], seed: int, say: Callable[[str], None]
 ) -> Measurements:
     """Measure models of one corpus.
 
     Args:
-        corpus: what they were trained on.
+        texts: what they were trained on, and what not.
         subjects: the models, at least two.
         seed: of the texts that they write.
         say: is told what goes on.
-
-    Raises:
-        CorpusError: the corpus is too short.
     """
-    texts = read_texts(corpus, subjects)
     source, lexicon = Source(texts.training), set(words(texts.training))
     models = []
     for subject in subjects:

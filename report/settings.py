@@ -43,6 +43,9 @@ class ReportSettings:
     out: Path = Path("reports")
     """Folder to write to: a folder named after the corpus is made in it."""
 
+    pages: Path | None = None
+    """Folder to write the pages and their images to; by default that of the trainings."""
+
     fresh: bool = False
     """Train again, also where a finished training of the same settings lies in the folder."""
 

@@ -140,12 +140,10 @@ class Share:
     Attributes:
         value: in [0, 1].
         error: standard error over the texts.
-        count: of how many things.
     """
 
     value: float
     error: float
-    count: int
 
 
 def share(counts: list[tuple[int, int]]) -> Share | None:
@@ -159,7 +157,7 @@ def share(counts: list[tuple[int, int]]) -> Share | None:
     value = part.sum() / whole.sum()
     off, n = part - value * whole, len(whole)
     spread = math.sqrt((off**2).sum() * n / max(n - 1, 1))
-    return Share(value=float(value), error=float(spread / whole.sum()), count=int(whole.sum()))
+    return Share(value=float(value), error=float(spread / whole.sum()))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,16 +87,16 @@ def test_marks_are_closed_in_their_paragraph(text: str, closed: int, opened: int
 def test_a_share_is_of_all_texts_together_with_its_error_over_them() -> None:
     found = share([(1, 2), (3, 6)])
     assert found is not None
-    assert (found.value, found.count, found.error) == (0.5, 8, 0.0)
+    assert (found.value, found.error) == (0.5, 0.0)
     spread = share([(0, 4), (4, 4)])
     # ratio 1/2; residuals -2 and 2; variance of their sum 2 * (4 + 4) = 16; 4 / 8
-    assert spread == Share(value=0.5, error=0.5, count=8)
+    assert spread == Share(value=0.5, error=0.5)
     assert share([(0, 0)]) is None
 
 
 def test_measures_of_texts_are_those_of_each_kind() -> None:
     text = 'zz "the fog" came down zz'
     measures = measure_texts([text, text], Source("and the fog came in"), {"the", "fog", "came"})
-    assert measures.words == Share(value=0.75, error=0.0, count=8)
-    assert measures.closed == Share(value=1.0, error=0.0, count=2)
+    assert measures.words == Share(value=0.75, error=0.0)
+    assert measures.closed == Share(value=1.0, error=0.0)
     assert measures.copy == "the fog"

@@ -11,7 +11,7 @@ from report.verdict import Section, listed, verdict
 
 
 def a_share(value: float, error: float = 0.01) -> Share:
-    return Share(value=value, error=error, count=1000)
+    return Share(value=value, error=error)
 
 
 REAL = TextMeasures(words=a_share(0.97), repeats=a_share(0.01), closed=a_share(0.95), copy="x" * 30)
@@ -25,7 +25,6 @@ def a_model(title: str, **changes: object) -> Facts:
         training_loss=1.48,
         speed=10_000.0,
         characters=1e6,
-        seconds=100.0,
         best_at=1.0,
         lowest=1.5,
         last=1.5,

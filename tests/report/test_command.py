@@ -1,0 +1,140 @@
+"""`python -m report`: what it trains, what it reuses, what it refuses."""
+
+from pathlib import Path
+
+import pytest
+
+from report.settings import PRESETS, ReportSettings, training_settings
+from report.trainings import FINISHED, ensure_trained
+from serving.errors import SettingsError, TrainingError
+from tests.report.conftest import Made, make
+from training.checkpoint import load_checkpoint
+from training.corpus import Corpus, load_corpus
+from training.settings import TrainingSettings
+
+TEXT = "the tall man ate ham; a mat, a hat, a lamp! " * 200
+
+
+def test_models_are_trained_alike_but_for_their_cell(made: Made) -> None:
+    settings = {
+        cell: load_checkpoint(made.folder / "trainings" / cell).training_settings
+        for cell in PRESETS
+    }
+    assert [each.cell for each in settings.values()] == ["rnn_tanh", "gru", "lstm"]
+    assert (
+        len({(each.minutes, each.seed, each.validation_fraction) for each in settings.values()})
+        == 1
+    )
+    assert "index.html: the report in one file" in made.printed
+
+
+def test_finished_trainings_are_reused_and_the_report_is_the_same(made: Made) -> None:
+    weights = {path: path.read_bytes() for path in made.folder.rglob("best.safetensors")}
+    page = (made.folder / "index.html").read_text("utf-8")
+    again = make(made.folder.parent)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("finished with the same settings, is reused") == 5
+    assert {path: path.read_bytes() for path in made.folder.rglob("best.safetensors")} == weights
+    assert (made.folder / "index.html").read_text("utf-8") == page
+
+
+def tiny(folder: Path, text: Path, **changes: object) -> TrainingSettings:
+    values: dict[str, object] = {
+        "corpus": str(text), "runs_dir": folder, "name": "tiny", "epochs": 1, "hidden_size": 5,
+        "embedding_size": 3, "streams": 7, "window": 11, "threads": 1,
+    }  # fmt: skip
+    return TrainingSettings(**values | changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def test_training_is_done_again_for_other_settings_another_text_or_if_asked(
+    tmp_path: Path, text: Path
+) -> None:
+    said: list[str] = []
+
+    def is_reused(settings: TrainingSettings, corpus: Corpus, *, fresh: bool = False) -> bool:
+        before = len(said)
+        folder = ensure_trained(settings, corpus, fresh=fresh, say=said.append)
+        assert folder.best.is_file()
+        return len(said) > before
+
+    corpus = load_corpus(str(text))
+    settings = tiny(tmp_path / "runs", text)
+    assert not is_reused(settings, corpus)
+    assert is_reused(settings, corpus)
+    assert not is_reused(settings, corpus, fresh=True)
+    assert not is_reused(tiny(tmp_path / "runs", text, seed=26), corpus)
+    text.write_text(TEXT + "More.", encoding="utf-8")
+    assert not is_reused(tiny(tmp_path / "runs", text, seed=26), load_corpus(str(text)))
+
+
+def test_training_that_fails_is_an_error_and_not_taken_for_finished(
+    tmp_path: Path, text: Path
+) -> None:
+    corpus = load_corpus(str(text))
+    settings = tiny(
+        tmp_path / "runs", text, cell="rnn_relu", learning_rate=10.0, gradient_clip=0.0,
+        warmup_fraction=0.0, epochs=30,
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match=r"the training of rnn_relu with .*tiny\.toml failed"):
+        ensure_trained(settings, corpus, fresh=False, say=print)
+    assert not (tmp_path / "runs" / "tiny" / FINISHED).exists()
+
+
+def test_settings_of_a_training_say_what_was_asked_for(tmp_path: Path) -> None:
+    report = ReportSettings(corpus="sherlock", minutes=2.0, seed=7, out=tmp_path)
+    settings = training_settings("lstm", report, 3_000_000)
+    settings.validate()
+    assert (settings.cell, settings.minutes, settings.seed) == ("lstm", 2.0, 7)
+    assert settings.snapshots
+    assert settings.validation_fraction * 3_000_000 == pytest.approx(40_000)
+    assert training_settings("gru", report, 50_000).validation_fraction == 0.1
+    assert settings.runs_dir == tmp_path / "sherlock" / "trainings"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"minutes": 0.0}, r"minutes = 0: must be above 0"),
+        ({"minutes": float("nan")}, r"minutes = nan: must be above 0"),
+        ({"seed": -1}, r"seed = -1: must be in \[0, "),
+        ({"threads": 0}, r"threads = 0: must be at least 1"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        ReportSettings(**changes).validate()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("corpus", "message"),
+    [
+        ("sherlok", "did you mean 'sherlock'"),
+        ("short.txt", "symbols are held out, a report needs 4,000"),
+    ],
+)
+def test_a_corpus_that_will_not_do_is_refused_before_anything_is_trained(
+    tmp_path: Path, corpus: str, message: str
+) -> None:
+    if corpus.endswith(".txt"):
+        (tmp_path / corpus).write_text(TEXT, encoding="utf-8")
+        corpus = str(tmp_path / corpus)
+    done = make(tmp_path / "out", corpus=corpus)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list((tmp_path / "out").rglob("*.toml")) == []
+
+
+def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    done = make(tmp_path / "file")
+    assert done.returncode == 2
+    assert "cannot be made" in done.stderr
+    assert "change --out" in done.stderr
