@@ -1,6 +1,7 @@
 """The charts of a report."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +16,7 @@ from report.gradients import Norms
 from report.measurements import Coloured, Measured, Measurements
 from report.memory import THRESHOLD
 
+EACH: dict[str, Any] = {"linewidth": 0.5, "alpha": 0.3, "marker": ".", "markersize": 1.5}  # update
 SMALLEST = 1e-12  # of what is drawn on logarithmic axes
 LINE = 75  # symbols of a line of coloured text
 LINES = 3
@@ -128,7 +130,7 @@ def _curves(models: list[Measured], axes: list[Axes]) -> None:
             (course.seconds, course.validation_seconds),
         ]
         for each, (x, validated) in zip(axes, scales, strict=True):
-            each.plot(thin(x), thin(course.loss), color=color, linewidth=0.5, alpha=0.3)
+            each.plot(thin(x), thin(course.loss), color=color, **EACH)
             each.plot(
                 thin(x[part]), thin(average), DASHES[number], color=color, label=model.subject.label
             )
@@ -159,7 +161,7 @@ def _update_norms(models: list[Measured], axes: list[Axes]) -> None:
         norms = np.maximum(course.gradient_norm, SMALLEST)
         width, part, _ = course.average()
         smooth = np.convolve(np.log(norms), np.ones(width) / width, "valid")
-        each.semilogy(thin(course.seconds), thin(norms), color=color, linewidth=0.5, alpha=0.35)
+        each.semilogy(thin(course.seconds), thin(norms), color=color, **EACH)
         each.semilogy(thin(course.seconds[part]), thin(np.exp(smooth)), color=color)
         if course.gradient_clip:
             each.axhline(course.gradient_clip, color=MUTED, linewidth=1)

@@ -30,7 +30,7 @@ TEMPERATURES = (0.5, 0.8, 1.0)
 SAMPLES, SAMPLE_SYMBOLS = 8, 1000  # that texts are measured on, at each temperature
 SHOWN_SYMBOLS = 400  # of a sample on the page
 STRETCHES, WARM_UP = 16, 100  # of the held-out text, for the loss and its error
-UNIT_STREAMS, UNIT_STEPS = 8, 1000  # of a stretch that units are chosen or judged on
+UNIT_STREAMS, UNIT_STEPS = 16, 500  # of a stretch that units are chosen or judged on
 GRADIENT_TEXTS, GRADIENT_PAST, GRADIENT_REACH = 64, 50, 100
 MEMORY_TEXTS, MEMORY_PAST, MEMORY_REACH = 64, 200, 200
 PASSAGE = 500  # symbols of a coloured text
@@ -242,10 +242,7 @@ def _measure(
         nats=surprise(model, held_out, streams=STRETCHES, warm_up=WARM_UP),
         training_nats=surprise(model, training, streams=STRETCHES, warm_up=WARM_UP),
         samples=_samples(subject, seed),
-        texts=[
-            measure_texts(_write(model, subject, temperature, seed), source, lexicon)
-            for temperature in TEMPERATURES
-        ],
+        texts=[measure_texts(each, source, lexicon) for each in _write(model, subject, seed)],
         before=gradient_norms(untrained, _windows(held_out), past=GRADIENT_PAST),
         after=gradient_norms(model, _windows(held_out), past=GRADIENT_PAST),
         memory=measure_memory(
@@ -261,16 +258,18 @@ def _windows(ids: Tensor) -> Tensor:
     return torch.stack([ids[start : start + length] for start in starts], 1)
 
 
-def _write(model: CharRNN, subject: Subject, temperature: float, seed: int) -> list[str]:
+def _write(model: CharRNN, subject: Subject, seed: int) -> list[list[str]]:
+    """Write SAMPLES texts at each temperature."""
     vocabulary = subject.best.vocabulary
-    return write(
+    texts = write(
         model,
         vocabulary,
         prompt=vocabulary.start_symbol,
         symbols=SAMPLE_SYMBOLS,
-        temperatures=[temperature] * SAMPLES,
+        temperatures=np.repeat(TEMPERATURES, SAMPLES).tolist(),
         seed=seed,
     )
+    return [texts[start : start + SAMPLES] for start in range(0, len(texts), SAMPLES)]
 
 
 def _samples(subject: Subject, seed: int) -> list[list[str]]:

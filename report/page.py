@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,7 @@ def write_page(
 
 def fenced(text: str) -> str:
     """Return a text as a code block of Markdown, whatever it holds."""
-    longest = max(
-        (len(run) for run in text.replace("\n", " ").split(" ") if set(run) == {"`"}), default=0
-    )
+    longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{text}\n{fence}"
 

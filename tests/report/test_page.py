@@ -17,7 +17,11 @@ from tests.report.conftest import Made
 
 CHARTS = {"curves", "updates", "gradients", "memory", "units", "authors", "positions"}
 TITLES = ["Vanilla RNN", "GRU", "LSTM"]
-LINES = {"curves": 6, "updates": 3, "gradients": 8, "memory": 6, "authors": 1}
+# How many lines a chart has, and how long each is at least: a training on a busy machine may have
+# but one update.
+LINES = {
+    "curves": (12, 0), "updates": (6, 0), "gradients": (8, 50), "memory": (6, 50), "authors": (1, 50),
+}  # fmt: skip
 
 
 class Opened:
@@ -59,8 +63,10 @@ def test_page_asks_for_nothing_else_and_says_no_error(opened: Opened) -> None:
 
 def test_page_holds_no_address_of_another_resource(made: Made) -> None:
     html = (made.folder / "index.html").read_text("utf-8")
-    addresses = re.findall(r"""(?:src|href|url\()\s*=?\s*["']?([^"'\s>)]+)""", html)
-    assert [a for a in addresses if not a.startswith(("#", "data:"))] == []
+    addresses = re.findall(r"""\b(?:src|href)="([^"]*)"|url\(["']?([^"')]+)""", html)
+    given = ["".join(pair) for pair in addresses]
+    assert len(given) > 10
+    assert [address for address in given if not address.startswith(("#", "data:"))] == []
 
 
 def test_all_charts_are_drawn(opened: Opened) -> None:
@@ -79,17 +85,16 @@ def test_all_charts_are_drawn(opened: Opened) -> None:
         assert saturated.mean() > 0.001
 
 
-@pytest.mark.parametrize(("name", "count"), LINES.items())
-def test_each_chart_has_a_line_for_each_thing_that_it_compares(
-    opened: Opened, name: str, count: int
-) -> None:
+@pytest.mark.parametrize("name", LINES)
+def test_each_chart_has_a_line_for_each_thing_that_it_compares(opened: Opened, name: str) -> None:
     lengths = opened.page.evaluate(
         """(name) => [...document.querySelectorAll(`[id^="${name}-line2d"] > path`)]
             .filter((path) => /var\\(--series/.test(path.getAttribute("style") ?? ""))
             .map((path) => path.getTotalLength())""",
         name,
     )
-    assert sum(length > 50 for length in lengths) >= count
+    count, length = LINES[name]
+    assert sum(each >= length for each in lengths) >= count
 
 
 def test_ids_are_unique(opened: Opened) -> None:
@@ -103,8 +108,8 @@ def test_samples_are_those_of_the_chosen_moment_and_temperature(opened: Opened) 
     seen = []
     for moment in ("untrained", "best"):
         for temperature in ("0.5", "1"):
-            opened.page.get_by_text(moment, exact=True).click()
-            opened.page.locator("label", has_text=re.compile(f"^{temperature}$")).click()
+            opened.page.get_by_role("radio", name=moment, exact=True).check()
+            opened.page.get_by_role("radio", name=temperature, exact=True).check()
             texts = visible(opened, samples)
             assert len(texts) == 3
             assert all(len(text) > 200 for text in texts)
