@@ -24,28 +24,20 @@ class Made:
     printed: str
 
 
-def make(
-    out: Path, *arguments: str, corpus: str = "casebook"
-) -> "subprocess.CompletedProcess[str]":
-    """Run the command as a person does, with no other texts at hand."""
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """The report on the bundled corpus, with no other texts at hand."""
+    out = tmp_path_factory.mktemp("reports")
     environment = {name: v for name, v in os.environ.items() if name != "CORPUS_DIR"}
-    command = [sys.executable, "-W", "error", "-m", "report", "--corpus", corpus]
-    command += ["--minutes", f"{SECONDS / 60:.4f}", "--out", str(out), *arguments]
-    return subprocess.run(
-        command,
+    command = [sys.executable, "-W", "error", "-m", "report", "--corpus", "casebook"]
+    done = subprocess.run(
+        [*command, "--minutes", str(SECONDS / 60), "--out", str(out)],
         cwd=ROOT,
         env=environment | {"XDG_CACHE_HOME": str(out / "cache"), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """The report on the bundled corpus."""
-    out = tmp_path_factory.mktemp("reports")
-    done = make(out)
     assert done.returncode == 0, done.stdout + done.stderr
     return Made(folder=out / "casebook", printed=done.stdout)
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from report.__main__ import make_report
 from report.settings import PRESETS, ReportSettings, training_settings
 from report.trainings import FINISHED, ensure_trained
-from serving.errors import SettingsError, TrainingError
-from tests.report.conftest import Made, make
+from serving.errors import CorpusError, SettingsError, TrainingError
+from tests.report.conftest import SECONDS, Made
 from training.checkpoint import load_checkpoint
 from training.corpus import Corpus, load_corpus
 from training.settings import TrainingSettings
@@ -28,14 +29,14 @@ def test_models_are_trained_alike_but_for_their_cell(made: Made) -> None:
     assert "index.html: the report in one file" in made.printed
 
 
-def test_finished_trainings_are_reused_and_the_report_is_the_same(made: Made) -> None:
-    weights = {path: path.read_bytes() for path in made.folder.rglob("best.safetensors")}
-    page = (made.folder / "index.html").read_text("utf-8")
-    again = make(made.folder.parent)
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.count("finished with the same settings, is reused") == 5
-    assert {path: path.read_bytes() for path in made.folder.rglob("best.safetensors")} == weights
-    assert (made.folder / "index.html").read_text("utf-8") == page
+def test_finished_trainings_of_a_report_are_reused_by_the_next_one(made: Made) -> None:
+    report = ReportSettings(minutes=SECONDS / 60, out=made.folder.parent)
+    corpus, said = load_corpus("casebook"), list[str]()
+    for cell in PRESETS:
+        settings = training_settings(cell, report, len(corpus.text))
+        folder = ensure_trained(settings, corpus, fresh=False, say=said.append)
+        assert folder.path == made.folder / "trainings" / cell
+    assert ["finished with the same settings, is reused" in line for line in said] == [True] * 3
 
 
 def tiny(folder: Path, text: Path, **changes: object) -> TrainingSettings:
@@ -125,16 +126,15 @@ def test_a_corpus_that_will_not_do_is_refused_before_anything_is_trained(
     if corpus.endswith(".txt"):
         (tmp_path / corpus).write_text(TEXT, encoding="utf-8")
         corpus = str(tmp_path / corpus)
-    done = make(tmp_path / "out", corpus=corpus)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert list((tmp_path / "out").rglob("*.toml")) == []
+    with pytest.raises(CorpusError, match=message):
+        make_report(ReportSettings(corpus=corpus, out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
-def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("setting", ["out", "pages"])
+def test_folder_that_cannot_be_made_is_refused(tmp_path: Path, setting: str) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    done = make(tmp_path / "file")
-    assert done.returncode == 2
-    assert "cannot be made" in done.stderr
-    assert "change --out" in done.stderr
+    folders = {"out": tmp_path / "out", setting: tmp_path / "file" / "in it"}
+    with pytest.raises(SettingsError, match=f"{setting} = .*cannot be made: .*change --{setting}"):
+        make_report(ReportSettings(**folders))  # type: ignore[arg-type]
+    assert list(tmp_path.rglob("*.toml")) == []
