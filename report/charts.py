@@ -18,7 +18,7 @@ from report.memory import THRESHOLD
 
 EACH: dict[str, Any] = {"linewidth": 0.5, "alpha": 0.3, "marker": ".", "markersize": 1.5}  # update
 SMALLEST = 1e-12  # of what is drawn on logarithmic axes
-LINE = 75  # symbols of a line of coloured text
+LINE = 100  # symbols of a line of coloured text
 LINES = 3
 
 
