@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ROOT = Path(__file__).parents[2]
-SECONDS = 2.5  # of each training
+SECONDS = 1.5  # of each training
 
 
 @dataclass(frozen=True, kw_only=True)
