@@ -34,7 +34,7 @@ TRAIN := $(BIN)/python -m training --name $(NAME) \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo train export serve generate test fuzz soak bench bench-full bench-served bench-report check fix stubs setup clean
+.PHONY: help demo train export serve generate report test fuzz soak bench bench-full bench-served bench-report check fix stubs setup clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ serve: $(READY) ## Serve the bundle NAME= over gRPC: PRECISION= DEVICE=cpu|cuda 
 
 generate: $(READY) ## Continue PROMPT= through the server at TARGET=: ARGS=
 	$(BIN)/python -m serving.client --target $(TARGET) --prompt "$$PROMPT" $(ARGS)
+
+report: $(READY) ## Train an RNN, a GRU and an LSTM and write a page about them: CORPUS= MINUTES= each ARGS=
+	$(BIN)/python -m report $(if $(CORPUS),--corpus '$(CORPUS)') \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest $(ARGS)

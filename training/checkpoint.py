@@ -1,9 +1,8 @@
 """Checkpoints: one safetensors file, complete in itself.
 
-The weights to use stand under their names in the model (`embedding.weight`,
-`recurrent.weight_ih_l0`, ...), averages where the training keeps them; what only resuming needs
-stands under `training.weights.*` (those in training), `training.moments.*`, `training.recurrent.*`
-and `training.random.*`. The file's metadata hold one entry, `unroll`, with JSON:
+The weights stand under their names in the model (`embedding.weight`, `recurrent.weight_ih_l0`,
+...); what only resuming needs stands under `training.moments.*`, `training.recurrent.*` and
+`training.random.*`. The file's metadata hold one entry, `unroll`, with JSON:
 
     format_version   1
     model            cell, vocabulary_size, embedding_size, hidden_size, layers, dropout
@@ -36,7 +35,7 @@ from training.state import Progress, TrainingState
 
 FORMAT_VERSION = 1
 KEY = "unroll"
-PARTS = ("weights", "moments", "recurrent", "random")
+PARTS = ("moments", "recurrent", "random")
 BEST = "best.safetensors"
 # What reading a description raises that is not what a checkpoint's should be; RuntimeError is
 # torch's about sizes.
@@ -205,12 +204,11 @@ def _state(
         return None
     read = from_dict(Progress, progress, Config(strict=True))
     _check_state(parts, model, begun=read.update > 0)
-    average = {name: tensors[name] for name in model.state_dict()}
-    return TrainingState(progress=read, average=average, **parts)
+    weights = {name: tensors[name] for name in model.state_dict()}
+    return TrainingState(progress=read, weights=weights, **parts)
 
 
 def _check_state(parts: dict[str, dict[str, Tensor]], model: CharRNN, *, begun: bool) -> None:
-    _check_weights(parts["weights"], model)
     expected = {f"{n}.{m}": w for n, w in model.state_dict().items() for m in MOMENTS}
     wrong = sorted(parts["moments"].keys() ^ (expected.keys() if begun else set()))
     if wrong:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from types import TracebackType
 
 import numpy as np
-from torch import Tensor
 
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.data import TrainingData
@@ -65,6 +64,7 @@ class Recorder:
         """Validate the initial weights, to know where the training starts and what it costs."""
         begun = self._clock()
         loss = self._validate()
+        self._keep_snapshot(self._figures(progress, loss))
         if loss is not None:
             self.reporter.say(f"untrained: validation loss {loss:.4f}")
         return replace(progress, reserve=2 * (self._clock() - begun))
@@ -75,7 +75,8 @@ class Recorder:
         metrics = self._latest = self._figures(progress, self._validate())
         is_best = metrics.loss < progress.best_loss
         if is_best:
-            save_checkpoint(self._checkpoint(metrics, self.model.state_dict()), self.folder.best)
+            save_checkpoint(self._checkpoint(metrics), self.folder.best)
+        self._keep_snapshot(metrics)
         self.log.milestone(metrics)
         text = self._sample(metrics) if self.settings.sample_symbols else ""
         self.reporter.milestone(metrics, text, is_best)
@@ -96,10 +97,18 @@ class Recorder:
     def save_last(self, state: TrainingState) -> None:
         """Save the state, to be resumed."""
         metrics = self._latest or self._figures(state.progress, None)
-        checkpoint = self._checkpoint(metrics, state.average)
-        save_checkpoint(replace(checkpoint, state=state), self.folder.last)
+        save_checkpoint(replace(self._checkpoint(metrics), state=state), self.folder.last)
         self.log.flush()
         self._saved_at = self._clock()
+
+    def _keep_snapshot(self, metrics: Metrics) -> None:
+        if not self.settings.snapshots:
+            return
+        # Of what an explosion undid, nothing counts: it is written again when it comes again.
+        before = [update for update in self.folder.kept_updates() if update < metrics.update]
+        if metrics.update >= 2 * max(before, default=0):
+            self.folder.snapshots.mkdir(exist_ok=True)
+            save_checkpoint(self._checkpoint(metrics), self.folder.snapshot(metrics.update))
 
     def _figures(self, progress: Progress, validation: float | None) -> Metrics:
         position = progress.position
@@ -133,7 +142,7 @@ class Recorder:
         )
         return text
 
-    def _checkpoint(self, metrics: Metrics, weights: dict[str, Tensor]) -> Checkpoint:
+    def _checkpoint(self, metrics: Metrics) -> Checkpoint:
         return Checkpoint(
             model_settings=self.model.settings,
             training_settings=self.settings,
@@ -141,5 +150,5 @@ class Recorder:
             corpus_name=self.data.corpus_name,
             corpus_sha256=self.data.corpus_sha256,
             metrics=metrics,
-            weights={name: weight.detach().contiguous() for name, weight in weights.items()},
+            weights={name: w.detach().contiguous() for name, w in self.model.state_dict().items()},
         )

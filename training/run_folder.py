@@ -12,6 +12,8 @@ LAST = "last.safetensors"
 class RunFolder:
     """A run's files: runs/NAME/{best,last}.safetensors, metrics.jsonl, loss.png, samples.txt.
 
+    Where they are asked for, snapshots/UPDATE.safetensors as well.
+
     Args:
         path: the folder.
     """
@@ -23,6 +25,7 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.plot = path / "loss.png"
         self.samples = path / "samples.txt"
+        self.snapshots = path / "snapshots"
 
     def create(self) -> Path | None:
         """Make the folder; one of that name is moved aside, never overwritten.
@@ -58,6 +61,14 @@ class RunFolder:
                 "or leave out --resume"
             )
         return self.last
+
+    def snapshot(self, update: int) -> Path:
+        """Return where the weights after so many updates are kept."""
+        return self.snapshots / f"{update:08}.safetensors"
+
+    def kept_updates(self) -> list[int]:
+        """List the updates whose weights are kept, in order."""
+        return sorted(int(file.stem) for file in self.snapshots.glob("[0-9]*.safetensors"))
 
     def add_sample(self, title: str, text: str) -> None:
         """Append a sample to the run's samples."""

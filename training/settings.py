@@ -102,10 +102,6 @@ class TrainingSettings:
     gradient_clip: float = 1.0
     """Highest norm of the gradient; 0 leaves it as it is."""
 
-    average_decay: float = 0.0
-    """Share of their moving average that the weights leave at each update; the average is what is
-    validated and kept. In [0, 1); 0 keeps the weights themselves."""
-
     validate_every: int = 0
     """Validate, sample and save after so many updates too; 0 does it after each epoch only."""
 
@@ -114,6 +110,10 @@ class TrainingSettings:
 
     sample_symbols: int = 200
     """Length of the sample that is drawn at every validation; 0 draws none."""
+
+    snapshots: bool = False
+    """Keep the weights before the first update and, at validations, whenever the number of updates
+    has doubled, in the run's folder `snapshots`."""
 
     seed: int = 25
     """Seed of everything random; in [0, 2^63)."""
@@ -149,7 +149,6 @@ class TrainingSettings:
         _require(0 <= self.dropout < 1, *self._of("dropout", "[0, 1)"))
         _require(0 <= self.weight_dropout < 1, *self._of("weight_dropout", "[0, 1)"))
         _require(0 <= self.warmup_fraction < 1, *self._of("warmup_fraction", "[0, 1)"))
-        _require(0 <= self.average_decay < 1, *self._of("average_decay", "[0, 1)"))
         _require(0 < self.beta2 < 1, *self._of("beta2", "(0, 1)"))
         _require(0 < self.learning_rate <= 10, *self._of("learning_rate", "(0, 10]"))
         _require(self.seed < SEED_LIMIT, *self._of("seed", f"[0, {SEED_LIMIT})"))

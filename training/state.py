@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from training.average import WeightAverage
 from training.model import CharRNN, State
 from training.optimizer import moments, restore_moments
 from training.streams import Position
@@ -57,26 +56,18 @@ class TrainingState:
 
     progress: Progress
     weights: dict[str, Tensor]
-    average: dict[str, Tensor]
-    """Of the weights; what is validated and kept."""
-
     moments: dict[str, Tensor]
     recurrent: State
     random: dict[str, Tensor]
 
 
 def capture(
-    progress: Progress,
-    model: CharRNN,
-    average: WeightAverage,
-    optimizer: torch.optim.Optimizer,
-    recurrent: State,
+    progress: Progress, model: CharRNN, optimizer: torch.optim.Optimizer, recurrent: State
 ) -> TrainingState:
     """Copy the state of a training."""
     return TrainingState(
         progress=progress,
         weights={name: weight.detach().clone() for name, weight in model.state_dict().items()},
-        average=average.tensors(),
         moments=moments(model, optimizer),
         recurrent={name: tensor.detach().clone() for name, tensor in recurrent.items()},
         random=_random_state(model.decoder.weight.device),
@@ -84,15 +75,11 @@ def capture(
 
 
 def restore(
-    state: TrainingState,
-    model: CharRNN,
-    average: WeightAverage,
-    optimizer: torch.optim.Optimizer,
+    state: TrainingState, model: CharRNN, optimizer: torch.optim.Optimizer
 ) -> tuple[Progress, State]:
     """Put a copied state back; returns the progress and the recurrent state to go on from."""
     device = model.decoder.weight.device
     model.load_state_dict(state.weights)
-    average.restore(state.average)
     restore_moments(model, optimizer, state.moments)
     torch.set_rng_state(state.random["cpu"].cpu())
     if device.type == "cuda":

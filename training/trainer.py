@@ -8,7 +8,6 @@ from enum import Enum
 from torch import nn
 from torch.nn import functional as F
 
-from training.average import WeightAverage
 from training.data import TrainingData
 from training.interrupt import StopRequest
 from training.model import CharRNN, State, detach
@@ -59,7 +58,6 @@ class Trainer:
         self.settings, self.model, self.data = settings, model, data
         self.reporter, self.stop = reporter, stop or StopRequest()
         self.optimizer = build_optimizer(model, settings)
-        self.average = WeightAverage(model, settings.average_decay)
         self.streams = data.streams
         self.schedule = Schedule(kind=settings.schedule, warmup_fraction=settings.warmup_fraction)
         self.length = Length.of(settings, self.streams)
@@ -67,7 +65,7 @@ class Trainer:
         self.recurrent: State = model.zero_state(settings.streams)
         self._clock, self._begun = clock, clock()
         if state is not None:
-            self.progress, self.recurrent = restore(state, model, self.average, self.optimizer)
+            self.progress, self.recurrent = restore(state, model, self.optimizer)
             self._begun -= self.progress.elapsed
         self.recorder = Recorder(settings, model, data, folder, reporter, clock=clock)
         self.recorder.log.rewind(self.progress.update)
@@ -118,7 +116,6 @@ class Trainer:
             self._roll_back(value, norm)
             return False
         self.optimizer.step()
-        self.average.update(self.progress.update + 1)
         self._advance(value, detach(state))
         self.recorder.log.update(self.progress.update, value, rate, norm)
         self._report(value, rate)
@@ -147,7 +144,7 @@ class Trainer:
 
     def _roll_back(self, loss: float, norm: float) -> None:
         state = self.recovery.roll_back(replace(self.progress, elapsed=self._elapsed()))
-        self.progress, self.recurrent = restore(state, self.model, self.average, self.optimizer)
+        self.progress, self.recurrent = restore(state, self.model, self.optimizer)
         scale = self.progress.rate_scale
         self.recorder.log.rewind(
             self.progress.update, loss=str(loss), gradient_norm=str(norm), rate_scale=scale
@@ -159,8 +156,7 @@ class Trainer:
 
     def _milestone(self) -> None:
         self.progress = replace(self.progress, elapsed=self._elapsed())
-        with self.average.in_place():
-            self.progress = self.recorder.milestone(self.progress)
+        self.progress = self.recorder.milestone(self.progress)
         self.recorder.save_last_sometimes(self.capture)
 
     def _rate(self) -> float:
@@ -182,4 +178,4 @@ class Trainer:
     def capture(self) -> TrainingState:
         """Copy everything that the rest of the training depends on."""
         progress = replace(self.progress, elapsed=self._elapsed())
-        return capture(progress, self.model, self.average, self.optimizer, self.recurrent)
+        return capture(progress, self.model, self.optimizer, self.recurrent)

@@ -1,4 +1,4 @@
-"""Imports point one way: tests, benchmarks -> export -> training -> serving -> protos."""
+"""Imports point one way: tests, benchmarks, report -> export -> training -> serving -> protos."""
 
 import ast
 import subprocess
@@ -15,9 +15,11 @@ MAY_IMPORT = {
     "training": {"training", "serving", "protos"},
     "export": {"export", "training", "serving", "protos"},
     "benchmarks": {"benchmarks", "export", "training", "serving", "protos"},
-    "tests": {"tests", "benchmarks", "export", "training", "serving", "protos"},
+    "report": {"report", "export", "training", "serving", "protos"},
+    "tests": {"tests", "report", "benchmarks", "export", "training", "serving", "protos"},
 }
-HEAVY = {"torch", "onnx", "safetensors", "matplotlib", "training", "export", "tests", "benchmarks"}
+HEAVY = {"torch", "onnx", "safetensors", "matplotlib", "jinja2", "training", "export", "report"}
+HEAVY |= {"tests", "benchmarks"}
 IMPORT_ALL_OF_SERVING = f"""
 import importlib, pkgutil, sys
 import serving
@@ -67,6 +69,8 @@ def test_imports_point_toward_the_lean_runtime(package: str) -> None:
         ("training", "from export.compiler import export"),
         ("export", "from tests.conftest import tiny_checkpoint"),
         ("benchmarks", "import tests.core"),
+        ("report", "from benchmarks.machine import processor"),
+        ("export", "import report.page"),
         ("serving", "from . import bundle"),
     ],
 )

@@ -59,7 +59,7 @@ def test_every_cell_learns(room: Room, cell: Cell) -> None:
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 @pytest.mark.parametrize("updates", [0, 1, 11, 17])
 def test_interrupted_and_resumed_equals_uninterrupted(room: Room, cell: Cell, updates: int) -> None:
-    settings = tiny_settings(cell=cell, average_decay=0.8, weight_dropout=0.3)
+    settings = tiny_settings(cell=cell, weight_dropout=0.3)
     whole = room.trainer("whole", settings)
     assert whole.run() is Outcome.FINISHED
     first = room.trainer("cut", settings, stop=StopAfter(updates))
@@ -70,7 +70,6 @@ def test_interrupted_and_resumed_equals_uninterrupted(room: Room, cell: Cell, up
     second = room.trainer("cut", saved.training_settings, state=saved.state)
     assert second.run() is Outcome.FINISHED
     assert_equal(weights(second), weights(whole))
-    assert_equal(second.average.tensors(), whole.average.tensors())
     assert losses(room, "cut") == losses(room, "whole")
     best = [load_checkpoint(room.path / name) for name in ("cut", "whole")]
     assert_equal(best[0].weights, best[1].weights)
@@ -118,31 +117,36 @@ def test_best_checkpoint_holds_the_weights_of_the_lowest_validation_loss(
     assert len(seen) == 5
 
 
-def test_the_average_of_the_weights_is_what_is_validated_and_kept(
-    room: Room, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = room.trainer("run", tiny_settings(average_decay=0.7, epochs=1))
-    expected, seen = weights(trainer), list[dict[str, torch.Tensor]]()
-    with trainer.recorder:
-        for update in range(1, trainer.streams.windows(0) + 1):
-            trainer._update()
-            decay = min(0.7, update / (update + 10))
-            for name, weight in weights(trainer).items():
-                expected[name] = decay * expected[name] + (1 - decay) * weight
+def test_snapshots_are_of_the_start_and_of_each_doubling_of_the_updates(room: Room) -> None:
+    trainer = room.trainer("run", tiny_settings(snapshots=True, validate_every=3, epochs=8))
+    untrained = weights(trainer)
+    trainer.run()
+    folder = room.folder("run")
+    milestones = [r["update"] for r in read_metrics(folder.metrics) if r["event"] == "milestone"]
+    expected = [0]
+    for update in milestones:
+        if update >= 2 * expected[-1]:
+            expected.append(update)
+    assert folder.kept_updates() == expected
+    assert len(expected) > 4
+    assert_equal(load_checkpoint(folder.snapshot(0)).weights, untrained)
+    kept = [load_checkpoint(folder.snapshot(update)) for update in expected]
+    assert [checkpoint.metrics.update for checkpoint in kept] == expected
+    assert not torch.equal(kept[1].weights["decoder.bias"], kept[2].weights["decoder.bias"])
 
-        def validate() -> float:
-            seen.append(weights(trainer))
-            return 1.0
 
-        monkeypatch.setattr(trainer.recorder, "_validate", validate)
-        raw = weights(trainer)
-        trainer._milestone()
-    kept = load_checkpoint(room.path / "run").weights
-    for name, weight in raw.items():
-        torch.testing.assert_close(kept[name], expected[name], atol=1e-6, rtol=0)
-        assert not torch.equal(kept[name], weight)
-    assert_equal(seen[0], kept)
-    assert_equal(weights(trainer), raw)
+def test_no_snapshots_are_kept_unless_asked_for(room: Room) -> None:
+    room.trainer("run", tiny_settings()).run()
+    assert room.folder("run").kept_updates() == []
+
+
+def test_a_snapshot_that_an_explosion_undid_is_written_again(room: Room) -> None:
+    trainer = room.trainer("run", tiny_settings(snapshots=True, validate_every=3))
+    stale = room.folder("run").snapshot(6)
+    stale.parent.mkdir()
+    stale.write_bytes(b"of the way that was given up")
+    trainer.run()
+    assert load_checkpoint(stale).metrics.update == 6
 
 
 def test_without_validation_the_training_loss_decides(room: Room) -> None:

@@ -1,0 +1,141 @@
+"""What can be set about a report, and what its models are trained with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cyclopts import Parameter
+
+from serving.cli import read_toml
+from serving.errors import SettingsError
+from training.presets import preset_files
+from training.settings import SEED_LIMIT, Cell, TrainingSettings
+
+CELLS: tuple[Cell, ...] = ("rnn_tanh", "gru", "lstm")
+"""The cells that are compared, in this order."""
+
+TITLES: dict[Cell, str] = {
+    "rnn_tanh": "vanilla RNN",
+    "rnn_relu": "vanilla RNN (ReLU)",
+    "gru": "GRU",
+    "lstm": "LSTM",
+}
+HELD_OUT = 40_000  # symbols; more would cost minutes at validations and tell little more
+HELD_OUT_SHARE = 0.1  # of a short text
+AUTHOR_SYMBOLS_PER_MINUTE = 400_000  # read by an author's model, for each minute of `minutes`
+AUTHOR_SYMBOLS_AT_LEAST = 20_000
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ReportSettings:
+    """Train a vanilla RNN, a GRU and an LSTM on a text and write a page that compares them."""
+
+    corpus: str = "casebook"
+    """Name of a corpus (casebook, sherlock, shakespeare, tinyshakespeare) or path of a text."""
+
+    encoding: str = "utf-8"
+    """Encoding of the text."""
+
+    preset: str = "quick"
+    """Preset of the three trainings' other settings; it may differ from cell to cell."""
+
+    minutes: float = 3.0
+    """Length of each of the three trainings."""
+
+    out: Path = Path("reports")
+    """Folder to write to: a folder named after the corpus is made in it."""
+
+    pages: Path | None = None
+    """Folder to write the pages and their images to; by default that of the trainings."""
+
+    fresh: bool = False
+    """Train again, also where a finished training of the same settings lies in the folder."""
+
+    seed: int = 25
+    """Seed of everything random; in [0, 2^63)."""
+
+    threads: int = 1
+    """Processor threads; on a busy processor 1 is best."""
+
+    def validate(self) -> None:
+        """Check every range.
+
+        Raises:
+            SettingsError: one is broken; the message names the setting, its value and the range.
+        """
+        if not 0 < self.minutes <= 24 * 60:
+            raise SettingsError(
+                f"minutes = {self.minutes:g}: must be above 0 and at most 1440; change --minutes"
+            )
+        if not 0 <= self.seed < SEED_LIMIT:
+            raise SettingsError(f"seed = {self.seed}: must be in [0, {SEED_LIMIT}); change --seed")
+        if self.threads < 1:
+            raise SettingsError(f"threads = {self.threads}: must be at least 1; change --threads")
+
+    @property
+    def folder(self) -> Path:
+        """Where the report lies."""
+        return self.out / Path(self.corpus).stem
+
+
+def training_settings(cell: Cell, report: ReportSettings, symbols: int) -> TrainingSettings:
+    """Return the settings of one of the trainings that are compared.
+
+    Args:
+        cell: one of CELLS.
+        report: what was asked for.
+        symbols: length of the text.
+    """
+    changes: dict[str, Any] = {
+        "cell": cell,
+        "corpus": report.corpus,
+        "encoding": report.encoding,
+        "minutes": report.minutes,
+        "epochs": 0,
+        "name": cell,
+        "runs_dir": report.folder / "trainings",
+        "snapshots": True,
+        "validation_fraction": min(HELD_OUT_SHARE, HELD_OUT / symbols),
+        "validate_every": min(100, max(5, round(60 * report.minutes))),
+        "seed": report.seed,
+        "threads": report.threads,
+    }
+    return TrainingSettings(**_preset(report.preset, cell) | changes)
+
+
+def author_settings(
+    name: str, corpus: Path, report: ReportSettings, symbols: int
+) -> TrainingSettings:
+    """Return the settings of an author's small model; all read as many symbols.
+
+    Args:
+        name: of the author.
+        corpus: the author's text.
+        report: what was asked for.
+        symbols: that there are to train on, of each author as many.
+    """
+    to_read = AUTHOR_SYMBOLS_PER_MINUTE * report.minutes
+    symbols = min(symbols, max(AUTHOR_SYMBOLS_AT_LEAST, round(to_read)))
+    changes: dict[str, Any] = {
+        "corpus": str(corpus),
+        "max_symbols": symbols,
+        "hidden_size": 128,
+        "epochs": max(1, round(to_read / symbols)),
+        "minutes": 0.0,
+        "name": name,
+        "runs_dir": report.folder / "authors",
+        "validation_fraction": 0.0,
+        "validate_every": 0,
+        "sample_symbols": 0,
+        "seed": report.seed,
+        "threads": report.threads,
+    }
+    return TrainingSettings(**_preset("quick", "gru") | changes)
+
+
+def _preset(name: str, cell: Cell) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for file in reversed(preset_files(name, {"cell": cell}.get)):
+        values |= read_toml(file, TrainingSettings)
+    return values
