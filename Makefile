@@ -55,8 +55,8 @@ serve: $(READY) ## Serve the bundle NAME= over gRPC: PRECISION= DEVICE=cpu|cuda 
 generate: $(READY) ## Continue PROMPT= through the server at TARGET=: ARGS=
 	$(BIN)/python -m serving.client --target $(TARGET) --prompt "$$PROMPT" $(ARGS)
 
-report: $(READY) ## Train an RNN, a GRU and an LSTM and write a page about them: CORPUS= MINUTES= each ARGS=
-	$(BIN)/python -m report $(if $(CORPUS),--corpus '$(CORPUS)') \
+report: $(READY) ## Train an RNN, a GRU and an LSTM and write a page about them: CORPUS= MINUTES= each PRESET= ARGS=
+	$(BIN)/python -m report $(if $(CORPUS),--corpus '$(CORPUS)') $(if $(PRESET),--preset $(PRESET)) \
 		$(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 test: $(READY) ## Run the tests
