@@ -1,8 +1,11 @@
 """The sampler's graph by itself, against the words of the proto in float64."""
 
 import itertools
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
@@ -15,6 +18,7 @@ from serving.sampling import SamplingParams, uniforms
 LARGEST = 1 - 2.0**-24
 # Where a threshold or a random number is this near to a boundary, fp32 may fall on either side.
 NEAR = 2e-6
+ROWS = 130  # as many as in test_decoder
 
 
 class Sampler:
@@ -27,26 +31,41 @@ class Sampler:
         self,
         logits: NDArray[np.float32],
         uniform: NDArray[np.float32],
-        params: SamplingParams,
+        params: SamplingParams | list[SamplingParams],
         *,
         filtered: bool = True,
     ) -> NDArray[np.int64]:
-        """Draw an id for each row of logits, (N, V), with its random number, (N,)."""
+        """Draw an id for each row of logits, (N, V), with its random number, (N,).
+
+        The parameters are each row's or all rows'.
+        """
+        return self.tensors(logits, uniform, params, filtered=filtered)["ids"]
+
+    def tensors(
+        self,
+        logits: NDArray[np.float32],
+        uniform: NDArray[np.float32],
+        params: SamplingParams | list[SamplingParams],
+        *,
+        filtered: bool = True,
+    ) -> dict[str, NDArray[Any]]:
+        """Draw as `draw` does; return all that is computed on the way for each row, (N, ...)."""
         N = len(logits)
+        each = params if isinstance(params, list) else [params] * N
         feeds = {
             "logits": logits,
             "uniform": uniform[None].astype(np.float32),
             "forced": np.full((1, N), FREE),
-            "temperature": np.full(N, params.temperature, np.float32),
-            "top_k": np.full(N, params.top_k, np.int64),
-            "top_p": np.full(N, params.top_p, np.float32),
-            "min_p": np.full(N, params.min_p, np.float32),
+            "temperature": np.array([p.temperature for p in each], np.float32),
+            "top_k": np.array([p.top_k for p in each], np.int64),
+            "top_p": np.array([p.top_p for p in each], np.float32),
+            "min_p": np.array([p.min_p for p in each], np.float32),
         }
         session = self._paths[filtered]
         asked = {tensor.name for tensor in session.get_inputs()}
-        drawn: NDArray[np.int64]
-        (drawn,) = session.run(["ids"], {name: feeds[name] for name in asked})
-        return drawn
+        names = [tensor.name for tensor in session.get_outputs()]
+        values = session.run(names, {name: feeds[name] for name in asked})
+        return dict(zip(names, values, strict=True))
 
     @staticmethod
     def _compile(V: int, filtered: bool) -> ort.InferenceSession:
@@ -58,7 +77,12 @@ class Sampler:
         row = g.op("Gather", uniform, g.constant("t", 0, np.int64), axis=0)
         ids = sample(g, logits, row, sampler, V)
         g.output(ids, "ids", np.int64, ["batch"])
-        return ort.InferenceSession(g.model().SerializeToString())
+        model = g.model()
+        inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+        model.graph.output.extend(
+            [t for t in inferred if t.type.tensor_type.shape.dim[0].dim_param == "batch"]
+        )
+        return ort.InferenceSession(model.SerializeToString())
 
 
 def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
@@ -208,6 +232,45 @@ def test_narrowest_filter_leaves_the_likeliest_symbol(params: SamplingParams) ->
     logits = np.random.default_rng(13).normal(0, 1, (64, 11)).astype(np.float32)
     ids = Sampler(11).draw(logits, np.full(64, LARGEST, np.float32), params)
     np.testing.assert_array_equal(ids, logits.argmax(1))
+
+
+def batches(rows: int) -> Iterator[NDArray[np.int64]]:
+    """Yield a batch of each size from 1 to all rows, in an order of its own."""
+    order = np.random.default_rng(3).permutation(rows)
+    for size in range(1, rows + 1):
+        yield np.roll(order, size)[:size]
+
+
+@pytest.mark.parametrize("V", [11, 31, 66])
+def test_top_p_at_a_boundary_keeps_in_a_batch_what_it_keeps_alone(V: int) -> None:
+    # Logits fall, so the largest random number draws the last symbol that was kept. With top_p at
+    # the sum of the first few symbols, one rounding more or less decides which that is.
+    random = np.random.default_rng(V)
+    logits = -np.sort(-random.normal(0, 1, (ROWS, V)).astype(np.float32), axis=1)
+    firsts = random.integers(1, V - 1, ROWS)
+    sums = [softmax(row, 1)[:first].sum() for row, first in zip(logits, firsts, strict=True)]
+    params = [SamplingParams(top_p=float(total)) for total in sums]
+    sampler, uniform = Sampler(V), np.full(ROWS, LARGEST, np.float32)
+    alone = [sampler.draw(logits[[r]], uniform[:1], params[r])[0] for r in range(ROWS)]
+    assert all(abs(i + 1 - first) <= 1 for i, first in zip(alone, firsts, strict=True))
+    for rows in batches(ROWS):
+        ids = sampler.draw(logits[rows], uniform[rows], [params[r] for r in rows])
+        np.testing.assert_array_equal(ids, [alone[r] for r in rows])
+
+
+@pytest.mark.parametrize("V", [11, 31, 66])
+def test_all_that_leads_to_an_id_has_in_a_batch_the_bits_it_has_alone(V: int) -> None:
+    random = np.random.default_rng(V)
+    logits = random.normal(0, 2, (ROWS, V)).astype(np.float32)
+    logits[::3] = logits[::3].round()  # some are equal
+    sampler, uniform = Sampler(V), uniforms(V, 0, ROWS)
+    params = [FILTERS[row % len(FILTERS)] for row in range(ROWS)]
+    alone = [sampler.tensors(logits[[r]], uniform[[r]], params[r]) for r in range(ROWS)]
+    for rows in batches(ROWS):
+        together = sampler.tensors(logits[rows], uniform[rows], [params[r] for r in rows])
+        for name, tensor in together.items():
+            expected = np.concatenate([alone[r][name] for r in rows])
+            assert tensor.tobytes() == expected.tobytes(), (name, len(rows))
 
 
 # A right sampler exceeds the 0.999 quantile of chi-square once in a thousand choices of seeds;
