@@ -106,6 +106,9 @@ class TrainingSettings:
     sample_symbols: int = 200
     """Length of the sample that is drawn at every validation; 0 draws none."""
 
+    tensorboard: bool = False
+    """Write curves and samples for TensorBoard too; needs the extra `tensorboard`."""
+
     seed: int = 25
     """Seed of everything random; in [0, 2^63)."""
 
