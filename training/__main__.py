@@ -9,6 +9,7 @@ from serving.cli import run
 from serving.errors import CheckpointError, DeviceError
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.corpus import Corpus, load_corpus
+from training.cudnn import prepare_cudnn, require_cudnn
 from training.data import TrainingData, prepare_data
 from training.initialisation import initialise
 from training.interrupt import StopRequest
@@ -54,6 +55,8 @@ def train(settings: TrainingSettings) -> None:
         settings = _prepare_device(settings, reporter)
         data = prepare_data(_load(settings, reporter), settings)
         model = _model(settings, data, checkpoint)
+        if settings.device == "cuda":
+            require_cudnn(model, settings.streams // group.size)
         _require_same(group, settings, data, checkpoint)
         if checkpoint is None and group.first:
             moved = folder.create()
@@ -88,13 +91,15 @@ def _prepare_device(settings: TrainingSettings, reporter: Reporter) -> TrainingS
     if settings.threads:
         torch.set_num_threads(settings.threads)
     keep_freed_memory()
-    torch.backends.cudnn.deterministic = True
     torch.manual_seed(settings.seed)
     precision = resolve_precision(settings.precision, settings.device)
     apply_precision(precision)
     if settings.precision == "auto":
         reporter.say(f"precision: {precision}, the faster one on this {settings.device} device")
-    return replace(settings, precision=precision)
+    settings = replace(settings, precision=precision)
+    if settings.device == "cuda":
+        prepare_cudnn(settings)
+    return settings
 
 
 def _load(settings: TrainingSettings, reporter: Reporter) -> Corpus:

@@ -100,6 +100,9 @@ class Trainer:
                 self._let_first(self.recorder.untrained)
             outcome = self._loop()
             self._save()
+        # Freed after the group, torch's wrapper would be the last to hold gloo's threads, and would
+        # wait for one of them that waits for Python: seen to hang, once in a few runs.
+        self._learner = self.model
         return outcome
 
     def _loop(self) -> Outcome:

@@ -30,7 +30,7 @@ TINY = {
     "threads": 1,
     "epochs": 2,
 }
-PATIENCE = 300  # seconds; of a machine that does other things too
+PATIENCE = 1800  # seconds; of a machine that does other things too
 
 
 def start(
@@ -61,8 +61,9 @@ def start(
 
 def train(folder: Path, name: str, processes: int, *flags: str, **changes: object) -> str:
     """Train to the end; returns standard output."""
-    out, err = start(folder, name, processes, *flags, **changes).communicate(timeout=PATIENCE)
-    assert "best loss" in out.decode(), err.decode()
+    process = start(folder, name, processes, *flags, **changes)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err.decode()
     return out.decode()
 
 
@@ -83,9 +84,8 @@ def last(run: Path) -> Checkpoint:
 
 def assert_close(a: torch.Tensor, b: torch.Tensor, name: str) -> None:
     difference = float((a.double() - b.double()).abs().max())
-    print(f"{name}: max abs diff {difference:.1e}")
     assert a.shape == b.shape
-    assert difference < CLOSE, name
+    assert difference < CLOSE, f"{name}: max abs diff {difference:.1e}"
 
 
 def test_two_processes_train_as_one_does_with_the_same_batch(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_two_interrupted_and_resumed_with_dropout_equal_two_uninterrupted(tmp_pa
 
 def test_a_training_by_the_clock_ends_in_all_processes_together(tmp_path: Path) -> None:
     said = train(tmp_path, "timed", 2, epochs=0, minutes=0.05)
-    assert "finished after" in said
+    assert said.count("finished after") == 1
     rates = losses(tmp_path / "runs" / "timed")["rate"]
     assert rates[-1] < max(rates) / 2
 
