@@ -1,6 +1,6 @@
 """Command line of the training: `python -m training --help`."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 from rich.console import Console
@@ -9,11 +9,13 @@ from serving.cli import run
 from serving.errors import CheckpointError, DeviceError
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.corpus import Corpus, load_corpus
+from training.cudnn import prepare_cudnn, require_cudnn
 from training.data import TrainingData, prepare_data
 from training.initialisation import build_model
 from training.interrupt import StopRequest
 from training.memory import keep_freed_memory
 from training.model import CharRNN
+from training.parallel import Group
 from training.plot import plot_losses
 from training.precision import apply_precision, resolve_precision
 from training.presets import preset_files
@@ -21,6 +23,7 @@ from training.progress import Reporter
 from training.resume import settings_to_resume
 from training.run_folder import RunFolder
 from training.settings import TrainingSettings
+from training.tensorboard import require_tensorboard
 from training.trainer import Outcome, Trainer
 
 INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
@@ -28,6 +31,8 @@ INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
 
 def train(settings: TrainingSettings) -> None:
     """Run one training, new or resumed, from settings to the files of its run.
+
+    Under torchrun this is one of several processes that train together.
 
     Raises:
         UnrollError: a setting, the corpus, a checkpoint or the device is wrong, or the training
@@ -40,37 +45,61 @@ def train(settings: TrainingSettings) -> None:
         checkpoint = load_checkpoint(folder.require_resumable())
         settings = settings_to_resume(settings, checkpoint.training_settings)
     settings.validate()
-    reporter = Reporter(Console())
-    settings = _prepare_device(settings, reporter)
-    data = prepare_data(_load(settings, reporter), settings)
-    model = _model(settings, data, checkpoint)
-    if checkpoint is None:
-        moved = folder.create()
-        if moved is not None:
-            reporter.say(f"{folder.path}: the run of that name now lies in {moved}")
-    _introduce(model, data, folder, reporter)
-    with StopRequest() as stop, reporter:
-        state = checkpoint.state if checkpoint else None
-        trainer = Trainer(settings, model, data, folder, reporter, state=state, stop=stop)
-        outcome = trainer.run()
-    plot_losses(folder.metrics, folder.plot)
+    if settings.tensorboard:
+        require_tensorboard()
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("device = 'cuda': torch finds no CUDA device here; take --device cpu")
+    with Group.of_environment(settings.device) as group:
+        group.require_divisible(settings.streams)
+        reporter = Reporter(Console(quiet=not group.first))
+        settings = _prepare_device(settings, reporter)
+        data = prepare_data(_load(settings, reporter), settings)
+        model = _model(settings, data, checkpoint)
+        if settings.device == "cuda":
+            require_cudnn(model, settings.streams // group.size)
+        _require_same(group, settings, data, checkpoint)
+        if checkpoint is None and group.first:
+            moved = folder.create()
+            if moved is not None:
+                reporter.say(f"{folder.path}: the run of that name now lies in {moved}")
+        _introduce(model, data, folder, reporter)
+        with StopRequest() as stop, reporter:
+            state = checkpoint.state if checkpoint else None
+            trainer = Trainer(
+                settings, model, data, folder, reporter, state=state, stop=stop, group=group
+            )
+            outcome = trainer.run()
+    if group.first:
+        plot_losses(folder.metrics, folder.plot)
     _conclude(outcome, trainer, folder, reporter)
+
+
+def _require_same(
+    group: Group, settings: TrainingSettings, data: TrainingData, checkpoint: Checkpoint | None
+) -> None:
+    """Make sure that all processes are about to train the same."""
+    of_each_machine = {"corpus", "runs_dir", "threads"}
+    facts = {name: v for name, v in asdict(settings).items() if name not in of_each_machine}
+    facts["the text's sha256"] = data.corpus_sha256
+    if checkpoint is not None and checkpoint.state is not None:
+        facts["the checkpoint's updates"] = checkpoint.state.progress.update
+    group.require_same(facts)
 
 
 def _prepare_device(settings: TrainingSettings, reporter: Reporter) -> TrainingSettings:
     """Set torch up; returns the settings with the precision that is meant by auto."""
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("device = 'cuda': torch finds no CUDA device here; take --device cpu")
     if settings.threads:
         torch.set_num_threads(settings.threads)
     keep_freed_memory()
-    torch.backends.cudnn.deterministic = True
     torch.manual_seed(settings.seed)
     precision = resolve_precision(settings.precision, settings.device)
     apply_precision(precision)
     if settings.precision == "auto":
         reporter.say(f"precision: {precision}, the faster one on this {settings.device} device")
-    return replace(settings, precision=precision)
+    settings = replace(settings, precision=precision)
+    if settings.device == "cuda":
+        prepare_cudnn(settings)
+    return settings
 
 
 def _load(settings: TrainingSettings, reporter: Reporter) -> Corpus:

@@ -53,8 +53,8 @@ class MetricsLog:
         """Log one update: its loss in nats per symbol, its rate, its gradient's norm."""
         self._write("update", update=update, loss=loss, rate=rate, gradient_norm=gradient_norm)
 
-    def milestone(self, metrics: Metrics) -> None:
-        """Log a milestone, on disk at once."""
+    def milestone(self, metrics: Metrics, sample: str) -> None:
+        """Log a milestone, on disk at once; its sample lies in a file of its own."""
         self._write("milestone", **asdict(metrics), bits_per_character=metrics.bits_per_character)
         self._file.flush()
 

@@ -109,20 +109,30 @@ class CharRNN(nn.Module):
             )
 
     def _run_torch(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        hidden = (state["h"], state["c"]) if "c" in state else state["h"]
+        low = torch.is_grad_enabled() and self.precision == "bf16"
+
+        def rounded(tensor: Tensor) -> Tensor:
+            return tensor.bfloat16() if low else tensor
+
         run = getattr(torch, self.settings.cell)  # what nn.GRU and the others call
-        outputs, *after = run(
-            self.embedding(tokens),  # (T, N, E)
-            hidden,
-            list(self._weights().values()),
-            True,  # has biases
-            self.settings.layers,
-            self.settings.dropout,
-            self.training,
-            False,  # bidirectional
-            False,  # batch first
-        )
-        return outputs, dict(zip(("h", "c"), after, strict=False))
+        names = ("h", "c") if "c" in state else ("h",)
+        hidden = [rounded(state[name]) for name in names]
+        # Autocast would have cuDNN's layers run in float16, though bfloat16 was asked for: torch's
+        # AutocastRNN.cpp knows no other type.
+        with torch.autocast(tokens.device.type, enabled=False):
+            outputs, *after = run(
+                rounded(self.embedding(tokens)),  # (T, N, E)
+                hidden if len(hidden) > 1 else hidden[0],
+                [rounded(weight) for weight in self._weights().values()],
+                True,  # has biases
+                self.settings.layers,
+                self.settings.dropout,
+                self.training,
+                False,  # bidirectional
+                False,  # batch first
+            )
+        new = zip(names, after, strict=True)
+        return outputs, {name: tensor.to(state[name].dtype) for name, tensor in new}
 
     def _weights(self) -> dict[str, Tensor]:
         """Return the recurrent weights.

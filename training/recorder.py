@@ -9,6 +9,7 @@ import numpy as np
 
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.data import TrainingData
+from training.logs import Log, Logs
 from training.metrics import Metrics, MetricsLog
 from training.model import CharRNN
 from training.progress import Reporter
@@ -16,6 +17,7 @@ from training.run_folder import RunFolder
 from training.sample import sample
 from training.settings import TrainingSettings
 from training.state import Progress, TrainingState
+from training.tensorboard import TensorBoardLog
 from training.validation import validation_loss
 
 SECONDS_BETWEEN_SAVES = 15.0
@@ -31,6 +33,7 @@ class Recorder:
         folder: where to write.
         reporter: is told of milestones.
         clock: seconds, monotonic.
+        logs: whether to log; of several processes one does.
     """
 
     def __init__(
@@ -42,10 +45,11 @@ class Recorder:
         reporter: Reporter,
         *,
         clock: Callable[[], float] = time.monotonic,
+        logs: bool = True,
     ) -> None:
         self.settings, self.model, self.data = settings, model, data
         self.folder, self.reporter, self._clock = folder, reporter, clock
-        self.log = MetricsLog(folder.metrics)
+        self.log = Logs(*self._open_logs()) if logs else Logs()
         self._latest: Metrics | None = None
         self._saved_at = clock()
 
@@ -77,8 +81,8 @@ class Recorder:
         if is_best:
             save_checkpoint(self._checkpoint(metrics), self.folder.best)
         self._keep_snapshot(metrics)
-        self.log.milestone(metrics)
         text = self._sample(metrics) if self.settings.sample_symbols else ""
+        self.log.milestone(metrics, text)
         self.reporter.milestone(metrics, text, is_best)
         return replace(
             progress,
@@ -89,10 +93,9 @@ class Recorder:
             since_best=0 if is_best else progress.since_best + 1,
         )
 
-    def save_last_sometimes(self, capture: Callable[[], TrainingState]) -> None:
-        """Save the state, unless it was saved a moment ago."""
-        if self._clock() - self._saved_at >= SECONDS_BETWEEN_SAVES:
-            self.save_last(capture())
+    def save_is_due(self) -> bool:
+        """Whether the state was not saved for a while."""
+        return self._clock() - self._saved_at >= SECONDS_BETWEEN_SAVES
 
     def save_last(self, state: TrainingState) -> None:
         """Save the state, to be resumed."""
@@ -109,6 +112,13 @@ class Recorder:
         if metrics.update >= 2 * max(before, default=0):
             self.folder.snapshots.mkdir(exist_ok=True)
             save_checkpoint(self._checkpoint(metrics), self.folder.snapshot(metrics.update))
+
+    def _open_logs(self) -> list[Log]:
+        logs: list[Log] = [MetricsLog(self.folder.metrics)]
+        if self.settings.tensorboard:
+            symbols = self.settings.streams * self.settings.window
+            logs.append(TensorBoardLog(self.folder.path, symbols))
+        return logs
 
     def _figures(self, progress: Progress, validation: float | None) -> Metrics:
         position = progress.position

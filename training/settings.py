@@ -115,6 +115,9 @@ class TrainingSettings:
     """Keep the weights before the first update and, at validations, whenever the number of updates
     has doubled, in the run's folder `snapshots`."""
 
+    tensorboard: bool = False
+    """Write curves and samples for TensorBoard too; needs the extra `tensorboard`."""
+
     seed: int = 25
     """Seed of everything random; in [0, 2^63)."""
 

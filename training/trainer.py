@@ -12,6 +12,7 @@ from training.data import TrainingData
 from training.interrupt import StopRequest
 from training.model import CharRNN, State, detach
 from training.optimizer import build_optimizer, set_rate
+from training.parallel import Group
 from training.progress import Reporter
 from training.recorder import Recorder
 from training.recovery import KEEP_EVERY, Recovery
@@ -41,6 +42,11 @@ class Trainer:
         state: where to go on; None starts at the beginning.
         stop: asked between updates whether to stop.
         clock: seconds, monotonic.
+        group: the processes that train together, entered; by default this one alone.
+
+    Raises:
+        SettingsError: the streams cannot be shared among the processes.
+        CheckpointError: the state is that of another number of processes.
     """
 
     def __init__(
@@ -54,20 +60,30 @@ class Trainer:
         state: TrainingState | None = None,
         stop: StopRequest | None = None,
         clock: Callable[[], float] = time.monotonic,
+        group: Group | None = None,
     ) -> None:
         self.settings, self.model, self.data = settings, model, data
         self.reporter, self.stop = reporter, stop or StopRequest()
+        self.group = group or Group()
+        self.group.require_divisible(settings.streams)
+        self.group.seed(settings.seed)
+        self._learner = self.group.wrap(model)
         self.optimizer = build_optimizer(model, settings)
         self.streams = data.streams
         self.schedule = Schedule(kind=settings.schedule, warmup_fraction=settings.warmup_fraction)
         self.length = Length.of(settings, self.streams)
         self.progress = Progress()
-        self.recurrent: State = model.zero_state(settings.streams)
+        self._columns = self.group.columns(settings.streams)
+        self.recurrent = self._zero_state()
         self._clock, self._begun = clock, clock()
         if state is not None:
-            self.progress, self.recurrent = restore(state, model, self.optimizer)
+            own = self.group.own_part(state)
+            self.progress, self.recurrent = restore(own, model, self.optimizer)
             self._begun -= self.progress.elapsed
-        self.recorder = Recorder(settings, model, data, folder, reporter, clock=clock)
+        self._now = self.progress.elapsed
+        self.recorder = Recorder(
+            settings, model, data, folder, reporter, clock=clock, logs=self.group.first
+        )
         self.recorder.log.rewind(self.progress.update)
         self.recovery = Recovery(len(data.vocabulary), self.capture())
         self._pace = Pace(self.progress, settings.streams * settings.window)
@@ -81,15 +97,21 @@ class Trainer:
         self.model.train()
         with self.recorder:
             if self.progress.update == 0:
-                self.progress = self.recorder.untrained(self.progress)
+                self._let_first(self.recorder.untrained)
             outcome = self._loop()
-            self.recorder.save_last(self.capture())
+            self._save()
+        # Freed after the group, torch's wrapper would be the last to hold gloo's threads, and would
+        # wait for one of them that waits for Python: seen to hang, once in a few runs.
+        self._learner = self.model
         return outcome
 
     def _loop(self) -> Outcome:
         patience, every = self.settings.patience, self.settings.validate_every
-        while not self._over():
-            if self.stop.requested:
+        while True:
+            self._now, stop = self.group.agree(self._elapsed(), self.stop.requested)
+            if self.length.over(self.progress.update, self._now, self.progress.reserve):
+                break
+            if stop:
                 return Outcome.INTERRUPTED
             if patience and self.progress.since_best >= patience:
                 return Outcome.EARLY
@@ -104,14 +126,16 @@ class Trainer:
 
     def _update(self) -> bool:
         """Learn from one window; False where the training had to go back instead."""
-        inputs, targets = self.streams.batch(self.progress.position)  # (T, N) both
+        inputs, targets = (  # (T, N) both; of several processes, each reads its part of the N
+            ids[:, self._columns] for ids in self.streams.batch(self.progress.position)
+        )
         rate = self._rate()
         set_rate(self.optimizer, rate)
-        logits, state = self.model(inputs, self.recurrent)  # (T, N, V)
+        logits, state = self._learner(inputs, self.recurrent)  # (T, N, V)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        value, norm = loss.item(), self._clip()
+        value, norm = self.group.mean(loss.item(), self._clip())
         if self.recovery.exploded(value, norm):
             self._roll_back(value, norm)
             return False
@@ -133,7 +157,7 @@ class Trainer:
 
     def _advance(self, loss: float, state: State) -> None:
         position = self.streams.after(self.progress.position)
-        self.recurrent = state if position.window else self.model.zero_state(self.streams.N)
+        self.recurrent = state if position.window else self._zero_state()
         self.progress = replace(
             self.progress,
             update=self.progress.update + 1,
@@ -156,15 +180,26 @@ class Trainer:
 
     def _milestone(self) -> None:
         self.progress = replace(self.progress, elapsed=self._elapsed())
-        self.progress = self.recorder.milestone(self.progress)
-        self.recorder.save_last_sometimes(self.capture)
+        self._let_first(self.recorder.milestone)
+        if self.group.share(self.recorder.save_is_due()):
+            self._save()
+
+    def _let_first(self, measure: Callable[[Progress], Progress]) -> None:
+        """Let the first process do what one is enough for; all go on with its progress."""
+        measured = measure(self.progress) if self.group.first else self.progress
+        self.progress = self.group.share_progress(measured)
+
+    def _save(self) -> None:
+        state = self.group.gather(self.capture())
+        if self.group.first:
+            self.recorder.save_last(state)
+
+    def _zero_state(self) -> State:
+        return self.model.zero_state(self._columns.stop - self._columns.start)
 
     def _rate(self) -> float:
-        done = self.length.progress(self.progress.update, self._elapsed(), self.progress.reserve)
+        done = self.length.progress(self.progress.update, self._now, self.progress.reserve)
         return self.settings.learning_rate * self.progress.rate_scale * self.schedule.factor(done)
-
-    def _over(self) -> bool:
-        return self.length.over(self.progress.update, self._elapsed(), self.progress.reserve)
 
     def _report(self, loss: float, rate: float) -> None:
         elapsed = self._elapsed()
@@ -176,6 +211,6 @@ class Trainer:
         return self._clock() - self._begun
 
     def capture(self) -> TrainingState:
-        """Copy everything that the rest of the training depends on."""
+        """Copy everything that the rest of the training depends on, this process's part of it."""
         progress = replace(self.progress, elapsed=self._elapsed())
         return capture(progress, self.model, self.optimizer, self.recurrent)

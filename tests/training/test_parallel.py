@@ -1,0 +1,188 @@
+"""Two real processes that torchrun starts train as one does."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from serving.errors import CheckpointError, SettingsError
+from tests.training.conftest import TEXT, Room, tiny_settings
+from training.checkpoint import Checkpoint, load_checkpoint
+from training.metrics import read_metrics
+from training.parallel import Group
+
+# float32 sums in another order: of gradients over two halves of the streams, which Adam's division
+# by their size then makes a few times larger relatively; fed back over 20 updates.
+CLOSE = 1e-4
+TINY = {
+    "cell": "lstm",
+    "layers": 2,
+    "hidden-size": 5,
+    "embedding-size": 3,
+    "streams": 4,
+    "window": 11,
+    "threads": 1,
+    "epochs": 2,
+}
+PATIENCE = 1800  # seconds; of a machine that does other things too
+
+
+def start(
+    folder: Path, name: str, processes: int, *flags: str, **changes: object
+) -> subprocess.Popen[bytes]:
+    """Start a training as `processes` processes, or as plain `python -m training`."""
+    text = folder / "fable.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+    settings = {} if "--resume" in flags else TINY | changes
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            *(torchrun if processes > 1 else []),
+            "training",
+            f"--corpus={text}",
+            f"--runs-dir={folder / 'runs'}",
+            f"--name={name}",
+            *(f"--{key}={value}" for key, value in settings.items()),
+            *flags,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def train(folder: Path, name: str, processes: int, *flags: str, **changes: object) -> str:
+    """Train to the end; returns standard output."""
+    process = start(folder, name, processes, *flags, **changes)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+def losses(run: Path) -> dict[str, list[float]]:
+    log = list(read_metrics(run / "metrics.jsonl"))
+    updates = [r for r in log if r["event"] == "update"]
+    return {
+        "loss": [r["loss"] for r in updates],
+        "rate": [r["rate"] for r in updates],
+        "gradient_norm": [r["gradient_norm"] for r in updates],
+        "validation": [r["validation_loss"] for r in log if r["event"] == "milestone"],
+    }
+
+
+def last(run: Path) -> Checkpoint:
+    return load_checkpoint(run / "last.safetensors")
+
+
+def assert_close(a: torch.Tensor, b: torch.Tensor, name: str) -> None:
+    difference = float((a.double() - b.double()).abs().max())
+    assert a.shape == b.shape
+    assert difference < CLOSE, f"{name}: max abs diff {difference:.1e}"
+
+
+def test_two_processes_train_as_one_does_with_the_same_batch(tmp_path: Path) -> None:
+    for name, processes in (("one", 1), ("two", 2)):
+        said = train(tmp_path, name, processes, dropout=0.0)
+        assert said.count("best loss") == 1
+    one, two = (tmp_path / "runs" / name for name in ("one", "two"))
+    assert {f.name for f in two.iterdir()} == {f.name for f in one.iterdir()}
+    curves = losses(one), losses(two)
+    assert len(curves[0]["loss"]) > 20
+    for name in curves[0]:
+        assert_close(torch.tensor(curves[0][name]), torch.tensor(curves[1][name]), name)
+    assert curves[1]["rate"] == curves[0]["rate"]
+    ends = last(one), last(two)
+    for name, weight in ends[0].weights.items():
+        assert_close(weight, ends[1].weights[name], name)
+    states = [end.state for end in ends if end.state is not None]
+    for name, tensor in states[0].recurrent.items():
+        assert tensor.shape == (2, 4, 5)  # (L, N, H): all streams, not one process's
+        assert_close(tensor, states[1].recurrent[name], name)
+
+
+def interrupt(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Send Ctrl-C to torchrun once a training has begun."""
+    deadline = time.monotonic() + PATIENCE
+    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=PATIENCE)
+
+
+def test_two_interrupted_and_resumed_with_dropout_equal_two_uninterrupted(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    dropping: dict[str, object] = {"dropout": 0.3, "weight-dropout": 0.2, "epochs": 12}
+    train(tmp_path, "whole", 2, **dropping)
+    interrupt(start(tmp_path, "cut", 2, **dropping), runs / "cut" / "metrics.jsonl")
+    cut = last(runs / "cut")
+    assert cut.state is not None
+    assert 0 < cut.state.progress.update < len(losses(runs / "whole")["loss"])
+    assert not torch.equal(cut.state.random["cpu"], cut.state.random["cpu.1"])
+    train(tmp_path, "cut", 2, "--resume")
+    assert losses(runs / "cut") == losses(runs / "whole")
+    ends = last(runs / "cut"), last(runs / "whole")
+    for name, weight in ends[0].weights.items():
+        assert torch.equal(weight, ends[1].weights[name]), name
+    samples = [(runs / name / "samples.txt").read_text("utf-8") for name in ("cut", "whole")]
+    assert samples[0] == samples[1]
+
+
+def test_a_training_by_the_clock_ends_in_all_processes_together(tmp_path: Path) -> None:
+    said = train(tmp_path, "timed", 2, epochs=0, minutes=0.05)
+    assert said.count("finished after") == 1
+    rates = losses(tmp_path / "runs" / "timed")["rate"]
+    assert rates[-1] < max(rates) / 2
+
+
+def test_streams_that_cannot_be_shared_are_refused() -> None:
+    with pytest.raises(SettingsError, match="streams = 7: must be a multiple of the 2 processes"):
+        Group(1, 2).require_divisible(7)
+
+
+def test_each_process_reads_its_own_streams_and_together_they_read_all() -> None:
+    parts = [list(range(12))[Group(rank, 3).columns(12)] for rank in range(3)]
+    assert parts == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+
+
+def test_each_process_drops_others_and_always_the_same() -> None:
+    drawn = []
+    for rank in (0, 1, 2, 1):
+        torch.manual_seed(25)
+        Group(rank, 3).seed(25)
+        drawn.append(torch.rand(3).tolist())
+    assert drawn[1] == drawn[3]
+    assert len({tuple(numbers) for numbers in drawn}) == 3
+    torch.manual_seed(25)
+    assert drawn[0] == torch.rand(3).tolist()  # as one process would
+
+
+def test_variables_of_torchrun_that_are_missing_are_named() -> None:
+    given = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "a"}
+    with pytest.raises(SettingsError, match="no LOCAL_RANK, MASTER_PORT: start"):
+        Group.of_environment("cpu", given)
+    assert Group.of_environment("cpu", {}).size == 1
+
+
+def test_a_state_is_resumed_by_as_many_processes_as_saved_it(room: Room) -> None:
+    settings = tiny_settings(streams=6)
+    with (trainer := room.trainer("run", settings)).recorder:
+        state = trainer.capture()
+    with pytest.raises(CheckpointError, match="saved by 1 and started with 2 processes"):
+        Group(1, 2).own_part(state)
+    recurrent = {name: torch.rand(t.shape) for name, t in state.recurrent.items()}
+    random = {"cpu": state.random["cpu"], "cpu.1": state.random["cpu"].flip(0)}
+    joined = replace(state, recurrent=recurrent, random=random)
+    own = Group(1, 2).own_part(joined)
+    assert torch.equal(own.recurrent["h"], recurrent["h"][:, 3:])
+    assert own.random.keys() == {"cpu"}
+    assert torch.equal(own.random["cpu"], random["cpu.1"])
+    with pytest.raises(CheckpointError, match="saved by 2 and started with 1 processes"):
+        room.trainer("run", settings, state=joined)
