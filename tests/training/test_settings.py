@@ -71,7 +71,7 @@ def test_lab_preset_is_the_worked_example() -> None:
 
 
 def test_unknown_presets_list_the_known_ones() -> None:
-    with pytest.raises(SettingsError, match=r"did you mean 'lab'\?.*cpu, demo, lab, quick"):
+    with pytest.raises(SettingsError, match=r"did you mean 'lab'\?.*cpu, demo, gpu, lab, quick"):
         preset("labs")
 
 
