@@ -45,11 +45,12 @@ def require_cudnn(model: CharRNN, streams: int) -> None:
     with torch.random.fork_rng(devices), profile(activities=[ProfilerActivity.CPU]) as seen:
         logits, _ = model(tokens, model.zero_state(streams))
         torch.autograd.grad(logits.sum(), list(model.parameters()))
+    version = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     missing = OPERATORS - {event.name for event in seen.events()}
     if missing:
         raise DeviceError(
             f"device = {weight.device.type!r}, precision = {model.precision!r}: cuDNN's recurrent "
             f"layers did not run ({', '.join(sorted(missing))}); torch has cuDNN "
-            f"{torch.backends.cudnn.version() or 'not at all'}, and bf16 needs 91300 or later: "
+            f"{version or 'not at all'}, and bf16 needs 91300 or later: "
             "install a torch built with it, or take --precision tf32 or --device cpu"
         )

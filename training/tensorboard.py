@@ -47,7 +47,7 @@ class TensorBoardLog:
         from torch.utils.tensorboard import SummaryWriter
 
         purge = None if after is None else after + 1  # readers forget what stands there and later
-        self._writer = SummaryWriter(str(self._folder), purge_step=purge)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(self._folder), purge_step=purge)
         self._seen = self._clock()
 
     def update(self, update: int, loss: float, rate: float, gradient_norm: float) -> None:
@@ -70,7 +70,7 @@ class TensorBoardLog:
             self._scalars(metrics.update, {"validation/loss": metrics.validation_loss})
         if sample:
             text = "\n".join(f"    {line}" for line in sample.splitlines())  # Markdown's verbatim
-            self._writer.add_text("sample", text, metrics.update)  # type: ignore[no-untyped-call]
+            self._writer.add_text("sample", text, metrics.update)
         self.flush()
         self._seen = self._clock()
 
@@ -81,12 +81,12 @@ class TensorBoardLog:
 
     def flush(self) -> None:
         """Bring everything to disk."""
-        self._writer.flush()  # type: ignore[no-untyped-call]
+        self._writer.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
     def _scalars(self, update: int, values: dict[str, float]) -> None:
         for name, value in values.items():
-            self._writer.add_scalar(name, value, update)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(name, value, update)

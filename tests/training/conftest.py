@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -83,9 +84,16 @@ class Room:
         torch.manual_seed(settings.seed)
         model = build_model(settings, len(data.vocabulary))
         reporter = Reporter(Console(file=self.written, width=200))
-        timing = {} if clock is None else {"clock": clock}
-        folder = self.folder(name)
-        return Trainer(settings, model, data, folder, reporter, state=state, stop=stop, **timing)
+        return Trainer(
+            settings,
+            model,
+            data,
+            self.folder(name),
+            reporter,
+            state=state,
+            stop=stop,
+            clock=clock or time.monotonic,
+        )
 
 
 @pytest.fixture
