@@ -93,7 +93,7 @@ class Trainer:
                 return Outcome.INTERRUPTED
             if patience and self.progress.since_best >= patience:
                 return Outcome.EARLY
-            if not self._update():
+            if not self.update():
                 continue
             done = self.progress
             if done.position.window == 0 or (every and done.update % every == 0):
@@ -102,8 +102,12 @@ class Trainer:
             self._milestone()
         return Outcome.FINISHED
 
-    def _update(self) -> bool:
-        """Learn from one window; False where the training had to go back instead."""
+    def update(self) -> bool:
+        """Learn from one window; False where the training had to go back instead.
+
+        Raises:
+            TrainingError: it exploded too often.
+        """
         inputs, targets = self.streams.batch(self.progress.position)  # (T, N) both
         rate = self._rate()
         set_rate(self.optimizer, rate)
