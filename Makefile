@@ -34,10 +34,10 @@ TRAIN := $(BIN)/python -m training --name $(NAME) \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo train export serve generate report test fuzz soak bench bench-full bench-served bench-report check fix stubs setup clean
+.PHONY: help demo train export serve generate report test fuzz soak bench bench-full bench-served bench-training bench-report check fix stubs setup clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Train a small GRU for a minute, export, prove, serve and stream text
 	@BIN=$(BIN) sh tests/demo.sh
@@ -83,6 +83,10 @@ bench-full: $(READY) ## All models, sizes and peers into docs/figures: DEVICE=cp
 # Two models, about twelve minutes; ARGS="--json docs/figures" writes them down.
 bench-served: $(READY) ## The real server under load beside its engine alone, on two cores: ARGS=
 	$(BIN)/python -m benchmarks.served $(ARGS)
+
+# ARGS="--json docs/figures" writes it down.
+bench-training: $(READY) ## The trainer beside its products, torch and the lab's loop: ARGS=
+	$(BIN)/python -m benchmarks.training $(ARGS)
 
 bench-report: $(READY) ## Write docs/performance.md from docs/figures
 	$(BIN)/python -m benchmarks.report

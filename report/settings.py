@@ -1,14 +1,13 @@
 """What can be set about a report, and what its models are trained with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cyclopts import Parameter
 
-from serving.cli import read_toml
 from serving.errors import SettingsError
-from training.presets import preset_files
+from training.presets import preset_settings
 from training.settings import SEED_LIMIT, Cell, TrainingSettings
 
 CELLS: tuple[Cell, ...] = ("rnn_tanh", "gru", "lstm")
@@ -101,7 +100,7 @@ def training_settings(cell: Cell, report: ReportSettings, symbols: int) -> Train
         "seed": report.seed,
         "threads": report.threads,
     }
-    return TrainingSettings(**_preset(report.preset, cell) | changes)
+    return replace(preset_settings(report.preset, cell), **changes)
 
 
 def author_settings(
@@ -131,11 +130,4 @@ def author_settings(
         "seed": report.seed,
         "threads": report.threads,
     }
-    return TrainingSettings(**_preset("quick", "gru") | changes)
-
-
-def _preset(name: str, cell: Cell) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for file in reversed(preset_files(name, {"cell": cell}.get)):
-        values |= read_toml(file, TrainingSettings)
-    return values
+    return replace(preset_settings("quick", "gru"), **changes)

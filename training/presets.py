@@ -4,9 +4,11 @@ NAME.toml is the preset, NAME.CELL.toml what is different with another cell than
 """
 
 from pathlib import Path
+from typing import Any
 
-from serving.cli import Given
+from serving.cli import Given, read_toml
 from serving.errors import SettingsError, nearest
+from training.settings import Cell, TrainingSettings
 
 FOLDER = Path(__file__).parent / "presets"
 
@@ -28,3 +30,16 @@ def preset_files(name: str, given: Given) -> list[Path]:
         )
     files = FOLDER / f"{name}.{given('cell')}.toml", FOLDER / f"{name}.toml"
     return [file for file in files if file.is_file()]
+
+
+def preset_settings(name: str, cell: Cell | None = None) -> TrainingSettings:
+    """Return what `--preset NAME`, with `--cell CELL` if one is given, stands for.
+
+    Raises:
+        SettingsError: there is no such preset; the known ones are named.
+    """
+    given = {} if cell is None else {"cell": cell}
+    values: dict[str, Any] = {}
+    for file in reversed(preset_files(name, given.get)):
+        values |= read_toml(file, TrainingSettings)
+    return TrainingSettings(**values | given)

@@ -115,7 +115,7 @@ class Trainer:
                 return Outcome.INTERRUPTED
             if patience and self.progress.since_best >= patience:
                 return Outcome.EARLY
-            if not self._update():
+            if not self.update():
                 continue
             done = self.progress
             if done.position.window == 0 or (every and done.update % every == 0):
@@ -124,8 +124,12 @@ class Trainer:
             self._milestone()
         return Outcome.FINISHED
 
-    def _update(self) -> bool:
-        """Learn from one window; False where the training had to go back instead."""
+    def update(self) -> bool:
+        """Learn from one window; False where the training had to go back instead.
+
+        Raises:
+            TrainingError: it exploded too often.
+        """
         inputs, targets = (  # (T, N) both; of several processes, each reads its part of the N
             ids[:, self._columns] for ids in self.streams.batch(self.progress.position)
         )

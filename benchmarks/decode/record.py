@@ -3,15 +3,12 @@
 decode-DEVICE-MODEL-vV.json   format version, machine, settings, points with every sample
 """
 
-import json
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dacite
-
-from serving.errors import SettingsError
+from benchmarks.record_file import read_record, write_record
 
 FORMAT_VERSION = 1
 LOOP, PRODUCTS, READ = "loop", "products", "read"
@@ -101,7 +98,7 @@ def file_name(device: str, model: str, vocabulary: int) -> str:
 
 def write(record: Record, path: Path) -> None:
     """Write a record."""
-    path.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
+    write_record(record, path)
 
 
 def read(path: Path) -> Record:
@@ -110,13 +107,4 @@ def read(path: Path) -> Record:
     Raises:
         SettingsError: it is no record, or one of another version.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        found = values["format_version"]
-        if found == FORMAT_VERSION:
-            return dacite.from_dict(Record, values, dacite.Config(strict=True))
-    except (OSError, ValueError, TypeError, KeyError, dacite.DaciteError) as error:
-        raise SettingsError(f"{path}: is no record of a benchmark: {error!r}") from error
-    raise SettingsError(
-        f"{path}: format version {found!r}, this release reads {FORMAT_VERSION}; measure again"
-    )
+    return read_record(Record, FORMAT_VERSION, path)

@@ -3,16 +3,14 @@
 served-cpu-MODEL.json   format version, machine, settings, every sample; durations as quantiles
 """
 
-import json
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dacite
-
 from benchmarks.load.histogram import Histogram
 from benchmarks.load.settings import Mode
+from benchmarks.record_file import read_record, write_record
 from benchmarks.served.calls import OneCharacter
 from benchmarks.served.points import Point, ServedSample
 from benchmarks.served.workers import Scaling
@@ -138,7 +136,7 @@ def file_name(model: str) -> str:
 
 def write(record: ServedRecord, path: Path) -> None:
     """Write a record."""
-    path.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
+    write_record(record, path)
 
 
 def read(path: Path) -> ServedRecord:
@@ -147,16 +145,7 @@ def read(path: Path) -> ServedRecord:
     Raises:
         SettingsError: it is no record, or one of another version.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        found = values["format_version"]
-        if found == FORMAT_VERSION:
-            return dacite.from_dict(ServedRecord, values, dacite.Config(strict=True))
-    except (OSError, ValueError, TypeError, KeyError, dacite.DaciteError) as error:
-        raise SettingsError(f"{path}: is no record of a served model: {error!r}") from error
-    raise SettingsError(
-        f"{path}: format version {found!r}, this release reads {FORMAT_VERSION}; measure again"
-    )
+    return read_record(ServedRecord, FORMAT_VERSION, path)
 
 
 def read_all(figures: Path) -> list[ServedRecord]:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from serving.errors import DeviceError
 from training.model import CELLS, CharRNN, ModelSettings, State
 from training.precision import Precision, resolve_precision
+from training.recurrence import weight
 from training.settings import Cell
 
 V, E, H, N, T = 7, 3, 5, 4, 6
@@ -59,9 +60,13 @@ def farthest(a: Results, b: Results) -> dict[str, float]:
     }
 
 
+@pytest.mark.parametrize("packs", [False, True] if weight.PACKS else [False])
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("cell", CELLS)
-def test_layers_by_hand_equal_torchs_forwards_and_backwards(cell: Cell, layers: int) -> None:
+def test_layers_by_hand_equal_torchs_forwards_and_backwards(
+    cell: Cell, layers: int, packs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weight, "PACKS", packs)
     model = build(cell, layers)
     differences = farthest(results(model, by_hand=False), results(model, by_hand=True))
     # Sums of float32 in another order, through a few steps: some units of 6e-8 each.
@@ -112,9 +117,9 @@ def test_weight_dropout_drops_recurrent_weights_in_training_only(cell: Cell) -> 
     model = build(cell, 2, weight_dropout=0.5)
     torch.manual_seed(3)
     dropped = model._weights()
-    for name, weight in model.recurrent.named_parameters():
+    for name, whole in model.recurrent.named_parameters():
         kept, scale = dropped[name] != 0, 2 if name.startswith("weight_hh") else 1
-        torch.testing.assert_close(dropped[name][kept], scale * weight[kept])
+        torch.testing.assert_close(dropped[name][kept], scale * whole[kept])
         share = float(kept.float().mean())
         assert (0.1 < share < 0.9) if name.startswith("weight_hh") else share == 1
     tokens, state = torch.randint(V, (T, N)), model.zero_state(N)

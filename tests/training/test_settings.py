@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.cli import read_toml
 from serving.errors import SettingsError
-from training.presets import FOLDER, preset_files
+from training.model import CELLS
+from training.presets import FOLDER, preset_files, preset_settings
 from training.resume import settings_to_resume
 from training.schedule import Length, Schedule
 from training.settings import TrainingSettings
@@ -37,31 +37,24 @@ def test_broken_rules_name_the_setting_and_the_range(changes: dict[str, Any], me
         TrainingSettings(**{"epochs": 1} | changes).validate()
 
 
-def preset(name: str, cell: str | None = None) -> TrainingSettings:
-    """What `--preset NAME --cell CELL` gives."""
-    values: dict[str, Any] = {}
-    for path in reversed(preset_files(name, {"cell": cell}.get)):
-        values |= read_toml(path, TrainingSettings)
-    return TrainingSettings(**values | ({"cell": cell} if cell else {}))
-
-
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_preset_is_valid_and_is_named_after_its_file(path: Path) -> None:
-    name, _, cell = path.stem.partition(".")
-    settings = preset(name, cell or None)
+    name, _, suffix = path.stem.partition(".")
+    cell = next((cell for cell in CELLS if cell == suffix), None)
+    settings = preset_settings(name, cell)
     settings.validate()
     assert settings.name == name
-    assert path in preset_files(name, {"cell": cell or None}.get)
+    assert path in preset_files(name, {"cell": cell}.get)
 
 
 def test_a_preset_has_other_settings_for_another_cell() -> None:
-    assert preset("cpu") == preset("cpu", "gru")
-    assert preset("cpu", "rnn_tanh").learning_rate != preset("cpu").learning_rate
-    assert preset("cpu", "rnn_tanh").minutes == preset("cpu").minutes
+    assert preset_settings("cpu") == preset_settings("cpu", "gru")
+    assert preset_settings("cpu", "rnn_tanh").learning_rate != preset_settings("cpu").learning_rate
+    assert preset_settings("cpu", "rnn_tanh").minutes == preset_settings("cpu").minutes
 
 
 def test_lab_preset_is_the_worked_example() -> None:
-    lab = preset("lab")
+    lab = preset_settings("lab")
     assert (lab.corpus, lab.max_symbols, lab.cell) == ("shakespeare", 10000, "rnn_relu")
     assert (lab.embedding_size, lab.hidden_size, lab.layers) == (100, 512, 3)
     assert (lab.optimizer, lab.learning_rate, lab.schedule) == ("adam", 0.001, "constant")
@@ -72,7 +65,7 @@ def test_lab_preset_is_the_worked_example() -> None:
 
 def test_unknown_presets_list_the_known_ones() -> None:
     with pytest.raises(SettingsError, match=r"did you mean 'lab'\?.*cpu, demo, gpu, lab, quick"):
-        preset("labs")
+        preset_settings("labs")
 
 
 def test_a_run_is_named_after_corpus_and_cell() -> None:

@@ -90,7 +90,7 @@ def test_state_is_carried_between_windows_and_zero_at_the_start_of_an_epoch(room
     carried = []
     with trainer.recorder:
         for _ in range(windows):
-            trainer._update()
+            trainer.update()
             carried.append(float(trainer.recurrent["h"].detach().abs().sum()))
     assert all(value > 0 for value in carried[:-1])
     assert carried[-1] == 0
@@ -172,13 +172,13 @@ def test_patience_ends_a_training_that_gets_no_better(room: Room) -> None:
 
 def test_explosion_goes_back_to_the_last_good_state_and_halves_the_rate(room: Room) -> None:
     trainer = room.trainer("run", tiny_settings(schedule="constant", warmup_fraction=0.0))
-    trainer._update()
+    trainer.update()
     trainer.recovery.keep(trainer.capture())
     good, position = weights(trainer), trainer.progress.position
-    trainer._update()
+    trainer.update()
     with torch.no_grad():
         trainer.model.decoder.bias.fill_(math.nan)
-    assert trainer._update() is False
+    assert trainer.update() is False
     assert_equal(weights(trainer), good)
     assert trainer.progress.position == position
     assert trainer._rate() == trainer.settings.learning_rate / 2
@@ -214,7 +214,7 @@ def test_minutes_end_on_time_with_the_rate_at_zero(room: Room) -> None:
 def test_gradients_are_clipped_to_the_norm_that_was_asked_for(room: Room) -> None:
     trainer = room.trainer("run", tiny_settings(gradient_clip=0.01))
     with trainer.recorder:
-        trainer._update()
+        trainer.update()
     gradients = [w.grad for w in trainer.model.parameters() if w.grad is not None]
     norm = float(torch.nn.utils.get_total_norm(gradients))
     assert norm == pytest.approx(0.01, rel=1e-3)

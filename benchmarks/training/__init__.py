@@ -1,0 +1,1 @@
+"""The trainer beside its matrix products and torch's own loops."""

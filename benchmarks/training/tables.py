@@ -1,0 +1,61 @@
+"""The tables of the training benchmark."""
+
+from collections.abc import Sequence
+
+from benchmarks.decode.tables import Row, Target
+from benchmarks.training.record import LAB, OURS, PRODUCTS, TORCH, TrainingPoint
+
+OVER_LAB = 8.0
+PRODUCTS_PART = 0.9
+
+
+def training_rows(points: Sequence[TrainingPoint]) -> list[Row]:
+    """Lay the points out: the header, then a row each; characters a second."""
+    header = ["model", "precision", "threads", LAB, TORCH, OURS, "ours / lab's loop"]
+    header += ["ours / torch", "products alone", "products / ours", "GFLOP an update"]
+    rows = [[*header, "GFLOP/s of products"]]
+    for point in points:
+        lab, torch, ours, products = (
+            f"{point.characters_per_second(way):,.0f}" for way in (LAB, TORCH, OURS, PRODUCTS)
+        )
+        rows.append(
+            [
+                point.model,
+                point.precision,
+                str(point.threads),
+                lab,
+                torch,
+                ours,
+                f"{point.ratio(LAB):.1f}",
+                f"{point.ratio(TORCH):.2f}",
+                products,
+                f"{point.ratio(PRODUCTS):.3f}",
+                f"{point.operations / 1e9:.2f}",
+                f"{point.products_per_second / 1e9:.0f}",
+            ]
+        )
+    return rows
+
+
+def target_rows(points: Sequence[TrainingPoint]) -> list[Row]:
+    """Lay out what was aimed at: the header, then a row each."""
+    rows = [["target", "wanted", "found", "met"]]
+    for target in targets(points):
+        rows.append([target.name, target.wanted, target.found, "yes" if target.is_met else "NO"])
+    return rows
+
+
+def targets(points: Sequence[TrainingPoint]) -> list[Target]:
+    """Compare the worst point with each target."""
+    return [
+        _at_least("characters/s, ours / lab's loop", OVER_LAB, LAB, points),
+        _at_least("time, products alone / ours", PRODUCTS_PART, PRODUCTS, points),
+    ]
+
+
+def _at_least(name: str, limit: float, way: str, points: Sequence[TrainingPoint]) -> Target:
+    worst = min(points, key=lambda point: point.ratio(way))
+    value = worst.ratio(way)
+    place = f"{worst.model}, {worst.precision}, threads {worst.threads}"
+    found = f"{value:.2f} at worst ({place})"
+    return Target(name=name, wanted=f">= {limit:g}", found=found, is_met=value >= limit)
