@@ -72,8 +72,8 @@ class TrainingSettings:
     """Number T of symbols that gradients flow back through."""
 
     start_offset: int = 0
-    """Each epoch starts at a random one of the first so many symbols; 0 lets it start at any that
-    leaves the number of windows as it is."""
+    """Each epoch starts at a random one of the first so many symbols and ends with the text; 0 lets
+    it start at any symbol and go round."""
 
     epochs: int = 0
     """Length of the training in epochs; give this or minutes."""

@@ -21,15 +21,16 @@ class Streams:
     """A text cut into N stretches that are read side by side, T symbols at a time.
 
     Window k + 1 of a stream goes on where window k ended, so the recurrent state can be carried.
-    Every epoch starts at an offset of its own; it is a function of seed and epoch, so a position
-    is all that is needed to go on.
+    Every epoch starts at an offset of its own, where the text is thought of as a ring, so that
+    the streams are cut elsewhere in each. The offset is a function of seed and epoch, so a position is
+    all that is needed to go on.
 
     Args:
         ids: the text's token ids, int64, shape (symbols,).
         streams: N.
         window: T.
-        start_offset: an epoch starts at a random one of the first so many symbols; 0 is as many
-            as leave the number of windows what it is.
+        start_offset: an epoch starts at a random one of the first so many symbols and ends with the
+            text; 0 lets it start at any symbol and go round.
         seed: seed of the offsets.
 
     Raises:
@@ -48,16 +49,17 @@ class Streams:
                 "longer text, fewer streams or a shorter window"
             )
         self.ids, self.N, self.T = ids, streams, window
-        self._starts = start_offset or spare % (streams * window) + 1
-        self._seed = seed
+        self._start_offset, self._seed = start_offset, seed
 
     def offset(self, epoch: int) -> int:
         """The symbol that an epoch starts at."""
-        return int(np.random.default_rng([self._seed, epoch]).integers(self._starts))
+        starts = self._start_offset or len(self.ids)
+        return int(np.random.default_rng([self._seed, epoch]).integers(starts))
 
     def windows(self, epoch: int) -> int:
         """Number K of windows of an epoch; fewer than N * T symbols are left over."""
-        return (len(self.ids) - 1 - self.offset(epoch)) // (self.N * self.T)
+        left_out = self.offset(epoch) if self._start_offset else 0
+        return (len(self.ids) - 1 - left_out) // (self.N * self.T)
 
     def batch(self, position: Position) -> tuple[Tensor, Tensor]:
         """Return the inputs and the targets (each the next symbol) of a window, (T, N) both."""
@@ -66,7 +68,7 @@ class Streams:
         device = self.ids.device
         rows = starts + torch.arange(self.T, device=device)[:, None]  # (T, 1)
         indices = rows + length * torch.arange(self.N, device=device)  # (T, N)
-        return self.ids[indices], self.ids[indices + 1]
+        return self.ids[indices % len(self.ids)], self.ids[(indices + 1) % len(self.ids)]
 
     def after(self, position: Position) -> Position:
         """Return the position that follows, in this epoch or at the start of the next."""

@@ -29,10 +29,11 @@ def test_an_epoch_covers_every_symbol_once(
     inputs = torch.cat([x for x, _ in batches])  # (K * T, N)
     targets = torch.cat([y for _, y in batches])  # (K * T, N)
     read = inputs.t().flatten()
-    assert torch.equal(read, cut.offset(epoch) + torch.arange(len(read)))
-    assert torch.equal(targets, inputs + 1)
-    left_over = symbols - 1 - int(read[-1]) - 1
-    assert 0 <= left_over < streams * window
+    assert torch.equal(read, (cut.offset(epoch) + torch.arange(len(read))) % symbols)
+    assert torch.equal(targets, (inputs + 1) % symbols)
+    unread = cut.offset(epoch) if start_offset else 0
+    assert 0 <= symbols - 1 - unread - len(read) < streams * window
+    assert start_offset == 0 or bool((targets > inputs).all())
     assert all(x.shape == (window, streams) for x, _ in batches)
 
 
@@ -50,6 +51,14 @@ def test_epochs_start_at_different_symbols_the_same_for_the_same_seed() -> None:
     assert starts != [c.offset(epoch) for epoch in range(50)]
     assert len(set(starts)) > 20
     assert max(starts) < 100
+
+
+def test_epochs_start_anywhere_and_go_round_unless_told_where_to_start() -> None:
+    cut = Streams(torch.arange(1000), streams=4, window=50, start_offset=0, seed=1)
+    starts = [cut.offset(epoch) for epoch in range(50)]
+    assert min(starts) < 200
+    assert max(starts) > 800
+    assert {cut.windows(epoch) for epoch in range(50)} == {4}
 
 
 def test_positions_run_through_an_epoch_and_into_the_next() -> None:
