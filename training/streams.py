@@ -21,9 +21,9 @@ class Streams:
     """A text cut into N stretches that are read side by side, T symbols at a time.
 
     Window k + 1 of a stream goes on where window k ended, so the recurrent state can be carried.
-    Every epoch starts at an offset of its own, where the text is thought of as a ring, so that
-    the streams are cut elsewhere in each. The offset is a function of seed and epoch, so a position is
-    all that is needed to go on.
+    Every epoch starts at an offset of its own, and the text is a ring, so that each epoch cuts the
+    streams elsewhere. The offset is a function of seed and epoch, so a position is all that is
+    needed to go on.
 
     Args:
         ids: the text's token ids, int64, shape (symbols,).
