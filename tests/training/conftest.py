@@ -15,6 +15,7 @@ from training.data import prepare_data
 from training.initialisation import initialise
 from training.interrupt import StopRequest
 from training.model import CharRNN, ModelSettings
+from training.parallel import Group
 from training.progress import Reporter
 from training.run_folder import RunFolder
 from training.settings import TrainingSettings
@@ -78,6 +79,7 @@ class Room:
         state: TrainingState | None = None,
         stop: StopRequest | None = None,
         clock: Callable[[], float] | None = None,
+        group: Group | None = None,
     ) -> Trainer:
         """A training as the command line builds it."""
         settings.validate()
@@ -104,6 +106,7 @@ class Room:
             state=state,
             stop=stop,
             clock=clock or time.monotonic,
+            group=group,
         )
 
 
