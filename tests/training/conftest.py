@@ -14,6 +14,7 @@ from training.corpus import Corpus
 from training.data import prepare_data
 from training.initialisation import build_model
 from training.interrupt import StopRequest
+from training.parallel import Group
 from training.progress import Reporter
 from training.run_folder import RunFolder
 from training.settings import TrainingSettings
@@ -77,6 +78,7 @@ class Room:
         state: TrainingState | None = None,
         stop: StopRequest | None = None,
         clock: Callable[[], float] | None = None,
+        group: Group | None = None,
     ) -> Trainer:
         """A training as the command line builds it."""
         settings.validate()
@@ -93,6 +95,7 @@ class Room:
             state=state,
             stop=stop,
             clock=clock or time.monotonic,
+            group=group,
         )
 
 

@@ -60,6 +60,16 @@ def test_the_speed_is_that_since_the_last_update_without_the_milestones(tmp_path
     assert scalars(read(tmp_path), "training/symbols_per_second") == {1: 150.0, 2: 100.0}
 
 
+def test_what_is_done_again_stands_there_once_as_it_was_done_last(tmp_path: Path) -> None:
+    log = TensorBoardLog(tmp_path, symbols=300)
+    for update in (1, 2, 3):
+        log.update(update, 2.0, 0.5, 1.0)
+    log.rewind(1, rate_scale=0.5)
+    log.update(2, 4.0, 0.25, 1.0)
+    log.close()
+    assert scalars(read(tmp_path), "training/rate") == {1: 0.5, 2: 0.25}
+
+
 def test_without_its_package_the_refusal_says_what_to_install(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
