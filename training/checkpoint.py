@@ -2,7 +2,8 @@
 
 The weights stand under their names in the model (`embedding.weight`, `recurrent.weight_ih_l0`,
 ...); what only resuming needs stands under `training.moments.*`, `training.recurrent.*` and
-`training.random.*`. The file's metadata hold one entry, `unroll`, with JSON:
+`training.random.*` (of several processes: all their streams side by side, and the random numbers of
+process r > 0 under names that end in `.r`). The metadata hold one entry, `unroll`, with JSON:
 
     format_version   1
     model            cell, vocabulary_size, embedding_size, hidden_size, layers, dropout
