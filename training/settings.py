@@ -129,8 +129,9 @@ class TrainingSettings:
     """Where to train."""
 
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "fp32"
-    """What the operands of products are rounded to while training; sums, states and weights are
-    float32 in any case, and so is every validation. auto takes bf16 where the device multiplies it
+    """What the operands of products are rounded to while training; sums and weights are
+    float32 in any case, and so is every validation; cuDNN's layers carry the state through a window
+    in bf16, too, those of the CPU in float32. auto takes bf16 where the device multiplies it
     natively, else fp32, and says so."""
 
     def validate(self) -> None:
