@@ -225,9 +225,9 @@ async def serve(settings: ServerSettings, announce: Callable[[Server], None]) ->
     """
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:  # before anybody can see that the server is there
+        loop.add_signal_handler(number, stopping.set)
     async with Server(settings) as server:
-        for number in signals:
-            loop.add_signal_handler(number, stopping.set)
         reloads = _reload_on_sighup(server, loop)
         if settings.port_file is not None:
             write_port(settings.port_file, server.port)

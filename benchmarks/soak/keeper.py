@@ -108,7 +108,7 @@ class Keeper:
         return self._state is _State.STOPPED
 
     def stop(self, now: float) -> None:
-        """End the server in good order, for good."""
+        """End the server in good order, for good; one that is starting, once it lives."""
         self._is_last = True
         if self._state is _State.LIVING:
             self._drain(now)
@@ -132,7 +132,9 @@ class Keeper:
         elif now >= self._look:
             self._look_at(now)
         is_due = self._due <= now and (now < self.last_end or not self.ends)
-        if self._state is _State.LIVING and is_due and not self.is_spared:
+        if self._state is _State.LIVING and self._is_last:
+            self._drain(now)
+        elif self._state is _State.LIVING and is_due and not self.is_spared:
             self._end(now)
 
     def _look_at(self, now: float) -> None:

@@ -147,7 +147,8 @@ class Soak:
                 for name, number in page.held.items() if page is not None else ():
                     leaks[name] += number
             self._report.leaks = leaks
-            return None not in pages and not any(leaks.values())
+            all_live = all(keeper.is_living for keeper in self._keepers)
+            return all_live and None not in pages and not any(leaks.values())
 
         self._until(is_free, FREE_SECONDS)
         if not all(keeper.is_living for keeper in self._keepers):

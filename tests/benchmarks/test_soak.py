@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.soak import __main__ as command
 from benchmarks.soak.claim import Claim, Failure, Outcome
-from benchmarks.soak.keeper import End, Look
+from benchmarks.soak.keeper import End, Keeper, Look, Lot
 from benchmarks.soak.plan import DECK, Asked, Kind, Step, deal
 from benchmarks.soak.reference import Expected, Reference, check
 from benchmarks.soak.report import GROWTH_AT_MOST, Report, failures
@@ -284,3 +284,40 @@ def held(server: Server) -> set[str]:
 def test_settings_that_cannot_be_soaked_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         SoakSettings(**changes).validate()
+
+
+class SlowServer(Server):
+    """A server that takes its time to be there, and ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.address, self.starts, self.is_there = "there:1", 0, False
+        self._code: int | None = None
+
+    def start(self) -> None:
+        self.starts += 1
+
+    def exit_code(self) -> int | None:
+        return self._code
+
+    def drain(self) -> None:
+        assert self.is_there, "a signal that comes before the program listens would end it"
+        self._code = 0
+
+    def page(self) -> Page | None:
+        return Page(held={}, never=0, resident_bytes=1.0) if self.is_there else None
+
+
+def test_a_server_that_is_stopped_while_it_starts_is_drained_once_it_lives() -> None:
+    server = SlowServer()
+    keeper = Keeper(server, Lot(1.0, End.DRAINED, "a test"), last_end=0.0)
+    keeper.step(0.0)
+    keeper.is_spared = True
+    keeper.stop(1.0)
+    keeper.step(2.0)
+    assert not keeper.is_stopped
+    server.is_there = True
+    for second in range(3, 30):
+        keeper.step(float(second))
+    assert keeper.is_stopped
+    assert keeper.problems == []
+    assert server.starts == 1
