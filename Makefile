@@ -56,7 +56,7 @@ generate: $(READY) ## Continue PROMPT= through the server at TARGET=: ARGS=
 	$(BIN)/python -m serving.client --target $(TARGET) --prompt "$$PROMPT" $(ARGS)
 
 report: $(READY) ## Train an RNN, a GRU and an LSTM and write a page about them: CORPUS= MINUTES= each PRESET= ARGS=
-	$(BIN)/python -m report $(if $(CORPUS),--corpus '$(CORPUS)') $(if $(PRESET),--preset $(PRESET)) \
+	$(BIN)/python -m report $(if $(CORPUS),--corpus '$(CORPUS)') $(if $(PRESET),--training-preset $(PRESET)) \
 		$(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 test: $(READY) ## Run the tests

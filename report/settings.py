@@ -36,7 +36,7 @@ class ReportSettings:
     encoding: str = "utf-8"
     """Encoding of the text."""
 
-    preset: str = "quick"
+    training_preset: str = "quick"
     """Preset of the three trainings' other settings; it may differ from cell to cell."""
 
     minutes: float = 3.0
@@ -100,7 +100,7 @@ def training_settings(cell: Cell, report: ReportSettings, symbols: int) -> Train
         "seed": report.seed,
         "threads": report.threads,
     }
-    return replace(preset_settings(report.preset, cell), **changes)
+    return replace(preset_settings(report.training_preset, cell), **changes)
 
 
 def author_settings(

@@ -8,10 +8,12 @@ import pytest
 from report.__main__ import make_report
 from report.settings import CELLS, ReportSettings, training_settings
 from report.trainings import FINISHED, ensure_trained
+from serving.cli import run
 from serving.errors import CorpusError, SettingsError, TrainingError
 from tests.report.conftest import SECONDS, Made
 from training.checkpoint import load_checkpoint
 from training.corpus import load_corpus
+from training.presets import preset_settings
 from training.settings import TrainingSettings
 
 TEXT = "the tall man ate ham; a mat, a hat, a lamp! " * 200
@@ -129,3 +131,15 @@ def test_folder_that_cannot_be_made_is_refused(tmp_path: Path, setting: str) -> 
     with pytest.raises(SettingsError, match=f"{setting} = .*cannot be made: .*change --{setting}"):
         make_report(ReportSettings(**folders))  # type: ignore[arg-type]
     assert list(tmp_path.rglob("*.toml")) == []
+
+
+def test_trainings_take_their_settings_from_the_preset_that_is_asked_for() -> None:
+    given: list[ReportSettings] = []
+    with pytest.raises(SystemExit):
+        run(ReportSettings, given.append, name="report", tokens=["--training-preset", "cpu"])
+    for cell in CELLS:
+        preset, taken = preset_settings("cpu", cell), training_settings(cell, given[0], 10**6)
+        assert (taken.hidden_size, taken.layers) == (preset.hidden_size, preset.layers)
+        assert taken.learning_rate == preset.learning_rate
+    with pytest.raises(SettingsError, match="no such preset"):
+        training_settings("gru", ReportSettings(training_preset="cpus"), 10**6)
