@@ -113,7 +113,7 @@ TABLE = (
 )
 _BY_CLASS = {row.error: row for row in TABLE}
 _BY_REASON = {(row.code, row.reason): row for row in TABLE}
-# How the message starts where this process itself has cancelled the call or closed the channel.
+# What the message holds where this process itself has cancelled the call or closed the channel.
 LOCAL = ("Locally cancelled", "Channel closed")
 # What gRPC itself says, without our details.
 _BY_CODE: dict[grpc.StatusCode, type[UnrollError]] = {
@@ -165,7 +165,7 @@ def _read_error(error: grpc.RpcError, target: str, details: _Details) -> UnrollE
     row = _BY_REASON.get((code, info.reason)) if info.domain == DOMAIN else None
     if row is None:
         kind = _BY_CODE.get(code, ServerError)
-        if kind is CancelledError and not message.startswith(LOCAL):
+        if kind is CancelledError and not any(each in message for each in LOCAL):
             kind = UnavailableError  # a server that stops, or a proxy, has cut the call
         advice = "; is a server running there?" if kind is UnavailableError else ""
         return kind(f"{target}: {code.name}: {message}{advice}")

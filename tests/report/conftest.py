@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made(folder=out / "casebook", printed=done.stdout)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop would be in the way of other tests'
 def browser() -> Iterator[Browser]:
     """A headless Chromium that is installed on this machine."""
     program = next(filter(None, map(shutil.which, NAMES)), None)

@@ -20,7 +20,7 @@ TITLES = ["Vanilla RNN", "GRU", "LSTM"]
 # How many lines a chart has, and how long each is at least: a training on a busy machine may have
 # but one update.
 LINES = {
-    "curves": (12, 0), "updates": (6, 0), "gradients": (8, 50), "memory": (6, 50),
+    "curves": (12, 0), "updates": (6, 0), "gradients": (8, 50), "memory": (6, 10),
     "authors": (1, 50),
 }  # fmt: skip
 
