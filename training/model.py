@@ -59,8 +59,8 @@ def _recurrent(settings: ModelSettings) -> nn.RNNBase:
 class CharRNN(nn.Module):
     """A recurrent language model over symbols.
 
-    Where gradients are wanted on a CPU, in float32, the layers of training/recurrence run, which are about
-    twice as fast as torch's; everywhere else torch's own run, on CUDA those of cuDNN.
+    Where gradients are wanted on a CPU, in float32, the layers of training/recurrence run, which
+    are about twice as fast as torch's; everywhere else torch's own run, on CUDA those of cuDNN.
 
     Args:
         settings: its cell and sizes.
