@@ -30,6 +30,7 @@ TOLERANCE_OF_RELU = 0.05
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 LAB_UPDATES = 4  # in one sample: an update of 50 characters is short
 WINDOWS = 4  # of the text
+WARM_UP = 25  # samples not timed: until then the heap grows, and pages that are new cost time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,9 @@ def measure(name: str, precision: Precision, threads: int, plan: Plan) -> Traini
             OURS: (ours.update, characters),
             PRODUCTS: (products_alone(products, DTYPES[precision]), characters),
         }
+        for _ in range(WARM_UP):
+            for run, _characters in ways.values():
+                run()
         samples = interleave({way: run for way, (run, _) in ways.items()}, plan.repeats, 1)
     return TrainingPoint(
         model=name,
