@@ -5,6 +5,7 @@ how the training goes on (time, losses, a wish to stop) goes through here, once 
 all processes do the same. The first one alone validates, samples, logs and saves.
 """
 
+import gc
 import json
 import os
 from collections.abc import Mapping
@@ -89,6 +90,8 @@ class Group:
         traceback: TracebackType | None,
     ) -> None:
         if self.size > 1 and kind is None:  # after an error the others may never say good-bye
+            gc.collect()  # what holds on to the group goes first, else its threads may outlive it
+            dist.barrier()
             dist.destroy_process_group()
 
     @property
