@@ -7,7 +7,7 @@ import numpy as np
 
 from report.gradients import decay_per_step
 from report.measurements import MEMORY_REACH, TEMPERATURES, Measured, Measurements
-from report.surprise import Difference
+from report.surprise import Difference, run_away
 from report.texts import Share, TextMeasures
 
 PLAIN = TEMPERATURES.index(1.0)  # the model's own distribution
@@ -34,6 +34,8 @@ class Facts:
         decay: factor by which gradients shrink or grow a step back, by tensor of the state: None
             where they are 0.
         decay_before: the same before training.
+        runaways: stretches of held-out text in which the carried state led it astray.
+        calm_loss: on the other stretches; None where all are.
     """
 
     title: str
@@ -53,11 +55,13 @@ class Facts:
     memory: int | None
     decay: dict[str, float | None]
     decay_before: dict[str, float | None]
+    runaways: int = 0
+    calm_loss: float | None = None
 
     @property
     def gap(self) -> float:
-        """How much worse it is on text that it was not trained on."""
-        return self.loss - self.training_loss
+        """How much worse it is on text that it was not trained on, where its state is at home."""
+        return (self.loss if self.calm_loss is None else self.calm_loss) - self.training_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +85,10 @@ def facts_of(measured: Measured) -> Facts:
     """Pick a model's figures out of its measurements."""
     course = measured.subject.course
     median, high = np.percentile(course.gradient_norm, [50, 95])
+    astray = run_away(measured.nats)
     return Facts(
+        runaways=int(astray.sum()),
+        calm_loss=float(measured.nats[~astray].mean()) if astray.any() else None,
         title=measured.subject.title,
         loss=measured.loss,
         training_loss=measured.training_loss,

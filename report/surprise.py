@@ -35,6 +35,16 @@ def surprise(model: CharRNN, ids: Tensor, *, streams: int, warm_up: int) -> Floa
     return nats
 
 
+RUNAWAY = 0.5  # nats above the median stretch; texts of one book differ by a tenth of that
+
+
+def run_away(nats: Floats) -> NDArray[np.bool_]:
+    """Tell in which stretches, (N, T), the carried state led a model astray; (N,)."""
+    means = nats.mean(1)
+    astray: NDArray[np.bool_] = means > np.median(means) + RUNAWAY
+    return astray
+
+
 @dataclass(frozen=True, kw_only=True)
 class Difference:
     """How much lower a first loss is than a second one, on the same text.

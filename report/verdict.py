@@ -80,7 +80,9 @@ def percent(value: float) -> str:
 
 def _prediction(comparison: Comparison) -> list[str]:
     models, differences = comparison.models, comparison.differences
+    astray = [model for model in models if model.calm_loss is not None]
     order = sorted(range(len(models)), key=lambda i: models[i].loss)
+    order = [i for i in order if models[i] not in astray] or order
     best = order[0]
     behind = [i for i in order[1:] if differences[best][i].is_measurable]
     alike = [i for i in order if i not in behind]
@@ -101,6 +103,12 @@ def _prediction(comparison: Comparison) -> list[str]:
             f"{_capital(the([models[i]]))} is {difference.value:.3f} ± {difference.error:.3f} "
             f"nats behind ({_loss(models[i])}): it gives each character of the true text "
             f"{percent(1 - math.exp(-difference.value))} less probability on average."
+        )
+    for model in astray:
+        sentences.append(
+            f"The {model.title} lost its way in {model.runaways} of the stretches that were read: "
+            "its carried state went where training never took it, and its loss is "
+            f"{_loss(model)} with them, {model.calm_loss:.3f} nats without."
         )
     return sentences
 

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from report.facts import Comparison, Facts, differ
-from report.surprise import Difference
+from report.surprise import Difference, run_away
 from report.texts import Share, TextMeasures
 from report.verdict import Section, listed, verdict
 
@@ -206,3 +207,29 @@ def test_a_difference_of_shares_is_measured_against_both_errors() -> None:
 
 def test_lists_read_as_one_writes_them() -> None:
     assert [listed(list("abc")[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+
+
+def test_a_model_whose_state_ran_away_is_neither_alike_nor_overfitted() -> None:
+    models = [
+        a_model("A", loss=1.4, training_loss=1.39),
+        a_model("B", loss=2.2, training_loss=1.41, calm_loss=1.42, runaways=1),
+        a_model("C", loss=1.5),
+    ]
+    answers = told(models, error=0.6)
+    assert "the B predict" not in answers["prediction"]
+    assert "B lost its way in 1 of the stretches" in answers["prediction"]
+    assert (
+        "2.200 nats a character (3.17 bits) with them, 1.420 nats without"
+        in (answers["prediction"])
+    )
+    assert "+0.010 (B)" in answers["trainings"]
+    assert "none overfits" in answers["trainings"]
+    assert "lost its way" not in told([a_model("A"), a_model("C")])["prediction"]
+
+
+def test_a_stretch_far_above_the_others_has_run_away() -> None:
+    nats = np.full((5, 7), 1.3)
+    nats[2] += 0.1
+    assert not run_away(nats).any()
+    nats[3, 4:] += 9.0
+    assert run_away(nats).tolist() == [False, False, False, True, False]
