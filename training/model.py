@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from serving.errors import SettingsError
 from training.precision import Precision
+from training.recurrence.dropout import dropout
 from training.recurrence.stack import run_stack
 from training.settings import Cell
 
@@ -75,7 +76,6 @@ class CharRNN(nn.Module):
         self.precision: Precision = "fp32"
         self.embedding = nn.Embedding(settings.vocabulary_size, settings.embedding_size)
         self.recurrent = _recurrent(settings)
-        self.dropout = nn.Dropout(settings.dropout)
         self.decoder = nn.Linear(settings.hidden_size, settings.vocabulary_size)
 
     def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
@@ -88,15 +88,21 @@ class CharRNN(nn.Module):
         Returns:
             Logits of each next symbol, shape (T, N, V), and the state after the last one.
         """
-        device, learning = tokens.device.type, torch.is_grad_enabled()
-        dtype = self.decoder.weight.dtype
-        by_hand = learning and device == "cpu" and dtype == torch.float32
-        run = self._run_by_hand if by_hand else self._run_torch
-        low = learning and self.precision == "bf16"
-        with torch.autocast(device, torch.bfloat16, enabled=low):
+        run = self._run_by_hand if self._by_hand() else self._run_torch
+        low = torch.is_grad_enabled() and self.precision == "bf16"
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=low):
             outputs, new_state = run(tokens, state)  # (T, N, H)
-            logits = F.linear(self.dropout(outputs), self.decoder.weight)
-        return logits.to(dtype) + self.decoder.bias, new_state  # (T, N, V)
+            logits = F.linear(self._dropped(outputs, self.settings.dropout), self.decoder.weight)
+        return logits.to(self.decoder.weight.dtype) + self.decoder.bias, new_state  # (T, N, V)
+
+    def _by_hand(self) -> bool:
+        weight = self.decoder.weight
+        return torch.is_grad_enabled() and weight.is_cpu and weight.dtype == torch.float32
+
+    def _dropped(self, x: Tensor, probability: float) -> Tensor:
+        if not self.training:
+            return x
+        return (dropout if self._by_hand() else F.dropout)(x, probability)
 
     def _run_by_hand(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         with torch.autocast("cpu", enabled=False):
@@ -107,7 +113,7 @@ class CharRNN(nn.Module):
                 tokens,
                 state,
                 dtype=torch.bfloat16 if self.precision == "bf16" else torch.float32,
-                dropout=self.dropout,
+                dropout=lambda x: self._dropped(x, self.settings.dropout),
             )
 
     def _run_torch(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
@@ -142,9 +148,8 @@ class CharRNN(nn.Module):
         In training, `weight_dropout` of the W_hh are dropped, the same ones for the whole window
         (AWD-LSTM: Merity, Keskar and Socher 2018).
         """
-        dropout = self.settings.weight_dropout if self.training else 0.0
         return {
-            name: F.dropout(weight, dropout) if dropout and "weight_hh" in name else weight
+            name: self._dropped(weight, self.settings.weight_dropout if "weight_hh" in name else 0.0)
             for name, weight in self.recurrent.named_parameters()
         }
 

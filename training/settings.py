@@ -103,7 +103,7 @@ class TrainingSettings:
     """Highest norm of the gradient; 0 leaves it as it is."""
 
     validate_every: int = 0
-    """Validate, sample and save after so many updates too; 0 does it after each epoch only."""
+    """Validate, sample and save after every so many updates; 0 does it after each epoch."""
 
     patience: int = 0
     """Stop after so many validations in a row without a better one; 0 never does."""

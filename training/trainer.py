@@ -118,7 +118,7 @@ class Trainer:
             if not self.update():
                 continue
             done = self.progress
-            if done.position.window == 0 or (every and done.update % every == 0):
+            if done.update % every == 0 if every else done.position.window == 0:
                 self._milestone()
         if self.progress.loss_count:
             self._milestone()

@@ -23,8 +23,8 @@ PLAN = Plan(vocabulary=11, streams=3, window=5, repeats=2)
 GATES: dict[Cell, int] = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
 
 KINDS: dict[Cell, type[steps.Steps]] = {
-    "rnn_tanh": steps.TanhSteps,
-    "rnn_relu": steps.ReLUSteps,
+    "rnn_tanh": steps.Steps,
+    "rnn_relu": steps.Steps,
     "gru": steps.GRUSteps,
     "lstm": steps.LSTMSteps,
 }
@@ -70,10 +70,10 @@ def test_a_cell_that_computes_something_else_is_not_timed(
     kind = KINDS[cell]
     sound = kind.backward
 
-    def damaged(self: Any, t: int, dh: Tensor, delta: Tensor) -> None:
-        sound(self, t, dh, delta)
+    def damaged(self: Any, t: int, first: int, product: Tensor) -> None:
+        sound(self, t, first, product)
         if t == 2:
-            delta[0, 1] += 0.01
+            self.delta[t, 0, 1] += 0.01
 
     monkeypatch.setattr(kind, "backward", damaged)
     with pytest.raises(UnrollError, match=r"gradient of .* from torch's.*nothing was timed"):

@@ -1,6 +1,7 @@
 """The layers written out by hand, beside torch's own."""
 
 import zlib
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -10,11 +11,20 @@ from torch.nn import functional as F
 from serving.errors import DeviceError
 from training.model import CELLS, CharRNN, ModelSettings, State
 from training.precision import Precision, resolve_precision
+from training.recurrence import threads as threads_module
 from training.recurrence import weight
 from training.settings import Cell
 
 V, E, H, N, T = 7, 3, 5, 4, 6
 Results = tuple[Tensor, State, dict[str, Tensor]]
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Give torch another number of threads, for the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 def build(cell: Cell, layers: int, **settings: float) -> CharRNN:
@@ -31,7 +41,7 @@ def build(cell: Cell, layers: int, **settings: float) -> CharRNN:
     )
 
 
-def results(model: CharRNN, *, by_hand: bool) -> Results:
+def results(model: CharRNN, *, by_hand: bool, N: int = N) -> Results:
     """Outputs, last state, and gradients of all that is differentiable, under random ones."""
     torch.manual_seed(1)
     tokens = torch.randint(V, (T, N))
@@ -71,6 +81,33 @@ def test_layers_by_hand_equal_torchs_forwards_and_backwards(
     differences = farthest(results(model, by_hand=False), results(model, by_hand=True))
     # Sums of float32 in another order, through a few steps: some units of 6e-8 each.
     assert max(differences.values()) < 5e-6, differences
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("cell", CELLS)
+def test_rows_shared_among_threads_come_to_the_same(
+    cell: Cell, count: int, threads: Callable[[int], None]
+) -> None:
+    N, model = 3 * threads_module.LEAST + 2, build(cell, 2)
+    expected = results(model, by_hand=False, N=N)
+    threads(count)
+    assert threads_module.share_of(N) == -(-N // count)
+    differences = farthest(expected, results(model, by_hand=True, N=N))
+    assert max(differences.values()) < 5e-6, differences
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_an_explosion_is_seen(cell: Cell, precision: Precision, bad: float) -> None:
+    model = build(cell, 1)
+    model.precision = precision
+    with torch.no_grad():
+        model.recurrent.get_parameter("weight_hh_l0")[0, 0] = bad
+    logits, _ = model(torch.randint(V, (T, N)), model.zero_state(N))
+    loss = F.cross_entropy(logits.flatten(0, 1), torch.randint(V, (T * N,)))
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    assert not all(bool(g.isfinite().all()) for g in (loss, *gradients))
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -139,6 +176,23 @@ def test_the_same_weights_are_dropped_at_every_step_of_a_window() -> None:
     model.load_state_dict({f"recurrent.{name}": w for name, w in dropped.items()}, strict=False)
     expected, _ = model._run_torch(tokens, model.zero_state(N))
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_a_share_that_fails_fails_the_whole_and_the_callers_threads_stay(
+    threads: Callable[[int], None],
+) -> None:
+    threads(2)
+    seen = []
+
+    def work(first: int, last: int) -> None:
+        seen.append((first, last, torch.get_num_threads()))
+        if first:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        threads_module.share(40, work)
+    assert sorted(seen) == [(0, 20, 1), (20, 40, 1)]
+    assert torch.get_num_threads() == 2
 
 
 def test_precisions_that_the_device_does_not_have_are_refused(

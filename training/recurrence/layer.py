@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from training.recurrence.steps import GRUSteps, LSTMSteps, ReLUSteps, Steps, TanhSteps
+from training.recurrence import kernels
+from training.recurrence.steps import LSTMSteps, Steps, steps_of, view
+from training.recurrence.threads import share, share_of
 from training.recurrence.weight import Weight
 from training.settings import Cell
 
@@ -25,119 +27,123 @@ class Layer(torch.autograd.Function):
         dtype: torch.dtype,
         rows: Tensor,
         tokens: Tensor | None,
+        shape: tuple[int, int],
         weight: Tensor,
         bias: Tensor,
         h: Tensor,
         c: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Run the layer.
 
         Args:
             ctx: of torch's.
             cell: which.
             dtype: of the operands of products.
-            rows: input times input weights, with the biases: (T, N, G * H), or a table of V rows.
+            rows: inputs times input weights, with the biases: one row a step, (T * N, G * H), or a
+                table of V rows.
             tokens: which row of the table each step reads, (T, N); None where there is no table.
+            shape: T and N.
             weight: recurrent, (G * H, H).
-            bias: recurrent, of a GRU's n.
+            bias: recurrent, of a GRU's n, (H,).
             h: state before the window, (N, H).
             c: an LSTM's cell state, too.
 
         Returns:
-            The states after all steps, (T, N, H), and an LSTM's last cell state.
+            The states after all steps as operands, (T, N, H); the last state and an LSTM's last
+            cell state, float32, (N, H).
         """
-        T, N = tokens.shape if tokens is not None else rows.shape[:2]
-        steps = _steps(cell, h, c, T, dtype, bias)
-        W = weight.to(dtype)  # (G * H, H)
-        times_weight, wide = Weight(W, N), torch.empty(N, len(W))
-        table = steps.table(rows) if tokens is not None else None
-        for t in range(T):
-            product = times_weight(steps.operand(t))
-            if steps.low:
-                product = wide.copy_(product)
-            gates = steps.gates(t)
-            if tokens is not None and table is not None:
-                torch.index_select(table, 0, tokens[t], out=gates)
-                gates[:, : len(W)].add_(product)
-            else:
-                steps.enter(gates, rows[t], product)
-            steps.forward(t, gates)
-        ctx.steps, ctx.rows = steps, len(rows)
-        ctx.save_for_backward(W, tokens)
-        last_c = steps.c if isinstance(steps, LSTMSteps) else torch.empty(0)
-        return steps.states[1:], last_c
+        T, N = shape
+        index = torch.arange(T * N).view(T, N) if tokens is None else tokens.contiguous()
+        steps = steps_of(cell, rows.contiguous(), index, h, dtype, bias, c)
+        W = weight.to(dtype)
+        share(N, _Reading(steps, W))
+        ctx.steps = steps
+        ctx.table = (len(rows), index) if tokens is not None else None
+        ctx.save_for_backward(W)
+        last_c = steps.cells[-1].clone() if isinstance(steps, LSTMSteps) else torch.empty(0)
+        return steps.operands[1:], steps.states[-1].clone(), last_c
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_states: Tensor, grad_c: Tensor) -> Any:
+    def backward(ctx: Any, grad_states: Tensor, grad_h: Tensor, grad_c: Tensor) -> Any:
         """Return the gradients of rows, weight, bias, h and c."""
         steps: Steps = ctx.steps
-        W, tokens = ctx.saved_tensors
-        T, N, H = grad_states.shape
-        delta = torch.empty(T, N, len(W), dtype=W.dtype)
-        inputs = _Inputs(steps, tokens, ctx.rows, delta.shape)
-        steps.begin_backward(grad_c)
-        dh = _back_through_time(steps, W, grad_states, delta, inputs, ctx.needs_input_grad[6])
-        dW = torch.mm(delta.flatten(0, 1).t(), steps.operands[:T].view(T * N, H)).float()
-        dbias = steps.grad_bias.sum(0) if isinstance(steps, GRUSteps) else None
-        dc = steps.grad_c if isinstance(steps, LSTMSteps) else None
-        return None, None, inputs.gradient(), None, dW, dbias, dh, dc
+        (W,) = ctx.saved_tensors
+        steps.begin_backward(grad_states, grad_c)
+        way_back = _WayBack(steps, W, grad_h.to(W.dtype), ctx.table, first=ctx.needs_input_grad[7])
+        share(steps.N, way_back)
+        operands = steps.operands[: steps.T].view(-1, steps.H)
+        dW = torch.mm(steps.delta.flatten(0, 1).t(), operands).float()
+        dh, dc = way_back.first_gradient(), steps.gradient_of_c()
+        return None, None, way_back.of_rows(), None, None, dW, steps.of_bias(), dh, dc
 
 
-def _steps(cell: Cell, h: Tensor, c: Tensor, T: int, dtype: torch.dtype, bias: Tensor) -> Steps:
-    match cell:
-        case "gru":
-            return GRUSteps(h, T, dtype, bias)
-        case "lstm":
-            return LSTMSteps(h, T, dtype, c)
-        case "rnn_tanh":
-            return TanhSteps(h, T, dtype)
-        case "rnn_relu":
-            return ReLUSteps(h, T, dtype)
+class _Reading:
+    """All steps of some rows, forwards."""
+
+    def __init__(self, steps: Steps, W: Tensor) -> None:
+        self._steps, self._times_weight = steps, Weight(W, share_of(steps.N))
+
+    def __call__(self, first: int, last: int) -> None:
+        """Make them."""
+        steps = self._steps
+        for t, operand in enumerate(steps.operands[:-1, first:last].unbind(0)):
+            steps.forward(t, first, self._times_weight(operand))
 
 
-class _Inputs:
-    """Gathers the gradient of the rows: one of each step's, or a sum for each row of the table."""
+class _WayBack:
+    """All steps of some rows, backwards; gathers the gradient of a table's rows.
 
-    def __init__(self, steps: Steps, tokens: Tensor | None, rows: int, shape: torch.Size) -> None:
-        self._steps, self._tokens = steps, tokens
-        self._sums: list[Tensor] | None = None
-        self._rows, self._each = rows, torch.empty(shape if tokens is None else 0)
+    Args:
+        steps: of the layer.
+        W: recurrent weight, operands, (G * H, H).
+        grad_h: gradient of the last state, beside that of all states; operands, (N, H).
+        table: number of its rows, and which each step has read; None without one.
+        first: whether the gradient of the first state is wanted.
+    """
 
-    def add(self, t: int, delta: Tensor) -> None:
-        """Take in step t's gradient, (N, G * H), while it is in the cache."""
-        parts = self._steps.parts(delta)
-        if self._tokens is None:
-            self._each[t].copy_(self._steps.join(parts))
-            return
-        if self._sums is None:
-            self._sums = [part.new_zeros(self._rows, part.shape[1]) for part in parts]
-        for total, part in zip(self._sums, parts, strict=True):
-            total.index_add_(
-                0, self._tokens[t], part
-            )  # a part of a tensor takes four times as long
+    def __init__(
+        self,
+        steps: Steps,
+        W: Tensor,
+        grad_h: Tensor,
+        table: tuple[int, Tensor] | None,
+        *,
+        first: bool,
+    ) -> None:
+        self._steps, self._times_weight = steps, Weight(W.t(), share_of(steps.N))
+        self._grad_h, self._table = grad_h, table
+        self._products = torch.empty(steps.N, steps.H) if first else None
+        self._sums: dict[int, list[Tensor]] = {}
 
-    def gradient(self) -> Tensor:
-        """Return it."""
-        return self._each if self._sums is None else self._steps.join(self._sums)
+    def __call__(self, first: int, last: int) -> None:
+        """Go back through the rows' steps."""
+        steps, sums = self._steps, self._sums.setdefault(first, [])
+        product, deltas = self._grad_h[first:last], steps.delta[:, first:last].unbind(0)
+        parts = [view(part) for part in steps.of_inputs()]
+        if self._table is not None:
+            V, index = self._table[0], view(self._table[1])
+            sums += [torch.zeros(V, part.shape[2]) for part in parts]
+        for t in reversed(range(steps.T)):
+            steps.backward(t, first, product)
+            for total, part in zip(sums, parts, strict=False):
+                kernels.add_rows(index[t], first, last - first, part[t], view(total))
+            if t > 0 or self._products is not None:
+                product = self._times_weight(deltas[t])
+        if self._products is not None:
+            self._products[first:last] = product
 
+    def of_rows(self) -> Tensor:
+        """Return the gradient of the rows that the steps have added."""
+        if self._table is None:
+            parts = self._steps.of_inputs()
+            return (parts[0] if len(parts) == 1 else torch.cat(parts, 2)).flatten(0, 1)
+        shares = [torch.cat(sums, 1) for _, sums in sorted(self._sums.items())]
+        return torch.stack(shares).sum(0)
 
-def _back_through_time(
-    steps: Steps, W: Tensor, grad_states: Tensor, delta: Tensor, inputs: _Inputs, wants_dh: bool
-) -> Tensor | None:
-    """Write the gradients of the products; return that of the state before the window."""
-    T, N, H = grad_states.shape
-    times_weight, wide = Weight(W.t(), N), torch.empty(N, len(W))
-    before = (torch.zeros(N, H) if wants_dh else None, *grad_states.unbind(0))
-    dh = grad_states[-1].clone()
-    for t in reversed(range(T)):
-        gates = wide if steps.low else delta[t]
-        steps.backward(t, dh, gates)
-        if steps.low:
-            delta[t].copy_(gates)
-        inputs.add(t, gates)
-        incoming = before[t]
-        if incoming is None:
-            return None
-        torch.add(steps.carry(t, dh, incoming), times_weight(delta[t]), out=dh)
-    return dh
+    def first_gradient(self) -> Tensor | None:
+        """Return the gradient of the state before the window, if it was wanted."""
+        past = self._steps.past_the_product()
+        if self._products is None or past is None:
+            return self._products
+        return self._products + past

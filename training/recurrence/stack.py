@@ -38,18 +38,17 @@ def run_stack(
         dropout: is applied to the outputs that go from layer to layer.
 
     Returns:
-        The last layer's outputs, shape (T, N, H), and the state after them.
+        The last layer's outputs, of that dtype, shape (T, N, H), and the float32 state after them.
     """
-    T, N = tokens.shape
     below, last = embedding, dict[str, list[Tensor]]()
     for layer, h in enumerate(state["h"]):
         ih, hh, bias, bias_n = _of_layer(cell, weights, layer)
-        product = F.linear(below.to(dtype), ih.to(dtype)).float() + bias
-        index, rows = (tokens, product) if layer == 0 else (None, product.view(T, N, -1))
+        index, of_rows = (tokens, torch.float32) if layer == 0 else (None, dtype)
+        rows = F.linear(*(each.to(of_rows) for each in (below.flatten(0, -2), ih, bias)))
         c = state["c"][layer] if "c" in state else h.new_empty(0)
-        arguments = (cell, dtype, rows, index, hh, bias_n, h, c)
-        below, after_c = Layer.apply(*arguments)  # type: ignore[no-untyped-call]  # (T, N, H)
-        for name, tensor in (("h", below[-1]), ("c", after_c)):
+        arguments = (cell, dtype, rows, index, tuple(tokens.shape), hh, bias_n, h, c)
+        below, *after = Layer.apply(*arguments)  # type: ignore[no-untyped-call]  # (T, N, H)
+        for name, tensor in zip(("h", "c"), after, strict=True):
             last.setdefault(name, []).append(tensor)
         if layer + 1 < len(state["h"]):
             below = dropout(below)

@@ -1,277 +1,188 @@
-"""One step of each cell, forwards and backwards.
+"""All steps of one layer over one window: what they read, write and keep.
 
-Where autograd would record a dozen operations a step and compute each one's derivative on the way
-back, a gated cell's step here turns its gates into *factors* while they are still in the cache: on
-the way back all gates' gradients are one product, the state's gradient times the factors. Letters:
-T time, N batch, H hidden, G gates of the weights, B blocks of a step's buffer.
+Torch's tensors, and numpy's views of the same memory for the kernels, which do the arithmetic.
+Letters: T time, N batch, H hidden, G gates of the weights.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-aten = torch.ops.aten
-ONE, MINUS_ONE = torch.tensor(1.0), torch.tensor(-1.0)
+from training.recurrence import kernels
+from training.settings import Cell
+
+Array = np.ndarray[Any, Any]
 
 
-def tanh_of_half_(x: Tensor) -> Tensor:
-    """Return tanh(x / 2) in x's place, as 2 * sigmoid(x) - 1.
+def view(tensor: Tensor) -> Array:
+    """Return a tensor's memory as numpy's; bfloat16 as its bits, uint16."""
+    tensor = tensor.detach()
+    bits = tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor
+    array: Array = bits.numpy()
+    return array
 
-    Torch's sigmoid is 6 times as fast as its tanh.
-    """
-    return torch.add(MINUS_ONE, x.sigmoid_(), alpha=2, out=x)
 
-
-class Steps(ABC):
-    """All steps of one layer over one window: buffers, and what the way back needs.
+class Steps:
+    """A layer's steps; here those of the cells without gates, the gated ones keep more.
 
     Args:
+        x: rows of which every step adds one, with the biases in it: (R, G * H), contiguous.
+        index: which row, int64, shape (T, N).
         h: state before the first step, float32, shape (N, H).
-        T: number of steps.
         dtype: of the operands of products, float32 or bfloat16. All else is float32.
+        more: what a cell's way forward reads besides.
+
+    Attributes:
+        states: before the first step and after each, float32, (T + 1, N, H).
+        operands: the same as a product's operands; the same tensor in float32.
+        delta: after the way back, the gradients of the products, (T, N, G * H).
     """
 
-    G: ClassVar[int]
+    G: ClassVar[int] = 1
+    FORWARD: ClassVar[Callable[..., None]] = staticmethod(kernels.plain_forward)
+    BACKWARD: ClassVar[Callable[..., None]] = staticmethod(kernels.plain_backward)
 
-    def __init__(self, h: Tensor, T: int, dtype: torch.dtype) -> None:
-        self.H, self.low = h.shape[1], dtype != torch.float32
-        self.states = torch.empty(T + 1, *h.shape)
+    def __init__(
+        self, x: Tensor, index: Tensor, h: Tensor, dtype: torch.dtype, *more: Array | bool
+    ) -> None:
+        self.T, self.N, self.H, self.dtype = *index.shape, h.shape[1], dtype
+        self.states = torch.empty(self.T + 1, *h.shape)
         self.states[0] = h
-        self.operands = self.states.to(dtype)  # the same tensor in float32
-        self._h, self._operand = self.states.unbind(0), self.operands.unbind(0)
+        self.operands = self.states
+        if dtype != torch.float32:
+            self.operands = torch.empty(self.states.shape, dtype=dtype)
+            self.operands[0] = h
+        self._more = more
+        self._reads = (view(x), view(index), view(self.states), view(self.operands), *more)
 
-    def operand(self, t: int) -> Tensor:
-        """The state before step t as a product's operand, shape (N, H)."""
-        return self._operand[t]
-
-    def table(self, rows: Tensor) -> Tensor:
-        """Return rows, (V, G * H), as a table to fill gates from, (V, B * H)."""
-        return rows
-
-    @abstractmethod
-    def gates(self, t: int) -> Tensor:
-        """The buffer of step t, shape (N, B * H), float32."""
-
-    def enter(self, gates: Tensor, x: Tensor, product: Tensor) -> None:
-        """Fill a step's buffer from its input x, (N, G * H), and its product."""
-        torch.add(x, product, out=gates)
-
-    def forward(self, t: int, gates: Tensor) -> None:
-        """Make step t: the state after it, and what the way back needs.
+    def forward(self, t: int, first: int, product: Tensor) -> None:
+        """Make step t of the rows from `first` on.
 
         Args:
             t: in [0, T).
-            gates: the step's buffer; overwritten.
+            first: row of the N.
+            product: of these rows' states and the weight, operands, (rows, G * H).
         """
-        self._step(t, gates)
-        if self.low:
-            self._operand[t + 1].copy_(self._h[t + 1])
+        self.FORWARD(t, first, view(product), *self._reads)
 
-    @abstractmethod
-    def _step(self, t: int, gates: Tensor) -> None: ...
+    def begin_backward(self, incoming: Tensor, grad_c: Tensor) -> None:
+        """Take the gradients of the states after each step, (T, N, H), and of an LSTM's last c."""
+        self.delta = torch.empty(self.T, self.N, self.G * self.H, dtype=self.dtype)
+        arrays = view(incoming.contiguous()), view(self.states), view(self.delta)
+        self._writes = (*arrays, *self._back(grad_c))
 
-    @abstractmethod
-    def begin_backward(self, grad_c: Tensor) -> None:
-        """Take the gradient of a second state tensor, if the cell has one; shape (N, H)."""
+    def _back(self, grad_c: Tensor) -> tuple[Array | bool, ...]:
+        """Return what a cell's way back reads and writes besides."""
+        return self._more
 
-    @abstractmethod
-    def backward(self, t: int, dh: Tensor, delta: Tensor) -> None:
-        """Write the gradients of step t's products.
+    def backward(self, t: int, first: int, product: Tensor) -> None:
+        """Write these rows' `delta` of step t.
 
         Args:
             t: in [0, T), falling.
-            dh: gradient of the state after the step, shape (N, H).
-            delta: is written to; float32, shape (N, G * H).
+            first: row of the N.
+            product: of these rows' delta of step t + 1 and the weight, which is what the state
+                after step t gets through it; operands, (rows, H).
         """
+        self.BACKWARD(t, first, view(product), *self._writes)
 
-    def parts(self, delta: Tensor) -> tuple[Tensor, ...]:
-        """Return the contiguous tensors that hold the gradient of the step's input."""
-        return (delta,)
+    def past_the_product(self) -> Tensor | None:
+        """Return what the first state's gradient gets on other ways than its product, (N, H)."""
+        return None
 
-    def join(self, parts: Sequence[Tensor]) -> Tensor:
-        """Make one tensor, (rows, G * H), of parts or of sums of their rows."""
-        return parts[0]
+    def of_inputs(self) -> tuple[Tensor, ...]:
+        """Return the gradients of the rows that the steps have added, (T, N, .), side by side."""
+        return (self.delta,)
 
-    def carry(self, t: int, dh: Tensor, incoming: Tensor) -> Tensor:
-        """Return the gradient that reaches the state before step t on other ways than the product.
+    def of_bias(self) -> Tensor | None:
+        """Return the gradient of a GRU's recurrent bias of n, (H,)."""
+        return None
 
-        Args:
-            t: in [0, T).
-            dh: gradient of the state after the step, shape (N, H); may be overwritten.
-            incoming: gradient of that state from outside, shape (N, H).
-        """
-        return incoming
-
-
-class PlainSteps(Steps):
-    """What the cells without gates share: the state holds all that the way back needs."""
-
-    G = 1
-
-    def gates(self, t: int) -> Tensor:
-        """See Steps: the state itself."""
-        return self._h[t + 1]
-
-    def begin_backward(self, grad_c: Tensor) -> None:
-        """See Steps: there is none."""
+    def gradient_of_c(self) -> Tensor | None:
+        """Return the gradient of an LSTM's cell state before the first step, (N, H)."""
+        return None
 
 
-class TanhSteps(PlainSteps):
-    """h' = tanh(x + W h)."""
-
-    def _step(self, t: int, gates: Tensor) -> None:
-        tanh_of_half_(gates.mul_(2))
-
-    def backward(self, t: int, dh: Tensor, delta: Tensor) -> None:
-        """See Steps."""
-        aten.tanh_backward.grad_input(dh, self._h[t + 1], grad_input=delta)
-
-
-class ReLUSteps(PlainSteps):
-    """h' = max(0, x + W h)."""
-
-    def _step(self, t: int, gates: Tensor) -> None:
-        gates.relu_()
-
-    def backward(self, t: int, dh: Tensor, delta: Tensor) -> None:
-        """See Steps."""
-        aten.threshold_backward.grad_input(dh, self._h[t + 1], 0, grad_input=delta)
-
-
-class GatedSteps(Steps):
-    """What GRU and LSTM share: four blocks a step, gates at first and factors in the end."""
-
-    B: ClassVar[int] = 4
-
-    def __init__(self, h: Tensor, T: int, dtype: torch.dtype) -> None:
-        super().__init__(h, T, dtype)
-        self._buffers = torch.empty(T, len(h), self.B * self.H).unbind(0)
-        self._kept = torch.empty(T, *h.shape).unbind(0)  # z of a GRU, f of an LSTM
-
-    def gates(self, t: int) -> Tensor:
-        """See Steps: where the factors will be."""
-        return self._buffers[t]
-
-    def _blocks(self, t: int) -> Tensor:
-        return self._buffers[t].view(-1, self.B, self.H)
-
-
-class GRUSteps(GatedSteps):
+class GRUSteps(Steps):
     """r, z = sigmoid(x + W h); n = tanh(x + r * (W h + b)); h' = n + z * (h - n).
 
-    The blocks are those of r, z, the product within n with b, and the input of n, doubled; then
-    the factors of the same.
-
     Args:
-        h, T, dtype: as for all cells.
-        bias: b, the recurrent bias of n, shape (H,).
-
-    Attributes:
-        grad_bias: after the way back, its gradient in parts, shape (N, H).
+        x, index, h, dtype: as for all cells.
+        bias: b, the recurrent bias of n, float32, (H,).
     """
 
     G = 3
+    FORWARD = staticmethod(kernels.gru_forward)
+    BACKWARD = staticmethod(kernels.gru_backward)
 
-    def __init__(self, h: Tensor, T: int, dtype: torch.dtype, bias: Tensor) -> None:
-        super().__init__(h, T, dtype)
-        self._bias, self._n, self._spare = bias, torch.empty_like(h), torch.empty_like(h)
+    def __init__(
+        self, x: Tensor, index: Tensor, h: Tensor, dtype: torch.dtype, bias: Tensor
+    ) -> None:
+        super().__init__(x, index, h, dtype, view(bias), _four(index, h))
 
-    def table(self, rows: Tensor) -> Tensor:
-        """See Steps."""
-        gates, n = rows[:, : 2 * self.H], rows[:, 2 * self.H :]
-        return torch.cat([gates, self._bias.expand(len(rows), -1), n * 2], 1)
+    def _back(self, grad_c: Tensor) -> tuple[Array | bool, ...]:
+        self._carried = torch.zeros(self.N, self.H)
+        self._of_n = torch.empty(self.T, self.N, self.H, dtype=self.dtype)
+        return view(self._carried), view(self._of_n), self._more[-1]
 
-    def enter(self, gates: Tensor, x: Tensor, product: Tensor) -> None:
-        """See Steps."""
-        H = self.H
-        torch.add(x[:, : 2 * H], product[:, : 2 * H], out=gates[:, : 2 * H])
-        torch.add(product[:, 2 * H :], self._bias, out=gates[:, 2 * H : 3 * H])
-        torch.mul(x[:, 2 * H :], 2, out=gates[:, 3 * H :])
+    def past_the_product(self) -> Tensor:
+        """See Steps: through the update gate."""
+        return self._carried
 
-    def _step(self, t: int, gates: Tensor) -> None:
-        h, z, n, spare = self._h[t], self._kept[t], self._n, self._spare
-        r, of_z, product, of_n = self._blocks(t).unbind(1)
-        torch.sigmoid(of_z, out=z)
-        torch.addcmul(of_n, r.sigmoid_(), product, value=2, out=n)
-        tanh_of_half_(n)
-        torch.lerp(n, h, z, out=self._h[t + 1])
-        aten.tanh_backward.grad_input(torch.add(ONE, z, alpha=-1, out=spare), n, grad_input=of_n)
-        aten.sigmoid_backward.grad_input(torch.sub(h, n, out=spare), z, grad_input=of_z)
-        torch.mul(of_n, product, out=spare)
-        torch.mul(of_n, r, out=product)
-        aten.sigmoid_backward.grad_input(spare, r, grad_input=r)
-
-    def begin_backward(self, grad_c: Tensor) -> None:
-        """See Steps."""
-        self.grad_bias, self._grad_n = torch.zeros_like(self._n), torch.empty_like(self._n)
-
-    def backward(self, t: int, dh: Tensor, delta: Tensor) -> None:
-        """See Steps."""
-        factors, gates = self._blocks(t), delta.view(-1, self.G, self.H)
-        torch.mul(dh[:, None], factors[:, :3], out=gates)
-        torch.mul(dh, factors[:, 3], out=self._grad_n)
-        self.grad_bias.add_(gates[:, 2])
-
-    def parts(self, delta: Tensor) -> tuple[Tensor, ...]:
+    def of_inputs(self) -> tuple[Tensor, ...]:
         """See Steps: n's input is not its product."""
-        return delta, self._grad_n
+        return self.delta[..., : 2 * self.H], self._of_n
 
-    def join(self, parts: Sequence[Tensor]) -> Tensor:
+    def of_bias(self) -> Tensor:
         """See Steps."""
-        gates, n = parts
-        return torch.cat([gates[:, : 2 * self.H], n], 1)
-
-    def carry(self, t: int, dh: Tensor, incoming: Tensor) -> Tensor:
-        """See Steps: here the state also passes through the update gate."""
-        return torch.addcmul(incoming, dh, self._kept[t], out=dh)
+        return self.delta[..., 2 * self.H :].sum((0, 1), dtype=torch.float32)
 
 
-class LSTMSteps(GatedSteps):
+class LSTMSteps(Steps):
     """i, f, o = sigmoid(x + W h); g = tanh(x + W h); c' = f * c + i * g; h' = o * tanh(c').
 
-    The factors are those of i, f, g (of the gradient of c') and o (of that of h').
-
     Args:
-        h, T, dtype: as for all cells.
-        c: cell state before the first step, shape (N, H).
+        x, index, h, dtype: as for all cells.
+        c: cell state before the first step, float32, (N, H).
+
+    Attributes:
+        cells: c before the first step and after each, (T + 1, N, H).
     """
 
     G = 4
+    FORWARD = staticmethod(kernels.lstm_forward)
+    BACKWARD = staticmethod(kernels.lstm_backward)
 
-    def __init__(self, h: Tensor, T: int, dtype: torch.dtype, c: Tensor) -> None:
-        super().__init__(h, T, dtype)
-        self.c, self._next_c = c.clone(), torch.empty_like(c)
-        self._g, self._tanh_c = torch.empty_like(c), torch.empty_like(c)
-        self._slope = torch.empty(T, *h.shape).unbind(0)  # of h' in c'
+    def __init__(self, x: Tensor, index: Tensor, h: Tensor, dtype: torch.dtype, c: Tensor) -> None:
+        self.cells = torch.empty(len(index) + 1, *h.shape)
+        self.cells[0] = c
+        super().__init__(x, index, h, dtype, view(self.cells), _four(index, h))
 
-    def _step(self, t: int, gates: Tensor) -> None:
-        c, after, g, tanh_c = self.c, self._next_c, self._g, self._tanh_c
-        i, f, half_g, o = self._blocks(t).unbind(1)
-        half_g.mul_(2)
-        gates.sigmoid_()
-        torch.add(MINUS_ONE, half_g, alpha=2, out=g)
-        self._kept[t].copy_(f)
-        torch.mul(f, c, out=after).addcmul_(i, g)
-        tanh_of_half_(torch.mul(after, 2, out=tanh_c))
-        torch.mul(o, tanh_c, out=self._h[t + 1])
-        aten.tanh_backward.grad_input(o, tanh_c, grad_input=self._slope[t])
-        aten.sigmoid_backward.grad_input(tanh_c, o, grad_input=o)
-        aten.sigmoid_backward.grad_input(c, f, grad_input=f)
-        aten.tanh_backward.grad_input(i, g, grad_input=half_g)
-        aten.sigmoid_backward.grad_input(g, i, grad_input=i)
-        self.c, self._next_c = after, c
+    def _back(self, grad_c: Tensor) -> tuple[Array | bool, ...]:
+        self._carried = grad_c.clone()
+        return view(self._carried), *self._more
 
-    def begin_backward(self, grad_c: Tensor) -> None:
-        """See Steps; afterwards `grad_c` is the gradient of the cell state before the step."""
-        self.grad_c = grad_c.clone()
-
-    def backward(self, t: int, dh: Tensor, delta: Tensor) -> None:
+    def gradient_of_c(self) -> Tensor:
         """See Steps."""
-        factors, gates = self._blocks(t), delta.view(-1, self.G, self.H)
-        dc = self.grad_c.addcmul_(dh, self._slope[t])
-        torch.mul(dc[:, None], factors[:, :3], out=gates[:, :3])
-        torch.mul(dh, factors[:, 3], out=gates[:, 3])
-        dc.mul_(self._kept[t])
+        return self._carried
+
+
+def _four(index: Tensor, h: Tensor) -> Array:
+    """Make what a gated cell keeps: four blocks of H a step."""
+    return np.empty((*index.shape, 4 * h.shape[1]), np.float32)
+
+
+def steps_of(  # noqa: PLR0913
+    cell: Cell, x: Tensor, index: Tensor, h: Tensor, dtype: torch.dtype, bias: Tensor, c: Tensor
+) -> Steps:
+    """Make the steps of a cell; for the arguments see the classes."""
+    match cell:
+        case "gru":
+            return GRUSteps(x, index, h, dtype, bias)
+        case "lstm":
+            return LSTMSteps(x, index, h, dtype, c)
+        case "rnn_tanh" | "rnn_relu":
+            return Steps(x, index, h, dtype, cell == "rnn_relu")
