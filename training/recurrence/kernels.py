@@ -2,8 +2,9 @@
 
 A step's product comes from oneDNN; all else of it is one pass here over what is still in the
 cache. Operands of products are float32, or bfloat16 as their bits in uint16 (numpy has no such
-type); all arithmetic is float32. Letters: T time, N batch, H hidden, G gates; a thread's share is
-the rows `first` to `first + len(product)` of the N.
+type); all arithmetic is float32. What the cells compute and what the arrays are stands in steps.py.
+Letters: T time, N batch, H hidden; a thread's share is the rows `first` to `first + len(product)`
+of the N.
 
 Each loop touches few arrays: LLVM checks every pair of them for overlap before it runs a loop on
 vectors, and beyond a handful it gives up (five times slower).
@@ -32,7 +33,7 @@ def compiled(function: F) -> F:
 
 def inlined(function: F) -> F:
     """Make a function of the kernels, and of Python."""
-    return cast(F, register_jitable(function))
+    return register_jitable(function)
 
 
 def wide(number: Any) -> Any:
@@ -40,8 +41,7 @@ def wide(number: Any) -> Any:
     raise NotImplementedError  # compiled code only
 
 
-@overload(wide, strict=False)
-def _wide(number: Any) -> Any:
+def _wide(number: Any) -> Callable[[Any], Any]:
     if number == types.uint16:
         return lambda number: i32(i32(number) << i32(16)).view(f32)
     return lambda number: number
@@ -52,8 +52,7 @@ def put(row: Array, j: int, number: Any) -> None:
     raise NotImplementedError  # compiled code only
 
 
-@overload(put, strict=False)
-def _put(row: Any, j: Any, number: Any) -> Any:
+def _put(row: Any, j: Any, number: Any) -> Callable[[Array, int, Any], None]:
     if row.dtype == types.uint16:
 
         def rounded(row: Array, j: int, number: Any) -> None:
@@ -67,6 +66,10 @@ def _put(row: Any, j: Any, number: Any) -> Any:
         row[j] = number
 
     return exact
+
+
+overload(wide, strict=False)(_wide)
+overload(put, strict=False)(_put)
 
 
 @inlined
@@ -95,7 +98,7 @@ def sigmoid(x: Any) -> Any:
 
 @inlined
 def tanh(x: Any) -> Any:
-    """Return tanh(x), within 2e-7 of it, absolute."""
+    """Return the hyperbolic tangent, within 2e-7 of it, absolute."""
     return f32(2) * sigmoid(f32(2) * x) - f32(1)
 
 
@@ -109,16 +112,17 @@ def scrambled(j: Any, seed: Any, other: Any) -> Any:
 
 
 @compiled
-def drop(  # noqa: PLR0913
-    first: int, last: int, x: Array, out: Array, dropped: Any, seed: Any, other: Any
-) -> None:
+def drop(first: int, last: int, x: Array, out: Array, dropped: Any, seed: Any, other: Any) -> None:
     """Write x with each number 0 at a probability, and the rest scaled to the same mean.
 
     Args:
-        first, last: range of rows.
-        x, out: operands, (rows, X).
+        first: of the rows to do.
+        last: the row before which to end.
+        x: operands, (rows, X).
+        out: is written to, of x's shape and type.
         dropped: the probability in units of 2**-32.
-        seed, other: what is dropped hangs on these and the place alone, both uint32.
+        seed: what is dropped hangs on this, uint32,
+        other: on this, too, and on the place in x.
     """
     X = x.shape[1]
     scale = f32(1.0 / (1.0 - dropped / 2.0**32))
@@ -136,7 +140,8 @@ def add_rows(index: Array, first: int, rows: int, delta: Array, sums: Array) -> 
 
     Args:
         index: row of the table, int64, shape (N,).
-        first, rows: the thread's share of the N.
+        first: row of the N at which the thread's share begins.
+        rows: of that share.
         delta: gradients of a step, operands, shape (N, X).
         sums: the table's, float32, shape (V, X).
     """
@@ -147,7 +152,7 @@ def add_rows(index: Array, first: int, rows: int, delta: Array, sums: Array) -> 
 
 
 @compiled
-def plain_forward(  # noqa: PLR0913
+def plain_forward(
     t: int,
     first: int,
     product: Array,
@@ -157,7 +162,7 @@ def plain_forward(  # noqa: PLR0913
     operands: Array,
     relu: bool,
 ) -> None:
-    """h' = max(0, x + W h), NaN of NaN, or tanh(x + W h); for the arrays see Steps."""
+    """Make a step of a plain cell; `relu` says which. NaN stays NaN."""
     for row in range(len(product)):
         i = first + row
         own, given, after = product[row], x[index[t, i]], states[t + 1, i]
@@ -175,7 +180,7 @@ def plain_forward(  # noqa: PLR0913
 
 
 @compiled
-def plain_backward(  # noqa: PLR0913
+def plain_backward(
     t: int,
     first: int,
     product: Array,
@@ -184,7 +189,7 @@ def plain_backward(  # noqa: PLR0913
     delta: Array,
     relu: bool,
 ) -> None:
-    """Gradient of the products of `plain_forward`."""
+    """Write the gradient of a plain cell's products."""
     for row in range(len(product)):
         i = first + row
         own, given, after, out = product[row], incoming[t, i], states[t + 1, i], delta[t, i]
@@ -199,7 +204,7 @@ def plain_backward(  # noqa: PLR0913
 
 
 @compiled
-def gru_forward(  # noqa: PLR0913
+def gru_forward(
     t: int,
     first: int,
     product: Array,
@@ -210,10 +215,7 @@ def gru_forward(  # noqa: PLR0913
     bias: Array,
     gates: Array,
 ) -> None:
-    """r, z = sigmoid(x + W h); p = W h + bias; n = tanh(x + r * p); h' = n + z * (h - n).
-
-    `gates`, (T, N, 4 H), keeps r, z, p and n.
-    """
+    """Make a step of a GRU; `gates`, (T, N, 4 H), keeps r, z, p = W h + bias, and n."""
     H = len(bias)
     for row in range(len(product)):
         i = first + row
@@ -235,7 +237,7 @@ def gru_forward(  # noqa: PLR0913
 
 
 @compiled
-def gru_backward(  # noqa: PLR0913
+def gru_backward(
     t: int,
     first: int,
     product: Array,
@@ -246,7 +248,7 @@ def gru_backward(  # noqa: PLR0913
     delta_n: Array,
     gates: Array,
 ) -> None:
-    """Gradient of a GRU's products, and of n's input.
+    """Write the gradient of a GRU's products, and of n's input.
 
     `delta`, (T, N, 3 H), is of r, z and p; `delta_n`, (T, N, H), of n; `carried`, float32, (N, H),
     holds the gradient that reaches a state past the product, through z.
@@ -273,7 +275,7 @@ def gru_backward(  # noqa: PLR0913
 
 
 @compiled
-def lstm_forward(  # noqa: PLR0913
+def lstm_forward(
     t: int,
     first: int,
     product: Array,
@@ -284,10 +286,7 @@ def lstm_forward(  # noqa: PLR0913
     cells: Array,
     gates: Array,
 ) -> None:
-    """i, f, o = sigmoid(x + W h); g = tanh(x + W h); c' = f * c + i * g; h' = o * tanh(c').
-
-    `gates`, (T, N, 4 H), keeps i, f, g and o; `cells`, (T + 1, N, H), is c.
-    """
+    """Make a step of an LSTM; `gates`, (T, N, 4 H), keeps i, f, g and o; `cells` is c."""
     H = states.shape[2]
     for row in range(len(product)):
         k = first + row
@@ -309,7 +308,7 @@ def lstm_forward(  # noqa: PLR0913
 
 
 @compiled
-def lstm_backward(  # noqa: PLR0913
+def lstm_backward(
     t: int,
     first: int,
     product: Array,
@@ -320,7 +319,7 @@ def lstm_backward(  # noqa: PLR0913
     cells: Array,
     gates: Array,
 ) -> None:
-    """Gradient of an LSTM's products; `carried`, float32, (N, H), holds that of c."""
+    """Write the gradient of an LSTM's products; `carried`, float32, (N, H), holds that of c."""
     H = carried.shape[1]
     dh = np.empty(H, f32)
     for row in range(len(product)):

@@ -28,6 +28,8 @@ def view(tensor: Tensor) -> Array:
 class Steps:
     """A layer's steps; here those of the cells without gates, the gated ones keep more.
 
+    h' = tanh(x + W h) or max(0, x + W h).
+
     Args:
         x: rows of which every step adds one, with the biases in it: (R, G * H), contiguous.
         index: which row, int64, shape (T, N).
@@ -175,7 +177,7 @@ def _four(index: Tensor, h: Tensor) -> Array:
     return np.empty((*index.shape, 4 * h.shape[1]), np.float32)
 
 
-def steps_of(  # noqa: PLR0913
+def steps_of(
     cell: Cell, x: Tensor, index: Tensor, h: Tensor, dtype: torch.dtype, bias: Tensor, c: Tensor
 ) -> Steps:
     """Make the steps of a cell; for the arguments see the classes."""
