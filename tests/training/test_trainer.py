@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from training.checkpoint import load_checkpoint
 from training.interrupt import StopRequest
 from training.metrics import read_metrics
 from training.model import CELLS
+from training.presets import preset_settings
 from training.settings import Cell
 from training.trainer import Outcome, Trainer
 
@@ -54,6 +56,19 @@ def test_every_cell_learns(room: Room, cell: Cell) -> None:
     uniform = math.log(len(trainer.data.vocabulary))
     assert trainer.run() is Outcome.FINISHED
     assert trainer.progress.best_loss < 0.85 * uniform
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("preset", ["quick", "cpu", "gpu"])
+def test_presets_begin_without_an_explosion(room: Room, preset: str, cell: Cell) -> None:
+    """What adds up over the steps of a first window does so at any width."""
+    on_a_cpu = {"device": "cpu", "precision": "fp32", "validate_every": 0}
+    small = {"hidden_size": 64, "streams": 2, "minutes": 0.0, "epochs": 40}
+    settings = replace(preset_settings(preset, cell), **small, **on_a_cpu)  # type: ignore[arg-type]
+    trainer = room.trainer("run", settings)
+    with trainer.recorder:
+        assert all(trainer.update() for _ in range(12))
+    assert max(losses(room, "run")) < 1.25 * math.log(len(trainer.data.vocabulary))
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
