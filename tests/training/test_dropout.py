@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -33,7 +32,7 @@ def test_so_many_are_dropped_and_the_mean_stays(probability: float, dtype: torch
     share = float((out == 0).float().mean())
     assert abs(share - probability) < SIGMA * (probability * (1 - probability) / COUNT) ** 0.5
     expected = torch.tensor(1 / (1 - probability)).to(dtype)
-    assert set(out.unique().tolist()) == {0.0, float(expected)}
+    assert set(out.flatten().tolist()) == {0.0, float(expected)}
 
 
 def test_none_is_dropped_at_zero() -> None:
@@ -86,4 +85,3 @@ def test_threads_change_nothing() -> None:
         torch.manual_seed(7)
         masks.append(dropped(0.5))
     assert all(torch.equal(masks[0], mask) for mask in masks)
-    assert len(np.unique([mask.float().mean() for mask in masks])) == 1
