@@ -16,7 +16,7 @@ from report.gradients import Norms
 from report.measurements import Coloured, Measured, Measurements
 from report.memory import THRESHOLD
 
-EACH: dict[str, Any] = {"linewidth": 0.5, "alpha": 0.4}  # update
+EACH: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.5}  # update
 SMALLEST = 1e-12  # of what is drawn on logarithmic axes
 LINE = 100  # symbols of a line of coloured text
 LINES = 3
