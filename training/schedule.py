@@ -9,6 +9,10 @@ from training.state import Progress
 from training.streams import Streams
 
 RESERVE_AT_MOST = 0.2  # of a time budget; a validation on a busy machine must not eat it all
+# Under a time budget the first validation and the compiling of the steps may take longer than the
+# warm-up, and Adam's first updates at the full rate move all weights by it, all the same way: ReLU
+# layers exploded.
+WARMUP_UPDATES_AT_LEAST = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,16 @@ class Length:
         by_updates = (update + 1) / (self.updates + 1) if self.updates < math.inf else 0.0
         by_time = elapsed / self._usable(reserve)
         return min(1.0, max(by_updates, by_time))
+
+    def warmup(self, update: int) -> float:
+        """Return what an update's rate may be at most, as a factor, in (0, 1].
+
+        Args:
+            update: updates done, since the start or since an explosion led back there.
+        """
+        if self.seconds == math.inf:
+            return 1.0
+        return min(1.0, (update + 1) / WARMUP_UPDATES_AT_LEAST)
 
     def over(self, update: int, elapsed: float, reserve: float) -> bool:
         """Whether there is nothing left to do but the end."""

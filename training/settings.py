@@ -91,7 +91,8 @@ class TrainingSettings:
     """Learning rate after the warm-up: falling to zero, or staying."""
 
     warmup_fraction: float = 0.03
-    """Share of the training in which the rate rises from zero; in [0, 1)."""
+    """Share of the training in which the rate rises from zero; in [0, 1). By the clock, over 50
+    updates at least; 0 is none."""
 
     weight_decay: float = 0.02
     """Weight decay of the matrices (adamw only)."""

@@ -203,7 +203,10 @@ class Trainer:
 
     def _rate(self) -> float:
         done = self.length.progress(self.progress.update, self._now, self.progress.reserve)
-        return self.settings.learning_rate * self.progress.rate_scale * self.schedule.factor(done)
+        factor = self.schedule.factor(done)
+        if self.settings.warmup_fraction:
+            factor = min(factor, self.length.warmup(self.progress.update))
+        return self.settings.learning_rate * self.progress.rate_scale * factor
 
     def _report(self, loss: float, rate: float) -> None:
         elapsed = self._elapsed()

@@ -226,6 +226,21 @@ def test_minutes_end_on_time_with_the_rate_at_zero(room: Room) -> None:
     assert rates[-1] < 0.05 * settings.learning_rate
 
 
+@pytest.mark.parametrize("warmup", [0.03, 0.0])
+def test_a_slow_start_does_not_eat_the_warm_up(room: Room, warmup: float) -> None:
+    """What precedes the first update took longer than the warm-up: rates rise nevertheless."""
+    ticks = itertools.chain([0.0], (300.0 + 0.001 * tick for tick in itertools.count()))
+    settings = tiny_settings(
+        epochs=0, minutes=20.0, warmup_fraction=warmup, schedule="constant", validate_every=10**6
+    )
+    trainer = room.trainer("run", settings, clock=lambda: next(ticks), stop=StopAfter(60))
+    assert trainer.run() is Outcome.INTERRUPTED
+    log = read_metrics(room.folder("run").metrics)
+    rates = [r["rate"] / settings.learning_rate for r in log if r["event"] == "update"]
+    first = [(update + 1) / 50 if warmup else 1.0 for update in range(50)]
+    assert rates == pytest.approx([*first, *[1.0] * 10], rel=1e-3)
+
+
 def test_gradients_are_clipped_to_the_norm_that_was_asked_for(room: Room) -> None:
     trainer = room.trainer("run", tiny_settings(gradient_clip=0.01))
     with trainer.recorder:
