@@ -247,6 +247,6 @@ def test_client_that_fell_silent_is_gone_after_the_keepalive(
                 assert process.stdout.read(1)
                 process.send_signal(signal.SIGSTOP)  # TCP still answers for it
                 wait_for(lambda: running.server.calls.ended["StreamGenerate", "CANCELLED"] == 1)
-                assert not len(running.scheduler())
+                wait_for(lambda: not len(running.scheduler()))
             finally:
                 process.kill()
