@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from report.authors import Verdicts
 from report.chart import DASHES, INK, MUTED, SERIES, Chart
-from report.curves import thin
+from report.curves import Floats, thin
 from report.gradients import Norms
 from report.measurements import Coloured, Measured, Measurements
 from report.memory import THRESHOLD
@@ -130,10 +130,9 @@ def _curves(models: list[Measured], axes: list[Axes]) -> None:
             (course.seconds, course.validation_seconds),
         ]
         for each, (x, validated) in zip(axes, scales, strict=True):
-            each.plot(thin(x), thin(course.loss), color=color, **EACH)
-            each.plot(
-                thin(x[part]), thin(average), DASHES[number], color=color, label=model.subject.label
-            )
+            draw_curve(each, x, course.loss, color=color, **EACH)
+            dashes, label = DASHES[number], model.subject.label
+            draw_curve(each, x[part], average, linestyle=dashes, color=color, label=label)
             each.plot(validated, course.validation_loss, "o", color=color, markersize=3.2)
         tops.append(float(np.percentile(course.loss, 98)))
         tops.append(float(course.validation_loss.max()))
@@ -149,6 +148,11 @@ def _curves(models: list[Measured], axes: list[Axes]) -> None:
     axes[1].legend()
 
 
+def draw_curve(axes: Axes, x: Floats, y: Floats, **style: Any) -> None:
+    """Draw a curve; of a training that came to one update, a dot, since a line needs two."""
+    axes.plot(thin(x), thin(y), marker="o" if len(x) == 1 else "", **style)
+
+
 def _short(value: float) -> str:
     if value >= 1e6:
         return f"{value / 1e6:g} M"
@@ -161,8 +165,9 @@ def _update_norms(models: list[Measured], axes: list[Axes]) -> None:
         norms = np.maximum(course.gradient_norm, SMALLEST)
         width, part, _ = course.average()
         smooth = np.convolve(np.log(norms), np.ones(width) / width, "valid")
-        each.semilogy(thin(course.seconds), thin(norms), color=color, **EACH)
-        each.semilogy(thin(course.seconds[part]), thin(np.exp(smooth)), color=color)
+        draw_curve(each, course.seconds, norms, color=color, **EACH)
+        draw_curve(each, course.seconds[part], np.exp(smooth), color=color)
+        each.set_yscale("log")
         if course.gradient_clip:
             each.axhline(course.gradient_clip, color=MUTED, linewidth=1)
         each.set(xlabel="seconds", title=model.subject.label)

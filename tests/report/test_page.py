@@ -83,7 +83,7 @@ def test_all_charts_are_drawn(opened: Opened) -> None:
         chart.scroll_into_view_if_needed()
         pixels = np.asarray(Image.open(io.BytesIO(chart.screenshot())).convert("RGB"), np.int16)
         saturated = (pixels.max(2) - pixels.min(2)) > 60
-        assert saturated.mean() > 0.0003  # of an empty chart: none
+        assert saturated.sum() > 50  # pixels; of an empty chart: none
 
 
 @pytest.mark.parametrize("name", LINES)
