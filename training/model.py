@@ -99,20 +99,23 @@ class CharRNN(nn.Module):
         weight = self.decoder.weight
         return torch.is_grad_enabled() and weight.is_cpu and weight.dtype == torch.float32
 
-    def _dropped(self, x: Tensor, probability: float) -> Tensor:
+    def _dropped(self, x: Tensor, probability: float, dtype: torch.dtype | None = None) -> Tensor:
         if not self.training:
             return x
-        return (dropout if self._by_hand() else F.dropout)(x, probability)
+        if self._by_hand():
+            return dropout(x, probability, dtype)
+        return F.dropout(x, probability)
 
     def _run_by_hand(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         with torch.autocast("cpu", enabled=False):
             return run_stack(
                 self.settings.cell,
-                self._weights(),
+                self._weights(dtype),
                 self.embedding.weight,
                 tokens,
                 state,
-                dtype=torch.bfloat16 if self.precision == "bf16" else torch.float32,
+                dtype=dtype,
                 dropout=lambda x: self._dropped(x, self.settings.dropout),
             )
 
@@ -142,15 +145,15 @@ class CharRNN(nn.Module):
         new = zip(names, after, strict=True)
         return outputs, {name: tensor.to(state[name].dtype) for name, tensor in new}
 
-    def _weights(self) -> dict[str, Tensor]:
-        """Return the recurrent weights.
+    def _weights(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """Return the recurrent weights; those that are dropped, of that type.
 
         In training, `weight_dropout` of the W_hh are dropped, the same ones for the whole window
         (AWD-LSTM: Merity, Keskar and Socher 2018).
         """
         probability = self.settings.weight_dropout
         return {
-            name: self._dropped(weight, probability if "weight_hh" in name else 0.0)
+            name: self._dropped(weight, probability, dtype) if "weight_hh" in name else weight
             for name, weight in self.recurrent.named_parameters()
         }
 

@@ -12,7 +12,7 @@ from training.recurrence.steps import view
 from training.recurrence.threads import share
 
 
-def dropout(x: Tensor, probability: float) -> Tensor:
+def dropout(x: Tensor, probability: float, dtype: torch.dtype | None = None) -> Tensor:
     """Return x, each number of it 0 at the probability, the others scaled to the same mean.
 
     Torch draws its mask number by number from one generator, which is a quarter of an update's
@@ -22,27 +22,32 @@ def dropout(x: Tensor, probability: float) -> Tensor:
     Args:
         x: float32 or bfloat16, on the CPU, of fewer than 2**32 numbers.
         probability: in [0, 1).
+        dtype: of the result, float32 or bfloat16; x's by default.
     """
+    dtype = dtype or x.dtype
     if not probability:
-        return x
-    dropped: Tensor = _Dropout.apply(x, probability, torch.randint(2**32, (2,)))  # type: ignore[no-untyped-call]
+        return x.to(dtype)
+    arguments = (x, probability, torch.randint(2**32, (2,)), dtype)
+    dropped: Tensor = _Dropout.apply(*arguments)  # type: ignore[no-untyped-call]
     return dropped
 
 
 class _Dropout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, probability: float, seeds: Tensor) -> Tensor:
-        ctx.probability, ctx.seeds = probability, seeds
-        return _masked(x, probability, seeds)
+    def forward(
+        ctx: Any, x: Tensor, probability: float, seeds: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        ctx.probability, ctx.seeds, ctx.dtype = probability, seeds, x.dtype
+        return _masked(x, probability, seeds, dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _masked(gradient, ctx.probability, ctx.seeds), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        return _masked(gradient, ctx.probability, ctx.seeds, ctx.dtype), None, None, None
 
 
-def _masked(x: Tensor, probability: float, seeds: Tensor) -> Tensor:
-    x, out = x.contiguous(), torch.empty(x.shape, dtype=x.dtype)
+def _masked(x: Tensor, probability: float, seeds: Tensor, dtype: torch.dtype) -> Tensor:
+    x, out = x.contiguous(), torch.empty(x.shape, dtype=dtype)
     rows, kept = (view(each.view(-1, each.shape[-1])) for each in (x, out))
     seed, other = (np.uint32(each) for each in seeds.tolist())
     of_2_32 = round(probability * 2**32)

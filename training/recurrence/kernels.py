@@ -119,7 +119,7 @@ def drop(first: int, last: int, x: Array, out: Array, dropped: Any, seed: Any, o
         first: of the rows to do.
         last: the row before which to end.
         x: operands, (rows, X).
-        out: is written to, of x's shape and type.
+        out: is written to, operands, of x's shape.
         dropped: the probability in units of 2**-32.
         seed: what is dropped hangs on this, uint32,
         other: on this, too, and on the place in x.
@@ -135,20 +135,34 @@ def drop(first: int, last: int, x: Array, out: Array, dropped: Any, seed: Any, o
 
 
 @compiled
-def add_rows(index: Array, first: int, rows: int, delta: Array, sums: Array) -> None:
-    """Add each row's gradient to that of the row of the table it has read.
+def add_rows(
+    first: int,
+    last: int,
+    index: Array,
+    delta: Array,
+    start: int,
+    width: int,
+    sums: Array,
+    place: int,
+) -> None:
+    """Add the gradient of each row of each step to that of the row of the table it has read.
 
     Args:
-        index: row of the table, int64, shape (N,).
         first: row of the N at which the thread's share begins.
-        rows: of that share.
-        delta: gradients of a step, operands, shape (N, X).
-        sums: the table's, float32, shape (V, X).
+        last: row before which it ends.
+        index: rows of the table, int64, shape (T, N).
+        delta: gradients of all steps, operands, shape (T, N, X).
+        start: first column of the X to take.
+        width: of these columns.
+        sums: the table's, float32, shape (V, Y).
+        place: of the first of these columns among the Y.
     """
-    for row in range(first, first + rows):
-        total, own = sums[index[row]], delta[row]
-        for j in range(len(own)):
-            total[j] += wide(own[j])
+    for t in range(len(index)):
+        for row in range(first, last):
+            total = sums[index[t, row]][place : place + width]
+            own = delta[t, row][start : start + width]
+            for j in range(width):
+                total[j] += wide(own[j])
 
 
 @compiled

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from training.recurrence import kernels
-from training.recurrence.steps import LSTMSteps, Steps, steps_of, view
+from training.recurrence.steps import Columns, LSTMSteps, Steps, steps_of, view
 from training.recurrence.threads import share, share_of
 from training.recurrence.weight import Weight
 from training.settings import Cell
@@ -59,6 +59,7 @@ class Layer(torch.autograd.Function):
         share(N, _Reading(steps, W))
         ctx.steps = steps
         ctx.table = (len(rows), index) if tokens is not None else None
+        ctx.weight_dtype = weight.dtype
         ctx.save_for_backward(W)
         last_c = steps.cells[-1].clone() if isinstance(steps, LSTMSteps) else torch.empty(0)
         return steps.operands[1:], steps.states[-1].clone(), last_c
@@ -73,9 +74,9 @@ class Layer(torch.autograd.Function):
         way_back = _WayBack(steps, W, grad_h.to(W.dtype), ctx.table, first=ctx.needs_input_grad[7])
         share(steps.N, way_back)
         operands = steps.operands[: steps.T].view(-1, steps.H)
-        dW = torch.mm(steps.delta.flatten(0, 1).t(), operands).float()
+        dW = torch.mm(steps.delta.flatten(0, 1).t(), operands).to(ctx.weight_dtype)
         dh, dc = way_back.first_gradient(), steps.gradient_of_c()
-        return None, None, way_back.of_rows(), None, None, dW, steps.of_bias(), dh, dc
+        return None, None, way_back.of_rows(), None, None, dW, way_back.of_bias(), dh, dc
 
 
 class _Reading:
@@ -92,7 +93,7 @@ class _Reading:
 
 
 class _WayBack:
-    """All steps of some rows, backwards; gathers the gradient of a table's rows.
+    """All steps of some rows, backwards, and the sums of what they come to.
 
     Args:
         steps: of the layer.
@@ -112,34 +113,35 @@ class _WayBack:
         first: bool,
     ) -> None:
         self._steps, self._times_weight = steps, Weight(W.t(), share_of(steps.N))
-        self._grad_h, self._table = grad_h, table
+        self._grad_h = grad_h
         self._products = torch.empty(steps.N, steps.H) if first else None
-        self._sums: dict[int, list[Tensor]] = {}
+        self._table = _Sums(*table, steps.of_inputs()) if table is not None else None
+        bias, all_one = steps.of_bias(), torch.zeros(steps.T, steps.N, dtype=torch.int64)
+        self._bias = _Sums(1, all_one, (bias,)) if bias is not None else None
 
     def __call__(self, first: int, last: int) -> None:
         """Go back through the rows' steps."""
-        steps, sums = self._steps, self._sums.setdefault(first, [])
+        steps = self._steps
         product, deltas = self._grad_h[first:last], steps.delta[:, first:last].unbind(0)
-        parts = [view(part) for part in steps.of_inputs()]
-        if self._table is not None:
-            V, index = self._table[0], view(self._table[1])
-            sums += [torch.zeros(V, part.shape[2]) for part in parts]
         for t in reversed(range(steps.T)):
             steps.backward(t, first, product)
-            for total, part in zip(sums, parts, strict=False):
-                kernels.add_rows(index[t], first, last - first, part[t], view(total))
             if t > 0 or self._products is not None:
                 product = self._times_weight(deltas[t])
         if self._products is not None:
             self._products[first:last] = product
+        for sums in filter(None, (self._table, self._bias)):
+            sums.add(first, last)
 
     def of_rows(self) -> Tensor:
         """Return the gradient of the rows that the steps have added."""
-        if self._table is None:
-            parts = self._steps.of_inputs()
-            return (parts[0] if len(parts) == 1 else torch.cat(parts, 2)).flatten(0, 1)
-        shares = [torch.cat(sums, 1) for _, sums in sorted(self._sums.items())]
-        return torch.stack(shares).sum(0)
+        if self._table is not None:
+            return self._table.total()
+        parts = [columns.tensor for columns in self._steps.of_inputs()]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, 2)).flatten(0, 1)
+
+    def of_bias(self) -> Tensor | None:
+        """Return the gradient of a GRU's recurrent bias of n, (H,)."""
+        return self._bias.total()[0] if self._bias is not None else None
 
     def first_gradient(self) -> Tensor | None:
         """Return the gradient of the state before the window, if it was wanted."""
@@ -147,3 +149,30 @@ class _WayBack:
         if self._products is None or past is None:
             return self._products
         return self._products + past
+
+
+class _Sums:
+    """Gradient of a table's rows: sums over the steps that have read each.
+
+    Args:
+        rows: V of the table.
+        index: which of them each step has read, (T, N).
+        columns: gradients of what was read, side by side.
+    """
+
+    def __init__(self, rows: int, index: Tensor, columns: tuple[Columns, ...]) -> None:
+        self._index, self._columns = view(index), columns
+        self._shape = rows, sum(each.width for each in columns)
+        self._shares: dict[int, Tensor] = {}
+
+    def add(self, first: int, last: int) -> None:
+        """Sum over a share of the N."""
+        sums, place = torch.zeros(self._shape), 0
+        for whole, start, width in self._columns:
+            kernels.add_rows(first, last, self._index, view(whole), start, width, view(sums), place)
+            place += width
+        self._shares[first] = sums
+
+    def total(self) -> Tensor:
+        """Return the sums over all shares, (V, columns)."""
+        return torch.stack([sums for _, sums in sorted(self._shares.items())]).sum(0)

@@ -5,7 +5,7 @@ Letters: T time, N batch, H hidden, G gates of the weights.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,24 @@ def view(tensor: Tensor) -> Array:
     bits = tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor
     array: Array = bits.numpy()
     return array
+
+
+class Columns(NamedTuple):
+    """Some columns of what all steps have."""
+
+    whole: Tensor
+    """Contiguous, (T, N, X)."""
+
+    start: int
+    """First of the X."""
+
+    width: int
+    """How many."""
+
+    @property
+    def tensor(self) -> Tensor:
+        """They alone, (T, N, width)."""
+        return self.whole[..., self.start : self.start + self.width]
 
 
 class Steps:
@@ -95,12 +113,12 @@ class Steps:
         """Return what the first state's gradient gets on other ways than its product, (N, H)."""
         return None
 
-    def of_inputs(self) -> tuple[Tensor, ...]:
-        """Return the gradients of the rows that the steps have added, (T, N, .), side by side."""
-        return (self.delta,)
+    def of_inputs(self) -> tuple[Columns, ...]:
+        """Return the gradients of the rows that the steps have added, side by side."""
+        return (Columns(self.delta, 0, self.G * self.H),)
 
-    def of_bias(self) -> Tensor | None:
-        """Return the gradient of a GRU's recurrent bias of n, (H,)."""
+    def of_bias(self) -> Columns | None:
+        """Return the gradients of a GRU's recurrent bias of n."""
         return None
 
     def gradient_of_c(self) -> Tensor | None:
@@ -134,13 +152,13 @@ class GRUSteps(Steps):
         """See Steps: through the update gate."""
         return self._carried
 
-    def of_inputs(self) -> tuple[Tensor, ...]:
+    def of_inputs(self) -> tuple[Columns, ...]:
         """See Steps: n's input is not its product."""
-        return self.delta[..., : 2 * self.H], self._of_n
+        return Columns(self.delta, 0, 2 * self.H), Columns(self._of_n, 0, self.H)
 
-    def of_bias(self) -> Tensor:
+    def of_bias(self) -> Columns:
         """See Steps."""
-        return self.delta[..., 2 * self.H :].sum((0, 1), dtype=torch.float32)
+        return Columns(self.delta, 2 * self.H, self.H)
 
 
 class LSTMSteps(Steps):

@@ -22,7 +22,7 @@ class Weight:
     def __init__(self, weight: Tensor, rows: int) -> None:
         self._weight = weight
         if PACKS:
-            self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+            self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return x times the transposed weight, of the weight's type, (rows, outputs)."""
