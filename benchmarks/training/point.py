@@ -12,7 +12,7 @@ from benchmarks.timing import Way, interleave
 from benchmarks.training.loops import TorchLoop
 from benchmarks.training.ours import batch_settings, lab_settings, random_corpus, trainer
 from benchmarks.training.products import operations_of, products_alone, products_of
-from benchmarks.training.record import LAB, OURS, PRODUCTS, TORCH, TrainingPoint
+from benchmarks.training.record import LAB, MM, OURS, PRODUCTS, TORCH, TrainingPoint
 from serving.errors import UnrollError
 from training.model import CharRNN
 from training.optimizer import build_optimizer
@@ -75,7 +75,8 @@ def measure(name: str, precision: Precision, threads: int, plan: Plan) -> Traini
             LAB: (_several(lab), LAB_UPDATES * lab.streams.T),
             TORCH: (plain.update, characters),
             OURS: (ours.update, characters),
-            PRODUCTS: (products_alone(products, DTYPES[precision]), characters),
+            MM: (products_alone(products, DTYPES[precision], tuned=False), characters),
+            PRODUCTS: (products_alone(products, DTYPES[precision], tuned=True), characters),
         }
         for _ in range(WARM_UP):
             for run, _characters in ways.values():

@@ -1,4 +1,4 @@
-"""What no training can beat: the matrix products of an update, alone, in torch.
+"""The matrix products of an update, alone: torch.mm's, and the fastest that we know.
 
 They are counted from the model. The first layer's input is one of V vectors, so its product with
 the input weights is counted once a window for V rows, not for every symbol. All else is counted as
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from training.model import ModelSettings
+from training.recurrence.threads import share, share_of
 from training.recurrence.weight import Weight
 from training.settings import Cell
 
@@ -75,31 +76,45 @@ def operations_of(products: Sequence[Product]) -> int:
     return sum(product.operations for product in products)
 
 
-def products_alone(products: Sequence[Product], dtype: torch.dtype) -> Callable[[], None]:
-    """Make operands; the result multiplies them, each product in the fastest way that we know.
+def products_alone(
+    products: Sequence[Product], dtype: torch.dtype, *, tuned: bool
+) -> Callable[[], None]:
+    """Make operands; the result multiplies them.
 
     Args:
         products: what to multiply.
         dtype: of the operands and the results, float32 or bfloat16.
+        tuned: in the fastest way that we know: a weight that many batches are multiplied with is
+            put in order once, and each thread takes its rows through all of these products.
+            Otherwise torch.mm does each.
     """
-    ways = [(product.times, _way(product, dtype)) for product in products]
+    ways = [_way(product, dtype, tuned=tuned) for product in products]
 
     def multiply() -> None:
-        for times, way in ways:
-            for _ in range(times):
-                way()
+        for way in ways:
+            way()
 
     return multiply
 
 
-def _way(product: Product, dtype: torch.dtype) -> Callable[[], Tensor]:
+def _way(product: Product, dtype: torch.dtype, *, tuned: bool) -> Callable[[], None]:
     a = _matrix(product.rows, product.depth, turned=product.turned == "a").to(dtype)
     b = _matrix(product.depth, product.columns, turned=product.turned == "b").to(dtype)
-    if product.times > 1:  # with the same weight
-        times_weight = Weight(b.t(), product.rows)
-        return lambda: times_weight(a)
+    if tuned and product.times > 1:
+        times_weight = Weight(b.t(), share_of(product.rows))
+
+        def rows(first: int, last: int) -> None:
+            for _ in range(product.times):
+                times_weight(a[first:last])
+
+        return lambda: share(product.rows, rows)
     out = torch.empty(product.rows, product.columns, dtype=dtype)
-    return lambda: torch.mm(a, b, out=out)
+
+    def whole() -> None:
+        for _ in range(product.times):
+            torch.mm(a, b, out=out)
+
+    return whole
 
 
 def _matrix(rows: int, columns: int, *, turned: bool) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from benchmarks.decode.tables import Row, Target
-from benchmarks.training.record import LAB, OURS, PRODUCTS, TORCH, TrainingPoint
+from benchmarks.training.record import LAB, MM, OURS, PRODUCTS, TORCH, TrainingPoint
 
 OVER_LAB = 8.0
 PRODUCTS_PART = 0.9
@@ -12,7 +12,8 @@ PRODUCTS_PART = 0.9
 def training_rows(points: Sequence[TrainingPoint]) -> list[Row]:
     """Lay the points out: the header, then a row each; characters a second."""
     header = ["model", "precision", "threads", LAB, TORCH, OURS, "ours / lab's loop"]
-    header += ["ours / torch", "products alone", "products / ours", "GFLOP an update"]
+    header += ["ours / torch", "products alone", "torch.mm / ours", "products / ours"]
+    header += ["GFLOP an update"]
     rows = [[*header, "GFLOP/s of products"]]
     for point in points:
         lab, torch, ours, products = (
@@ -29,6 +30,7 @@ def training_rows(points: Sequence[TrainingPoint]) -> list[Row]:
                 f"{point.ratio(LAB):.1f}",
                 f"{point.ratio(TORCH):.2f}",
                 products,
+                f"{point.ratio(MM):.3f}",
                 f"{point.ratio(PRODUCTS):.3f}",
                 f"{point.operations / 1e9:.2f}",
                 f"{point.products_per_second / 1e9:.0f}",
@@ -49,7 +51,7 @@ def targets(points: Sequence[TrainingPoint]) -> list[Target]:
     """Compare the worst point with each target."""
     return [
         _at_least("characters/s, ours / lab's loop", OVER_LAB, LAB, points),
-        _at_least("time, products alone / ours", PRODUCTS_PART, PRODUCTS, points),
+        _at_least("time, torch.mm alone / ours", PRODUCTS_PART, MM, points),
     ]
 
 
