@@ -35,6 +35,21 @@ def test_so_many_are_dropped_and_the_mean_stays(probability: float, dtype: torch
     assert set(out.flatten().tolist()) == {0.0, float(expected)}
 
 
+@pytest.mark.parametrize("probability", [0.0, 0.3])
+def test_rounding_on_the_way_is_rounding_afterwards(probability: float) -> None:
+    x = torch.randn(64, 96, requires_grad=True)
+    torch.manual_seed(25)
+    exact = dropout(x, probability)
+    torch.manual_seed(25)
+    rounded = dropout(x, probability, torch.bfloat16)
+    assert torch.equal(rounded, exact.bfloat16())
+    gradient = torch.randn(64, 96).bfloat16()
+    (of_exact,) = torch.autograd.grad(exact, x, gradient.float())
+    (of_rounded,) = torch.autograd.grad(rounded, x, gradient)
+    assert of_rounded.dtype == torch.float32
+    assert torch.equal(of_rounded, of_exact)
+
+
 def test_none_is_dropped_at_zero() -> None:
     x = torch.randn(3, 5)
     assert dropout(x, 0.0) is x

@@ -116,8 +116,8 @@ class _WayBack:
         self._grad_h = grad_h
         self._products = torch.empty(steps.N, steps.H) if first else None
         self._table = _Sums(*table, steps.of_inputs()) if table is not None else None
-        bias, all_one = steps.of_bias(), torch.zeros(steps.T, steps.N, dtype=torch.int64)
-        self._bias = _Sums(1, all_one, (bias,)) if bias is not None else None
+        bias, only_row = steps.of_bias(), torch.zeros(steps.T, steps.N, dtype=torch.int64)
+        self._bias = _Sums(1, only_row, (bias,)) if bias is not None else None
 
     def __call__(self, first: int, last: int) -> None:
         """Go back through the rows' steps."""
