@@ -5,6 +5,7 @@ UNROLL_FUZZ_INPUTS sets how many inputs are tried in all; `make fuzz` tries many
 
 import hashlib
 import hmac
+import itertools
 import json
 import os
 import re
@@ -38,6 +39,7 @@ TRIED = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+PLACES = st.integers(0, 2**32 - 1)  # modulo a length
 # The last would be a hang.
 FORBIDDEN = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED}
 # What a stack trace, a path or the repr of an object looks like; none is what a test may send.
@@ -54,13 +56,17 @@ FLOATS = st.sampled_from([0.0, 0.5, 1.0, -1.0, 1e-9, 1e9, float("nan"), float("i
 
 
 class Found:
-    """Sessions and capsules that the server has given out, for requests to name."""
+    """Sessions and capsules that the server has given out, for requests to name.
+
+    They change from one example to the next, so what is drawn must not hang on how many or how
+    long they are: hypothesis replays choices and refuses a test whose choices have other ranges.
+    """
 
     sessions: list[str]
     capsules: list[bytes]
 
     def __init__(self) -> None:
-        self.sessions, self.capsules = [], []
+        self.sessions, self.capsules = ["of no server"], [b"of no server"]
 
     def keep(self, answer: Any) -> None:
         """Remember what an answer gave out."""
@@ -126,10 +132,10 @@ def value_of(field: Any, data: st.DataObject, found: Found) -> Any:
     draw = data.draw
     if field.message_type is not None:
         return message_of(field.message_type, data, found)
-    if field.name == "session" and found.sessions and draw(st.booleans()):
-        return draw(st.sampled_from(found.sessions))
-    if field.name == "capsule" and found.capsules and draw(st.booleans()):
-        return mutated(draw(st.sampled_from(found.capsules)), data, at_most=1)
+    if field.name == "session" and draw(st.booleans()):
+        return found.sessions[draw(PLACES) % len(found.sessions)]
+    if field.name == "capsule" and draw(st.booleans()):
+        return mutated(found.capsules[draw(PLACES) % len(found.capsules)], data, at_most=1)
     kinds: dict[int, SearchStrategy[Any]] = {
         FieldDescriptor.TYPE_STRING: TEXTS,
         FieldDescriptor.TYPE_BYTES: st.binary(max_size=200),
@@ -162,7 +168,7 @@ def mutated(original: bytes, data: st.DataObject, at_most: int = 4) -> bytes:
     """Change, cut, repeat or insert a few bytes anywhere."""
     changed = bytearray(original)
     for _ in range(data.draw(st.integers(0, at_most))):
-        at = data.draw(st.integers(0, len(changed)))
+        at = data.draw(PLACES) % (len(changed) + 1)
         end = at + data.draw(st.integers(0, 9))
         changed[at:end] = data.draw(st.binary(max_size=9) | st.just(bytes(changed[at:end]) * 2))
     return bytes(changed)
@@ -177,6 +183,20 @@ def test_any_valid_message_is_answered_or_refused_with_a_reason(
     def run(data: st.DataObject) -> None:
         message = message_of(METHODS[name].input_type, data, found)
         attempt(channel, name, message.SerializeToString(), found)
+
+    run()
+
+
+@pytest.mark.parametrize("name", ["ForkSession", "StartSession"])
+def test_what_the_server_gave_out_does_not_change_what_is_drawn(name: str) -> None:
+    found, lengths = Found(), itertools.cycle([1, 100, 7, 0])
+
+    @TRIED
+    @given(st.data())
+    def run(data: st.DataObject) -> None:
+        message_of(METHODS[name].input_type, data, found)
+        found.sessions = ["a"] * (next(lengths) % 5 + 1)
+        found.capsules = [bytes(next(lengths))] * (next(lengths) % 5 + 1)
 
     run()
 
