@@ -42,7 +42,8 @@ def make_report(settings: ReportSettings) -> None:
     pages = settings.pages or settings.folder
     _make(pages, "pages")
     trained = [
-        (each, ensure_trained(each, corpus, fresh=settings.fresh, say=say)) for each in planned
+        (each, ensure_trained(each, corpus, fresh=settings.fresh, say=say, explosions=True))
+        for each in planned
     ]
     verdicts = whose_is_it(writings, settings, say)
     measurements = measure(texts, read_subjects(trained), settings.seed, say)

@@ -27,6 +27,7 @@ class Course:
         validation_seconds: gone at each validation, (validations,).
         validation_loss: nats per character, (validations,).
         rollbacks: explosions, each of which cost up to 100 updates.
+        given_up: whether it ended because it exploded once more.
         gradient_clip: norm that gradients were cut to; 0 is none.
     """
 
@@ -38,6 +39,7 @@ class Course:
     validation_seconds: Floats
     validation_loss: Floats
     rollbacks: int
+    given_up: bool
     gradient_clip: float
 
     @property
@@ -85,6 +87,7 @@ def read_course(log: Path, settings: TrainingSettings) -> Course:
         validation_seconds=gone[1:],
         validation_loss=np.array([r["validation_loss"] for r in milestones], np.float64),
         rollbacks=sum(record["event"] == "rollback" for record in records),
+        given_up=any(record["event"] == "given_up" for record in records),
         gradient_clip=settings.gradient_clip,
     )
 

@@ -25,7 +25,8 @@ class Facts:
         characters: read in training.
         best_at: share of the training's time after which validation was best.
         lowest, last: validation losses: the lowest one and the one at the end.
-        rollbacks: explosions.
+        rollbacks: explosions that it went back from.
+        given_up: whether it was given up because it exploded once more.
         roughness: median step of the training loss from one update to the next, late.
         gradient_median, gradient_high: norm of the updates' gradients: median, 95th percentile.
         clipped: share of the updates whose gradient was cut.
@@ -47,6 +48,7 @@ class Facts:
     lowest: float
     last: float
     rollbacks: int
+    given_up: bool
     roughness: float
     gradient_median: float
     gradient_high: float
@@ -98,6 +100,7 @@ def facts_of(measured: Measured) -> Facts:
         lowest=float(course.validation_loss.min()),
         last=float(course.validation_loss[-1]),
         rollbacks=course.rollbacks,
+        given_up=course.given_up,
         roughness=course.roughness,
         gradient_median=float(median),
         gradient_high=float(high),

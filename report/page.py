@@ -173,7 +173,7 @@ def _models(measurements: Measurements) -> Table:
                 duration(course.seconds[-1]),
                 f"{course.characters[-1]:,.0f}",
                 f"{course.characters_per_second:,.0f}",
-                str(course.rollbacks),
+                f"{course.rollbacks}{', then given up' if course.given_up else ''}",
             ]
         )
     header = ["model", "cell, hidden x layers", "weights", "learning rate", "streams x window"]

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from serving.errors import TrainingError
+from serving.errors import ExplosionError, TrainingError
 from training.corpus import Corpus
 from training.run_folder import RunFolder
 from training.settings import TrainingSettings
@@ -18,7 +18,12 @@ STOPPED = 130  # what the training ends with after Ctrl-C
 
 
 def ensure_trained(
-    settings: TrainingSettings, corpus: Corpus, *, fresh: bool, say: Callable[[str], None]
+    settings: TrainingSettings,
+    corpus: Corpus,
+    *,
+    fresh: bool,
+    say: Callable[[str], None],
+    explosions: bool = False,
 ) -> RunFolder:
     """Train, unless a training with these settings on this text lies there finished.
 
@@ -30,6 +35,8 @@ def ensure_trained(
         corpus: the text that they name.
         fresh: train in any case.
         say: is told which of the two it was.
+        explosions: take a training that exploded too often for finished, if it left weights that
+            were validated before.
 
     Raises:
         TrainingError: the training failed or was stopped; it has told why.
@@ -42,7 +49,9 @@ def ensure_trained(
         return folder
     config = _write(settings)
     done = subprocess.run([sys.executable, "-m", "training", "--config", str(config)], check=False)
-    if done.returncode:
+    if explosions and done.returncode == ExplosionError.exit_status and folder.best.is_file():
+        say(f"{folder.path}: what it had learned until then will be shown, and that it exploded")
+    elif done.returncode:
         why = "was stopped" if done.returncode == STOPPED else "failed, see above"
         raise TrainingError(
             f"the training of {settings.cell} with {config} {why}; what is finished will be reused "

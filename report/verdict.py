@@ -214,7 +214,7 @@ def _trainings(comparison: Comparison) -> list[str]:
         *_speed(models),
         _overfitting(models),
         *_end(models),
-        _explosions(models),
+        *_explosions(models),
         _gradients(models),
     ]
 
@@ -257,12 +257,20 @@ def _end(models: list[Facts]) -> list[str]:
     ] or ["Each was at its best, or within 0.01 nats of it, at its end."]
 
 
-def _explosions(models: list[Facts]) -> str:
+def _explosions(models: list[Facts]) -> list[str]:
     exploded = [model for model in models if model.rollbacks]
     if not exploded:
-        return "None exploded."
+        return ["None exploded."]
     told = listed([f"{m.title} {_times(m.rollbacks)}" for m in exploded])
-    return f"Some trainings exploded and went back, each time halving the learning rate: {told}."
+    return [
+        f"Some trainings exploded and went back, each time halving the learning rate: {told}.",
+        *(
+            f"That of the {m.title} then exploded again and was given up before its time; all that "
+            "is said of it here is said of the best weights it had until then."
+            for m in models
+            if m.given_up
+        ),
+    ]
 
 
 def _times(count: int) -> str:

@@ -52,8 +52,8 @@ def run(
     """Parse a command line into a settings dataclass and call `main` with it.
 
     Precedence: flags, then `--config FILE`, then `--preset NAME` (where the command has
-    presets), then the dataclass's defaults. An `UnrollError` ends the process with status 2 and
-    its message on standard error; so does anything unknown.
+    presets), then the dataclass's defaults. An `UnrollError` ends the process with its
+    `exit_status`, mostly 2, and its message on standard error; so does anything unknown.
 
     Args:
         settings: a dataclass decorated with `cyclopts.Parameter(name="*")`; its docstrings are
@@ -88,7 +88,7 @@ def run(
         app.meta(tokens)
     except UnrollError as error:
         sys.stderr.write(f"{name}: {error}\n")
-        raise SystemExit(2) from error
+        raise SystemExit(error.exit_status) from error
 
 
 def _given(tokens: Sequence[str], file: Mapping[str, Any], setting: str) -> Any:

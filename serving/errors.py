@@ -39,15 +39,18 @@ A message names the field or file, what was found, what is allowed and what to d
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import ClassVar
 
 
 class UnrollError(Exception):
     """Base of all errors raised on purpose.
 
     Attributes:
+        exit_status: what a command ends with when it fails for this.
         request_id: under which the server's log has the call; empty where no server told one.
     """
 
+    exit_status: ClassVar[int] = 2
     request_id: str = ""
 
 
@@ -140,6 +143,12 @@ class CorpusError(UnrollError):
 
 class TrainingError(UnrollError):
     """Training cannot go on."""
+
+
+class ExplosionError(TrainingError):
+    """Training exploded too often and was given up; what it saved before stays."""
+
+    exit_status = 3
 
 
 class CheckpointError(UnrollError):

@@ -17,6 +17,9 @@ class Log(Protocol):
     def rewind(self, update: int, **rollback: Any) -> None:
         """Forget what came after an update."""
 
+    def give_up(self, update: int) -> None:
+        """Log that the training ends because it exploded too often."""
+
     def flush(self) -> None:
         """Bring everything to disk."""
 
@@ -44,6 +47,11 @@ class Logs:
         """Forget what came after an update."""
         for log in self._logs:
             log.rewind(update, **rollback)
+
+    def give_up(self, update: int) -> None:
+        """Log that the training ends because it exploded too often."""
+        for log in self._logs:
+            log.give_up(update)
 
     def flush(self) -> None:
         """Bring everything to disk."""

@@ -41,6 +41,8 @@ class Metrics:
 class MetricsLog:
     """A file of JSON lines, one for each `update`, `milestone` and `rollback`.
 
+    A last one, `given_up`, says that the training exploded too often.
+
     Args:
         path: is made if it is not there.
     """
@@ -72,6 +74,10 @@ class MetricsLog:
         self._file = self.path.open("a", encoding="utf-8")
         if rollback:
             self._write("rollback", update=update, **rollback)
+
+    def give_up(self, update: int) -> None:
+        """Log that the training ends because it exploded again after so many updates."""
+        self._write("given_up", update=update)
 
     def flush(self) -> None:
         """Bring everything to disk."""

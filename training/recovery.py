@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from serving.errors import TrainingError
+from serving.errors import ExplosionError
 from training.state import Progress, TrainingState
 
 ROLLBACKS_AT_MOST = 3
@@ -37,10 +37,10 @@ class Recovery:
             progress: where the explosion happened.
 
         Raises:
-            TrainingError: it has happened too often.
+            ExplosionError: it has happened too often.
         """
         if progress.rollbacks >= ROLLBACKS_AT_MOST:
-            raise TrainingError(
+            raise ExplosionError(
                 f"update {progress.update}: the training exploded again after "
                 f"{progress.rollbacks} times going back and halving the rate. Lower "
                 "--learning-rate, shorten --window, clip gradients (--gradient-clip 1) or take a "

@@ -79,6 +79,10 @@ class TensorBoardLog:
         self.close()
         self._open(after=update)
 
+    def give_up(self, update: int) -> None:
+        """Log that the training ends because it exploded too often."""
+        self._writer.add_text("given up", "exploded too often", update)
+
     def flush(self) -> None:
         """Bring everything to disk."""
         self._writer.flush()

@@ -8,6 +8,7 @@ from enum import Enum
 from torch import nn
 from torch.nn import functional as F
 
+from serving.errors import ExplosionError
 from training.data import TrainingData
 from training.interrupt import StopRequest
 from training.model import CharRNN, State, detach
@@ -92,7 +93,7 @@ class Trainer:
         """Train until the length is reached, patience ends or a stop is requested.
 
         Raises:
-            TrainingError: it exploded too often.
+            ExplosionError: it exploded too often.
         """
         self.model.train()
         with self.recorder:
@@ -128,7 +129,7 @@ class Trainer:
         """Learn from one window; False where the training had to go back instead.
 
         Raises:
-            TrainingError: it exploded too often.
+            ExplosionError: it exploded too often.
         """
         inputs, targets = (  # (T, N) both; of several processes, each reads its part of the N
             ids[:, self._columns] for ids in self.streams.batch(self.progress.position)
@@ -171,7 +172,11 @@ class Trainer:
         )
 
     def _roll_back(self, loss: float, norm: float) -> None:
-        state = self.recovery.roll_back(replace(self.progress, elapsed=self._elapsed()))
+        try:
+            state = self.recovery.roll_back(replace(self.progress, elapsed=self._elapsed()))
+        except ExplosionError:
+            self.recorder.log.give_up(self.progress.update)
+            raise
         self.progress, self.recurrent = restore(state, self.model, self.optimizer)
         scale = self.progress.rate_scale
         self.recorder.log.rewind(

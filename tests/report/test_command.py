@@ -3,9 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from report.__main__ import make_report
+from report.curves import read_course
 from report.settings import CELLS, ReportSettings, training_settings
 from report.trainings import FINISHED, ensure_trained
 from serving.cli import run
@@ -14,6 +16,7 @@ from tests.report.conftest import SECONDS, Made
 from training.checkpoint import load_checkpoint
 from training.corpus import load_corpus
 from training.presets import preset_settings
+from training.run_folder import RunFolder
 from training.settings import TrainingSettings
 
 TEXT = "the tall man ate ham; a mat, a hat, a lamp! " * 200
@@ -49,6 +52,13 @@ def tiny(folder: Path, text: Path) -> TrainingSettings:
     return TrainingSettings(**values)  # type: ignore[arg-type]
 
 
+def exploding(settings: TrainingSettings) -> TrainingSettings:
+    return replace(
+        settings, cell="rnn_relu", learning_rate=10.0, gradient_clip=0.0, warmup_fraction=0.0,
+        epochs=30,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
     path = tmp_path / "text.txt"
@@ -71,14 +81,32 @@ def test_only_a_finished_training_of_the_same_settings_and_text_is_reused(
     assert not is_reused(fresh=True)
     text.write_text(TEXT + "More.", encoding="utf-8")
     assert not is_reused()
-    explosive = replace(
-        settings, cell="rnn_relu", learning_rate=10.0, gradient_clip=0.0, warmup_fraction=0.0,
-        epochs=30,
-    )  # fmt: skip
+    explosive = exploding(settings)
     with pytest.raises(TrainingError, match=r"the training of rnn_relu with .*tiny\.toml failed"):
         ensure_trained(explosive, load_corpus(str(text)), fresh=False, say=said.append)
     # What failed is not taken for finished.
     assert not (tmp_path / "runs" / "tiny" / FINISHED).exists()
+
+
+def test_a_training_that_exploded_too_often_is_shown_if_that_is_wanted(
+    tmp_path: Path, text: Path
+) -> None:
+    settings, said = exploding(tiny(tmp_path / "runs", text)), list[str]()
+
+    def train(settings: TrainingSettings) -> RunFolder:
+        corpus = load_corpus(str(text))
+        return ensure_trained(settings, corpus, fresh=False, say=said.append, explosions=True)
+
+    # Before its first validation it has no weights to show.
+    with pytest.raises(TrainingError, match=r"the training of rnn_relu with .*tiny\.toml failed"):
+        train(settings)
+    settings = replace(settings, hidden_size=40, epochs=10, warmup_fraction=0.9, validate_every=2)
+    course = read_course(train(settings).metrics, settings)
+    assert (course.rollbacks, course.given_up) == (3, True)
+    assert np.isfinite(course.validation_loss).any()
+    assert "that it exploded" in said[-1]
+    train(settings)
+    assert "is reused" in said[-1]
 
 
 def test_settings_of_a_training_say_what_was_asked_for(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def a_model(title: str, **changes: object) -> Facts:
         lowest=1.5,
         last=1.5,
         rollbacks=0,
+        given_up=False,
         roughness=0.02,
         gradient_median=0.3,
         gradient_high=0.6,
@@ -156,8 +157,16 @@ def test_trainings_differ_in_speed_overfitting_and_explosions() -> None:
     assert "The B was at its best after 40.0 % of its time" in text
     assert "risen by 0.250 nats" in text
     assert "A twice" in text
+    assert "given up" not in text
     assert "0.30 and 9.00 (A, 25.0 % cut)" in text
     assert "the loss of the B jumped most from update to update, by 0.080 nats" in text
+
+
+def test_a_training_that_was_given_up_is_told() -> None:
+    models = [a_model("A", rollbacks=3, given_up=True), a_model("B", rollbacks=1)]
+    text = told(models)["trainings"]
+    assert "A 3 times and B once. That of the A then exploded again and was given up" in text
+    assert "That of the B" not in text
 
 
 def test_trainings_that_do_not_differ_are_called_alike() -> None:

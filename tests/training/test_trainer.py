@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from serving.errors import TrainingError
+from serving.errors import ExplosionError
 from tests.training.conftest import Room, tiny_settings
 from training.checkpoint import load_checkpoint
 from training.interrupt import StopRequest
@@ -208,9 +208,11 @@ def test_a_training_that_keeps_exploding_is_given_up_with_advice(room: Room) -> 
     settings = tiny_settings(
         cell="rnn_relu", learning_rate=10.0, gradient_clip=0.0, warmup_fraction=0.0
     )
-    with pytest.raises(TrainingError, match=r"Lower --learning-rate, shorten --window") as raised:
+    with pytest.raises(ExplosionError, match=r"Lower --learning-rate, shorten --window") as raised:
         room.trainer("run", settings).run()
     assert "after 3 times" in str(raised.value)
+    events = [record["event"] for record in read_metrics(room.folder("run").metrics)]
+    assert (events.count("rollback"), events[-1]) == (3, "given_up")
 
 
 def test_minutes_end_on_time_with_the_rate_at_zero(room: Room) -> None:
