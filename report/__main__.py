@@ -10,7 +10,8 @@ from rich.console import Console
 from report.authors import fair
 from report.authorship import whose_is_it
 from report.library import others
-from report.measurements import measure, read_texts
+from report.material import read_texts
+from report.measurements import measure
 from report.page import write_page
 from report.settings import CELLS, ReportSettings, training_settings
 from report.subject import read_subjects

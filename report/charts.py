@@ -11,9 +11,10 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from report.authors import Verdicts
 from report.chart import DASHES, INK, MUTED, SERIES, Chart
+from report.colouring import Coloured
 from report.curves import Floats, thin
 from report.gradients import Norms
-from report.measurements import Coloured, Measured, Measurements
+from report.measurements import Measured, Measurements
 from report.memory import THRESHOLD
 
 EACH: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.5}  # update
