@@ -12,6 +12,7 @@ from rich.table import Table
 from export.arithmetic import Precision
 from export.compiler import export
 from export.quality import load_texts
+from serving.architecture import architecture
 from serving.bundle import Bundle
 from serving.cli import run
 from serving.runtime import Device
@@ -79,9 +80,10 @@ def _export(settings: ExportSettings) -> None:
 
 def _table(bundle: Bundle) -> Table:
     report, model = bundle.manifest.parity, bundle.manifest.model
+    sizes = model.cell, model.hidden_size, model.layers, model.members
     table = Table(
-        title=f"Parity with torch {report.torch_version}: {model.cell} {model.hidden_size}"
-        f"x{model.layers} in {model.precision}, ONNX Runtime {report.onnxruntime_version}"
+        title=f"Parity with torch {report.torch_version}: {architecture(*sizes)} in "
+        f"{model.precision}, ONNX Runtime {report.onnxruntime_version}"
     )
     table.add_column("rung")
     table.add_column("difference", justify="right")

@@ -45,7 +45,7 @@ class Layer(ABC):
     Args:
         g: where the nodes go.
         arithmetic: how products are made.
-        index: of the layer.
+        index: of the layer, among those of all networks.
         weights: of the layer.
         h: its h before the step, as products take it.
     """
@@ -97,12 +97,13 @@ class FirstLayer(Layer):
         self,
         g: Graph,
         arithmetic: Arithmetic,
+        index: int,
         weights: LayerWeights,
         h: str,
         token: str,
         embedding: Array,
     ) -> None:
-        super().__init__(g, arithmetic, 0, weights, h)
+        super().__init__(g, arithmetic, index, weights, h)
         self._token = token
         self._embedding = embedding
 
@@ -190,8 +191,8 @@ STEPS: dict[str, Step] = {
 
 def recurrent_step(
     g: Graph, arithmetic: Arithmetic, model: ModelWeights, token: str, state: RecurrentState
-) -> tuple[str, RecurrentState]:
-    """Append one step of all layers.
+) -> tuple[list[Term], RecurrentState]:
+    """Append one step of all layers of all networks.
 
     Args:
         g: where the nodes go.
@@ -201,25 +202,28 @@ def recurrent_step(
         state: before the step.
 
     Returns:
-        The top layer's h as products take it, (N, H), and the state after the step.
+        The decoder's terms, one of each network's top layer, and the state after the step.
     """
     new: dict[str, list[str]] = {name: [] for name in state.tensors}
-    activations = []
-    x = ""
-    for index, weights in enumerate(model.layers):
-        old = {name: tensors[index] for name, tensors in state.tensors.items()}
-        if arithmetic.carries_activations:
-            h = state.activations[index]
-        else:
-            h = arithmetic.activation(g, index, old["h"])
-        layer = (
-            UpperLayer(g, arithmetic, index, weights, h, x)
-            if index
-            else FirstLayer(g, arithmetic, weights, h, token, model.embedding)
-        )
-        for name, tensor in STEPS[model.cell](g, layer, old).items():
-            new[name].append(tensor)
-        x = arithmetic.activation(g, index, new["h"][-1])
-        activations.append(x)
+    activations: list[str] = []
+    terms = []
+    for network in model.networks:
+        for weights in network.layers:
+            index = len(activations)
+            old = {name: tensors[index] for name, tensors in state.tensors.items()}
+            if arithmetic.carries_activations:
+                h = state.activations[index]
+            else:
+                h = arithmetic.activation(g, index, old["h"])
+            layer = (
+                FirstLayer(g, arithmetic, index, weights, h, token, network.embedding)
+                if weights is network.layers[0]
+                else UpperLayer(g, arithmetic, index, weights, h, activations[-1])
+            )
+            for name, tensor in STEPS[model.cell](g, layer, old).items():
+                new[name].append(tensor)
+            activations.append(arithmetic.activation(g, index, new["h"][-1]))
+        top = len(activations) - 1
+        terms.append(Term(h=activations[top], layer=top, W=network.decoder))
     carried = activations if arithmetic.carries_activations else []
-    return x, RecurrentState(tensors=new, activations=carried)
+    return terms, RecurrentState(tensors=new, activations=carried)

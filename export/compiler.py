@@ -154,7 +154,8 @@ def _describe(
         files=files,
         model=ModelSummary(
             cell=weights.cell,
-            layers=len(weights.layers),
+            layers=checkpoint.model_settings.layers,
+            members=len(weights.networks),
             hidden_size=weights.hidden_size,
             embedding_size=checkpoint.model_settings.embedding_size,
             parameters=sum(tensor.numel() for tensor in checkpoint.weights.values()),

@@ -25,7 +25,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from export.arithmetic import Arithmetic, Term
+from export.arithmetic import Arithmetic
 from export.cells import RecurrentState, recurrent_step
 from export.graph import Graph, Shape, WeightFile
 from export.sampler import Sampler, prepare, sample
@@ -83,9 +83,8 @@ def choose_next(
         inputs: what else is of this step alone.
         sampler: what is the same in each step.
     """
-    top, new = recurrent_step(g, arithmetic, model, token, state)
-    decoder = Term(h=top, layer=len(model.layers) - 1, W=model.decoder_weight)
-    logits = arithmetic.affine(g, "decoder", [decoder], model.decoder_bias)
+    terms, new = recurrent_step(g, arithmetic, model, token, state)
+    logits = arithmetic.affine(g, "decoder", terms, model.decoder_bias)
     logits = cast(g, logits, arithmetic.dtype, np.float32)
     sampled = sample(g, logits, inputs.uniform, sampler, model.vocabulary_size)
     return StepOutputs(

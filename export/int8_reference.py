@@ -25,11 +25,19 @@ class Int8Reference:
     def __init__(self, model: ModelWeights, scales: list[Scale]) -> None:
         self._model = model
         self._scales = scales
-        self._layers = [
-            _Layer(model, weights, scales, index) for index, weights in enumerate(model.layers)
+        self._layers: list[_Layer] = []
+        self._tops = []
+        for network in model.networks:
+            for weights in network.layers:
+                index = len(self._layers)
+                embedding = network.embedding if weights is network.layers[0] else None
+                self._layers.append(_Layer(model.cell, embedding, weights, scales, index))
+            self._tops.append(len(self._layers) - 1)
+        parts = [
+            network.decoder * np.float32(scales[top].step)
+            for network, top in zip(model.networks, self._tops, strict=True)
         ]
-        W = model.decoder_weight * np.float32(scales[-1].step)
-        self._decoder = _Product(W, model.decoder_bias)
+        self._decoder = _Product(np.concatenate(parts, axis=1), model.decoder_bias)
 
     def zero_state(self, N: int) -> dict[str, Tensor]:
         """Return the state before any symbol, each tensor (L, N, H)."""
@@ -43,14 +51,14 @@ class Int8Reference:
         now = {name: list(tensor.numpy().astype(np.float32)) for name, tensor in state.items()}
         logits = []
         for token in tokens.numpy():
-            x: Floats | None = None
+            rounded: list[Floats] = []
             for index, layer in enumerate(self._layers):
                 old = {name: layers[index] for name, layers in now.items()}
-                for name, tensor in layer.step(token, x, old).items():
+                for name, tensor in layer.step(token, rounded, old).items():
                     now[name][index] = tensor.astype(np.float32)
-                x = _rounded(now["h"][index], self._scales[index])
-            assert x is not None
-            logits.append(self._decoder(x))
+                rounded.append(_rounded(now["h"][index], self._scales[index]))
+            tops = [rounded[top] for top in self._tops]
+            logits.append(self._decoder(np.concatenate(tops, axis=1)))
         last = {name: torch.from_numpy(np.stack(layers)) for name, layers in now.items()}
         return torch.from_numpy(np.stack(logits).astype(np.float32)), last
 
@@ -72,18 +80,23 @@ class _Product:
 
 class _Layer:
     def __init__(
-        self, model: ModelWeights, weights: LayerWeights, scales: list[Scale], index: int
+        self,
+        cell: str,
+        embedding: NDArray[np.float32] | None,
+        weights: LayerWeights,
+        scales: list[Scale],
+        index: int,
     ) -> None:
         self._scale = scales[index]
-        self._is_first = index == 0
+        self._is_first = embedding is not None
         h = np.float32(scales[index].step)
-        self._cell = model.cell
+        self._cell = cell
         self._total: dict[str, _Product] = {}
         for gate in weights.gates:
             W, R = weights.gate("W", gate), weights.gate("R", gate)
             Wb, Rb = weights.gate("Wb", gate), weights.gate("Rb", gate)
-            if self._is_first:
-                table = model.embedding.astype(np.float64) @ W.T.astype(np.float64)
+            if embedding is not None:
+                table = embedding.astype(np.float64) @ W.T.astype(np.float64)
                 self._total[gate] = _Product(R * h, (table + (Wb + Rb)).astype(np.float32))
                 self._table = (table + Wb).astype(np.float32)  # of the last gate: the GRU's n
             else:
@@ -93,8 +106,10 @@ class _Layer:
             self._recurrent = _Product(R * h, Rb)
 
     def step(
-        self, token: NDArray[np.int64], x: Floats | None, old: dict[str, NDArray[np.float32]]
+        self, token: NDArray[np.int64], below: list[Floats], old: dict[str, NDArray[np.float32]]
     ) -> dict[str, Floats]:
+        """Make a step; the last of `below` is what comes from the layer below, if there is one."""
+        x = None if self._is_first else below[-1]
         h = _rounded(old["h"], self._scale)
 
         def total(gate: str) -> Floats:

@@ -15,7 +15,7 @@ from serving.manifest import Rung
 from training.checkpoint import Checkpoint
 from training.corpus import load_same_corpus
 from training.data import prepare_data
-from training.model import CharRNN
+from training.model import CharRNN, ModelSettings, Network
 
 WORSE_AT_MOST = 0.005  # nats per symbol
 ROWS = 64
@@ -69,23 +69,24 @@ def measure_scales(model: CharRNN, training: Ids) -> list[Scale]:
     the largest that can be told apart. All other cells' h lies in (-1, 1).
     """
     if model.settings.cell != "rnn_relu":
-        return [UNIT] * model.settings.layers
+        return [UNIT] * (model.settings.members * model.settings.layers)
     rows = _rows(training[:CALIBRATION])
     with torch.inference_mode():
-        x = model.embedding(torch.from_numpy(rows))
         scales = []
-        for layer in _layers(model):
-            x, _ = layer(x)
-            scales.append(Scale(step=max(float(x.max()), 1e-6) / 255, zero_point=0))
+        for network in model.networks:
+            x = nn.functional.embedding(torch.from_numpy(rows), network.embedding)
+            for layer in _layers(network, model.settings):
+                x, _ = layer(x)
+                scales.append(Scale(step=max(float(x.max()), 1e-6) / 255, zero_point=0))
     return scales
 
 
-def _layers(model: CharRNN) -> Iterator[nn.RNN]:
+def _layers(network: Network, settings: ModelSettings) -> Iterator[nn.RNN]:
     """Yield each layer of a ReLU network as one of its own."""
-    H = model.settings.hidden_size
-    parameters = dict(model.recurrent.named_parameters())
-    for index in range(model.settings.layers):
-        inputs = H if index else model.settings.embedding_size
+    H = settings.hidden_size
+    parameters = dict(network.recurrent.named_parameters())
+    for index in range(settings.layers):
+        inputs = H if index else settings.embedding_size
         layer = nn.RNN(inputs, H, nonlinearity="relu")
         layer.load_state_dict(
             {

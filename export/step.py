@@ -33,16 +33,20 @@ def compile_step(model: ModelWeights, file: WeightFile) -> onnx.ModelProto:
         for name in model.state_names
     }
     new: dict[str, list[str]] = {name: [] for name in model.state_names}
-    x = g.op("Gather", g.weight("embedding", model.embedding), tokens, axis=0)  # (T, N, E)
-    for index, layer in enumerate(model.layers):
-        state = [tensors[index] for tensors in old.values()]
-        y, *last = _layer(g, model.cell, f"layer{index}", layer, x, state)
-        x = g.op("Squeeze", y, g.constant("axes_1", [1], np.int64))  # (T, N, H)
-        for name, tensor in zip(model.state_names, last, strict=True):
-            new[name].append(tensor)
-    weight = g.weight("decoder.W", model.decoder_weight)
-    product = g.op("MatMul", x, g.op("Transpose", weight, perm=[1, 0]))
-    logits = g.op("Add", product, g.weight("decoder.b", model.decoder_bias))
+    logits = g.weight("decoder.b", model.decoder_bias)
+    for number, network in enumerate(model.networks):
+        embedding = g.weight(f"embedding{number}", network.embedding)
+        x = g.op("Gather", embedding, tokens, axis=0)  # (T, N, E)
+        for layer in network.layers:
+            index = len(new["h"])
+            state = [tensors[index] for tensors in old.values()]
+            y, *last = _layer(g, model.cell, f"layer{index}", layer, x, state)
+            x = g.op("Squeeze", y, g.constant("axes_1", [1], np.int64))  # (T, N, H)
+            for name, tensor in zip(model.state_names, last, strict=True):
+                new[name].append(tensor)
+        weight = g.weight(f"decoder.W{number}", network.decoder)
+        product = g.op("MatMul", x, g.op("Transpose", weight, perm=[1, 0]))
+        logits = g.op("Add", product, logits)
     g.output(logits, "logits", np.float32, ["time", "batch", model.vocabulary_size])
     for name, tensors in new.items():
         g.output(g.op("Concat", *tensors, axis=0), f"{name}_n", np.float32, model.state_shape)

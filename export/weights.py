@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.model import CharRNN
 
@@ -52,27 +52,43 @@ class LayerWeights:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NetworkWeights:
+    """One of the networks that stand side by side in a model.
+
+    Attributes:
+        embedding: (V, E).
+        layers: the recurrent layers, first one first.
+        decoder: its part of the logits, divided by the number of networks, (V, H).
+    """
+
+    embedding: Array
+    layers: list[LayerWeights]
+    decoder: Array
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelWeights:
     """All weights of a model.
 
     Attributes:
         cell: rnn_tanh, rnn_relu, gru or lstm.
-        embedding: (V, E).
-        layers: the recurrent layers, first one first.
-        decoder_weight: (V, H).
+        networks: M of them, of one size; the model's logits are the sum of theirs and the bias.
         decoder_bias: (V,).
     """
 
     cell: str
-    embedding: Array
-    layers: list[LayerWeights]
-    decoder_weight: Array
+    networks: list[NetworkWeights]
     decoder_bias: Array
+
+    @property
+    def layers(self) -> list[LayerWeights]:
+        """The layers of all networks, in the order of the state's."""
+        return [layer for network in self.networks for layer in network.layers]
 
     @property
     def vocabulary_size(self) -> int:
         """Number of symbols V."""
-        return int(self.embedding.shape[0])
+        return len(self.decoder_bias)
 
     @property
     def hidden_size(self) -> int:
@@ -86,32 +102,39 @@ class ModelWeights:
 
     @property
     def state_shape(self) -> list[int | str]:
-        """Shape of each state tensor: (layers, "batch", hidden)."""
+        """Shape of each state tensor: (layers of all networks, "batch", hidden)."""
         return [len(self.layers), "batch", self.hidden_size]
 
     @classmethod
     def of(cls, model: CharRNN) -> "ModelWeights":
         """Take the weights out of a torch model."""
-        cell = model.settings.cell
-        parameters = dict(model.recurrent.named_parameters())
-
-        def layer(index: int) -> LayerWeights:
-            names = {"W": "weight_ih", "R": "weight_hh", "Wb": "bias_ih", "Rb": "bias_hh"}
-            return LayerWeights(
-                gates=tuple(GATES[cell]),
-                **{
-                    key: _reorder(cell, parameters[f"{name}_l{index}"])
-                    for key, name in names.items()
-                },
-            )
-
+        cell, count = model.settings.cell, model.settings.members
         return cls(
             cell=cell,
-            embedding=_array(model.embedding.weight),
-            layers=[layer(index) for index in range(model.settings.layers)],
-            decoder_weight=_array(model.decoder.weight),
+            networks=[
+                NetworkWeights(
+                    embedding=_array(network.embedding),
+                    layers=[
+                        _layer(cell, network.recurrent, index)
+                        for index in range(model.settings.layers)
+                    ],
+                    decoder=_array(network.decoder / count),
+                )
+                for network in model.networks
+            ],
             decoder_bias=_array(model.decoder.bias),
         )
+
+
+def _layer(cell: str, recurrent: nn.RNNBase, index: int) -> LayerWeights:
+    names = {"W": "weight_ih", "R": "weight_hh", "Wb": "bias_ih", "Rb": "bias_hh"}
+    return LayerWeights(
+        gates=tuple(GATES[cell]),
+        **{
+            key: _reorder(cell, recurrent.get_parameter(f"{name}_l{index}"))
+            for key, name in names.items()
+        },
+    )
 
 
 def _array(tensor: Tensor) -> Array:

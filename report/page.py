@@ -30,6 +30,7 @@ from report.measurements import (
 from report.memory import THRESHOLD
 from report.texts import Share, TextMeasures
 from report.verdict import listed, percent, verdict
+from serving.architecture import architecture
 from training.progress import duration
 
 HTML, MARKDOWN, FIGURES = "index.html", "report.md", "images"
@@ -166,7 +167,9 @@ def _models(measurements: Measurements) -> Table:
         rows.append(
             [
                 model.subject.label,
-                f"{settings.cell}, {settings.hidden_size} x {settings.layers}",
+                architecture(
+                    settings.cell, settings.hidden_size, settings.layers, settings.members
+                ),
                 f"{weights:,}",
                 f"{settings.learning_rate:g}",
                 f"{settings.streams} x {settings.window}",

@@ -33,8 +33,9 @@ def activations(model: CharRNN, ids: Tensor, *, streams: int, warm_up: int) -> "
         rows.append(torch.cat([t.transpose(0, 1).flatten(1) for t in state.values()], 1))
     values = torch.stack(rows[warm_up:], 1).flatten(0, 1)  # (N * (T - warm_up), units)
     places = torch.arange(streams * T).view(streams, T)[:, warm_up:].flatten()
+    L, M = model.settings.layers, model.settings.members
     names = [
-        f"{name}, layer {layer + 1}, unit {unit}"
+        f"{name}, {f'network {layer // L + 1}, ' * (M > 1)}layer {layer % L + 1}, unit {unit}"
         for name, tensor in state.items()
         for layer in range(tensor.shape[0])
         for unit in range(tensor.shape[2])
@@ -49,7 +50,7 @@ class Activations:
     Attributes:
         values: (places, units).
         places: the symbol that each row came after, (places,).
-        names: of the units: tensor of the state, layer, number.
+        names: of the units: tensor of the state, network of several, layer, number.
     """
 
     values: NDArray[np.float32]

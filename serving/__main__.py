@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
+from serving.architecture import architecture
 from serving.cli import run
 from serving.logs import configure_logging
 from serving.runtime import runtime_name
@@ -29,8 +30,9 @@ def _serve(settings: ServerSettings) -> None:
 def _announce(server: Server) -> None:
     for model in server.models:
         summary = model.bundle.manifest.model
+        sizes = summary.cell, summary.hidden_size, summary.layers, summary.members
         _say(
-            f"{model.name}: {summary.cell} {summary.hidden_size}x{summary.layers}, "
+            f"{model.name}: {architecture(*sizes)}, "
             f"{summary.parameters:,} parameters, {len(model.bundle.vocabulary)} symbols, "
             f"fingerprint {model.bundle.manifest.fingerprint[:12]}, {model.decoder.provider}"
         )

@@ -50,7 +50,8 @@ class TensorSpec:
 class StateTensor:
     """A recurrent state tensor: the graph's input and output names, dtype and shape.
 
-    The shape is (layers, "batch", hidden). Zero is the state before any symbol.
+    The shape is (layers, "batch", hidden), of a model of several networks the layers of all. Zero
+    is the state before any symbol.
     """
 
     input: str
@@ -85,6 +86,7 @@ class ModelSummary:
     embedding_size: int
     parameters: int
     precision: str
+    members: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -285,6 +285,7 @@ def write_model(model: ServedModel) -> pb.Model:
         start_symbol=manifest.start_symbol,
         cell=manifest.model.cell,
         layer_count=manifest.model.layers,
+        member_count=manifest.model.members,
         hidden_size=manifest.model.hidden_size,
         parameter_count=manifest.model.parameters,
         precision=manifest.model.precision,

@@ -18,7 +18,9 @@ torch.set_num_threads(1)  # on a busy machine, two spend their time waiting for 
 TINY_SYMBOLS = "\n abcdefgh£"  # V = 11
 
 
-def tiny_checkpoint(cell: Cell, *, hidden_size: int = 7, layers: int = 3) -> Checkpoint:
+def tiny_checkpoint(
+    cell: Cell, *, hidden_size: int = 7, layers: int = 3, members: int = 1
+) -> Checkpoint:
     """Make a checkpoint of random weights, large enough that texts are neither flat nor stuck.
 
     V = 11, E = 5, H = 7 and L = 3 are pairwise distinct, so that a swapped axis cannot pass.
@@ -29,6 +31,7 @@ def tiny_checkpoint(cell: Cell, *, hidden_size: int = 7, layers: int = 3) -> Che
         embedding_size=5,
         hidden_size=hidden_size,
         layers=layers,
+        members=members,
     )
     with torch.random.fork_rng():
         torch.manual_seed(sum(map(ord, cell)) + hidden_size)

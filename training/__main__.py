@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 import torch
 from rich.console import Console
 
+from serving.architecture import architecture
 from serving.cli import run
 from serving.errors import CheckpointError, DeviceError
 from training.checkpoint import Checkpoint, load_checkpoint
@@ -122,10 +123,10 @@ def _model(
 
 def _introduce(model: CharRNN, data: TrainingData, folder: RunFolder, reporter: Reporter) -> None:
     kept = 0 if data.validation is None else len(data.validation)
-    weights = sum(weight.numel() for weight in model.parameters())
+    weights, of = sum(weight.numel() for weight in model.parameters()), model.settings
     reporter.say(
-        f"{folder.path}: {model.settings.cell} {model.settings.hidden_size} x "
-        f"{model.settings.layers}, {weights:,} weights; corpus {data.corpus_name}: "
+        f"{folder.path}: {architecture(of.cell, of.hidden_size, of.layers, of.members)}, "
+        f"{weights:,} weights; corpus {data.corpus_name}: "
         f"{len(data.streams.ids):,} symbols to train on, {kept:,} to validate on, "
         f"{len(data.vocabulary)} unique"
     )

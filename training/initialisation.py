@@ -26,6 +26,7 @@ def build_model(settings: TrainingSettings, vocabulary_size: int) -> CharRNN:
             embedding_size=settings.embedding_size,
             hidden_size=settings.hidden_size,
             layers=settings.layers,
+            members=settings.members,
             dropout=settings.dropout,
             weight_dropout=settings.weight_dropout,
         )
@@ -46,15 +47,20 @@ def initialise(model: CharRNN) -> None:
     (Jozefowicz and others 2015).
     """
     nn.init.normal_(model.embedding.weight, std=EMBEDDING_STD)
-    nn.init.xavier_uniform_(model.decoder.weight)
     nn.init.zeros_(model.decoder.bias)
-    H = model.settings.hidden_size
-    for name, weight in model.recurrent.named_parameters():
+    for network in model.networks:
+        nn.init.xavier_uniform_(network.decoder)
+        _initialise_recurrent(network.recurrent, model.settings)
+
+
+def _initialise_recurrent(recurrent: nn.RNNBase, settings: ModelSettings) -> None:
+    H = settings.hidden_size
+    for name, weight in recurrent.named_parameters():
         if name.startswith("bias_"):
             nn.init.zeros_(weight)
         for gate in torch.split(weight, H) if weight.dim() == 2 else ():
-            _initialise_gate(gate, name, model.settings.cell)
-        if name.startswith("bias_ih") and model.settings.cell == "lstm":
+            _initialise_gate(gate, name, settings.cell)
+        if name.startswith("bias_ih") and settings.cell == "lstm":
             weight[H : 2 * H] = FORGET_BIAS  # torch orders i, f, g, o; bias_hh stays zero
 
 

@@ -29,6 +29,7 @@ class ModelSettings:
     embedding_size: int
     hidden_size: int
     layers: int
+    members: int = 1
     dropout: float = 0.0
     weight_dropout: float = 0.0
 
@@ -57,8 +58,28 @@ def _recurrent(settings: ModelSettings) -> nn.RNNBase:
             return nn.RNN(E, H, L, nonlinearity="relu", dropout=dropout)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """One of the networks that stand side by side in a model, as views of its weights.
+
+    Attributes:
+        embedding: (V, E).
+        recurrent: its layers.
+        decoder: (V, H).
+    """
+
+    embedding: Tensor
+    recurrent: nn.RNNBase
+    decoder: Tensor
+
+
 class CharRNN(nn.Module):
     """A recurrent language model over symbols.
+
+    It is M networks side by side, mostly one. None sees another's state; each is trained by a loss
+    of its own, and what the model says is the mean of their logits, which is the geometric mean of
+    their distributions. Of that mean a single network of as many weights falls short, the more the
+    less text there is to learn from (ensembles: Hansen and Salamon 1990).
 
     Where gradients are wanted on a CPU, in float32, the layers of training/recurrence run, and are
     two to three times as fast as torch's; everywhere else torch's own run, on CUDA those of cuDNN.
@@ -68,32 +89,67 @@ class CharRNN(nn.Module):
 
     Attributes:
         precision: of products while gradients are recorded; without gradients it is fp32.
+        embedding: those of all networks side by side, (V, M * E).
+        recurrent: the layers, or a list of M times the layers.
+        decoder: the weights of all networks side by side, (V, M * H), and the one bias of all.
     """
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         self.settings = settings
         self.precision: Precision = "fp32"
-        self.embedding = nn.Embedding(settings.vocabulary_size, settings.embedding_size)
-        self.recurrent = _recurrent(settings)
-        self.decoder = nn.Linear(settings.hidden_size, settings.vocabulary_size)
+        M = settings.members
+        self.embedding = nn.Embedding(settings.vocabulary_size, M * settings.embedding_size)
+        self.recurrent = (
+            _recurrent(settings)
+            if M == 1
+            else nn.ModuleList(_recurrent(settings) for _ in range(M))
+        )
+        self.decoder = nn.Linear(M * settings.hidden_size, settings.vocabulary_size)
+
+    @property
+    def networks(self) -> list[Network]:
+        """The M networks."""
+        M = self.settings.members
+        parts = zip(
+            self.embedding.weight.chunk(M, 1),
+            [part for part in self.recurrent.modules() if isinstance(part, nn.RNNBase)],
+            self.decoder.weight.chunk(M, 1),
+            strict=True,
+        )
+        return [Network(embedding=e, recurrent=r, decoder=d) for e, r, d in parts]
 
     def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Read tokens, from a state to a state.
 
         Args:
             tokens: token ids, int64, shape (T, N).
-            state: `h` and, for an LSTM, `c`, float32, each of shape (L, N, H).
+            state: `h` and, for an LSTM, `c`, float32, each of shape (M * L, N, H): the layers of
+                the first network, then those of the next.
 
         Returns:
-            Logits of each next symbol, shape (T, N, V), and the state after the last one.
+            Logits of each next symbol, shape (T, N, V), and the state after the last one. In
+            training mode the logits of all networks, (T, M * N, V): N columns of the first one,
+            then those of the next.
         """
+        parts = {name: tensor.chunk(self.settings.members) for name, tensor in state.items()}
+        read = [
+            self._read(network, tokens, {name: part[i] for name, part in parts.items()})
+            for i, network in enumerate(self.networks)
+        ]
+        logits = [each for each, _ in read]
+        together = torch.cat(logits, 1) if self.training else sum(logits) / len(logits)
+        after = {name: torch.cat([new[name] for _, new in read]) for name in state}
+        return together + self.decoder.bias, after
+
+    def _read(self, network: Network, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """Have one network read; returns its logits without the bias, and its state."""
         run = self._run_by_hand if self._by_hand() else self._run_torch
         low = torch.is_grad_enabled() and self.precision == "bf16"
         with torch.autocast(tokens.device.type, torch.bfloat16, enabled=low):
-            outputs, new_state = run(tokens, state)  # (T, N, H)
-            logits = F.linear(self._dropped(outputs, self.settings.dropout), self.decoder.weight)
-        return logits.to(self.decoder.weight.dtype) + self.decoder.bias, new_state  # (T, N, V)
+            outputs, new_state = run(network, tokens, state)  # (T, N, H)
+            logits = F.linear(self._dropped(outputs, self.settings.dropout), network.decoder)
+        return logits.to(self.decoder.weight.dtype), new_state  # (T, N, V)
 
     def _by_hand(self) -> bool:
         weight = self.decoder.weight
@@ -106,20 +162,20 @@ class CharRNN(nn.Module):
             return dropout(x, probability, dtype)
         return F.dropout(x, probability)
 
-    def _run_by_hand(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+    def _run_by_hand(self, network: Network, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         with torch.autocast("cpu", enabled=False):
             return run_stack(
                 self.settings.cell,
-                self._weights(dtype),
-                self.embedding.weight,
+                self._weights(network, dtype),
+                network.embedding,
                 tokens,
                 state,
                 dtype=dtype,
                 dropout=lambda x: self._dropped(x, self.settings.dropout),
             )
 
-    def _run_torch(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+    def _run_torch(self, network: Network, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         low = torch.is_grad_enabled() and self.precision == "bf16"
 
         def rounded(tensor: Tensor) -> Tensor:
@@ -132,9 +188,9 @@ class CharRNN(nn.Module):
         # AutocastRNN.cpp knows no other type.
         with torch.autocast(tokens.device.type, enabled=False):
             outputs, *after = run(
-                rounded(self.embedding(tokens)),  # (T, N, E)
+                rounded(F.embedding(tokens, network.embedding)),  # (T, N, E)
                 hidden if len(hidden) > 1 else hidden[0],
-                [rounded(weight) for weight in self._weights().values()],
+                [rounded(weight) for weight in self._weights(network).values()],
                 True,  # has biases
                 self.settings.layers,
                 self.settings.dropout,
@@ -145,8 +201,8 @@ class CharRNN(nn.Module):
         new = zip(names, after, strict=True)
         return outputs, {name: tensor.to(state[name].dtype) for name, tensor in new}
 
-    def _weights(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-        """Return the recurrent weights; those that are dropped, of that type.
+    def _weights(self, network: Network, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """Return a network's recurrent weights; those that are dropped, of that type.
 
         In training, `weight_dropout` of the W_hh are dropped, the same ones for the whole window
         (AWD-LSTM: Merity, Keskar and Socher 2018).
@@ -154,12 +210,12 @@ class CharRNN(nn.Module):
         probability = self.settings.weight_dropout
         return {
             name: self._dropped(weight, probability, dtype) if "weight_hh" in name else weight
-            for name, weight in self.recurrent.named_parameters()
+            for name, weight in network.recurrent.named_parameters()
         }
 
     def zero_state(self, N: int) -> State:
-        """Return the state before the first symbol of N texts: zeros, each (L, N, H)."""
-        shape = (self.settings.layers, N, self.settings.hidden_size)
+        """Return the state before the first symbol of N texts: zeros, each (M * L, N, H)."""
+        shape = (self.settings.members * self.settings.layers, N, self.settings.hidden_size)
         names = ("h", "c") if self.settings.cell == "lstm" else ("h",)
         weight = self.decoder.weight
         return {

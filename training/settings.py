@@ -56,6 +56,10 @@ class TrainingSettings:
     layers: int = 1
     """Number L of recurrent layers."""
 
+    members: int = 1
+    """Number M of networks side by side, of these sizes each: every one is trained by a loss of its
+    own, and their logits are averaged."""
+
     dropout: float = 0.2
     """Probability of dropping an activation, between layers and after the last; in [0, 1)."""
 
@@ -141,7 +145,7 @@ class TrainingSettings:
         Raises:
             SettingsError: one is broken; the message names the setting, its value and the range.
         """
-        for name in ("embedding_size", "hidden_size", "layers", "streams", "window"):
+        for name in ("embedding_size", "hidden_size", "layers", "members", "streams", "window"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in _NEVER_NEGATIVE:
             value = getattr(self, name)

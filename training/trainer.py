@@ -136,8 +136,9 @@ class Trainer:
         )
         rate = self._rate()
         set_rate(self.optimizer, rate)
-        logits, state = self._learner(inputs, self.recurrent)  # (T, N, V)
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        logits, state = self._learner(inputs, self.recurrent)  # (T, M * N, V)
+        of_all = targets.repeat(1, self.settings.members)
+        loss = F.cross_entropy(logits.flatten(0, 1), of_all.flatten())
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         value, norm = self.group.mean(loss.item(), self._clip())

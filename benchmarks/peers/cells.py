@@ -31,10 +31,11 @@ class Folded:
 
 
 def fold(model: ModelWeights) -> list[Folded]:
-    """Bring a model's layers into the form that a step needs."""
+    """Bring the layers of a model of one network into the form that a step needs."""
+    (network,) = model.networks
     return [
-        _fold(model.cell, layer, None if index else model.embedding)
-        for index, layer in enumerate(model.layers)
+        _fold(model.cell, layer, None if index else network.embedding)
+        for index, layer in enumerate(network.layers)
     ]
 
 

@@ -71,7 +71,7 @@ def _parameters(jax: Any, work: Work, *, transposed: bool) -> Any:
         }
         for index, layer in enumerate(fold(work.weights))
     ]
-    decoder = laid_out(work.weights.decoder_weight)
+    decoder = laid_out(work.weights.networks[0].decoder)
     return layers, decoder, jax.numpy.asarray(work.weights.decoder_bias)
 
 

@@ -51,7 +51,7 @@ def _body(outer: Graph, model: ModelWeights, uniform: str) -> onnx.GraphProto:
     for index, layer in enumerate(fold(model)):
         new.append(_advance(g, model.cell, f"layer{index}", layer, x, old[index], first=not index))
         x = new[-1]["h"]
-    logits = _product(g, "decoder", x, model.decoder_weight, model.decoder_bias)
+    logits = _product(g, "decoder", x, model.networks[0].decoder, model.decoder_bias)
     chosen = _draw(g, logits, g.op("Gather", uniform, t, axis=0))
     g.output(go_on, "goes_on", np.bool_, [])
     g.output(chosen, "chosen", np.int64, ["batch"])

@@ -31,7 +31,7 @@ class Step(nn.Module):
         super().__init__()
         self._cell = work.weights.cell
         self._layers = nn.ModuleList(map(_Layer, fold(work.weights)))
-        self._weight = _parameter(work.weights.decoder_weight)
+        self._weight = _parameter(work.weights.networks[0].decoder)
         self._bias = _parameter(work.weights.decoder_bias)
 
     def forward(self, token: Tensor, u: Tensor, state: State) -> tuple[Tensor, State]:

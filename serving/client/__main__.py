@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from serving.architecture import architecture
 from serving.cli import run
 from serving.client.blocking import Client
 from serving.client.results import Piece
@@ -70,7 +71,8 @@ def _list_models(client: Client, timeout: float | None) -> None:
     for model in client.list_models(timeout=timeout):
         loss = "" if model.validation_loss is None else f", loss {model.validation_loss:.4f}"
         _write(
-            f"{model.name}: {model.cell} {model.hidden_size}x{model.layers}, "
+            f"{model.name}: "
+            f"{architecture(model.cell, model.hidden_size, model.layers, model.members)}, "
             f"{model.parameters:,} parameters, {len(model.vocabulary)} symbols{loss}, "
             f"fingerprint {model.fingerprint[:12]}, {model.runtime}, {model.execution_provider}\n"
         )

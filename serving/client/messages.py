@@ -214,6 +214,7 @@ def read_model(message: pb.Model) -> ModelInfo:
         start_symbol=message.start_symbol,
         cell=message.cell,
         layers=message.layer_count,
+        members=message.member_count,
         hidden_size=message.hidden_size,
         parameters=message.parameter_count,
         precision=message.precision,

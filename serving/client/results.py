@@ -79,7 +79,10 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """A served model; `validation_loss` is in nats per symbol, None if none was measured."""
+    """A served model; `validation_loss` is in nats per symbol, None if none was measured.
+
+    Where `members` is more than 1, so many networks of these sizes stand side by side.
+    """
 
     name: str
     fingerprint: str
@@ -87,6 +90,7 @@ class ModelInfo:
     start_symbol: str
     cell: str
     layers: int
+    members: int
     hidden_size: int
     parameters: int
     precision: str

@@ -110,14 +110,19 @@ def of_layer(change: Callable[[LayerWeights], LayerWeights], index: int = -1) ->
     def damage(weights: ModelWeights) -> ModelWeights:
         layers = list(weights.layers)
         layers[index] = change(layers[index])
-        return replace(weights, layers=layers)
+        return _with_layers(weights, layers)
 
     return damage
 
 
 def _exchange_upper_layers(weights: ModelWeights) -> ModelWeights:
     first, second, third = weights.layers
-    return replace(weights, layers=[first, third, second])
+    return _with_layers(weights, [first, third, second])
+
+
+def _with_layers(weights: ModelWeights, layers: list[LayerWeights]) -> ModelWeights:
+    (network,) = weights.networks
+    return replace(weights, networks=[replace(network, layers=layers)])
 
 
 def _shift_one_output(weights: ModelWeights) -> ModelWeights:

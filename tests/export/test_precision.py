@@ -140,7 +140,7 @@ def one_step(model: ModelWeights, state: State, token: int) -> np.ndarray:
             [(s + round(float(a) / k)) * k for (s, k), a in zip(sums, addend, strict=True)]
         )
 
-    x = model.embedding[token].astype(np.float64)
+    x = model.networks[0].embedding[token].astype(np.float64)
     W, Wb, Rb = (
         {name: layer.gate(which, name).astype(np.float64) for name in "zrn"}
         for which in ("W", "Wb", "Rb")

@@ -32,10 +32,12 @@ def test_torchs_layers_in_bf16_take_bfloat16_and_give_states_in_float32(cell: Ce
     model = tiny_model(cell)
     tokens = torch.randint(11, (13, 7))
     state = {name: torch.rand_like(tensor) for name, tensor in model.zero_state(7).items()}
-    wanted, wanted_state = model._run_torch(tokens, dict(reversed(state.items())))
+    wanted, wanted_state = model._run_torch(
+        model.networks[0], tokens, dict(reversed(state.items()))
+    )
     model.precision = "bf16"
     with torch.autocast("cpu", torch.bfloat16):
-        outputs, after = model._run_torch(tokens, state)
+        outputs, after = model._run_torch(model.networks[0], tokens, state)
     assert outputs.dtype == torch.bfloat16
     torch.testing.assert_close(outputs.float(), wanted, rtol=0, atol=CLOSE)
     assert after.keys() == wanted_state.keys()

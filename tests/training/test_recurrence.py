@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ def threads() -> Iterator[Callable[[int], None]]:
     torch.set_num_threads(before)
 
 
-def build(cell: Cell, layers: int, **settings: float) -> CharRNN:
+def build(cell: Cell, layers: int, **settings: Any) -> CharRNN:
     torch.manual_seed(zlib.crc32(cell.encode()))
     return CharRNN(
         ModelSettings(
@@ -49,7 +50,7 @@ def results(model: CharRNN, *, by_hand: bool, N: int = N) -> Results:
         name: torch.randn_like(zero).requires_grad_() for name, zero in model.zero_state(N).items()
     }
     run = model._run_by_hand if by_hand else model._run_torch
-    outputs, after = run(tokens, state)
+    outputs, after = run(model.networks[0], tokens, state)
     loss = (outputs * torch.randn(outputs.shape)).sum()
     for tensor in after.values():
         loss = loss + (tensor * torch.randn(tensor.shape)).sum()
@@ -153,7 +154,7 @@ def test_gradients_can_be_asked_for_twice(cell: Cell) -> None:
 def test_weight_dropout_drops_recurrent_weights_in_training_only(cell: Cell) -> None:
     model = build(cell, 2, weight_dropout=0.5)
     torch.manual_seed(3)
-    dropped = model._weights()
+    dropped = model._weights(model.networks[0])
     for name, whole in model.recurrent.named_parameters():
         kept, scale = dropped[name] != 0, 2 if name.startswith("weight_hh") else 1
         torch.testing.assert_close(dropped[name][kept], scale * whole[kept])
@@ -169,12 +170,12 @@ def test_the_same_weights_are_dropped_at_every_step_of_a_window() -> None:
     model = build("gru", 1, weight_dropout=0.5)
     tokens = torch.randint(V, (1, N)).expand(T, N)
     torch.manual_seed(3)
-    dropped = model._weights()
+    dropped = model._weights(model.networks[0])
     torch.manual_seed(3)
-    found, _ = model._run_by_hand(tokens, model.zero_state(N))
+    found, _ = model._run_by_hand(model.networks[0], tokens, model.zero_state(N))
     model.eval()
     model.load_state_dict({f"recurrent.{name}": w for name, w in dropped.items()}, strict=False)
-    expected, _ = model._run_torch(tokens, model.zero_state(N))
+    expected, _ = model._run_torch(model.networks[0], tokens, model.zero_state(N))
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 

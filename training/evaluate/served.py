@@ -44,6 +44,7 @@ def require_same_model(client: Client, name: str, checkpoint: Checkpoint) -> Mod
         "start symbol": (served.start_symbol, checkpoint.vocabulary.start_symbol),
         "cell": (served.cell, of.cell),
         "layers": (served.layers, of.layers),
+        "networks side by side": (served.members, of.members),
         "hidden size": (served.hidden_size, of.hidden_size),
         "sha256 of the corpus": (served.corpus_sha256, checkpoint.corpus_sha256),
         "validation loss": (served.validation_loss, checkpoint.metrics.validation_loss),

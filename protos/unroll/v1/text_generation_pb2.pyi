@@ -190,7 +190,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "fingerprint", "vocabulary", "start_symbol", "cell", "layer_count", "hidden_size", "parameter_count", "precision", "validation_loss", "corpus_sha256", "runtime", "execution_provider")
+    __slots__ = ("name", "fingerprint", "vocabulary", "start_symbol", "cell", "layer_count", "hidden_size", "parameter_count", "precision", "validation_loss", "corpus_sha256", "runtime", "execution_provider", "member_count")
     NAME_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     VOCABULARY_FIELD_NUMBER: _ClassVar[int]
@@ -204,6 +204,7 @@ class Model(_message.Message):
     CORPUS_SHA256_FIELD_NUMBER: _ClassVar[int]
     RUNTIME_FIELD_NUMBER: _ClassVar[int]
     EXECUTION_PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_COUNT_FIELD_NUMBER: _ClassVar[int]
     name: str
     fingerprint: str
     vocabulary: str
@@ -217,7 +218,8 @@ class Model(_message.Message):
     corpus_sha256: str
     runtime: str
     execution_provider: str
-    def __init__(self, name: _Optional[str] = ..., fingerprint: _Optional[str] = ..., vocabulary: _Optional[str] = ..., start_symbol: _Optional[str] = ..., cell: _Optional[str] = ..., layer_count: _Optional[int] = ..., hidden_size: _Optional[int] = ..., parameter_count: _Optional[int] = ..., precision: _Optional[str] = ..., validation_loss: _Optional[float] = ..., corpus_sha256: _Optional[str] = ..., runtime: _Optional[str] = ..., execution_provider: _Optional[str] = ...) -> None: ...
+    member_count: int
+    def __init__(self, name: _Optional[str] = ..., fingerprint: _Optional[str] = ..., vocabulary: _Optional[str] = ..., start_symbol: _Optional[str] = ..., cell: _Optional[str] = ..., layer_count: _Optional[int] = ..., hidden_size: _Optional[int] = ..., parameter_count: _Optional[int] = ..., precision: _Optional[str] = ..., validation_loss: _Optional[float] = ..., corpus_sha256: _Optional[str] = ..., runtime: _Optional[str] = ..., execution_provider: _Optional[str] = ..., member_count: _Optional[int] = ...) -> None: ...
 
 class StartSessionRequest(_message.Message):
     __slots__ = ("model", "capsule", "seed", "sampling")
