@@ -130,6 +130,11 @@ def _introduce(model: CharRNN, data: TrainingData, folder: RunFolder, reporter: 
         f"{len(data.streams.ids):,} symbols to train on, {kept:,} to validate on, "
         f"{len(data.vocabulary)} unique"
     )
+    if data.names is not None:
+        reporter.say(
+            f"respell_names: {len(data.names.known):,} names found"
+            + ("" if data.names.known else ", so that the setting changes nothing")
+        )
 
 
 def _conclude(outcome: Outcome, trainer: Trainer, folder: RunFolder, reporter: Reporter) -> None:

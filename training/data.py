@@ -8,6 +8,7 @@ from torch import Tensor
 from serving.errors import CorpusError
 from serving.vocabulary import Vocabulary
 from training.corpus import Corpus
+from training.names import Names
 from training.settings import TrainingSettings
 from training.splits import split_symbols
 from training.streams import Streams
@@ -28,6 +29,9 @@ class TrainingData:
     validation: Tensor | None
     """Token ids of the held-out part, int64, shape (symbols,); None where nothing is kept."""
 
+    names: Names | None = None
+    """Those that each epoch spells otherwise; None where none shall be."""
+
 
 def prepare_data(corpus: Corpus, settings: TrainingSettings) -> TrainingData:
     """Encode a corpus and split it.
@@ -42,6 +46,9 @@ def prepare_data(corpus: Corpus, settings: TrainingSettings) -> TrainingData:
     text = corpus.text[: parts.held_out.stop]
     ids = torch.from_numpy(vocabulary.encode(text)).to(settings.device)
     kept = len(parts.held_out)
+    training, names = text[: len(text) - kept], None
+    if settings.respell_names:
+        names = Names(training, vocabulary, settings.respell_names, settings.seed)
     if settings.validation_fraction and kept < 2:
         raise CorpusError(
             f"corpus {corpus.name}: {settings.validation_fraction:g} of {len(ids)} symbols leaves "
@@ -58,6 +65,8 @@ def prepare_data(corpus: Corpus, settings: TrainingSettings) -> TrainingData:
             window=settings.window,
             start_offset=settings.start_offset,
             seed=settings.seed,
+            names=names,
         ),
+        names=names,
         validation=ids[len(ids) - kept :] if kept else None,
     )

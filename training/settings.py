@@ -75,6 +75,10 @@ class TrainingSettings:
     window: int = 64
     """Number T of symbols that gradients flow back through."""
 
+    respell_names: float = 0.0
+    """Share of the names (words that the text never writes in lower case) that each epoch spells
+    otherwise, so that none is learned by heart; in [0, 1]."""
+
     start_offset: int = 0
     """Each epoch starts at a random one of the first so many symbols and ends with the text; 0 lets
     it start at any symbol and go round."""
@@ -157,6 +161,7 @@ class TrainingSettings:
         )
         _require(0 <= self.dropout < 1, *self._of("dropout", "[0, 1)"))
         _require(0 <= self.weight_dropout < 1, *self._of("weight_dropout", "[0, 1)"))
+        _require(0 <= self.respell_names <= 1, *self._of("respell_names", "[0, 1]"))
         _require(0 <= self.warmup_fraction < 1, *self._of("warmup_fraction", "[0, 1)"))
         _require(0 < self.beta2 < 1, *self._of("beta2", "(0, 1)"))
         _require(0 < self.learning_rate <= 10, *self._of("learning_rate", "(0, 10]"))

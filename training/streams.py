@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from serving.errors import CorpusError
+from training.names import Names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +33,21 @@ class Streams:
         start_offset: an epoch starts at a random one of the first so many symbols and ends with the
             text; 0 lets it start at any symbol and go round.
         seed: seed of the offsets.
+        names: those of the text, to be spelled otherwise in each epoch; None leaves all as it is.
 
     Raises:
         CorpusError: the text is too short for one window of each stream.
     """
 
     def __init__(
-        self, ids: Tensor, *, streams: int, window: int, start_offset: int, seed: int
+        self,
+        ids: Tensor,
+        *,
+        streams: int,
+        window: int,
+        start_offset: int,
+        seed: int,
+        names: Names | None = None,
     ) -> None:
         spare = len(ids) - 1 - streams * window
         if spare < max(0, start_offset - 1):
@@ -50,6 +59,7 @@ class Streams:
             )
         self.ids, self.N, self.T = ids, streams, window
         self._start_offset, self._seed = start_offset, seed
+        self._names, self._respelled = names, (-1, ids)  # epoch and its text
 
     def offset(self, epoch: int) -> int:
         """The symbol that an epoch starts at."""
@@ -68,7 +78,16 @@ class Streams:
         device = self.ids.device
         rows = starts + torch.arange(self.T, device=device)[:, None]  # (T, 1)
         indices = rows + length * torch.arange(self.N, device=device)  # (T, N)
-        return self.ids[indices % len(self.ids)], self.ids[(indices + 1) % len(self.ids)]
+        ids = self._text(position.epoch)
+        return ids[indices % len(ids)], ids[(indices + 1) % len(ids)]
+
+    def _text(self, epoch: int) -> Tensor:
+        """Return what an epoch reads."""
+        if self._names is None:
+            return self.ids
+        if self._respelled[0] != epoch:
+            self._respelled = epoch, self._names.respelled(self.ids, epoch)
+        return self._respelled[1]
 
     def after(self, position: Position) -> Position:
         """Return the position that follows, in this epoch or at the start of the next."""
