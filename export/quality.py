@@ -84,13 +84,12 @@ def measure_scales(model: CharRNN, training: Ids) -> list[Scale]:
 def _layers(network: Network, settings: ModelSettings) -> Iterator[nn.RNN]:
     """Yield each layer of a ReLU network as one of its own."""
     H = settings.hidden_size
-    parameters = dict(network.recurrent.named_parameters())
     for index in range(settings.layers):
         inputs = H if index else settings.embedding_size
         layer = nn.RNN(inputs, H, nonlinearity="relu")
         layer.load_state_dict(
             {
-                f"{name}_l0": parameters[f"{name}_l{index}"]
+                f"{name}_l0": network.recurrent[f"{name}_l{index}"]
                 for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             }
         )

@@ -1,11 +1,12 @@
 """A model's weights as the graphs want them: numpy arrays in ONNX's layout and gate order."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.model import CharRNN
 
@@ -126,14 +127,11 @@ class ModelWeights:
         )
 
 
-def _layer(cell: str, recurrent: nn.RNNBase, index: int) -> LayerWeights:
+def _layer(cell: str, weights: Mapping[str, Tensor], index: int) -> LayerWeights:
     names = {"W": "weight_ih", "R": "weight_hh", "Wb": "bias_ih", "Rb": "bias_hh"}
     return LayerWeights(
         gates=tuple(GATES[cell]),
-        **{
-            key: _reorder(cell, recurrent.get_parameter(f"{name}_l{index}"))
-            for key, name in names.items()
-        },
+        **{key: _reorder(cell, weights[f"{name}_l{index}"]) for key, name in names.items()},
     )
 
 

@@ -1,5 +1,7 @@
 """Initial weights, chosen for each cell."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -53,9 +55,9 @@ def initialise(model: CharRNN) -> None:
         _initialise_recurrent(network.recurrent, model.settings)
 
 
-def _initialise_recurrent(recurrent: nn.RNNBase, settings: ModelSettings) -> None:
+def _initialise_recurrent(weights: Mapping[str, Tensor], settings: ModelSettings) -> None:
     H = settings.hidden_size
-    for name, weight in recurrent.named_parameters():
+    for name, weight in weights.items():
         if name.startswith("bias_"):
             nn.init.zeros_(weight)
         for gate in torch.split(weight, H) if weight.dim() == 2 else ():

@@ -1,6 +1,8 @@
 """The model: embedding, recurrent layers, decoder; its state goes in and comes out."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +10,7 @@ from torch.nn import functional as F
 
 from serving.errors import SettingsError
 from training.precision import Precision
+from training.recurrence.apart import run_apart
 from training.recurrence.dropout import dropout
 from training.recurrence.stack import run_stack
 from training.settings import Cell
@@ -64,13 +67,26 @@ class Network:
 
     Attributes:
         embedding: (V, E).
-        recurrent: its layers.
+        recurrent: of its layers, under torch's names, `weight_ih_l0` and so on.
         decoder: (V, H).
+        random: draws what dropout by hand drops; None is torch's default generator.
     """
 
     embedding: Tensor
-    recurrent: nn.RNNBase
+    recurrent: Mapping[str, Tensor]
     decoder: Tensor
+    random: torch.Generator | None = None
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All of them in a row."""
+        return [self.embedding, self.decoder, *self.recurrent.values()]
+
+    def of(self, tensors: Iterable[Tensor], random: torch.Generator) -> "Network":
+        """Return the same of other tensors, in the order of `tensors`."""
+        embedding, decoder, *recurrent = tensors
+        named = dict(zip(self.recurrent, recurrent, strict=True))
+        return Network(embedding=embedding, decoder=decoder, recurrent=named, random=random)
 
 
 class CharRNN(nn.Module):
@@ -113,7 +129,11 @@ class CharRNN(nn.Module):
         M = self.settings.members
         parts = zip(
             self.embedding.weight.chunk(M, 1),
-            [part for part in self.recurrent.modules() if isinstance(part, nn.RNNBase)],
+            [
+                dict(part.named_parameters())
+                for part in self.recurrent.modules()
+                if isinstance(part, nn.RNNBase)
+            ],
             self.decoder.weight.chunk(M, 1),
             strict=True,
         )
@@ -130,17 +150,41 @@ class CharRNN(nn.Module):
         Returns:
             Logits of each next symbol, shape (T, N, V), and the state after the last one. In
             training mode the logits of all networks, (T, M * N, V): N columns of the first one,
-            then those of the next.
+            then those of the next; gradients of several networks then end at the state.
         """
-        parts = {name: tensor.chunk(self.settings.members) for name, tensor in state.items()}
-        read = [
-            self._read(network, tokens, {name: part[i] for name, part in parts.items()})
-            for i, network in enumerate(self.networks)
-        ]
-        logits = [each for each, _ in read]
-        together = torch.cat(logits, 1) if self.training else sum(logits) / len(logits)
-        after = {name: torch.cat([new[name] for _, new in read]) for name in state}
-        return together + self.decoder.bias, after
+        M = self.settings.members
+        parts = {name: tensor.chunk(M) for name, tensor in state.items()}
+        states = [{name: part[i] for name, part in parts.items()} for i in range(M)]
+        if self.training and M > 1:
+            logits, states = self._train(tokens, [detach(each) for each in states])
+            said = torch.cat(logits, 1)
+        else:
+            read = [self._read(n, tokens, s) for n, s in zip(self.networks, states, strict=True)]
+            said = torch.stack([logits for logits, _ in read]).mean(0)
+            states = [new for _, new in read]
+        after = {name: torch.cat([each[name] for each in states]) for name in state}
+        return said + self.decoder.bias, after
+
+    def _train(self, tokens: Tensor, states: list[State]) -> tuple[list[Tensor], list[State]]:
+        """Have several networks read, by a thread each where all threads get as many of them.
+
+        Each has random numbers of its own, so that they do not hang on the order of threads.
+        """
+        networks, threads = self.networks, torch.get_num_threads()
+        seeds = torch.randint(2**62, (len(networks),)).tolist()
+        random = [torch.Generator().manual_seed(seed) for seed in seeds]
+        after: list[State] = [{} for _ in networks]
+
+        def read(i: int, tensors: list[Tensor]) -> Tensor:
+            logits, new = self._read(networks[i].of(tensors, random[i]), tokens, states[i])
+            after[i] = detach(new)
+            return logits
+
+        tensors = [network.tensors for network in networks]
+        reads = [partial(read, i) for i in range(len(networks))]
+        if self._by_hand() and threads > 1 and len(networks) % threads == 0:
+            return run_apart(reads, tensors, threads), after
+        return [of(own) for of, own in zip(reads, tensors, strict=True)], after
 
     def _read(self, network: Network, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Have one network read; returns its logits without the bias, and its state."""
@@ -148,18 +192,25 @@ class CharRNN(nn.Module):
         low = torch.is_grad_enabled() and self.precision == "bf16"
         with torch.autocast(tokens.device.type, torch.bfloat16, enabled=low):
             outputs, new_state = run(network, tokens, state)  # (T, N, H)
-            logits = F.linear(self._dropped(outputs, self.settings.dropout), network.decoder)
+            dropped = self._dropped(outputs, self.settings.dropout, random=network.random)
+            logits = F.linear(dropped, network.decoder)
         return logits.to(self.decoder.weight.dtype), new_state  # (T, N, V)
 
     def _by_hand(self) -> bool:
         weight = self.decoder.weight
         return torch.is_grad_enabled() and weight.is_cpu and weight.dtype == torch.float32
 
-    def _dropped(self, x: Tensor, probability: float, dtype: torch.dtype | None = None) -> Tensor:
+    def _dropped(
+        self,
+        x: Tensor,
+        probability: float,
+        dtype: torch.dtype | None = None,
+        random: torch.Generator | None = None,
+    ) -> Tensor:
         if not self.training:
             return x
         if self._by_hand():
-            return dropout(x, probability, dtype)
+            return dropout(x, probability, dtype, random)
         return F.dropout(x, probability)
 
     def _run_by_hand(self, network: Network, tokens: Tensor, state: State) -> tuple[Tensor, State]:
@@ -172,7 +223,7 @@ class CharRNN(nn.Module):
                 tokens,
                 state,
                 dtype=dtype,
-                dropout=lambda x: self._dropped(x, self.settings.dropout),
+                dropout=lambda x: self._dropped(x, self.settings.dropout, random=network.random),
             )
 
     def _run_torch(self, network: Network, tokens: Tensor, state: State) -> tuple[Tensor, State]:
@@ -209,8 +260,10 @@ class CharRNN(nn.Module):
         """
         probability = self.settings.weight_dropout
         return {
-            name: self._dropped(weight, probability, dtype) if "weight_hh" in name else weight
-            for name, weight in network.recurrent.named_parameters()
+            name: self._dropped(weight, probability, dtype, network.random)
+            if "weight_hh" in name
+            else weight
+            for name, weight in network.recurrent.items()
         }
 
     def zero_state(self, N: int) -> State:

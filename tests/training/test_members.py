@@ -2,6 +2,7 @@
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,16 +12,18 @@ from tests.conftest import tiny_checkpoint
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.initialisation import initialise
 from training.model import CELLS, CharRNN, ModelSettings, State
+from training.recurrence.steps import GRUSteps
 from training.settings import Cell
 
 V, E, H, L, N, T = 7, 3, 5, 2, 4, 6
 
 
-def build(cell: Cell, members: int) -> CharRNN:
+def build(cell: Cell, members: int, **dropout: Any) -> CharRNN:
     torch.manual_seed(zlib.crc32(cell.encode()))
     settings = ModelSettings(
-        cell=cell, vocabulary_size=V, embedding_size=E, hidden_size=H, layers=L, members=members
-    )
+        cell=cell, vocabulary_size=V, embedding_size=E, hidden_size=H, layers=L, members=members,
+        **dropout,
+    )  # fmt: skip
     return CharRNN(settings)
 
 
@@ -31,7 +34,7 @@ def alone(model: CharRNN, number: int) -> CharRNN:
         single.embedding.weight.copy_(network.embedding)
         single.decoder.weight.copy_(network.decoder)
         single.decoder.bias.copy_(model.decoder.bias)
-    single.recurrent.load_state_dict(network.recurrent.state_dict())
+    single.recurrent.load_state_dict(network.recurrent)
     return single
 
 
@@ -73,7 +76,7 @@ def test_each_network_learns_from_its_own_loss(cell: Cell) -> None:
         said, _ = single(tokens, single.zero_state(N))
         torch.testing.assert_close(logits[:, N * i : N * (i + 1)], said, atol=1e-6, rtol=0)
         (F.cross_entropy(said.flatten(0, 1), targets.flatten()) / 2).backward()  # type: ignore[no-untyped-call]
-        for name, weight in network.recurrent.named_parameters():
+        for name, weight in network.recurrent.items():
             expected = single.recurrent.get_parameter(name).grad
             torch.testing.assert_close(weight.grad, expected, atol=1e-6, rtol=0)
         grad = model.embedding.weight.grad
@@ -94,7 +97,7 @@ def test_networks_start_differently_and_on_the_same_scale_as_one_alone(cell: Cel
     for network in (first, second):
         assert 0.8 * largest < float(network.decoder.detach().abs().max()) <= largest
         for name, weight in single.recurrent.named_parameters():
-            own = network.recurrent.get_parameter(name)
+            own = network.recurrent[name]
             torch.testing.assert_close(own.norm(), weight.norm(), rtol=0.3, atol=1e-6)
 
 
@@ -109,3 +112,45 @@ def test_a_checkpoint_of_two_networks_is_read_back(tmp_path: Path) -> None:
     assert torch.equal(
         before(tokens, before.zero_state(N))[0], after(tokens, after.zero_state(N))[0]
     )
+
+
+def test_networks_in_threads_learn_what_they_learn_in_a_row() -> None:
+    """With the same random numbers, so that what is dropped hangs on no thread."""
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        model = build("gru", 2, dropout=0.4, weight_dropout=0.3)
+        torch.manual_seed(5)
+        tokens, state = torch.randint(V, (T, N)), random_state(model)
+        logits, after = model(tokens, state)
+        loss = F.cross_entropy(logits.flatten(0, 1), tokens.repeat(1, 2).flatten())
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = {name: weight.grad for name, weight in model.named_parameters()}
+        results.append((logits, after["h"], gradients))
+    for logits, h, gradients in results[1:]:
+        torch.testing.assert_close(logits, results[0][0], atol=1e-6, rtol=0)
+        torch.testing.assert_close(h, results[0][1], atol=1e-6, rtol=0)
+        for name, gradient in gradients.items():
+            assert gradient is not None
+            assert gradient.any(), name
+            torch.testing.assert_close(gradient, results[0][2][name], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("way", ["there", "back"])
+def test_a_network_that_fails_in_its_thread_fails_the_whole(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(2)
+    model = build("gru", 2)
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(GRUSteps, "forward" if way == "there" else "backward", fail)
+
+    def there_and_back() -> None:
+        logits, _ = model(torch.zeros((T, N), dtype=torch.int64), model.zero_state(N))
+        logits.sum().backward()
+
+    with pytest.raises(ZeroDivisionError):
+        there_and_back()

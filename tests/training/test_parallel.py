@@ -88,9 +88,10 @@ def assert_close(a: torch.Tensor, b: torch.Tensor, name: str) -> None:
     assert difference < CLOSE, f"{name}: max abs diff {difference:.1e}"
 
 
-def test_two_processes_train_as_one_does_with_the_same_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("members", [1, 2])
+def test_two_processes_train_as_one_does_with_the_same_batch(tmp_path: Path, members: int) -> None:
     for name, processes in (("one", 1), ("two", 2)):
-        said = train(tmp_path, name, processes, dropout=0.0)
+        said = train(tmp_path, name, processes, dropout=0.0, members=members)
         assert said.count("best loss") == 1
     one, two = (tmp_path / "runs" / name for name in ("one", "two"))
     assert {f.name for f in two.iterdir()} == {f.name for f in one.iterdir()}
@@ -104,7 +105,7 @@ def test_two_processes_train_as_one_does_with_the_same_batch(tmp_path: Path) -> 
         assert_close(weight, ends[1].weights[name], name)
     states = [end.state for end in ends if end.state is not None]
     for name, tensor in states[0].recurrent.items():
-        assert tensor.shape == (2, 4, 5)  # (L, N, H): all streams, not one process's
+        assert tensor.shape == (2 * members, 4, 5)  # (M * L, N, H): all streams, not one process's
         assert_close(tensor, states[1].recurrent[name], name)
 
 

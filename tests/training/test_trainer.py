@@ -71,10 +71,12 @@ def test_presets_begin_without_an_explosion(room: Room, preset: str, cell: Cell)
     assert max(losses(room, "run")) < 1.25 * math.log(len(trainer.data.vocabulary))
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize(("cell", "members"), [("gru", 1), ("lstm", 1), ("gru", 2)])
 @pytest.mark.parametrize("updates", [0, 1, 11, 17])
-def test_interrupted_and_resumed_equals_uninterrupted(room: Room, cell: Cell, updates: int) -> None:
-    settings = tiny_settings(cell=cell, weight_dropout=0.3)
+def test_interrupted_and_resumed_equals_uninterrupted(
+    room: Room, cell: Cell, members: int, updates: int
+) -> None:
+    settings = tiny_settings(cell=cell, members=members, weight_dropout=0.3)
     whole = room.trainer("whole", settings)
     assert whole.run() is Outcome.FINISHED
     first = room.trainer("cut", settings, stop=StopAfter(updates))

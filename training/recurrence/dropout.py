@@ -12,7 +12,12 @@ from training.recurrence.steps import view
 from training.recurrence.threads import share
 
 
-def dropout(x: Tensor, probability: float, dtype: torch.dtype | None = None) -> Tensor:
+def dropout(
+    x: Tensor,
+    probability: float,
+    dtype: torch.dtype | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """Return x, each number of it 0 at the probability, the others scaled to the same mean.
 
     Torch draws its mask number by number from one generator, which is a quarter of an update's
@@ -23,11 +28,12 @@ def dropout(x: Tensor, probability: float, dtype: torch.dtype | None = None) -> 
         x: float32 or bfloat16, on the CPU, of fewer than 2**32 numbers.
         probability: in [0, 1).
         dtype: of the result, float32 or bfloat16; x's by default.
+        generator: draws the seeds; torch's default one by default.
     """
     dtype = dtype or x.dtype
     if not probability:
         return x.to(dtype)
-    arguments = (x, probability, torch.randint(2**32, (2,)), dtype)
+    arguments = (x, probability, torch.randint(2**32, (2,), generator=generator), dtype)
     dropped: Tensor = _Dropout.apply(*arguments)  # type: ignore[no-untyped-call]
     return dropped
 

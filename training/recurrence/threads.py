@@ -1,10 +1,13 @@
-"""Rows of a batch shared among threads."""
+"""Work shared among threads: rows of a batch, or whole networks."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
+
+Result = TypeVar("Result")
 
 LEAST = 16  # rows for which a thread of its own pays: each reads all of the weights
 
@@ -30,9 +33,21 @@ def share(rows: int, work: Callable[[int, int], None]) -> None:
     if len(ranges) == 1:
         work(*ranges[0])
         return
-    running = [_threads(len(ranges)).submit(work, *each) for each in ranges]
-    for each in running:
-        each.result()
+    together([functools.partial(work, *each) for each in ranges], len(ranges))
+
+
+def together(tasks: Sequence[Callable[[], Result]], threads: int) -> list[Result]:
+    """Do tasks at the same time, in each thread one, for which torch takes no further threads.
+
+    Args:
+        tasks: release Python's lock mostly.
+        threads: how many.
+
+    Returns:
+        What each returned.
+    """
+    running = [_threads(threads).submit(task) for task in tasks]
+    return [each.result() for each in running]
 
 
 @functools.cache
