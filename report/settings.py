@@ -81,6 +81,8 @@ class ReportSettings:
 def training_settings(cell: Cell, report: ReportSettings, symbols: int) -> TrainingSettings:
     """Return the settings of one of the trainings that are compared.
 
+    Each is one network on the text as it is, whatever the preset does to win.
+
     Args:
         cell: one of CELLS.
         report: what was asked for.
@@ -92,6 +94,8 @@ def training_settings(cell: Cell, report: ReportSettings, symbols: int) -> Train
         "encoding": report.encoding,
         "minutes": report.minutes,
         "epochs": 0,
+        "members": 1,
+        "respell_names": 0.0,
         "name": cell,
         "runs_dir": report.folder / "trainings",
         "snapshots": True,

@@ -110,9 +110,12 @@ def test_a_training_that_exploded_too_often_is_shown_if_that_is_wanted(
 
 
 def test_settings_of_a_training_say_what_was_asked_for(tmp_path: Path) -> None:
-    report = ReportSettings(corpus="sherlock", minutes=2.0, seed=7, out=tmp_path)
+    report = ReportSettings(
+        corpus="sherlock", minutes=2.0, seed=7, out=tmp_path, training_preset="cpu"
+    )
     settings = training_settings("lstm", report, 3_000_000)
     settings.validate()
+    assert (settings.members, settings.respell_names, settings.streams) == (1, 0.0, 64)
     assert (settings.cell, settings.minutes, settings.seed) == ("lstm", 2.0, 7)
     assert settings.snapshots
     assert settings.validation_fraction * 3_000_000 == pytest.approx(40_000)
