@@ -94,8 +94,7 @@ class CharRNN(nn.Module):
 
     It is M networks side by side, mostly one. None sees another's state; each is trained by a loss
     of its own, and what the model says is the mean of their logits, which is the geometric mean of
-    their distributions. Of that mean a single network of as many weights falls short, the more the
-    less text there is to learn from (ensembles: Hansen and Salamon 1990).
+    their distributions (an ensemble: Hansen and Salamon 1990; docs/training.md has its worth).
 
     Where gradients are wanted on a CPU, in float32, the layers of training/recurrence run, and are
     two to three times as fast as torch's; everywhere else torch's own run, on CUDA those of cuDNN.
