@@ -1,6 +1,7 @@
 """Settings, presets, schedule, resuming."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.errors import SettingsError
+from training.initialisation import build_model
 from training.model import CELLS
 from training.presets import FOLDER, preset_files, preset_settings
 from training.resume import settings_to_resume
 from training.schedule import Length, Schedule
-from training.settings import TrainingSettings
+from training.settings import Cell, TrainingSettings
 
 
 @pytest.mark.parametrize(
@@ -114,3 +116,12 @@ def test_resuming_keeps_the_stored_settings_and_refuses_others() -> None:
     assert settings_to_resume(given_, stored).hidden_size == 7
     with pytest.raises(SettingsError, match=r"hidden_size = 9.*started with 7"):
         settings_to_resume(TrainingSettings(resume=True, hidden_size=9), stored)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("preset", "most"), [("cpu", 1.5e6), ("gpu", 5e6)])
+def test_presets_keep_to_their_size(preset: str, most: float, cell: Cell) -> None:
+    """What docs/training.md compares by: trained weights with tinyshakespeare's 65 symbols."""
+    settings = replace(preset_settings(preset, cell), device="cpu", precision="fp32")
+    model = build_model(settings, 65)
+    assert 0.4 * most < sum(weight.numel() for weight in model.parameters()) <= most
