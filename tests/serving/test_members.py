@@ -1,0 +1,60 @@
+"""A model of several networks, served: it is told, it says what torch says, and it moves."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from export.compiler import export
+from serving.client.options import GenerateOptions
+from tests.conftest import tiny_checkpoint
+from tests.serving.running import serve
+from training.checkpoint import Checkpoint
+
+TEXT = "abc deaf £ch\nabba " * 5
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return tiny_checkpoint("lstm", layers=2, members=3)
+
+
+@pytest.fixture(scope="module")
+def bundle(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("members") / "bundle"
+    export(checkpoint, folder)
+    return str(folder)
+
+
+def test_score_is_that_of_torch_and_the_model_tells_how_many_networks_it_is(
+    checkpoint: Checkpoint, bundle: str
+) -> None:
+    model, vocabulary = checkpoint.model(), checkpoint.vocabulary
+    ids = torch.from_numpy(vocabulary.encode(vocabulary.start_symbol + TEXT))
+    with torch.no_grad():
+        logits, _ = model(ids[:-1, None], model.zero_state(1))
+    expected = torch.log_softmax(logits[:, 0], -1)[torch.arange(len(TEXT)), ids[1:]]
+    with serve(bundle) as server, server.client() as client:
+        told = client.get_model()
+        found = torch.tensor(client.score(TEXT).log_probs)
+    assert (told.members, told.layers, told.hidden_size) == (3, 2, 7)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_a_text_goes_on_at_another_server_bit_for_bit(bundle: str, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("5a" * 32, encoding="ascii")
+    keys = {"capsule_keys": tmp_path / "keys"}
+
+    def options(symbols: int) -> GenerateOptions:
+        return GenerateOptions(max_new_symbols=symbols, seed=3, log_probs=True)
+
+    with serve(bundle, **keys) as first, first.client() as client:
+        whole = client.generate("abc", options(60))
+        begun = client.generate("abc", options(25))
+    capsule = begun.capsule
+    with serve(bundle, **keys) as second, second.client() as client:
+        rest = client.generate(
+            "", GenerateOptions(max_new_symbols=35, log_probs=True), capsule=capsule
+        )
+    assert begun.text + rest.text == whole.text
+    assert [*begun.log_probs, *rest.log_probs] == list(whole.log_probs)
