@@ -13,7 +13,14 @@ from torch import Tensor
 
 from training.model import ModelSettings
 from training.recurrence.threads import share, share_of
-from training.recurrence.weight import Weight
+from training.recurrence.weight import (
+    Weight,
+    has_tiles,
+    packed,
+    packed_turned,
+    product_turned,
+    times_packed,
+)
 from training.settings import Cell
 
 GATES: dict[Cell, int] = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
@@ -25,6 +32,7 @@ class Product:
 
     Attributes:
         turned: which operands lie transposed in memory: neither (""), "a", or "b".
+        ours: whether the trainer has a way of its own for it; else torch.mm makes it.
     """
 
     rows: int
@@ -32,6 +40,7 @@ class Product:
     columns: int
     times: int = 1
     turned: str = ""
+    ours: bool = False
 
     @property
     def operations(self) -> int:
@@ -49,25 +58,25 @@ def products_of(model: ModelSettings, streams: int, window: int) -> list[Product
     """
     H, E, V, T = model.hidden_size, model.embedding_size, model.vocabulary_size, window
     gates, symbols = GATES[model.cell] * H, window * streams
-    below = [(V, E), *[(symbols, H)] * (model.layers - 1)]
     return [
-        *(product for rows, width in below for product in _linear(rows, width, gates)),
+        *_linear(V, E, gates),
         *_linear(symbols, H, V),
+        *(model.layers - 1) * _linear(symbols, H, gates, ours=True),
         *model.layers
         * (
-            Product(rows=streams, depth=H, columns=gates, times=T, turned="b"),
-            Product(rows=streams, depth=gates, columns=H, times=T - 1),
-            Product(rows=gates, depth=symbols, columns=H, turned="a"),
+            Product(rows=streams, depth=H, columns=gates, times=T, turned="b", ours=True),
+            Product(rows=streams, depth=gates, columns=H, times=T - 1, ours=True),
+            Product(rows=gates, depth=symbols, columns=H, turned="a", ours=True),
         ),
     ]
 
 
-def _linear(rows: int, width: int, outputs: int) -> tuple[Product, Product, Product]:
+def _linear(rows: int, width: int, outputs: int, *, ours: bool = False) -> tuple[Product, ...]:
     """Outputs, gradient of the inputs, gradient of the weights, which are (outputs, width)."""
     return (
-        Product(rows=rows, depth=width, columns=outputs, turned="b"),
-        Product(rows=rows, depth=outputs, columns=width),
-        Product(rows=outputs, depth=rows, columns=width, turned="a"),
+        Product(rows=rows, depth=width, columns=outputs, turned="b", ours=ours),
+        Product(rows=rows, depth=outputs, columns=width, ours=ours),
+        Product(rows=outputs, depth=rows, columns=width, turned="a", ours=ours),
     )
 
 
@@ -84,9 +93,8 @@ def products_alone(
     Args:
         products: what to multiply.
         dtype: of the operands and the results, float32 or bfloat16.
-        tuned: in the fastest way that we know: a weight that many batches are multiplied with is
-            put in order once, and each thread takes its rows through all of these products.
-            Otherwise torch.mm does each.
+        tuned: in the trainer's way, where it has one: the fastest that we know. Otherwise
+            torch.mm does each.
     """
     ways = [_way(product, dtype, tuned=tuned) for product in products]
 
@@ -97,24 +105,35 @@ def products_alone(
     return multiply
 
 
-def _way(product: Product, dtype: torch.dtype, *, tuned: bool) -> Callable[[], None]:
+def _way(product: Product, dtype: torch.dtype, *, tuned: bool) -> Callable[[], object]:
     a = _matrix(product.rows, product.depth, turned=product.turned == "a").to(dtype)
     b = _matrix(product.depth, product.columns, turned=product.turned == "b").to(dtype)
-    if tuned and product.times > 1:
-        times_weight = Weight(b.t(), share_of(product.rows))
-
-        def rows(first: int, last: int) -> None:
-            for _ in range(product.times):
-                times_weight(a[first:last])
-
-        return lambda: share(product.rows, rows)
     out = torch.empty(product.rows, product.columns, dtype=dtype)
 
-    def whole() -> None:
+    def by_torch() -> None:
         for _ in range(product.times):
             torch.mm(a, b, out=out)
 
-    return whole
+    if not (tuned and product.ours):
+        return by_torch
+    if product.turned == "a":
+        return lambda: product_turned(a.t(), b)
+    turned = product.turned == ""
+    stored = b if turned else b.t()
+    if product.times > 1:
+        return _many(Weight(stored, share_of(product.rows), turned=turned), a, product.times)
+    if not has_tiles(stored):
+        return by_torch
+    pack, no_bias = packed_turned if turned else packed, torch.zeros(product.columns)
+    return lambda: times_packed(a, pack(stored), no_bias)
+
+
+def _many(weight: Weight, a: Tensor, times: int) -> Callable[[], object]:
+    def rows(first: int, last: int) -> None:
+        for _ in range(times):
+            weight(a[first:last])
+
+    return lambda: share(len(a), rows)
 
 
 def _matrix(rows: int, columns: int, *, turned: bool) -> Tensor:

@@ -4,31 +4,32 @@ import numpy as np
 import pytest
 import torch
 
-from training.recurrence import kernels
-from training.recurrence.steps import view
+from training.recurrence import arithmetic
+from training.recurrence.arrays import view
+from training.recurrence.compiling import Array, compiled
 
 f32 = np.float32
 
 
-@kernels.compiled
-def apply(which: int, x: kernels.Array, out: kernels.Array) -> None:
+@compiled
+def apply(which: int, x: Array, out: Array) -> None:
     for j in range(len(x)):
         if which == 0:
-            out[j] = kernels.exp(x[j])
+            out[j] = arithmetic.exp(x[j])
         elif which == 1:
-            out[j] = kernels.sigmoid(x[j])
+            out[j] = arithmetic.sigmoid(x[j])
         else:
-            out[j] = kernels.tanh(x[j])
+            out[j] = arithmetic.tanh(x[j])
 
 
-@kernels.compiled
-def round_all(x: kernels.Array, out: kernels.Array, back: kernels.Array) -> None:
+@compiled
+def round_all(x: Array, out: Array, back: Array) -> None:
     for j in range(len(x)):
-        kernels.put(out, j, x[j])
-        back[j] = kernels.wide(out[j])
+        arithmetic.put(out, j, x[j])
+        back[j] = arithmetic.wide(out[j])
 
 
-def applied(which: int, x: kernels.Array) -> kernels.Array:
+def applied(which: int, x: Array) -> Array:
     out = np.empty_like(x)
     apply(which, x, out)
     return out

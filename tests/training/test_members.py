@@ -143,7 +143,7 @@ def test_a_network_that_fails_in_its_thread_fails_the_whole(
     torch.set_num_threads(2)
     model = build("gru", 2)
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(GRUSteps, "forward" if way == "there" else "backward", fail)

@@ -71,13 +71,23 @@ def farthest(a: Results, b: Results) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize("packs", [False, True] if weight.PACKS else [False])
+WAYS = {"torch": (False, False), "oneDNN": (False, True), "tiles": (True, True)}
+HERE = {
+    name: flags
+    for name, flags in WAYS.items()
+    if (weight.TILES[torch.float32], weight.ONEDNN) >= flags
+}
+
+
+@pytest.mark.parametrize("way", HERE)
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("cell", CELLS)
 def test_layers_by_hand_equal_torchs_forwards_and_backwards(
-    cell: Cell, layers: int, packs: bool, monkeypatch: pytest.MonkeyPatch
+    cell: Cell, layers: int, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weight, "PACKS", packs)
+    tiles, onednn = HERE[way]
+    monkeypatch.setitem(weight.TILES, torch.float32, tiles)
+    monkeypatch.setattr(weight, "ONEDNN", onednn)
     model = build(cell, layers)
     differences = farthest(results(model, by_hand=False), results(model, by_hand=True))
     # Sums of float32 in another order, through a few steps: some units of 6e-8 each.

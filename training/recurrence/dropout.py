@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from training.recurrence import kernels
-from training.recurrence.steps import view
+from training.recurrence.arrays import view
 from training.recurrence.threads import share
 
 

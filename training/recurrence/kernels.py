@@ -1,114 +1,22 @@
 """Steps of the cells as compiled loops over a state's numbers, forwards and backwards.
 
-A step's product comes from oneDNN; all else of it is one pass here over what is still in the
-cache. Operands of products are float32, or bfloat16 as their bits in uint16 (numpy has no such
-type); all arithmetic is float32. What the cells compute and what the arrays are stands in steps.py.
-Letters: T time, N batch, H hidden; a thread's share is the rows `first` to `first + len(product)`
-of the N.
+A step's product is that of tiles (products.py) or the library's (weight.py); all else of it is one
+pass here over what is still in the cache. What the cells compute and what the arrays are stands in
+steps.py. Letters: T time, N batch, H hidden; a thread's share is the rows `first` to
+`first + len(product)` of the N. A row of products may go on past its end with columns of padding.
 
 Each loop touches few arrays: LLVM checks every pair of them for overlap before it runs a loop on
 vectors, and beyond a handful it gives up (five times slower).
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
-from numba import njit, types
-from numba.extending import overload, register_jitable
 
-F = TypeVar("F", bound=Callable[..., Any])
-Array = Any  # numba makes a version for every set of its arguments' types
-f32, i32, u32 = np.float32, np.int32, np.uint32
-
-
-def compiled(function: F) -> F:
-    """Compile at the first call, for this processor; the result is kept beside the file.
-
-    Of fast arithmetic only what leaves infinities and NaN alone: an explosion must be seen.
-    """
-    fast = {"contract", "arcp", "nsz"}
-    return cast(F, njit(nogil=True, fastmath=fast, error_model="numpy", cache=True)(function))
-
-
-def inlined(function: F) -> F:
-    """Make a function of the kernels, and of Python."""
-    return register_jitable(function)
-
-
-def wide(number: Any) -> Any:
-    """Return an operand as float32."""
-    raise NotImplementedError  # compiled code only
-
-
-def _wide(number: Any) -> Callable[[Any], Any]:
-    if number == types.uint16:
-        return lambda number: i32(i32(number) << i32(16)).view(f32)
-    return lambda number: number
-
-
-def put(row: Array, j: int, number: Any) -> None:
-    """Write a float32 as an operand, bfloat16 rounded to the nearest, half to even."""
-    raise NotImplementedError  # compiled code only
-
-
-def _put(row: Any, j: Any, number: Any) -> Callable[[Array, int, Any], None]:
-    if row.dtype == types.uint16:
-
-        def rounded(row: Array, j: int, number: Any) -> None:
-            bits = f32(number).view(i32)
-            half = i32(0x7FFF) + ((bits >> i32(16)) & i32(1))
-            row[j] = np.uint16(u32(bits + half) >> u32(16))
-
-        return rounded
-
-    def exact(row: Array, j: int, number: Any) -> None:
-        row[j] = number
-
-    return exact
-
-
-overload(wide, strict=False)(_wide)
-overload(put, strict=False)(_put)
-
-
-@inlined
-def exp(x: Any) -> Any:
-    """Return e**x within 2e-7 of it, relative; NaN of NaN. Beyond +-87 it stays where it is.
-
-    2**k times a polynomial on [-ln 2 / 2, ln 2 / 2], coefficients of Cephes' expf (Moshier).
-    """
-    x = f32(87) if x > f32(87) else x
-    x = f32(-87) if x < f32(-87) else x
-    k = np.floor(x * f32(1.44269504) + f32(0.5))
-    r = x - k * f32(0.693359375) + k * f32(2.12194440e-4)
-    p = f32(1.9875691500e-4) * r + f32(1.3981999507e-3)
-    p = p * r + f32(8.3334519073e-3)
-    p = p * r + f32(4.1665795894e-2)
-    p = p * r + f32(1.6666665459e-1)
-    p = p * r + f32(5.0000001201e-1)
-    return (p * r * r + r + f32(1)) * i32((i32(k) + i32(127)) << i32(23)).view(f32)
-
-
-@inlined
-def sigmoid(x: Any) -> Any:
-    """Return 1 / (1 + e**-x)."""
-    return f32(1) / (f32(1) + exp(-x))
-
-
-@inlined
-def tanh(x: Any) -> Any:
-    """Return the hyperbolic tangent, within 2e-7 of it, absolute."""
-    return f32(2) * sigmoid(f32(2) * x) - f32(1)
-
-
-@inlined
-def scrambled(j: Any, seed: Any, other: Any) -> Any:
-    """Return 32 bits for each j < 2**32, as good as random ones: lowbias32 (Wellons 2018)."""
-    x = u32(u32(j) * u32(0x9E3779B9) + seed)
-    x = u32((x ^ (x >> u32(16))) * u32(0x7FEB352D) + other)
-    x = u32((x ^ (x >> u32(15))) * u32(0x846CA68B))
-    return x ^ (x >> u32(16))
+from training.recurrence.arithmetic import f32, put, scrambled, sigmoid, tanh, u32, wide
+from training.recurrence.compiling import Array, compiled, inlined
+from training.recurrence.products import multiply
 
 
 @compiled
@@ -165,67 +73,69 @@ def add_rows(
                 total[j] += wide(own[j])
 
 
-@compiled
-def plain_forward(
+@inlined
+def plain_step_forward(
     t: int,
     first: int,
     product: Array,
+    operands: Array,
     x: Array,
     index: Array,
     states: Array,
-    operands: Array,
     relu: bool,
 ) -> None:
     """Make a step of a plain cell; `relu` says which. NaN stays NaN."""
+    H = states.shape[2]
     for row in range(len(product)):
         i = first + row
         own, given, after = product[row], x[index[t, i]], states[t + 1, i]
-        for j in range(len(own)):
+        for j in range(H):
             after[j] = wide(given[j]) + wide(own[j])
         if relu:
-            for j in range(len(own)):
+            for j in range(H):
                 after[j] = f32(0) if after[j] < f32(0) else after[j]
         else:
-            for j in range(len(own)):
+            for j in range(H):
                 after[j] = tanh(after[j])
         operand = operands[t + 1, i]
-        for j in range(len(own)):
+        for j in range(H):
             put(operand, j, after[j])
 
 
-@compiled
-def plain_backward(
+@inlined
+def plain_step_backward(
     t: int,
     first: int,
     product: Array,
+    delta: Array,
     incoming: Array,
     states: Array,
-    delta: Array,
     relu: bool,
 ) -> None:
     """Write the gradient of a plain cell's products."""
+    H = states.shape[2]
     for row in range(len(product)):
         i = first + row
         own, given, after, out = product[row], incoming[t, i], states[t + 1, i], delta[t, i]
         if relu:
-            for j in range(len(own)):
+            for j in range(H):
                 dh = wide(own[j]) + wide(given[j])
                 put(out, j, dh * (f32(0) if after[j] <= f32(0) else f32(1)))
         else:
-            for j in range(len(own)):
+            for j in range(H):
                 dh = wide(own[j]) + wide(given[j])
                 put(out, j, dh * (f32(1) - after[j] * after[j]))
 
 
-@compiled
-def gru_forward(
+@inlined
+def gru_step_forward(
     t: int,
     first: int,
     product: Array,
+    operands: Array,
     x: Array,
     index: Array,
     states: Array,
-    operands: Array,
     bias: Array,
     gates: Array,
 ) -> None:
@@ -236,7 +146,7 @@ def gru_forward(
         own, given, kept = product[row], x[index[t, i]], gates[t, i]
         for j in range(2 * H):
             kept[j] = sigmoid(wide(given[j]) + wide(own[j]))
-        of_product, of_x, p = own[2 * H :], given[2 * H :], kept[2 * H : 3 * H]
+        of_product, of_x, p = own[2 * H : 3 * H], given[2 * H :], kept[2 * H : 3 * H]
         for j in range(H):
             p[j] = wide(of_product[j]) + bias[j]
         r, n = kept[:H], kept[3 * H :]
@@ -250,14 +160,14 @@ def gru_forward(
             put(operand, j, after[j])
 
 
-@compiled
-def gru_backward(
+@inlined
+def gru_step_backward(
     t: int,
     first: int,
     product: Array,
+    delta: Array,
     incoming: Array,
     states: Array,
-    delta: Array,
     carried: Array,
     delta_n: Array,
     gates: Array,
@@ -288,15 +198,15 @@ def gru_backward(
             put(of_p, j, dn[j] * r[j])
 
 
-@compiled
-def lstm_forward(
+@inlined
+def lstm_step_forward(
     t: int,
     first: int,
     product: Array,
+    operands: Array,
     x: Array,
     index: Array,
     states: Array,
-    operands: Array,
     cells: Array,
     gates: Array,
 ) -> None:
@@ -321,14 +231,14 @@ def lstm_forward(
             put(operand, j, state[j])
 
 
-@compiled
-def lstm_backward(
+@inlined
+def lstm_step_backward(
     t: int,
     first: int,
     product: Array,
+    delta: Array,
     incoming: Array,
     states: Array,
-    delta: Array,
     carried: Array,
     cells: Array,
     gates: Array,
@@ -356,3 +266,66 @@ def lstm_backward(
         for j in range(H):
             put(of_f, j, past[j] * before[j] * f[j] * (f32(1) - f[j]))
             past[j] *= f[j]
+
+
+def forwards(step: Callable[..., None]) -> Callable[..., None]:
+    """Make the loop over a cell's steps forwards.
+
+    Args:
+        step: of the cell.
+
+    Returns:
+        What makes the steps `start` to `stop` of a thread's rows. With a packed `weight` it
+        multiplies the states with it before each step; with None, `product` holds the product of
+        the one step to make.
+    """
+
+    def loop(
+        start: int,
+        stop: int,
+        first: int,
+        product: Array,
+        weight: Array,
+        operands: Array,
+        *more: Array,
+    ) -> None:
+        for t in range(start, stop):
+            if weight is not None:
+                multiply(operands[t], first, weight, product)
+            step(t, first, product, operands, *more)
+
+    loop.__qualname__ = step.__qualname__
+    return compiled(loop)
+
+
+def backwards(step: Callable[..., None]) -> Callable[..., None]:
+    """Make the loop over a cell's steps backwards; see `forwards`.
+
+    Returns:
+        What makes the steps before `stop`, down to `start`. `product` holds what the state after
+        the last of them gets through its product with the weight; with a packed `weight`, it is
+        computed before each further step, and if `wanted` for the state before the first, too.
+    """
+
+    def loop(
+        start: int,
+        stop: int,
+        first: int,
+        product: Array,
+        weight: Array,
+        wanted: bool,
+        delta: Array,
+        *more: Array,
+    ) -> None:
+        for t in range(stop - 1, start - 1, -1):
+            step(t, first, product, delta, *more)
+            if weight is not None and (t > start or wanted):
+                multiply(delta[t], first, weight, product)
+
+    loop.__qualname__ = step.__qualname__
+    return compiled(loop)
+
+
+plain_forward, plain_backward = forwards(plain_step_forward), backwards(plain_step_backward)
+gru_forward, gru_backward = forwards(gru_step_forward), backwards(gru_step_backward)
+lstm_forward, lstm_backward = forwards(lstm_step_forward), backwards(lstm_step_backward)

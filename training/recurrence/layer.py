@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from training.recurrence import kernels
-from training.recurrence.steps import Columns, LSTMSteps, Steps, steps_of, view
+from training.recurrence.steps import LSTMSteps, Steps, steps_of
+from training.recurrence.sums import Sums
 from training.recurrence.threads import share, share_of
-from training.recurrence.weight import Weight
+from training.recurrence.weight import Weight, product_turned
 from training.settings import Cell
 
 
@@ -71,10 +71,10 @@ class Layer(torch.autograd.Function):
         steps: Steps = ctx.steps
         (W,) = ctx.saved_tensors
         steps.begin_backward(grad_states, grad_c)
-        way_back = _WayBack(steps, W, grad_h.to(W.dtype), ctx.table, first=ctx.needs_input_grad[7])
+        way_back = _WayBack(steps, W, grad_h, ctx.table, first=ctx.needs_input_grad[7])
         share(steps.N, way_back)
         operands = steps.operands[: steps.T].view(-1, steps.H)
-        dW = torch.mm(steps.delta.flatten(0, 1).t(), operands).to(ctx.weight_dtype)
+        dW = product_turned(steps.delta.flatten(0, 1), operands).to(ctx.weight_dtype)
         dh, dc = way_back.first_gradient(), steps.gradient_of_c()
         return None, None, way_back.of_rows(), None, None, dW, way_back.of_bias(), dh, dc
 
@@ -83,13 +83,16 @@ class _Reading:
     """All steps of some rows, forwards."""
 
     def __init__(self, steps: Steps, W: Tensor) -> None:
-        self._steps, self._times_weight = steps, Weight(W, share_of(steps.N))
+        self._steps, self._weight = steps, Weight(W, share_of(steps.N))
 
     def __call__(self, first: int, last: int) -> None:
         """Make them."""
-        steps = self._steps
+        steps, weight = self._steps, self._weight
+        if weight.panels is not None:
+            steps.forward(first, last, weight.panels)
+            return
         for t, operand in enumerate(steps.operands[:-1, first:last].unbind(0)):
-            steps.forward(t, first, self._times_weight(operand))
+            steps.step_forward(t, first, weight(operand))
 
 
 class _WayBack:
@@ -98,7 +101,7 @@ class _WayBack:
     Args:
         steps: of the layer.
         W: recurrent weight, operands, (G * H, H).
-        grad_h: gradient of the last state, beside that of all states; operands, (N, H).
+        grad_h: gradient of the last state, beside that of all states; float32, (N, H).
         table: number of its rows, and which each step has read; None without one.
         first: whether the gradient of the first state is wanted.
     """
@@ -112,25 +115,31 @@ class _WayBack:
         *,
         first: bool,
     ) -> None:
-        self._steps, self._times_weight = steps, Weight(W.t(), share_of(steps.N))
+        self._steps, self._weight = steps, Weight(W, share_of(steps.N), turned=True)
         self._grad_h = grad_h
         self._products = torch.empty(steps.N, steps.H) if first else None
-        self._table = _Sums(*table, steps.of_inputs()) if table is not None else None
+        self._table = Sums(*table, steps.of_inputs()) if table is not None else None
         bias, only_row = steps.of_bias(), torch.zeros(steps.T, steps.N, dtype=torch.int64)
-        self._bias = _Sums(1, only_row, (bias,)) if bias is not None else None
+        self._bias = Sums(1, only_row, (bias,)) if bias is not None else None
 
     def __call__(self, first: int, last: int) -> None:
         """Go back through the rows' steps."""
-        steps = self._steps
-        product, deltas = self._grad_h[first:last], steps.delta[:, first:last].unbind(0)
-        for t in reversed(range(steps.T)):
-            steps.backward(t, first, product)
-            if t > 0 or self._products is not None:
-                product = self._times_weight(deltas[t])
+        product = self._all_steps(first, self._grad_h[first:last])
         if self._products is not None:
             self._products[first:last] = product
         for sums in filter(None, (self._table, self._bias)):
             sums.add(first, last)
+
+    def _all_steps(self, first: int, product: Tensor) -> Tensor:
+        steps, weight, wanted = self._steps, self._weight, self._products is not None
+        if weight.panels is not None:
+            return steps.backward(first, product, weight.panels, wanted=wanted)
+        product = product.to(steps.dtype)
+        for t in reversed(range(steps.T)):
+            steps.step_backward(t, first, product)
+            if t > 0 or wanted:
+                product = weight(steps.delta[t, first : first + len(product)])
+        return product
 
     def of_rows(self) -> Tensor:
         """Return the gradient of the rows that the steps have added."""
@@ -149,30 +158,3 @@ class _WayBack:
         if self._products is None or past is None:
             return self._products
         return self._products + past
-
-
-class _Sums:
-    """Gradient of a table's rows: sums over the steps that have read each.
-
-    Args:
-        rows: V of the table.
-        index: which of them each step has read, (T, N).
-        columns: gradients of what was read, side by side.
-    """
-
-    def __init__(self, rows: int, index: Tensor, columns: tuple[Columns, ...]) -> None:
-        self._index, self._columns = view(index), columns
-        self._shape = rows, sum(each.width for each in columns)
-        self._shares: dict[int, Tensor] = {}
-
-    def add(self, first: int, last: int) -> None:
-        """Sum over a share of the N."""
-        sums, place = torch.zeros(self._shape), 0
-        for whole, start, width in self._columns:
-            kernels.add_rows(first, last, self._index, view(whole), start, width, view(sums), place)
-            place += width
-        self._shares[first] = sums
-
-    def total(self) -> Tensor:
-        """Return the sums over all shares, (V, columns)."""
-        return torch.stack([sums for _, sums in sorted(self._shares.items())]).sum(0)

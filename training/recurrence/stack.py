@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.recurrence.layer import Layer
+from training.recurrence.linear import linear
 from training.settings import Cell
 
 Weights = Mapping[str, Tensor]
@@ -43,8 +44,10 @@ def run_stack(
     below, last = embedding, dict[str, list[Tensor]]()
     for layer, h in enumerate(state["h"]):
         ih, hh, bias, bias_n = _of_layer(cell, weights, layer)
-        index, of_rows = (tokens, torch.float32) if layer == 0 else (None, dtype)
-        rows = F.linear(*(each.to(of_rows) for each in (below.flatten(0, -2), ih, bias)))
+        if layer == 0:
+            index, rows = tokens, F.linear(embedding, ih, bias)
+        else:
+            index, rows = None, linear(below.flatten(0, 1), ih.to(dtype), bias)
         c = state["c"][layer] if "c" in state else h.new_empty(0)
         arguments = (cell, dtype, rows, index, tuple(tokens.shape), hh, bias_n, h, c)
         below, *after = Layer.apply(*arguments)  # type: ignore[no-untyped-call]  # (T, N, H)

@@ -5,24 +5,16 @@ Letters: T time, N batch, H hidden, G gates of the weights.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from training.recurrence import kernels
+from training.recurrence.arrays import Array, view
+from training.recurrence.tile import COLUMNS
 from training.settings import Cell
-
-Array = np.ndarray[Any, Any]
-
-
-def view(tensor: Tensor) -> Array:
-    """Return a tensor's memory as numpy's; bfloat16 as its bits, uint16."""
-    tensor = tensor.detach()
-    bits = tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor
-    array: Array = bits.numpy()
-    return array
 
 
 class Columns(NamedTuple):
@@ -76,9 +68,20 @@ class Steps:
             self.operands = torch.empty(self.states.shape, dtype=dtype)
             self.operands[0] = h
         self._more = more
-        self._reads = (view(x), view(index), view(self.states), view(self.operands), *more)
+        self._reads = (view(self.operands), view(x), view(index), view(self.states), *more)
 
-    def forward(self, t: int, first: int, product: Tensor) -> None:
+    def forward(self, first: int, last: int, weight: Array) -> None:
+        """Make all steps of some rows.
+
+        Args:
+            first: row of the N.
+            last: row before which to end.
+            weight: packed, of the products.
+        """
+        product = np.empty((last - first, len(weight) * COLUMNS), np.float32)
+        self.FORWARD(0, self.T, first, product, weight, *self._reads)
+
+    def step_forward(self, t: int, first: int, product: Tensor) -> None:
         """Make step t of the rows from `first` on.
 
         Args:
@@ -86,19 +89,36 @@ class Steps:
             first: row of the N.
             product: of these rows' states and the weight, operands, (rows, G * H).
         """
-        self.FORWARD(t, first, view(product), *self._reads)
+        self.FORWARD(t, t + 1, first, view(product), None, *self._reads)
 
     def begin_backward(self, incoming: Tensor, grad_c: Tensor) -> None:
         """Take the gradients of the states after each step, (T, N, H), and of an LSTM's last c."""
         self.delta = torch.empty(self.T, self.N, self.G * self.H, dtype=self.dtype)
-        arrays = view(incoming.contiguous()), view(self.states), view(self.delta)
+        arrays = view(self.delta), view(incoming.contiguous()), view(self.states)
         self._writes = (*arrays, *self._back(grad_c))
 
     def _back(self, grad_c: Tensor) -> tuple[Array | bool, ...]:
         """Return what a cell's way back reads and writes besides."""
         return self._more
 
-    def backward(self, t: int, first: int, product: Tensor) -> None:
+    def backward(self, first: int, grad_h: Tensor, weight: Array, *, wanted: bool) -> Tensor:
+        """Write the rows' `delta` of all steps.
+
+        Args:
+            first: row of the N.
+            grad_h: what these rows' last states get beside the gradient of all states, (rows, H).
+            weight: packed, of the products.
+            wanted: whether the gradient of the states before the first step is.
+
+        Returns:
+            What these states get through their product, float32, (rows, H), if it is wanted.
+        """
+        product = torch.zeros(len(grad_h), len(weight) * COLUMNS)
+        product[:, : self.H] = grad_h
+        self.BACKWARD(0, self.T, first, view(product), weight, wanted, *self._writes)
+        return product[:, : self.H]
+
+    def step_backward(self, t: int, first: int, product: Tensor) -> None:
         """Write these rows' `delta` of step t.
 
         Args:
@@ -107,7 +127,7 @@ class Steps:
             product: of these rows' delta of step t + 1 and the weight, which is what the state
                 after step t gets through it; operands, (rows, H).
         """
-        self.BACKWARD(t, first, view(product), *self._writes)
+        self.BACKWARD(t, t + 1, first, view(product), None, False, *self._writes)
 
     def past_the_product(self) -> Tensor | None:
         """Return what the first state's gradient gets on other ways than its product, (N, H)."""
