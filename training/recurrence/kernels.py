@@ -217,17 +217,19 @@ def lstm_step_forward(
         own, given, kept = product[row], x[index[t, k]], gates[t, k]
         for j in range(2 * H):
             kept[j] = sigmoid(wide(given[j]) + wide(own[j]))
-        for j in range(2 * H, 3 * H):
-            kept[j] = tanh(wide(given[j]) + wide(own[j]))
-        for j in range(3 * H, 4 * H):
-            kept[j] = sigmoid(wide(given[j]) + wide(own[j]))
         i, f, g, o = kept[:H], kept[H : 2 * H], kept[2 * H : 3 * H], kept[3 * H :]
+        given_g, own_g, given_o, own_o = given[2 * H :], own[2 * H :], given[3 * H :], own[3 * H :]
+        for j in range(H):
+            g[j] = tanh(wide(given_g[j]) + wide(own_g[j]))
+        for j in range(H):
+            o[j] = sigmoid(wide(given_o[j]) + wide(own_o[j]))
         before, after = cells[t, k], cells[t + 1, k]
         for j in range(H):
             after[j] = f[j] * before[j] + i[j] * g[j]
         state, operand = states[t + 1, k], operands[t + 1, k]
         for j in range(H):
             state[j] = o[j] * tanh(after[j])
+        for j in range(H):
             put(operand, j, state[j])
 
 

@@ -19,7 +19,7 @@ from training.recurrence.tile import COLUMNS, ROWS, multiply_tile
 WORD = 4  # bytes
 DEPTH = 512  # words of a gradient's sums before the next rows of the batch are packed
 STRIP = 16 * ROWS  # columns of a gradient's left operand that are packed side by side
-BLOCK = 32 * ROWS  # rows that go through all panels of a weight while they are in the cache
+BLOCK = 8 * ROWS  # rows that go through all panels of a weight while they are in the cache
 
 
 def put_words(row: Array, matrix: Array, depth: int, column: int, count: int) -> None:

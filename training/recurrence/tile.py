@@ -85,7 +85,9 @@ def _multiply_tile(
 
     def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _, *numbers, add, _ = arguments
-        _Tile(builder, rows.literal_value, words.dtype == types.uint32, *numbers).write(add)
+        _Tile(builder, rows.literal_value, words.dtype == types.uint32, *numbers).write(
+            builder.trunc(add, ir.IntType(1))
+        )
         return target.get_dummy_value()
 
     return signature, generate
@@ -116,34 +118,42 @@ class _Tile:
     def write(self, add: Any) -> None:
         """Write all of it."""
         builder = self._builder
-        zero = ir.Constant(self._sums, [ir.Constant(f32, 0.0)] * LANES)
-        entry, loading, ready, loop, done = (
+        entry, loop, adding = (
             builder.block,
-            *(builder.append_basic_block(name) for name in ("loading", "ready", "loop", "done")),
+            *(builder.append_basic_block(name) for name in ("loop", "adding")),
         )
-        builder.cbranch(builder.icmp_unsigned("!=", add, add.type(0)), loading, ready)
-        builder.position_at_end(loading)
-        held = [builder.load(place, align=4) for place in self._places()]
-        builder.branch(ready)
-        builder.position_at_end(ready)
-        first = [self._phi((zero, entry), (each, loading)) for each in held]
+        places = self._places()
+        for place in places:  # what may be added to is on its way while the loop runs
+            self._prefetch(place)
         builder.branch(loop)
         builder.position_at_end(loop)
-        step = builder.phi(i64)
-        step.add_incoming(i64(0), ready)
-        sums = [self._phi((each, ready)) for each in first]
-        after = self._step(step, sums)
+        zero = ir.Constant(self._sums, [ir.Constant(f32, 0.0)] * LANES)
+        step = self._phi(i64, (i64(0), entry))
+        before = [self._phi(self._sums, (zero, entry)) for _ in places]
+        after = self._step(step, before)
         following = builder.add(step, i64(1))
-        step.add_incoming(following, builder.block)
-        for old, new in zip(sums, after, strict=True):
-            old.add_incoming(new, builder.block)
-        builder.cbranch(builder.icmp_signed("<", following, self._steps), loop, done)
-        builder.position_at_end(done)
-        for each, place in zip(after, self._places(), strict=True):
-            builder.store(each, place, align=4)
+        for old, new in zip([step, *before], [following, *after], strict=True):
+            old.add_incoming(new, loop)
+        more = builder.icmp_signed("<", following, self._steps)
+        builder.cbranch(more, loop, adding)
+        builder.position_at_end(adding)
+        with builder.if_else(add) as (then, otherwise):
+            with then:
+                for total, place in zip(after, places, strict=True):
+                    held = builder.load(place, align=4)
+                    builder.store(builder.fadd(held, total), place, align=4)
+            with otherwise:
+                for total, place in zip(after, places, strict=True):
+                    builder.store(total, place, align=4)
 
-    def _phi(self, *sources: tuple[Any, Any]) -> Any:
-        phi = self._builder.phi(self._sums)
+    def _prefetch(self, place: Any) -> None:
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), i32, i32, i32])
+        function = get_or_insert(self._builder.module, kind, "llvm.prefetch.p0")
+        address = self._builder.bitcast(place, ir.IntType(8).as_pointer())
+        self._builder.call(function, [address, i32(1), i32(3), i32(1)])
+
+    def _phi(self, kind: Any, *sources: tuple[Any, Any]) -> Any:
+        phi = self._builder.phi(kind)
         for value, block in sources:
             phi.add_incoming(value, block)
         return phi
