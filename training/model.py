@@ -159,7 +159,7 @@ class CharRNN(nn.Module):
             said = torch.cat(logits, 1)
         else:
             read = [self._read(n, tokens, s) for n, s in zip(self.networks, states, strict=True)]
-            said = torch.stack([logits for logits, _ in read]).mean(0)
+            said = read[0][0] if M == 1 else torch.stack([logits for logits, _ in read]).mean(0)
             states = [new for _, new in read]
         after = {name: torch.cat([each[name] for each in states]) for name in state}
         return said + self.decoder.bias, after
