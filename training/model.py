@@ -96,14 +96,16 @@ class CharRNN(nn.Module):
     of its own, and what the model says is the mean of their logits, which is the geometric mean of
     their distributions (an ensemble: Hansen and Salamon 1990; docs/training.md has its worth).
 
-    Where gradients are wanted on a CPU, in float32, the layers of training/recurrence run, and are
-    two to three times as fast as torch's; everywhere else torch's own run, on CUDA those of cuDNN.
+    Where gradients are wanted on a CPU, in float32, the layers of training/recurrence run, faster
+    than torch's; everywhere else torch's own run, on CUDA those of cuDNN.
 
     Args:
         settings: its cell and sizes.
 
     Attributes:
         precision: of products while gradients are recorded; without gradients it is fp32.
+        compiled: whether the layers of training/recurrence run without gradients, too. By default
+            they do not: what the exported model is compared with is torch's own.
         embedding: those of all networks side by side, (V, M * E).
         recurrent: the layers, or a list of M times the layers.
         decoder: the weights of all networks side by side, (V, M * H), and the one bias of all.
@@ -113,6 +115,7 @@ class CharRNN(nn.Module):
         super().__init__()
         self.settings = settings
         self.precision: Precision = "fp32"
+        self.compiled = False
         M = settings.members
         self.embedding = nn.Embedding(settings.vocabulary_size, M * settings.embedding_size)
         self.recurrent = (
@@ -188,8 +191,7 @@ class CharRNN(nn.Module):
     def _read(self, network: Network, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Have one network read; returns its logits without the bias, and its state."""
         run = self._run_by_hand if self._by_hand() else self._run_torch
-        low = torch.is_grad_enabled() and self.precision == "bf16"
-        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=low):
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self._low()):
             outputs, new_state = run(network, tokens, state)  # (T, N, H)
             dropped = self._dropped(outputs, self.settings.dropout, random=network.random)
             logits = F.linear(dropped, network.decoder)
@@ -197,7 +199,11 @@ class CharRNN(nn.Module):
 
     def _by_hand(self) -> bool:
         weight = self.decoder.weight
-        return torch.is_grad_enabled() and weight.is_cpu and weight.dtype == torch.float32
+        wanted = torch.is_grad_enabled() or self.compiled
+        return wanted and weight.is_cpu and weight.dtype == torch.float32
+
+    def _low(self) -> bool:
+        return torch.is_grad_enabled() and self.precision == "bf16"
 
     def _dropped(
         self,
@@ -213,7 +219,7 @@ class CharRNN(nn.Module):
         return F.dropout(x, probability)
 
     def _run_by_hand(self, network: Network, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        dtype = torch.bfloat16 if self._low() else torch.float32
         with torch.autocast("cpu", enabled=False):
             return run_stack(
                 self.settings.cell,
@@ -226,10 +232,8 @@ class CharRNN(nn.Module):
             )
 
     def _run_torch(self, network: Network, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        low = torch.is_grad_enabled() and self.precision == "bf16"
-
         def rounded(tensor: Tensor) -> Tensor:
-            return tensor.bfloat16() if low else tensor
+            return tensor.bfloat16() if self._low() else tensor
 
         run = getattr(torch, self.settings.cell)  # what nn.GRU and the others call
         names = ("h", "c") if "c" in state else ("h",)

@@ -22,14 +22,16 @@ def validation_loss(model: CharRNN, ids: Tensor) -> float:
         model: is in its previous mode again afterwards.
         ids: token ids, int64, shape (symbols,), at least 2.
     """
-    was_training = model.training
+    before = model.training, model.compiled
     model.eval()
+    model.compiled = True
     inputs, targets = _as_streams(ids)  # (T, N) both
     state, total = model.zero_state(inputs.shape[1]), 0.0
     for x, y in zip(torch.split(inputs, WINDOW), torch.split(targets, WINDOW), strict=True):
         logits, state = model(x, state)
         total += float(F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum"))
-    model.train(was_training)
+    model.train(before[0])
+    model.compiled = before[1]
     return total / inputs.numel()
 
 

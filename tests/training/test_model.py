@@ -117,6 +117,32 @@ def test_validation_loss_is_that_of_reading_the_text_in_one_go(cell: Cell) -> No
     assert found == pytest.approx(float(F.cross_entropy(logits[:, 0], ids[1:])), abs=1e-5)
 
 
+def test_a_training_validates_with_its_own_layers_and_all_else_reads_with_torchs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, ids = build("gru"), torch.randint(V, (50,))
+    model.precision = "bf16"  # of gradients alone
+    ran: list[str] = []
+
+    def watch(name: str) -> None:
+        run = getattr(model, name)
+
+        def watched(*arguments: object) -> object:
+            ran.append(name)
+            return run(*arguments)
+
+        monkeypatch.setattr(model, name, watched)
+
+    watch("_run_by_hand")
+    watch("_run_torch")
+    found = validation_loss(model, ids)
+    assert ran == ["_run_by_hand"]
+    with torch.no_grad():
+        logits, _ = model.eval()(ids[:-1, None], model.zero_state(1))
+    assert ran == ["_run_by_hand", "_run_torch"]
+    assert found == pytest.approx(float(F.cross_entropy(logits[:, 0], ids[1:])), abs=1e-5)
+
+
 def test_long_validation_texts_are_read_in_parallel_streams_with_little_loss() -> None:
     model = build("gru").eval()
     ids = torch.randint(V, (5003,))

@@ -19,6 +19,7 @@ from training.recurrence.tile import COLUMNS, ROWS, multiply_tile
 WORD = 4  # bytes
 DEPTH = 512  # words of a gradient's sums before the next rows of the batch are packed
 STRIP = 16 * ROWS  # columns of a gradient's left operand that are packed side by side
+TOGETHER = 64 // COLUMNS  # panels of a gradient that go with a strip while it is in the cache
 BLOCK = 8 * ROWS  # rows that go through all panels of a weight while they are in the cache
 
 
@@ -189,11 +190,11 @@ def multiply_turned(first: int, last: int, a: Array, b: Array, out: Array) -> No
     for start in range(0, words, DEPTH):
         steps = min(DEPTH, words - start)
         pack_columns(a, start, first, last, steps, strips)
-        for panel in range(panels):
-            place = b.ctypes.data + (panel * words + start) * COLUMNS * WORD
+        for group in range(0, panels, TOGETHER):
             for strip in range(len(strips)):
                 row, of_a = first + strip * STRIP, strips.ctypes.data + strip * DEPTH * a_step
-                c, rows = out.ctypes.data + row * c_row + panel * COLUMNS * WORD, last - row
-                multiply_panel(
-                    of_a, WORD, a_step, min(STRIP, rows), place, c, c_row, steps, start > 0, b
-                )
+                rows, c = min(STRIP, last - row), out.ctypes.data + row * c_row
+                for panel in range(group, min(group + TOGETHER, panels)):
+                    place = b.ctypes.data + (panel * words + start) * COLUMNS * WORD
+                    to = c + panel * COLUMNS * WORD
+                    multiply_panel(of_a, WORD, a_step, rows, place, to, c_row, steps, start > 0, b)
