@@ -39,7 +39,8 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start a training as `processes` processes, or as plain `python -m training`."""
     text = folder / "fable.txt"
-    text.write_text(TEXT, encoding="utf-8")
+    if not text.exists():  # else another one may be reading it
+        text.write_text(TEXT, encoding="utf-8")
     settings = {} if "--resume" in flags else TINY | changes
     return subprocess.Popen(
         [
@@ -59,9 +60,8 @@ def start(
     )
 
 
-def train(folder: Path, name: str, processes: int, *flags: str, **changes: object) -> str:
-    """Train to the end; returns standard output."""
-    process = start(folder, name, processes, *flags, **changes)
+def end(process: subprocess.Popen[bytes]) -> str:
+    """Wait for a training's end; returns standard output."""
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err.decode()
     return out.decode()
@@ -90,9 +90,12 @@ def assert_close(a: torch.Tensor, b: torch.Tensor, name: str) -> None:
 
 @pytest.mark.parametrize("members", [1, 2])
 def test_two_processes_train_as_one_does_with_the_same_batch(tmp_path: Path, members: int) -> None:
-    for name, processes in (("one", 1), ("two", 2)):
-        said = train(tmp_path, name, processes, dropout=0.0, members=members)
-        assert said.count("best loss") == 1
+    trainings = [
+        start(tmp_path, name, processes, dropout=0.0, members=members)
+        for name, processes in (("one", 1), ("two", 2))
+    ]
+    for training in trainings:
+        assert end(training).count("best loss") == 1
     one, two = (tmp_path / "runs" / name for name in ("one", "two"))
     assert {f.name for f in two.iterdir()} == {f.name for f in one.iterdir()}
     curves = losses(one), losses(two)
@@ -121,13 +124,14 @@ def interrupt(process: subprocess.Popen[bytes], log: Path) -> None:
 def test_two_interrupted_and_resumed_with_dropout_equal_two_uninterrupted(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     dropping: dict[str, object] = {"dropout": 0.3, "weight-dropout": 0.2, "epochs": 12}
-    train(tmp_path, "whole", 2, **dropping)
+    whole = start(tmp_path, "whole", 2, **dropping)
     interrupt(start(tmp_path, "cut", 2, **dropping), runs / "cut" / "metrics.jsonl")
+    end(whole)
     cut = last(runs / "cut")
     assert cut.state is not None
     assert 0 < cut.state.progress.update < len(losses(runs / "whole")["loss"])
     assert not torch.equal(cut.state.random["cpu"], cut.state.random["cpu.1"])
-    train(tmp_path, "cut", 2, "--resume")
+    end(start(tmp_path, "cut", 2, "--resume"))
     assert losses(runs / "cut") == losses(runs / "whole")
     ends = last(runs / "cut"), last(runs / "whole")
     for name, weight in ends[0].weights.items():
