@@ -80,12 +80,3 @@ def sigmoid(x: Any) -> Any:
 def tanh(x: Any) -> Any:
     """Return the hyperbolic tangent, within 2e-7 of it, absolute."""
     return f32(2) * sigmoid(f32(2) * x) - f32(1)
-
-
-@inlined
-def scrambled(j: Any, seed: Any, other: Any) -> Any:
-    """Return 32 bits for each j < 2**32, as good as random ones: lowbias32 (Wellons 2018)."""
-    x = u32(u32(j) * u32(0x9E3779B9) + seed)
-    x = u32((x ^ (x >> u32(16))) * u32(0x7FEB352D) + other)
-    x = u32((x ^ (x >> u32(15))) * u32(0x846CA68B))
-    return x ^ (x >> u32(16))

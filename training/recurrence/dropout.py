@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from training.recurrence import kernels
+from training.recurrence.arithmetic import f32, put, u32, wide
 from training.recurrence.arrays import view
+from training.recurrence.compiling import Array, compiled, inlined
 from training.recurrence.threads import share
 
 
@@ -59,7 +60,39 @@ def _masked(x: Tensor, probability: float, seeds: Tensor, dtype: torch.dtype) ->
     of_2_32 = round(probability * 2**32)
 
     def work(first: int, last: int) -> None:
-        kernels.drop(first, last, rows, kept, of_2_32, seed, other)
+        drop(first, last, rows, kept, of_2_32, seed, other)
 
     share(len(rows), work)
     return out
+
+
+@compiled
+def drop(first: int, last: int, x: Array, out: Array, dropped: Any, seed: Any, other: Any) -> None:
+    """Write x with each number 0 at a probability, and the rest scaled to the same mean.
+
+    Args:
+        first: of the rows to do.
+        last: the row before which to end.
+        x: operands, (rows, X).
+        out: is written to, operands, of x's shape.
+        dropped: the probability in units of 2**-32.
+        seed: what is dropped hangs on this, uint32,
+        other: on this, too, and on the place in x.
+    """
+    X = x.shape[1]
+    scale = f32(1.0 / (1.0 - dropped / 2.0**32))
+    limit = u32(dropped)
+    for row in range(first, last):
+        own, kept, start = x[row], out[row], u32(row * X)
+        for j in range(X):
+            factor = scale if scrambled(start + u32(j), seed, other) >= limit else f32(0)
+            put(kept, j, wide(own[j]) * factor)
+
+
+@inlined
+def scrambled(j: Any, seed: Any, other: Any) -> Any:
+    """Return 32 bits for each j < 2**32, as good as random ones: lowbias32 (Wellons 2018)."""
+    x = u32(u32(j) * u32(0x9E3779B9) + seed)
+    x = u32((x ^ (x >> u32(16))) * u32(0x7FEB352D) + other)
+    x = u32((x ^ (x >> u32(15))) * u32(0x846CA68B))
+    return x ^ (x >> u32(16))

@@ -10,67 +10,12 @@ vectors, and beyond a handful it gives up (five times slower).
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from training.recurrence.arithmetic import f32, put, scrambled, sigmoid, tanh, u32, wide
+from training.recurrence.arithmetic import f32, put, sigmoid, tanh, wide
 from training.recurrence.compiling import Array, compiled, inlined
 from training.recurrence.products import multiply
-
-
-@compiled
-def drop(first: int, last: int, x: Array, out: Array, dropped: Any, seed: Any, other: Any) -> None:
-    """Write x with each number 0 at a probability, and the rest scaled to the same mean.
-
-    Args:
-        first: of the rows to do.
-        last: the row before which to end.
-        x: operands, (rows, X).
-        out: is written to, operands, of x's shape.
-        dropped: the probability in units of 2**-32.
-        seed: what is dropped hangs on this, uint32,
-        other: on this, too, and on the place in x.
-    """
-    X = x.shape[1]
-    scale = f32(1.0 / (1.0 - dropped / 2.0**32))
-    limit = u32(dropped)
-    for row in range(first, last):
-        own, kept, start = x[row], out[row], u32(row * X)
-        for j in range(X):
-            factor = scale if scrambled(start + u32(j), seed, other) >= limit else f32(0)
-            put(kept, j, wide(own[j]) * factor)
-
-
-@compiled
-def add_rows(
-    first: int,
-    last: int,
-    index: Array,
-    delta: Array,
-    start: int,
-    width: int,
-    sums: Array,
-    place: int,
-) -> None:
-    """Add the gradient of each row of each step to that of the row of the table it has read.
-
-    Args:
-        first: row of the N at which the thread's share begins.
-        last: row before which it ends.
-        index: rows of the table, int64, shape (T, N).
-        delta: gradients of all steps, operands, shape (T, N, X).
-        start: first column of the X to take.
-        width: of these columns.
-        sums: the table's, float32, shape (V, Y).
-        place: of the first of these columns among the Y.
-    """
-    for t in range(len(index)):
-        for row in range(first, last):
-            total = sums[index[t, row]][place : place + width]
-            own = delta[t, row][start : start + width]
-            for j in range(width):
-                total[j] += wide(own[j])
 
 
 @inlined
