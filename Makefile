@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-PROTO := protos/unroll/v1/text_generation.proto
+PROTO := unroll/v1/text_generation.proto
 
 # What to train, and what the run and its bundle are called.
 CORPUS ?=
@@ -53,7 +53,7 @@ serve: $(READY) ## Serve the bundle NAME= over gRPC: PRECISION= DEVICE=cpu|cuda 
 	$(BIN)/python -m serving --model $(BUNDLE)=bundles/$(BUNDLE) --device $(DEVICE) $(ARGS)
 
 generate: $(READY) ## Continue PROMPT= through the server at TARGET=: ARGS=
-	$(BIN)/python -m serving.client --target $(TARGET) --prompt "$$PROMPT" $(ARGS)
+	$(BIN)/python -m unroll.client --target $(TARGET) --prompt "$$PROMPT" $(ARGS)
 
 report: $(READY) ## Train an RNN, a GRU and an LSTM and write a page about them: CORPUS= MINUTES= each PRESET= ARGS=
 	$(BIN)/python -m report $(if $(CORPUS),--corpus '$(CORPUS)') $(if $(PRESET),--training-preset $(PRESET)) \
@@ -65,7 +65,7 @@ test: $(READY) ## Run the tests
 # A tenth of a million inputs takes several minutes.
 INPUTS ?= 100000
 fuzz: $(READY) ## Send INPUTS= messages, bytes and damaged files that nobody should send
-	UNROLL_FUZZ_INPUTS=$(INPUTS) $(BIN)/python -m pytest tests/serving/test_fuzz.py $(ARGS)
+	UNROLL_FUZZ_INPUTS=$(INPUTS) $(BIN)/python -m pytest tests/serving/rpc/test_fuzz.py $(ARGS)
 
 # One minute by default; a report of ten: MINUTES=10 ARGS='--json soak.json --plot soak.png'
 soak: $(READY) ## Clients of every kind while servers and clients are killed: MINUTES= ARGS=
@@ -98,7 +98,7 @@ check: $(READY) ## Check format, lint, types, protos, stubs and the import rule
 	$(BIN)/buf lint protos
 	$(BIN)/buf format protos --diff --exit-code
 	$(MAKE) --no-print-directory stubs OUT=build/stubs
-	diff -r -x '*.proto' -x __init__.py -x __pycache__ build/stubs/protos/unroll protos/unroll
+	diff -r -x __init__.py -x __pycache__ build/stubs/unroll/v1 unroll/v1
 
 fix: $(READY) ## Mend what check finds and can be mended by a tool
 	$(BIN)/ruff check --fix .
@@ -110,7 +110,7 @@ OUT ?= .
 stubs: $(READY) ## Generate the gRPC stubs from the proto
 	@mkdir -p $(OUT)
 	@$(BIN)/python -m grpc_tools.protoc --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
-		-I. --python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) --mypy_grpc_out=$(OUT) $(PROTO)
+		-Iprotos --python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) --mypy_grpc_out=$(OUT) protos/$(PROTO)
 
 setup: $(READY) ## Make .venv; RUNTIME=gpu puts onnxruntime-gpu in onnxruntime's place
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from serving.errors import SettingsError
+from unroll.errors import SettingsError
 
 VERSIONS = ("torch", "onnxruntime", "onnxruntime-gpu", "numpy", "jax", "jaxlib", "openvino")
 

@@ -11,14 +11,14 @@ import torch
 from export.arithmetic import Precision
 from export.compiler import export
 from export.quality import Texts
-from serving.bundle import Bundle
-from serving.errors import SettingsError
-from serving.runtime import Device
-from serving.vocabulary import Vocabulary
-from training.checkpoint import Checkpoint
-from training.metrics import Metrics
-from training.model import CELLS, CharRNN, ModelSettings
+from serving.runtime.onnx import Device
+from training.log.metrics import Metrics
+from training.model.model import CELLS, CharRNN, ModelSettings
+from training.run.checkpoint import Checkpoint
 from training.settings import TrainingSettings
+from unroll.bundle.folder import Bundle
+from unroll.bundle.vocabulary import Vocabulary
+from unroll.errors import SettingsError
 
 GRID = ("gru-512x1", "gru-512x3", "lstm-512x2", "rnn_tanh-512x3")
 PRECISIONS = ("fp32", "int8")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import dacite
 
-from serving.errors import SettingsError
+from unroll.errors import SettingsError
 
 R = TypeVar("R")
 

@@ -11,8 +11,8 @@ from cyclopts import Parameter
 from benchmarks.decode.record import Point, Record, read
 from benchmarks.decode.tables import Row, decode_rows, markdown, target_rows
 from benchmarks.served.report import section
-from serving.cli import run
-from serving.errors import SettingsError
+from unroll.cli import run
+from unroll.errors import SettingsError
 
 TEMPLATE = Path(__file__).with_name("performance.md.template")
 

@@ -22,15 +22,15 @@ import numpy as np
 from cyclopts import Parameter
 from rich.console import Console
 
-from serving.capsule import CapsuleContents
-from serving.cli import run
-from serving.disk_store import DiskStore
-from serving.errors import SettingsError, UnrollError
-from serving.manifest import BATCH, StateTensor
-from serving.sampling import SamplingParams
-from serving.sessions import Session, Sessions
-from serving.snapshot import NO_LOG_PROBS, Drawing, Snapshot, StateLayout
-from serving.store import MemoryStore, SessionStore
+from serving.engine.snapshot import NO_LOG_PROBS, Drawing, Snapshot, StateLayout
+from serving.runtime.sampling import SamplingParams
+from serving.sessions.capsule import CapsuleContents
+from serving.sessions.disk_store import DiskStore
+from serving.sessions.registry import Session, Sessions
+from serving.sessions.store import MemoryStore, SessionStore
+from unroll.bundle.manifest import BATCH, StateTensor
+from unroll.cli import run
+from unroll.errors import SettingsError, UnrollError
 
 LAYOUT = StateLayout(
     [StateTensor(input="state_h", output="last_h", dtype="float32", shape=[1, BATCH, 512])]

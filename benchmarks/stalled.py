@@ -19,10 +19,10 @@ from tempfile import TemporaryDirectory
 import grpc
 from cyclopts import Parameter
 
-from serving.cli import run
-from serving.client.aio import AsyncClient
-from serving.client.options import GenerateOptions
-from serving.errors import SettingsError
+from unroll.cli import run
+from unroll.client.aio import AsyncClient
+from unroll.client.options import GenerateOptions
+from unroll.errors import SettingsError
 
 PORT_SECONDS = 60.0
 # A connection that holds a few hundred symbols, not many thousands.

@@ -4,8 +4,8 @@ import asyncio
 import sys
 from contextlib import aclosing
 
-from serving.client.aio import AsyncClient
-from serving.client.options import GenerateOptions
+from unroll.client.aio import AsyncClient
+from unroll.client.options import GenerateOptions
 
 PROMPT = "a "  # any model knows these symbols
 

@@ -8,8 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from serving.client.blocking import Client
-from serving.client.options import GenerateOptions
+from unroll.client.client import Client
+from unroll.client.options import GenerateOptions
 
 PROMPT = "a "  # any model knows these symbols
 

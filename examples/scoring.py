@@ -7,8 +7,8 @@ bits mean that the model foresaw the text.
 import math
 import sys
 
-from serving.client.blocking import Client
-from serving.client.options import GenerateOptions
+from unroll.client.client import Client
+from unroll.client.options import GenerateOptions
 
 PROMPT = "a "  # any model knows these symbols
 COOL = GenerateOptions(max_new_symbols=400, seed=8, temperature=0.5)

@@ -8,10 +8,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from serving.client.blocking import Client
-from serving.client.options import GenerateOptions
-from serving.client.security import Security, read_token
-from serving.errors import AuthenticationError
+from unroll.client.client import Client
+from unroll.client.options import GenerateOptions
+from unroll.client.security import Security, read_token
+from unroll.errors import AuthenticationError
 
 OPTIONS = GenerateOptions(max_new_symbols=60, seed=3)
 

@@ -5,8 +5,8 @@ The server keeps the state of the text, so that each request sends only what is 
 
 import sys
 
-from serving.client.blocking import Client
-from serving.client.options import GenerateOptions, SessionOptions
+from unroll.client.client import Client
+from unroll.client.options import GenerateOptions, SessionOptions
 
 PROMPT = "a "  # any model knows these symbols
 LINE = GenerateOptions(max_new_symbols=40)

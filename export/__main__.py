@@ -12,11 +12,11 @@ from rich.table import Table
 from export.arithmetic import Precision
 from export.compiler import export
 from export.quality import load_texts
-from serving.architecture import architecture
-from serving.bundle import Bundle
-from serving.cli import run
-from serving.runtime import Device
-from training.checkpoint import load_checkpoint
+from serving.runtime.onnx import Device
+from training.run.checkpoint import load_checkpoint
+from unroll.bundle.architecture import architecture
+from unroll.bundle.folder import Bundle
+from unroll.cli import run
 
 
 @Parameter(name="*")

@@ -17,9 +17,10 @@ from export.step import compile_step
 from export.unrolled import compile_unrolled
 from export.unrolled_parity import prove_unrolled
 from export.weights import ModelWeights
-from serving.bundle import Bundle, describe_file, load_bundle, write_bundle
-from serving.errors import SettingsError
-from serving.manifest import (
+from serving.runtime.onnx import Device
+from training.run.checkpoint import Checkpoint
+from unroll.bundle.folder import Bundle, describe_file, load_bundle, write_bundle
+from unroll.bundle.manifest import (
     DECODE,
     DECODE_FILTERED,
     FORMAT_VERSION,
@@ -34,8 +35,7 @@ from serving.manifest import (
     TrainingSummary,
     fingerprint_of,
 )
-from serving.runtime import Device
-from training.checkpoint import Checkpoint
+from unroll.errors import SettingsError
 
 
 def export(

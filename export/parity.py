@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from export.arithmetic import Precision
 from export.quality import judge
 from export.reference import TIE, Reference, Run, torch_state, verify_run
-from serving.bundle import Bundle
-from serving.decoder import FREE, DecodeCall, Decoder, DecodeResult, State
-from serving.errors import ParityError
-from serving.manifest import STEP, ParityReport, Rung
-from serving.runtime import Device, open_session
-from serving.sampling import uniforms
-from training.model import CharRNN
+from serving.runtime.decoder import FREE, DecodeCall, Decoder, DecodeResult, State
+from serving.runtime.onnx import Device, open_session
+from serving.runtime.sampling import uniforms
+from training.model.model import CharRNN
+from unroll.bundle.folder import Bundle
+from unroll.bundle.manifest import STEP, ParityReport, Rung
+from unroll.errors import ParityError
 
 EQUAL = 0.0
 T, N = 29, 5

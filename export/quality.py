@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from export.arithmetic import UNIT, Scale
-from serving.decoder import DecodeCall, Decoder
-from serving.errors import SettingsError
-from serving.manifest import Rung
-from training.checkpoint import Checkpoint
-from training.corpus import load_same_corpus
-from training.data import prepare_data
-from training.model import CharRNN, ModelSettings, Network
+from serving.runtime.decoder import DecodeCall, Decoder
+from training.data.corpus import load_same_corpus
+from training.data.prepared import prepare_data
+from training.model.model import CharRNN, ModelSettings, Network
+from training.run.checkpoint import Checkpoint
+from unroll.bundle.manifest import Rung
+from unroll.errors import SettingsError
 
 WORSE_AT_MOST = 0.005  # nats per symbol
 ROWS = 64

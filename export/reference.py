@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from serving.decoder import State
+from serving.runtime.decoder import State
 
 TIE = 1e-5  # see verify_run; for two computations in fp32
 

@@ -29,7 +29,7 @@ from export.decode import StepInputs, StepOutputs, choose_next, enter, leave, lo
 from export.graph import Graph, WeightFile
 from export.sampler import prepare
 from export.weights import ModelWeights
-from serving.manifest import BATCH, SLOTS, TIME, UNROLLED, Unrolled
+from unroll.bundle.manifest import BATCH, SLOTS, TIME, UNROLLED, Unrolled
 
 
 def compile_unrolled(

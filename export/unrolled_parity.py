@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from serving.bundle import Bundle
-from serving.decoder import FREE, DecodeCall, Decoder, State
-from serving.device_runner import DeviceRunner
-from serving.errors import ParityError
-from serving.manifest import Rung
-from serving.runner import HostRunner, Runner, Written
-from serving.runtime import Device
-from serving.sampling import uniforms
+from serving.runtime.decoder import FREE, DecodeCall, Decoder, State
+from serving.runtime.device import DeviceRunner
+from serving.runtime.host import HostRunner, Runner, Written
+from serving.runtime.onnx import Device
+from serving.runtime.sampling import uniforms
+from unroll.bundle.folder import Bundle
+from unroll.bundle.manifest import Rung
+from unroll.errors import ParityError
 
 T, N = 41, 5  # pieces of 32, 8 and 1 steps; five rows and three of padding
 SLOTS = 8

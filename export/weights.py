@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.model import CharRNN
+from training.model.model import CharRNN
 
 Array = NDArray[np.float32]
 

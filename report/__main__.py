@@ -7,18 +7,18 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from report.authors import fair
-from report.authorship import whose_is_it
-from report.library import others
+from report.authors.authors import fair
+from report.authors.authorship import whose_is_it
+from report.authors.library import others
 from report.material import read_texts
 from report.measurements import measure
-from report.page import write_page
+from report.page.page import write_page
 from report.settings import CELLS, ReportSettings, training_settings
 from report.subject import read_subjects
 from report.trainings import ensure_trained
-from serving.cli import run
-from serving.errors import SettingsError
-from training.corpus import load_corpus
+from training.data.corpus import load_corpus
+from unroll.cli import run
+from unroll.errors import SettingsError
 
 
 def make_report(settings: ReportSettings) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.metrics import read_metrics
-from training.plot import rolling_average
+from training.log.metrics import read_metrics
+from training.log.plot import rolling_average
 from training.settings import TrainingSettings
 
 Floats = NDArray[np.float64]

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from report.gradients import decay_per_step
 from report.measurements import MEMORY_REACH, TEMPERATURES, Measured, Measurements
-from report.surprise import Difference, run_away
-from report.texts import Share, TextMeasures
+from report.measures.gradients import decay_per_step
+from report.measures.surprise import Difference, run_away
+from report.measures.texts import Share, TextMeasures
 
 PLAIN = TEMPERATURES.index(1.0)  # the model's own distribution
 

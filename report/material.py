@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.errors import CorpusError
-from training.corpus import Corpus
-from training.data import prepare_data
+from training.data.corpus import Corpus
+from training.data.prepared import prepare_data
 from training.settings import TrainingSettings
+from unroll.errors import CorpusError
 
 PASSAGE = 500  # symbols of a coloured text
 HELD_OUT_AT_LEAST = 4_000  # symbols

@@ -8,16 +8,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from report.colouring import Coloured, colour
-from report.gradients import Norms, gradient_norms
+from report.authors.writing import write
 from report.material import Texts, cut, passage
-from report.memory import Memory, measure_memory
-from report.problems import Problems, show_problems
+from report.measures.colouring import Coloured, colour
+from report.measures.gradients import Norms, gradient_norms
+from report.measures.memory import Memory, measure_memory
+from report.measures.problems import Problems, show_problems
+from report.measures.surprise import Difference, compare, surprise
+from report.measures.texts import Source, TextMeasures, measure_texts, words
 from report.subject import Subject
-from report.surprise import Difference, compare, surprise
-from report.texts import Source, TextMeasures, measure_texts, words
-from report.writing import write
-from training.model import CharRNN
+from training.model.model import CharRNN
 
 Floats = NDArray[np.float64]
 

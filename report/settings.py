@@ -6,9 +6,9 @@ from typing import Any
 
 from cyclopts import Parameter
 
-from serving.errors import SettingsError
 from training.presets import preset_settings
 from training.settings import SEED_LIMIT, Cell, TrainingSettings
+from unroll.errors import SettingsError
 
 CELLS: tuple[Cell, ...] = ("rnn_tanh", "gru", "lstm")
 """The cells that are compared, in this order."""

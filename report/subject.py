@@ -6,8 +6,8 @@ import numpy as np
 
 from report.curves import Course, read_course
 from report.settings import TITLES
-from training.checkpoint import Checkpoint, load_checkpoint
-from training.run_folder import RunFolder
+from training.run.checkpoint import Checkpoint, load_checkpoint
+from training.run.folder import RunFolder
 from training.settings import Cell, TrainingSettings
 
 MOMENTS = 5  # at most, of a training, to take samples at

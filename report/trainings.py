@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from serving.errors import ExplosionError, TrainingError
-from training.corpus import Corpus
-from training.run_folder import RunFolder
+from training.data.corpus import Corpus
+from training.run.folder import RunFolder
 from training.settings import TrainingSettings
+from unroll.errors import ExplosionError, TrainingError
 
 FINISHED = "finished.json"
 STOPPED = 130  # what the training ends with after Ctrl-C

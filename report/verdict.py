@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from report.facts import Comparison, Facts, differ
-from report.texts import Share, TextMeasures
+from report.measures.texts import Share, TextMeasures
 
 FAR = 50  # steps, about a window of training
 VANISHED, EXPLODED = 1e-3, 2.0  # what is left of a gradient after FAR steps

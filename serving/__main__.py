@@ -4,12 +4,12 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
-from serving.architecture import architecture
-from serving.cli import run
-from serving.logs import configure_logging
-from serving.runtime import runtime_name
+from serving.runtime.onnx import runtime_name
 from serving.server import Server, serve
 from serving.settings import ServerSettings
+from serving.telemetry.logs import configure_logging
+from unroll.bundle.architecture import architecture
+from unroll.cli import run
 
 # A worker back from a call waits for the interpreter's lock until the event loop lets go of it, by
 # default up to 5 ms: 64 streams then had 0.4 of the engine's speed, with this 0.8 to 0.9.

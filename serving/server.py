@@ -15,28 +15,28 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from protos.unroll.v1 import text_generation_pb2 as pb
-from protos.unroll.v1.text_generation_pb2_grpc import add_TextGenerationServiceServicer_to_server
-from serving.callers import CallerLimits, Callers
-from serving.calls import CallCounts, CallInterceptor
-from serving.capsule import CapsuleKeys
-from serving.continuation import Continuations
-from serving.disk_store import DiskStore, TieredStore
-from serving.engine import call_listeners
-from serving.errors import ClosedError, SettingsError
-from serving.gate import Gate
-from serving.health import Health
-from serving.metrics import Metrics, MetricsPage
-from serving.models import EngineOptions, Models
-from serving.sequence import Delivery
-from serving.servicer import TextGenerationServicer
-from serving.sessions import Sessions
+from serving.access.callers import CallerLimits, Callers
+from serving.access.tls import server_credentials
+from serving.access.tokens import Tokens
+from serving.engine.engine import call_listeners
+from serving.engine.models import EngineOptions, Models
+from serving.engine.sequence import Delivery
+from serving.rpc.gate import Gate
+from serving.rpc.health import Health
+from serving.rpc.origins import Continuations
+from serving.rpc.requests import CallCounts, CallInterceptor
+from serving.rpc.servicer import TextGenerationServicer
+from serving.rpc.translation import Limits
+from serving.sessions.capsule import CapsuleKeys
+from serving.sessions.disk_store import DiskStore, TieredStore
+from serving.sessions.registry import Sessions
+from serving.sessions.store import MemoryStore
 from serving.settings import ServerSettings
-from serving.store import MemoryStore
-from serving.tls import server_credentials
-from serving.tokens import Tokens
-from serving.tracing import open_tracing
-from serving.translation import Limits
+from serving.telemetry.metrics import Metrics, MetricsPage
+from serving.telemetry.tracing import open_tracing
+from unroll.errors import ClosedError, SettingsError
+from unroll.v1 import text_generation_pb2 as pb
+from unroll.v1.text_generation_pb2_grpc import add_TextGenerationServiceServicer_to_server
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["TextGenerationService"].full_name
 TIDY_SECONDS = 5.0

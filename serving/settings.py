@@ -6,11 +6,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from serving.errors import SettingsError
-from serving.logs import LogFormat, LogLevel
-from serving.runtime import Device
-from serving.stops import STOPS_AT_MOST
-from serving.tls import TlsFiles, is_loopback
+from serving.access.tls import TlsFiles
+from serving.runtime.onnx import Device
+from serving.telemetry.logs import LogFormat, LogLevel
+from unroll.errors import SettingsError
+from unroll.terms import STOPS_AT_MOST, is_loopback
 
 PORT_LIMIT = 65536
 
@@ -60,7 +60,7 @@ class ServerSettings:
     """Authorities, in PEM, whose certificates clients must show; by default they show none."""
 
     tokens: Path | None = None
-    """File of the tokens that callers need, one NAME:SHA256 a line; `python -m serving.tokens`
+    """File of the tokens that callers need, one NAME:SHA256 a line; `python -m serving.access.tokens`
     makes them. By default callers need none. Health checks never do."""
 
     plaintext_anywhere: Annotated[bool, Parameter(negative=())] = False

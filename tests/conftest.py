@@ -1,17 +1,22 @@
 """Shared fixtures: real tiny bundles, one a cell, compiled from random weights."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from export.compiler import export
-from serving.runtime import Device
-from serving.vocabulary import Vocabulary
-from training.checkpoint import Checkpoint
-from training.metrics import Metrics
-from training.model import CELLS, CharRNN, ModelSettings
+from serving.runtime.decoder import Decoder
+from serving.runtime.onnx import Device
+from tests.serving.running import RunningServer, serve
+from training.log.metrics import Metrics
+from training.model.model import CELLS, CharRNN, ModelSettings
+from training.run.checkpoint import Checkpoint
 from training.settings import Cell, TrainingSettings
+from unroll.bundle.folder import Bundle, load_bundle
+from unroll.bundle.vocabulary import Vocabulary
+from unroll.client.client import Client
 
 torch.set_num_threads(1)  # on a busy machine, two spend their time waiting for each other
 
@@ -65,3 +70,27 @@ def cuda_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[Cell, Path]:
     for cell in CELLS:
         export(tiny_checkpoint(cell), folder / cell, device=Device.CUDA)
     return {cell: folder / cell for cell in CELLS}
+
+
+@pytest.fixture(scope="session")
+def shared_server(tiny_bundles: dict[Cell, Path]) -> Iterator[RunningServer]:
+    with serve(f"small={tiny_bundles['gru']}", str(tiny_bundles["lstm"])) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(shared_server: RunningServer) -> Iterator[Client]:
+    with shared_server.client() as made:
+        yield made
+
+
+@pytest.fixture(scope="module", params=["gru", "lstm"])
+def bundle(request: pytest.FixtureRequest, tiny_bundles: dict[Cell, Path]) -> Bundle:
+    """A bundle with one state tensor and one with two."""
+    return load_bundle(tiny_bundles[request.param])
+
+
+@pytest.fixture(scope="module")
+def decoder(bundle: Bundle) -> Decoder:
+    """The bundle's loop."""
+    return Decoder(bundle, Device.CPU)

@@ -22,7 +22,7 @@ done
 
 echo
 printf '%s' "$PROMPT"
-"$BIN/python" -m serving.client --target "127.0.0.1:$(cat "$port_file")" \
+"$BIN/python" -m unroll.client --target "127.0.0.1:$(cat "$port_file")" \
     --prompt "$PROMPT" --max-new-symbols 400 --temperature 0.7 --seed 7
 echo
 kill -TERM $server

@@ -5,27 +5,27 @@ from dataclasses import asdict, replace
 import torch
 from rich.console import Console
 
-from serving.architecture import architecture
-from serving.cli import run
-from serving.errors import CheckpointError, DeviceError
-from training.checkpoint import Checkpoint, load_checkpoint
-from training.corpus import Corpus, load_corpus
-from training.cudnn import prepare_cudnn, require_cudnn
-from training.data import TrainingData, prepare_data
-from training.initialisation import build_model
+from training.data.corpus import Corpus, load_corpus
+from training.data.prepared import TrainingData, prepare_data
 from training.interrupt import StopRequest
-from training.memory import keep_freed_memory
-from training.model import CharRNN
+from training.log.plot import plot_losses
+from training.log.progress import Reporter
+from training.log.tensorboard import require_tensorboard
+from training.model.cudnn import prepare_cudnn, require_cudnn
+from training.model.initialisation import build_model
+from training.model.memory import keep_freed_memory
+from training.model.model import CharRNN
+from training.model.precision import apply_precision, resolve_precision
 from training.parallel import Group
-from training.plot import plot_losses
-from training.precision import apply_precision, resolve_precision
 from training.presets import preset_files
-from training.progress import Reporter
-from training.resume import settings_to_resume
-from training.run_folder import RunFolder
+from training.run.checkpoint import Checkpoint, load_checkpoint
+from training.run.folder import RunFolder
+from training.run.resume import settings_to_resume
 from training.settings import TrainingSettings
-from training.tensorboard import require_tensorboard
 from training.trainer import Outcome, Trainer
+from unroll.bundle.architecture import architecture
+from unroll.cli import run
+from unroll.errors import CheckpointError, DeviceError
 
 INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
 

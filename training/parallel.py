@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from serving.errors import CheckpointError, DeviceError, SettingsError
-from training.state import Progress, TrainingState
+from training.run.state import Progress, TrainingState
+from unroll.errors import CheckpointError, DeviceError, SettingsError
 
 # What processes say to each other always goes through gloo, so that a GPU never waits for it.
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}

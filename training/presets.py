@@ -6,9 +6,9 @@ NAME.toml is the preset, NAME.CELL.toml what is different with another cell than
 from pathlib import Path
 from typing import Any
 
-from serving.cli import Given, read_toml
-from serving.errors import SettingsError, nearest
 from training.settings import Cell, TrainingSettings
+from unroll.cli import Given, read_toml
+from unroll.errors import SettingsError, nearest
 
 FOLDER = Path(__file__).parent / "presets"
 

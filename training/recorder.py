@@ -7,18 +7,18 @@ from types import TracebackType
 
 import numpy as np
 
-from training.checkpoint import Checkpoint, save_checkpoint
-from training.data import TrainingData
-from training.logs import Log, Logs
-from training.metrics import Metrics, MetricsLog
-from training.model import CharRNN
-from training.progress import Reporter
-from training.run_folder import RunFolder
+from training.data.prepared import TrainingData
+from training.log.logs import Log, Logs
+from training.log.metrics import Metrics, MetricsLog
+from training.log.progress import Reporter
+from training.log.tensorboard import TensorBoardLog
+from training.model.model import CharRNN
+from training.model.validation import validation_loss
+from training.run.checkpoint import Checkpoint, save_checkpoint
+from training.run.folder import RunFolder
+from training.run.state import Progress, TrainingState
 from training.sample import sample
 from training.settings import TrainingSettings
-from training.state import Progress, TrainingState
-from training.tensorboard import TensorBoardLog
-from training.validation import validation_loss
 
 SECONDS_BETWEEN_SAVES = 15.0
 

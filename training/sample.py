@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from serving.vocabulary import Vocabulary
-from training.model import CharRNN
+from training.model.model import CharRNN
+from unroll.bundle.vocabulary import Vocabulary
 
 
 @torch.no_grad()

@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from training.data.streams import Streams
+from training.run.state import Progress
 from training.settings import TrainingSettings
-from training.state import Progress
-from training.streams import Streams
 
 RESERVE_AT_MOST = 0.2  # of a time budget; a validation on a busy machine must not eat it all
 # Under a time budget the first validation and the compiling of the steps may take longer than the

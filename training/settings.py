@@ -7,7 +7,7 @@ from typing import Literal
 
 from cyclopts import Parameter
 
-from serving.errors import SettingsError
+from unroll.errors import SettingsError
 
 Cell = Literal["rnn_tanh", "rnn_relu", "gru", "lstm"]
 Split = Literal["test", "tune"]

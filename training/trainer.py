@@ -8,19 +8,19 @@ from enum import Enum
 from torch import nn
 from torch.nn import functional as F
 
-from serving.errors import ExplosionError
-from training.data import TrainingData
+from training.data.prepared import TrainingData
 from training.interrupt import StopRequest
-from training.model import CharRNN, State, detach
-from training.optimizer import build_optimizer, set_rate
+from training.log.progress import Reporter
+from training.model.model import CharRNN, State, detach
+from training.model.optimizer import build_optimizer, set_rate
 from training.parallel import Group
-from training.progress import Reporter
 from training.recorder import Recorder
-from training.recovery import KEEP_EVERY, Recovery
-from training.run_folder import RunFolder
+from training.run.folder import RunFolder
+from training.run.recovery import KEEP_EVERY, Recovery
+from training.run.state import Progress, TrainingState, capture, restore
 from training.schedule import Length, Pace, Schedule
 from training.settings import TrainingSettings
-from training.state import Progress, TrainingState, capture, restore
+from unroll.errors import ExplosionError
 
 
 class Outcome(Enum):

@@ -15,14 +15,14 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from benchmarks import machine
+from benchmarks.decode.peers.registry import PEERS
 from benchmarks.decode.point import Plan, PointMeasurer
 from benchmarks.decode.record import FORMAT_VERSION, Point, Record, file_name, write
 from benchmarks.decode.tables import decode_rows, target_rows, terminal
 from benchmarks.models import GRID, check_precision, exported, model_settings, random_checkpoint
-from benchmarks.peers.registry import PEERS
-from serving.cli import run
-from serving.errors import DeviceError, SettingsError, nearest
-from serving.runtime import Device
+from serving.runtime.onnx import Device
+from unroll.cli import run
+from unroll.errors import DeviceError, SettingsError, nearest
 
 FAR_BEYOND_CACHES = 2**28
 WIDTH = 170  # of the table; a terminal may be narrower, a pipe has none

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from export.graph import IR_VERSION, OPSET
-from serving.bundle import Bundle
-from serving.runtime import Device, open_session
+from serving.runtime.onnx import Device, open_session
+from unroll.bundle.folder import Bundle
 
 # The place of the weights among a product's inputs.
 PRODUCTS = {"Gemm": 1, "QGemm": 3}

@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.peers.peer import START, Tokens, Work, Writer
-from serving.decoder import FREE, DecodeCall, Decoder
-from serving.device_runner import DeviceRunner
-from serving.runtime import Device
+from benchmarks.decode.peers.peer import START, Tokens, Work, Writer
+from serving.runtime.decoder import FREE, DecodeCall, Decoder
+from serving.runtime.device import DeviceRunner
+from serving.runtime.onnx import Device
 
 
 def plain_call(uniform: NDArray[np.float32]) -> DecodeCall:

@@ -6,17 +6,17 @@ import numpy as np
 
 from benchmarks.decode.limits import products_alone, products_of
 from benchmarks.decode.loop import whole_loop
+from benchmarks.decode.peers.peer import NotRunError, Peer, Work, Writer
+from benchmarks.decode.peers.registry import PEERS
 from benchmarks.decode.record import FP32_LOOP, LOOP, PRODUCTS, READ, Point
 from benchmarks.decode.text import text_without_ties
 from benchmarks.machine import Reader
-from benchmarks.peers.peer import NotRunError, Peer, Work, Writer
-from benchmarks.peers.registry import PEERS
 from benchmarks.timing import Way, interleave, quickest
 from export.weights import ModelWeights
-from serving.bundle import Bundle
-from serving.errors import UnrollError
-from serving.runtime import Device
-from training.model import CharRNN
+from serving.runtime.onnx import Device
+from training.model.model import CharRNN
+from unroll.bundle.folder import Bundle
+from unroll.errors import UnrollError
 
 
 @dataclass(frozen=True, kw_only=True)

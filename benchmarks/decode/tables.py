@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from benchmarks.decode.peers.registry import PEERS
 from benchmarks.decode.record import FP32_LOOP, LOOP, PRODUCTS, READ, TORCH, Point
-from benchmarks.peers.registry import PEERS
 
 Row = list[str]
 MISSING = "not run"

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.peers.peer import START, Tokens
+from benchmarks.decode.peers.peer import START, Tokens
 from export.reference import TIE
-from serving.errors import UnrollError
-from serving.sampling import uniforms
-from training.model import CharRNN
+from serving.runtime.sampling import uniforms
+from training.model.model import CharRNN
+from unroll.errors import UnrollError
 
 
 @dataclass(frozen=True, kw_only=True)

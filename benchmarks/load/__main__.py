@@ -11,11 +11,11 @@ from benchmarks.load.record import write_json, write_plot
 from benchmarks.load.settings import LoadSettings
 from benchmarks.load.table import as_table, is_at_its_limit
 from benchmarks.load.tally import Tally
-from serving.cli import run
-from serving.client.blocking import Client
-from serving.client.options import GenerateOptions
-from serving.client.results import ModelInfo
-from serving.errors import EngineError, UnrollError
+from unroll.cli import run
+from unroll.client.client import Client
+from unroll.client.options import GenerateOptions
+from unroll.client.results import ModelInfo
+from unroll.errors import EngineError, UnrollError
 
 ANSWER_SECONDS = 10.0
 INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended

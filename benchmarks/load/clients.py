@@ -14,10 +14,10 @@ import grpc
 
 from benchmarks.load.settings import Channels, LoadSettings, Mode
 from benchmarks.load.tally import Tally
-from protos.unroll.v1 import text_generation_pb2 as pb
-from serving.client import messages
-from serving.client.connection import CHANNEL_OPTIONS, SERVICE, not_ready
-from serving.client.options import Capsules, GenerateOptions
+from unroll.client import messages
+from unroll.client.connection import CHANNEL_OPTIONS, SERVICE, not_ready
+from unroll.client.options import Capsules, GenerateOptions
+from unroll.v1 import text_generation_pb2 as pb
 
 SEEDS_A_CLIENT = 2**24
 PAUSE_SECONDS = 0.1  # after a request that failed, so that a server in trouble is not hammered

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from benchmarks.load.clients import Load
 from benchmarks.load.settings import LoadSettings
 from benchmarks.load.tally import Tally
-from serving.errors import UnrollError
+from unroll.errors import UnrollError
 
 NEWS_SECONDS = 0.25
 START_SECONDS = 60.0

@@ -10,7 +10,7 @@ from benchmarks.load.histogram import Histogram
 from benchmarks.load.settings import LoadSettings
 from benchmarks.load.table import QUANTILES, title
 from benchmarks.load.tally import Tally
-from serving.client.results import ModelInfo
+from unroll.client.results import ModelInfo
 
 
 def as_record(settings: LoadSettings, tally: Tally) -> dict[str, Any]:

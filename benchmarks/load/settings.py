@@ -7,8 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from serving.client.connection import DEFAULT_TARGET
-from serving.errors import SettingsError
+from unroll.client.connection import DEFAULT_TARGET
+from unroll.errors import SettingsError
 
 _TEXT = Parameter(allow_leading_hyphen=True, negative=())
 

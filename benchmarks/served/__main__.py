@@ -22,10 +22,10 @@ from benchmarks.served.record import (
 from benchmarks.served.report import print_report
 from benchmarks.served.settings import ServedSettings
 from benchmarks.served.workers import measure_scaling
-from serving.bundle import Bundle
-from serving.cli import run
-from serving.decoder import Decoder
-from serving.runtime import Device
+from serving.runtime.decoder import Decoder
+from serving.runtime.onnx import Device
+from unroll.bundle.folder import Bundle
+from unroll.cli import run
 
 WIDTH = 190  # of the tables; a terminal may be narrower, a pipe has none
 MACHINE = ("processor", "python", "onnxruntime", "onnxruntime-gpu", "numpy")  # what takes part

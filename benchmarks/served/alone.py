@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks.load.clients import SEEDS_A_CLIENT
-from serving.bundle import Bundle
-from serving.decoder import Decoder
-from serving.engine import Engine
-from serving.sequence import Chunk, SequenceRequest, Snapshots
+from serving.engine.engine import Engine
+from serving.engine.request import Chunk, SequenceRequest
+from serving.runtime.decoder import Decoder
+from unroll.bundle.folder import Bundle
+from unroll.terms import Snapshots
 
 
 def symbols_per_second(

@@ -15,9 +15,9 @@ import numpy as np
 
 from benchmarks.load.clients import serialised_requests
 from benchmarks.load.settings import LoadSettings
-from protos.unroll.v1 import text_generation_pb2 as pb
-from serving.client.connection import SERVICE
-from serving.decoder import FREE, DecodeCall, Decoder
+from serving.runtime.decoder import FREE, DecodeCall, Decoder
+from unroll.client.connection import SERVICE
+from unroll.v1 import text_generation_pb2 as pb
 
 WARM_UP = 20
 

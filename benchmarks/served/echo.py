@@ -11,10 +11,10 @@ from pathlib import Path
 import grpc
 from cyclopts import Parameter
 
-from protos.unroll.v1 import text_generation_pb2 as pb
-from serving.cli import run
-from serving.client.connection import SERVICE
 from serving.server import write_port
+from unroll.cli import run
+from unroll.client.connection import SERVICE
+from unroll.v1 import text_generation_pb2 as pb
 
 
 @Parameter(name="*")

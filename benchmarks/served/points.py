@@ -10,9 +10,9 @@ from benchmarks.load.tally import Tally
 from benchmarks.served.alone import symbols_per_second
 from benchmarks.served.process import ServerProcess, Usage
 from benchmarks.served.settings import ServedSettings
-from serving.bundle import Bundle
-from serving.decoder import Decoder
-from serving.errors import ServerError
+from serving.runtime.decoder import Decoder
+from unroll.bundle.folder import Bundle
+from unroll.errors import ServerError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from serving.client.blocking import Client
-from serving.client.options import GenerateOptions
-from serving.errors import ServerError
+from unroll.client.client import Client
+from unroll.client.options import GenerateOptions
+from unroll.errors import ServerError
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0

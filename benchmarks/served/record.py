@@ -14,7 +14,7 @@ from benchmarks.record_file import read_record, write_record
 from benchmarks.served.calls import OneCharacter
 from benchmarks.served.points import Point, ServedSample
 from benchmarks.served.workers import Scaling
-from serving.errors import SettingsError
+from unroll.errors import SettingsError
 
 FORMAT_VERSION = 1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from cyclopts import Parameter
 
 from benchmarks.models import model_settings
-from serving.errors import SettingsError
+from unroll.errors import SettingsError
 
 
 @Parameter(name="*")

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from benchmarks.served.alone import symbols_per_second
 from benchmarks.served.settings import ServedSettings
-from serving.bundle import Bundle
-from serving.decoder import Decoder
+from serving.runtime.decoder import Decoder
+from unroll.bundle.folder import Bundle
 
 ROWS = 64  # in all
 

@@ -15,9 +15,9 @@ from benchmarks.soak.report import Report, failures
 from benchmarks.soak.settings import SoakSettings
 from benchmarks.soak.soak import Soak
 from benchmarks.soak.table import as_table
-from serving.bundle import Bundle, load_bundle
-from serving.cli import run
-from serving.errors import UnrollError
+from unroll.bundle.folder import Bundle, load_bundle
+from unroll.cli import run
+from unroll.errors import UnrollError
 
 MODEL, SYMBOLS = "lstm-24x2", 31
 INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended

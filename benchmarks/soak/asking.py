@@ -11,9 +11,9 @@ import numpy as np
 
 from benchmarks.soak.claim import Claim, Failure, Heard, Outcome, name_of
 from benchmarks.soak.plan import Asked, Kind
-from serving.client.aio import AsyncClient
-from serving.client.results import Score
-from serving.errors import ClosedError, OverloadedError, UnavailableError, UnrollError
+from unroll.client.aio import AsyncClient
+from unroll.client.results import Score
+from unroll.errors import ClosedError, OverloadedError, UnavailableError, UnrollError
 
 T = TypeVar("T")
 # A server that was killed, one that leaves, one that is full.

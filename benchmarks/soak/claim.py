@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.soak.plan import Asked, Kind
-from serving.client.results import Completion, Generation, Piece
-from serving.errors import UnrollError
-from serving.stops import FinishReason
+from unroll.client.results import Completion, Generation, Piece
+from unroll.errors import UnrollError
+from unroll.terms import FinishReason
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ from benchmarks.soak.claim import Outcome
 from benchmarks.soak.plan import Kind, Step, deal
 from benchmarks.soak.sessions import live
 from benchmarks.soak.texts import OPERATIONS
-from serving.client.aio import AsyncClient
+from unroll.client.aio import AsyncClient
 
-RESUMPTIONS = "serving.client.resume"  # the logger that tells of each break
+RESUMPTIONS = "unroll.client.resume"  # the logger that tells of each break
 
 
 @dataclass(frozen=True, kw_only=True)

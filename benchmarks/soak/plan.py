@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from serving.client.options import Capsules, GenerateOptions
-from serving.sampling import SEED_LIMIT, SamplingParams
+from serving.runtime.sampling import SamplingParams
+from unroll.client.options import Capsules, GenerateOptions
+from unroll.terms import SEED_LIMIT
 
 
 class Kind(Enum):

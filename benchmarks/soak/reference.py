@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from benchmarks.soak.claim import Claim
 from benchmarks.soak.plan import Asked
-from serving.bundle import Bundle
-from serving.decoder import FREE, DecodeCall, Decoder
-from serving.runtime import Device
-from serving.sampling import uniforms
-from serving.stops import FinishReason
+from serving.runtime.decoder import FREE, DecodeCall, Decoder
+from serving.runtime.onnx import Device
+from serving.runtime.sampling import uniforms
+from unroll.bundle.folder import Bundle
+from unroll.terms import FinishReason
 
 SHOWN = 40  # symbols of a text that differs
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.capsule import KEYS_VARIABLE
-from serving.errors import ServerError
-from serving.logs import LogFormat, LogLevel
+from serving.sessions.capsule import KEYS_VARIABLE
+from serving.telemetry.logs import LogFormat, LogLevel
+from unroll.errors import ServerError
 
 HOST = "127.0.0.1"
 # Less than the clients ask for, so that requests wait, streams pause, sessions leave the memory and

@@ -7,11 +7,11 @@ from benchmarks.soak.asking import TIMEOUT, Asker, Attempt
 from benchmarks.soak.claim import Heard
 from benchmarks.soak.plan import Asked, Kind, Step
 from benchmarks.soak.texts import MIDDLE, SHORT
-from serving.client.aio import AsyncClient
-from serving.client.aio_session import AsyncSession
-from serving.client.options import SessionOptions
-from serving.client.results import SessionInfo
-from serving.errors import PositionError, SessionBusyError, SessionEndedError
+from unroll.client.aio import AsyncClient
+from unroll.client.aio_session import AsyncSession
+from unroll.client.options import SessionOptions
+from unroll.client.results import SessionInfo
+from unroll.errors import PositionError, SessionBusyError, SessionEndedError
 
 MARKS = 4  # the server's default
 LONGEST_REST = 0.3  # seconds between two requests

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cyclopts import Parameter
 
-from serving.errors import SettingsError
+from unroll.errors import SettingsError
 
 
 @Parameter(name="*")

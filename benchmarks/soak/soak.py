@@ -16,7 +16,7 @@ from benchmarks.soak.keeper import End, Keeper, Lot
 from benchmarks.soak.report import Report, faults, gaps
 from benchmarks.soak.server import HELD, Server, free_ports
 from benchmarks.soak.settings import SoakSettings
-from serving.bundle import Bundle
+from unroll.bundle.folder import Bundle
 
 HEAR_SECONDS = 0.05
 NEWS_SECONDS = 1.0

@@ -9,12 +9,12 @@ import grpc
 from benchmarks.soak.asking import TIMEOUT, Asker
 from benchmarks.soak.claim import Heard
 from benchmarks.soak.plan import Kind, Step
-from serving.client.aio import AsyncClient
-from serving.client.connection import CHANNEL_OPTIONS
-from serving.client.options import Capsules
-from serving.client.results import Piece
-from serving.errors import CancelledError, DeadlineError
-from serving.sampling import SEED_LIMIT
+from unroll.client.aio import AsyncClient
+from unroll.client.connection import CHANNEL_OPTIONS
+from unroll.client.options import Capsules
+from unroll.client.results import Piece
+from unroll.errors import CancelledError, DeadlineError
+from unroll.terms import SEED_LIMIT
 
 # A connection of one's own, that holds a few hundred symbols and not many thousands.
 NARROW = [

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.model import CharRNN
-from training.streams import Position, Streams
+from training.data.streams import Position, Streams
+from training.model.model import CharRNN
 
 
 class TorchLoop:

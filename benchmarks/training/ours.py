@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from training.corpus import Corpus
-from training.data import prepare_data
-from training.model import CharRNN
-from training.precision import Precision
+from training.data.corpus import Corpus
+from training.data.prepared import prepare_data
+from training.log.progress import Reporter
+from training.model.model import CharRNN
+from training.model.precision import Precision
 from training.presets import preset_settings
-from training.progress import Reporter
-from training.run_folder import RunFolder
+from training.run.folder import RunFolder
 from training.settings import TrainingSettings
 from training.trainer import Trainer
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.model import ModelSettings
+from training.model.model import ModelSettings
 from training.recurrence.threads import share, share_of
 from training.recurrence.weight import (
     Weight,

@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.decode.__main__ import DecodeSettings
 from benchmarks.machine import pin
-from serving.cli import read_toml
-from serving.errors import SettingsError
+from unroll.cli import read_toml
+from unroll.errors import SettingsError
 
 FULL = Path(__file__).parents[2] / "benchmarks" / "full.toml"
 

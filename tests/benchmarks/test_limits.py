@@ -7,10 +7,10 @@ import pytest
 
 from benchmarks.decode.limits import PRODUCTS, products_alone, products_of
 from benchmarks.machine import Reader
-from serving.bundle import load_bundle
-from serving.runtime import Device
-from training.model import CELLS
+from serving.runtime.onnx import Device
+from training.model.model import CELLS
 from training.settings import Cell
+from unroll.bundle.folder import load_bundle
 
 V, H, L = 11, 7, 3
 GATES: dict[Cell, int] = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}

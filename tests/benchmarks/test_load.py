@@ -16,10 +16,10 @@ from benchmarks.load.processes import run_load, shares
 from benchmarks.load.settings import Channels, LoadSettings, Mode
 from benchmarks.load.table import is_at_its_limit
 from benchmarks.load.tally import Tally
-from protos.unroll.v1 import text_generation_pb2 as pb
-from serving.errors import InputError, SettingsError, UnavailableError, UnrollError
 from tests.serving.running import RunningServer, serve
 from training.settings import Cell
+from unroll.errors import InputError, SettingsError, UnavailableError, UnrollError
+from unroll.v1 import text_generation_pb2 as pb
 
 
 @pytest.fixture(scope="module")

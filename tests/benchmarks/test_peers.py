@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from benchmarks.decode.loop import whole_loop
+from benchmarks.decode.peers.peer import NotRunError, Work, Writer, needed
+from benchmarks.decode.peers.registry import PEERS
+from benchmarks.decode.peers.torch_compiled import Step, one_step_a_call
 from benchmarks.decode.text import Text, text_without_ties
-from benchmarks.peers.peer import NotRunError, Work, Writer, needed
-from benchmarks.peers.registry import PEERS
-from benchmarks.peers.torch_compiled import Step, one_step_a_call
 from export.reference import TIE
 from export.weights import ModelWeights
-from serving.bundle import load_bundle
-from serving.runtime import Device
+from serving.runtime.onnx import Device
 from tests.conftest import tiny_checkpoint
-from training.model import CELLS
+from training.model.model import CELLS
 from training.settings import Cell
+from unroll.bundle.folder import load_bundle
 
 T, N = 13, 6
 PACKAGE = {"jax": "jax", "openvino": "openvino"}

@@ -17,7 +17,7 @@ from benchmarks.served.report import load_rows
 from benchmarks.served.report import targets as served_targets
 from benchmarks.served.workers import Scaling
 from benchmarks.timing import interleave, spread
-from serving.errors import SettingsError
+from unroll.errors import SettingsError
 
 ROOT = Path(__file__).parents[2]
 

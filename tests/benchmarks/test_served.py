@@ -11,7 +11,7 @@ from benchmarks.served.__main__ import measure
 from benchmarks.served.process import running
 from benchmarks.served.record import file_name, read
 from benchmarks.served.settings import ServedSettings
-from serving.errors import ServerError, SettingsError
+from unroll.errors import ServerError, SettingsError
 
 CORE = min(os.sched_getaffinity(0))
 

@@ -21,17 +21,17 @@ from benchmarks.soak.report import GROWTH_AT_MOST, Report, failures
 from benchmarks.soak.server import HELD, Page, Server, free_ports
 from benchmarks.soak.settings import SoakSettings
 from benchmarks.soak.soak import Soak
-from serving.bundle import load_bundle
-from serving.client.blocking import Client
-from serving.client.options import GenerateOptions
-from serving.decoder import Decoder
-from serving.errors import SettingsError
-from serving.runtime import Device
-from serving.sampling import SamplingParams
-from serving.stops import FinishReason
-from tests.core.harness import alone, request
+from serving.runtime.decoder import Decoder
+from serving.runtime.onnx import Device
+from serving.runtime.sampling import SamplingParams
+from tests.serving.engine.harness import alone, request
 from tests.serving.running import NARROW, wait_for
 from training.settings import Cell
+from unroll.bundle.folder import load_bundle
+from unroll.client.client import Client
+from unroll.client.options import GenerateOptions
+from unroll.errors import SettingsError
+from unroll.terms import FinishReason
 
 ASKED = Asked(
     prompt="bc", new=200, seed=7, sampling=SamplingParams(temperature=1.2), stop=("feeb", "£gc")

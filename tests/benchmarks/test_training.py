@@ -19,11 +19,11 @@ from benchmarks.training.products import (
 )
 from benchmarks.training.record import LAB, MM, OURS, PRODUCTS, TORCH, TrainingPoint, read, write
 from benchmarks.training.tables import targets, training_rows
-from serving.errors import SettingsError, UnrollError
-from training.model import CELLS, CharRNN, ModelSettings
+from training.model.model import CELLS, CharRNN, ModelSettings
 from training.recurrence import steps
 from training.recurrence.weight import Weight
 from training.settings import Cell
+from unroll.errors import SettingsError, UnrollError
 
 PLAN = Plan(vocabulary=11, streams=3, window=5, repeats=2)
 GATES: dict[Cell, int] = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from export.compiler import export
-from serving.bundle import Bundle, load_bundle
-from serving.errors import DeviceError
-from serving.runtime import Device, open_session
+from serving.runtime.onnx import Device, open_session
 from tests.conftest import tiny_checkpoint
-from training.model import CELLS
+from training.model.model import CELLS
 from training.settings import Cell
+from unroll.bundle.folder import Bundle, load_bundle
+from unroll.errors import DeviceError
 
 
 @pytest.fixture(scope="session")

@@ -7,15 +7,12 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from serving.bundle import Bundle
-from serving.client.options import GenerateOptions
-from serving.decoder import FREE, DecodeCall, Decoder, DecodeResult, State
-from serving.device_batch import DeviceBatch
-from serving.device_runner import DeviceRunner, batch_sizes
-from serving.errors import BundleError
-from serving.manifest import UNROLLED
-from serving.runtime import Device, open_fixed_session, open_session
-from tests.core.calls import (
+from serving.runtime.decoder import FREE, DecodeCall, Decoder, DecodeResult, State
+from serving.runtime.device import DeviceRunner, batch_sizes
+from serving.runtime.device_batch import DeviceBatch
+from serving.runtime.onnx import Device, open_fixed_session, open_session
+from tests.serving.running import serve
+from tests.serving.runtime.calls import (
     FILTERED,
     PLAIN,
     assert_same_bits,
@@ -24,7 +21,10 @@ from tests.core.calls import (
     rows_of,
     state_rows,
 )
-from tests.serving.running import serve
+from unroll.bundle.folder import Bundle
+from unroll.bundle.manifest import UNROLLED
+from unroll.client.options import GenerateOptions
+from unroll.errors import BundleError
 
 pytestmark = pytest.mark.cuda
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from serving.errors import DeviceError
 from tests.training.test_command import call, command
-from training.checkpoint import load_checkpoint
-from training.cudnn import require_cudnn
-from training.model import CELLS, CharRNN, ModelSettings
-from training.precision import Precision, apply_precision
+from training.model.cudnn import require_cudnn
+from training.model.model import CELLS, CharRNN, ModelSettings
+from training.model.precision import Precision, apply_precision
+from training.run.checkpoint import load_checkpoint
 from training.settings import Cell
+from unroll.errors import DeviceError
 
 pytestmark = [pytest.mark.cuda, pytest.mark.usefixtures("device")]
 

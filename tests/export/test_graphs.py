@@ -10,15 +10,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from serving.bundle import Bundle, load_bundle
-from serving.decoder import FREE, DecodeCall, Decoder
-from serving.manifest import BATCH, DECODE, DECODE_FILTERED, STEP, TIME, WEIGHTS, TensorSpec
-from serving.runtime import Device, open_session
-from serving.sampling import SamplingParams, uniforms
+from serving.runtime.decoder import FREE, DecodeCall, Decoder
+from serving.runtime.onnx import Device, open_session
+from serving.runtime.sampling import SamplingParams, uniforms
 from tests.conftest import tiny_checkpoint
-from tests.core.calls import random_call
-from training.model import CELLS, CharRNN
+from tests.serving.runtime.calls import random_call
+from training.model.model import CELLS, CharRNN
 from training.settings import Cell
+from unroll.bundle.folder import Bundle, load_bundle
+from unroll.bundle.manifest import BATCH, DECODE, DECODE_FILTERED, STEP, TIME, WEIGHTS, TensorSpec
 
 SYMBOLS = 2000
 # fp32 in two orders of summation; a random number this near to a boundary is a tie (see

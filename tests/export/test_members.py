@@ -8,13 +8,13 @@ import pytest
 from export.arithmetic import Precision
 from export.compiler import export
 from export.weights import ModelWeights
-from serving.bundle import load_bundle
-from serving.errors import ParityError
-from serving.runtime import Device
+from serving.runtime.onnx import Device
 from tests.conftest import tiny_checkpoint
 from tests.export.test_precision import own_texts
-from training.model import CELLS, CharRNN
+from training.model.model import CELLS, CharRNN
 from training.settings import Cell
+from unroll.bundle.folder import load_bundle
+from unroll.errors import ParityError
 
 PLACES = [
     (Precision.FP32, Device.CPU),

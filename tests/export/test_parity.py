@@ -12,11 +12,11 @@ import torch
 from export.cells import Layer
 from export.compiler import export as compile_bundle
 from export.weights import GATES, Array, LayerWeights, ModelWeights
-from serving.bundle import load_bundle
-from serving.errors import ParityError
 from tests.conftest import tiny_checkpoint
-from training.model import CELLS, CharRNN
+from training.model.model import CELLS, CharRNN
 from training.settings import Cell
+from unroll.bundle.folder import load_bundle
+from unroll.errors import ParityError
 
 Damage = Callable[[ModelWeights], ModelWeights]
 

@@ -14,14 +14,11 @@ from export.arithmetic import UNIT, Precision, Scale, quantise
 from export.compiler import export
 from export.quality import Texts, load_texts, measure_scales
 from export.weights import ModelWeights
-from serving.bundle import Bundle, load_bundle
-from serving.decoder import DecodeCall, Decoder, State
-from serving.errors import ParityError, SettingsError
-from serving.runtime import Device
-from serving.sampling import SamplingParams, uniforms
-from serving.vocabulary import Vocabulary
+from serving.runtime.decoder import DecodeCall, Decoder, State
+from serving.runtime.onnx import Device
+from serving.runtime.sampling import SamplingParams, uniforms
 from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
-from tests.core.calls import (
+from tests.serving.runtime.calls import (
     FILTERED,
     PLAIN,
     assert_same_bits,
@@ -32,10 +29,13 @@ from tests.core.calls import (
     run_in_cuts,
     state_rows,
 )
-from training.checkpoint import Checkpoint, save_checkpoint
-from training.corpus import load_corpus
-from training.model import CELLS, CharRNN
+from training.data.corpus import load_corpus
+from training.model.model import CELLS, CharRNN
+from training.run.checkpoint import Checkpoint, save_checkpoint
 from training.settings import Cell
+from unroll.bundle.folder import Bundle, load_bundle
+from unroll.bundle.vocabulary import Vocabulary
+from unroll.errors import ParityError, SettingsError
 
 V = len(TINY_SYMBOLS)
 REDUCED = [(Precision.INT8, Device.CPU), (Precision.FP16, Device.CUDA)]

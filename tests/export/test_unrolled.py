@@ -14,15 +14,15 @@ from export.compiler import export
 from export.graph import WeightFile
 from export.unrolled import compile_unrolled
 from export.weights import ModelWeights
-from serving.bundle import Bundle, load_bundle
-from serving.decoder import DecodeCall, Decoder, State
-from serving.errors import ParityError
-from serving.manifest import DECODE, DECODE_FILTERED, STEP, UNROLLED, WEIGHTS, Unrolled
-from serving.runtime import Device, open_fixed_session
+from serving.runtime.decoder import DecodeCall, Decoder, State
+from serving.runtime.onnx import Device, open_fixed_session
 from tests.conftest import tiny_checkpoint
-from tests.core.calls import FILTERED, PLAIN, random_call
-from training.model import CELLS
+from tests.serving.runtime.calls import FILTERED, PLAIN, random_call
+from training.model.model import CELLS
 from training.settings import Cell
+from unroll.bundle.folder import Bundle, load_bundle
+from unroll.bundle.manifest import DECODE, DECODE_FILTERED, STEP, UNROLLED, WEIGHTS, Unrolled
+from unroll.errors import ParityError
 
 START, N, SLOTS = 3, 10, 13
 AFTER = 2  # steps of the call that come after those of the graph

@@ -2,7 +2,7 @@
 
 import torch
 
-from training.model import CharRNN, ModelSettings
+from training.model.model import CharRNN, ModelSettings
 from training.settings import Cell
 
 V = 5

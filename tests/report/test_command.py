@@ -10,14 +10,14 @@ from report.__main__ import make_report
 from report.curves import read_course
 from report.settings import CELLS, ReportSettings, training_settings
 from report.trainings import FINISHED, ensure_trained
-from serving.cli import run
-from serving.errors import CorpusError, SettingsError, TrainingError
 from tests.report.conftest import SECONDS, Made
-from training.checkpoint import load_checkpoint
-from training.corpus import load_corpus
+from training.data.corpus import load_corpus
 from training.presets import preset_settings
-from training.run_folder import RunFolder
+from training.run.checkpoint import load_checkpoint
+from training.run.folder import RunFolder
 from training.settings import TrainingSettings
+from unroll.cli import run
+from unroll.errors import CorpusError, SettingsError, TrainingError
 
 TEXT = "the tall man ate ham; a mat, a hat, a lamp! " * 200
 

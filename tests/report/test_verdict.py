@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from report.facts import Comparison, Facts, differ
-from report.surprise import Difference, run_away
-from report.texts import Share, TextMeasures
+from report.measures.surprise import Difference, run_away
+from report.measures.texts import Share, TextMeasures
 from report.verdict import Section, listed, verdict
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from serving.client.blocking import Client
-from serving.scheduler import Scheduler
+from serving.engine.scheduler import Scheduler
 from serving.server import Server
 from serving.settings import ServerSettings
+from unroll.client.client import Client
 
 PATIENCE = 20.0  # seconds; far more than anything here takes
 # Channel options of a client whose connection holds a few hundred symbols, not many thousands.

@@ -14,14 +14,14 @@ from subprocess import Popen
 import grpc
 import pytest
 
-from serving.capsule import KEYS_VARIABLE
-from serving.client.blocking import Client
-from serving.client.options import Capsules, GenerateOptions, SessionOptions
-from serving.errors import ClosedError, PositionError, SessionBusyError
-from serving.stops import FinishReason
-from tests.serving.health import NOT_SERVING, SERVING, Watch, check_health
+from serving.sessions.capsule import KEYS_VARIABLE
+from tests.serving.rpc.health import NOT_SERVING, SERVING, Watch, check_health
 from tests.serving.running import NARROW, PATIENCE, serve, server_process, wait_for
 from training.settings import Cell
+from unroll.client.client import Client
+from unroll.client.options import Capsules, GenerateOptions, SessionOptions
+from unroll.errors import ClosedError, PositionError, SessionBusyError
+from unroll.terms import FinishReason
 
 LONG_SYMBOLS = 65536
 LONG = GenerateOptions(max_new_symbols=LONG_SYMBOLS, seed=3)  # takes seconds
@@ -119,7 +119,7 @@ def test_resumed_stream_survives_a_drain_without_anybody_noticing(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.INFO, "serving.client.resume")
+    caplog.set_level(logging.INFO, "unroll.client.resume")
     monkeypatch.setenv(KEYS_VARIABLE, secrets.token_hex(32))
     asked = replace(LONG, max_new_symbols=20_000)
     with (

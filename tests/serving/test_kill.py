@@ -11,12 +11,12 @@ from subprocess import Popen
 
 import pytest
 
-from serving.capsule import KEYS_VARIABLE
-from serving.client.blocking import Client
-from serving.client.options import GenerateOptions, SessionOptions
-from serving.client.results import Generation, Piece
+from serving.sessions.capsule import KEYS_VARIABLE
 from tests.serving.running import PATIENCE, server_process
 from training.settings import Cell
+from unroll.client.client import Client
+from unroll.client.options import GenerateOptions, SessionOptions
+from unroll.client.results import Generation, Piece
 
 STREAMS = 64
 LONG_PATIENCE = 6 * PATIENCE
@@ -67,7 +67,7 @@ def breaks(caplog: pytest.LogCaptureFixture) -> int:
 def test_streams_of_a_killed_server_go_on_elsewhere(
     two_servers: tuple[Process, Process], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "serving.client.resume")
+    caplog.set_level(logging.INFO, "unroll.client.resume")
     (process, first), (_, second) = two_servers
     everybody_reads = threading.Barrier(STREAMS + 1)
 

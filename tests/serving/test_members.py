@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from export.compiler import export
-from serving.client.options import GenerateOptions
 from tests.conftest import tiny_checkpoint
 from tests.serving.running import serve
-from training.checkpoint import Checkpoint
+from training.run.checkpoint import Checkpoint
+from unroll.client.options import GenerateOptions
 
 TEXT = "abc deaf £ch\nabba " * 5
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from serving.client.blocking import Client
-from serving.client.options import GenerateOptions, SessionOptions
-from serving.errors import CapsuleError, UnrollError
 from tests.serving.running import PATIENCE, RunningServer, serve, server_process, wait_for
 from training.settings import Cell
+from unroll.client.client import Client
+from unroll.client.options import GenerateOptions, SessionOptions
+from unroll.errors import CapsuleError, UnrollError
 
 ASKED = GenerateOptions(max_new_symbols=50, seed=3, log_probs=True)
 LONG = GenerateOptions(max_new_symbols=30_000, seed=3)

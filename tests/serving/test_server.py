@@ -15,12 +15,15 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-from protos.unroll.v1 import text_generation_pb2 as pb
-from protos.unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
-from serving import servicer
-from serving.client.blocking import Client
-from serving.decoder import DecodeCall, DecodeResult, State
-from serving.errors import (
+from serving.rpc import servicer
+from serving.runtime.decoder import DecodeCall, DecodeResult, State
+from serving.runtime.onnx import Device
+from serving.server import SERVICE
+from tests.serving.rpc.health import NOT_SERVING, SERVING, check_health
+from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
+from training.settings import Cell
+from unroll.client.client import Client
+from unroll.errors import (
     ClosedError,
     DeviceError,
     InputError,
@@ -28,12 +31,9 @@ from serving.errors import (
     ServerError,
     SettingsError,
 )
-from serving.runtime import Device
-from serving.server import SERVICE
-from serving.status import from_rpc_error
-from tests.serving.health import NOT_SERVING, SERVING, check_health
-from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
-from training.settings import Cell
+from unroll.v1 import text_generation_pb2 as pb
+from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
+from unroll.wire import from_rpc_error
 
 
 @pytest.mark.parametrize("method", ["Generate", "Score"])
@@ -147,8 +147,8 @@ def test_server_can_start_again_in_one_process(tiny_bundles: dict[Cell, Path]) -
 def test_serving_process_imports_neither_torch_nor_onnx(tiny_bundles: dict[Cell, Path]) -> None:
     code = """
 import asyncio, json, sys
-import serving.__main__, serving.client.__main__
-from serving.client.aio import AsyncClient
+import serving.__main__, unroll.client.__main__
+from unroll.client.aio import AsyncClient
 from serving.server import Server
 from serving.settings import ServerSettings
 

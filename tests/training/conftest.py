@@ -10,15 +10,15 @@ import pytest
 import torch
 from rich.console import Console
 
-from training.corpus import Corpus
-from training.data import prepare_data
-from training.initialisation import build_model
+from training.data.corpus import Corpus
+from training.data.prepared import prepare_data
 from training.interrupt import StopRequest
+from training.log.progress import Reporter
+from training.model.initialisation import build_model
 from training.parallel import Group
-from training.progress import Reporter
-from training.run_folder import RunFolder
+from training.run.folder import RunFolder
+from training.run.state import TrainingState
 from training.settings import TrainingSettings
-from training.state import TrainingState
 from training.trainer import Trainer
 
 TEXT = "the tall man ate ham; a mat, a hat, a lamp! " * 20

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from serving.cli import run
 from tests.training.conftest import TEXT
 from training.__main__ import train
-from training.checkpoint import load_checkpoint
-from training.metrics import read_metrics
+from training.log.metrics import read_metrics
 from training.presets import preset_files
+from training.run.checkpoint import load_checkpoint
 from training.settings import TrainingSettings
+from unroll.cli import run
 
 TINY = ["--hidden-size=5", "--embedding-size=3", "--streams=2", "--window=11", "--threads=1"]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from serving.errors import CheckpointError, SettingsError
 from tests.training.conftest import TEXT, Room, tiny_settings
-from training.checkpoint import Checkpoint, load_checkpoint
-from training.metrics import read_metrics
+from training.log.metrics import read_metrics
 from training.parallel import Group
+from training.run.checkpoint import Checkpoint, load_checkpoint
+from unroll.errors import CheckpointError, SettingsError
 
 # Sums in float32 in another order, each half of the streams by itself, fed back over 34 updates:
 # losses near 2.5 may differ by some tens of their last bits, 2.4e-7.

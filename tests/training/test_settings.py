@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.errors import SettingsError
-from training.initialisation import build_model
-from training.model import CELLS
+from training.model.initialisation import build_model
+from training.model.model import CELLS
 from training.presets import FOLDER, preset_files, preset_settings
-from training.resume import settings_to_resume
+from training.run.resume import settings_to_resume
 from training.schedule import Length, Schedule
 from training.settings import Cell, TrainingSettings
+from unroll.errors import SettingsError
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from serving.errors import ExplosionError
 from tests.training.conftest import Room, tiny_settings
-from training.checkpoint import load_checkpoint
 from training.interrupt import StopRequest
-from training.metrics import read_metrics
-from training.model import CELLS
+from training.log.metrics import read_metrics
+from training.model.model import CELLS
 from training.presets import preset_settings
+from training.run.checkpoint import load_checkpoint
 from training.settings import Cell
 from training.trainer import Outcome, Trainer
+from unroll.errors import ExplosionError
 
 
 class StopAfter(StopRequest):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from tests.training.conftest import Room, tiny_settings
-from training.metrics import read_metrics
+from training.log.metrics import read_metrics
 from training.parallel import Group
 from training.trainer import Outcome
 

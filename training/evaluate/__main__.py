@@ -7,11 +7,6 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from serving.cli import run
-from serving.client.blocking import Client
-from serving.client.security import Security, read_token
-from serving.errors import DeviceError
-from training.checkpoint import load_checkpoint
 from training.evaluate.adaptive import PASSES, Choice, adaptive_losses, choose_adaptation
 from training.evaluate.held_out import find_held_out
 from training.evaluate.progress import reading, say
@@ -19,7 +14,12 @@ from training.evaluate.reading import encode, stream_losses, window_losses
 from training.evaluate.report import Figure, Report
 from training.evaluate.served import require_parity, require_same_model, served_losses
 from training.evaluate.settings import EvaluationSettings
-from training.model import CharRNN
+from training.model.model import CharRNN
+from training.run.checkpoint import load_checkpoint
+from unroll.cli import run
+from unroll.client.client import Client
+from unroll.client.security import Security, read_token
+from unroll.errors import DeviceError
 
 
 def main(tokens: Sequence[str] | None = None) -> None:

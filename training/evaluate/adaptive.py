@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from serving.errors import CorpusError
 from training.evaluate.reading import Advance, Losses, as_losses, symbol_losses
-from training.model import CharRNN, detach
+from training.model.model import CharRNN, detach
+from unroll.errors import CorpusError
 
 SEGMENT = 32  # symbols; the paper has 20
 EPSILON = (

@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from serving.errors import CorpusError, SettingsError
-from training.checkpoint import Checkpoint
-from training.corpus import Corpus, load_corpus, load_same_corpus
+from training.data.corpus import Corpus, load_corpus, load_same_corpus
+from training.data.splits import Parts, split_symbols
+from training.run.checkpoint import Checkpoint
 from training.settings import Split, TrainingSettings
-from training.splits import Parts, split_symbols
+from unroll.errors import CorpusError, SettingsError
 
 # A text is known in another one by pieces of it. So long a piece is found in another only where one
 # holds the other: all 256 of tinyshakespeare's test are in shakespeare, and none in sherlock.

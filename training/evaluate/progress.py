@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from training.evaluate.reading import Advance
-from training.progress import SECONDS_BETWEEN_LINES, duration
+from training.log.progress import SECONDS_BETWEEN_LINES, duration
 
 
 @contextmanager

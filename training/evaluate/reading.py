@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from serving.vocabulary import Vocabulary
-from training.model import CharRNN
+from training.model.model import CharRNN
+from unroll.bundle.vocabulary import Vocabulary
 
 WINDOW = 256  # symbols that a transformer of the usual size for these texts sees
 CHUNK = 4096  # bounds the memory, nothing else: the state is carried

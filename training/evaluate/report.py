@@ -9,12 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from rich.table import Table
 
-from serving.errors import SettingsError, TrainingError
 from training.evaluate.adaptive import SEGMENT, Choice
 from training.evaluate.held_out import HeldOut
 from training.evaluate.interval import CONFIDENCE, block_interval, block_length
 from training.evaluate.reading import WINDOW, Losses
 from training.evaluate.served import Served
+from unroll.errors import SettingsError, TrainingError
 
 Protocol = Literal["stream", "window", "server", "adaptive"]
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.client.blocking import Client
-from serving.client.options import ScoreOptions
-from serving.client.results import ModelInfo
-from serving.errors import InputError, ParityError
-from training.checkpoint import Checkpoint
 from training.evaluate.reading import Losses
+from training.run.checkpoint import Checkpoint
+from unroll.client.client import Client
+from unroll.client.options import ScoreOptions
+from unroll.client.results import ModelInfo
+from unroll.errors import InputError, ParityError
 
 APART_AT_MOST = 1e-4  # nats per symbol
 

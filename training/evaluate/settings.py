@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from serving.errors import SettingsError
 from training.settings import Split
+from unroll.errors import SettingsError
 
 
 @Parameter(name="*")

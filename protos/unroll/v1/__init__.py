@@ -1,1 +1,0 @@
-"""The wire contract: proto sources and the stubs generated from them."""

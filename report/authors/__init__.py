@@ -1,0 +1,1 @@
+"""Who is said to have written a text, and by what."""

@@ -1,0 +1,1 @@
+"""What the report measures of a trained model."""

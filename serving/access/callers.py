@@ -1,0 +1,171 @@
+"""Who calls, and how much one caller may ask for at once."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from grpc.aio import ServicerContext
+
+from serving.access.tokens import Tokens
+from unroll.errors import AuthenticationError, CallerBusyError, RateError
+
+_BEARER = "bearer "
+_TIDY_ABOVE = 4096  # callers remembered before those are looked for that have gone
+
+_identity: ContextVar[str] = ContextVar("identity", default="")
+
+
+def current_identity() -> str:
+    """Return who makes the call that is being answered; empty for a caller without a name."""
+    return _identity.get()
+
+
+def identify(context: ServicerContext[Any, Any], tokens: Tokens | None) -> str:
+    """Find out who calls, and remember it for the rest of the call.
+
+    Args:
+        context: of the call.
+        tokens: that are known; None if callers need none.
+
+    Returns:
+        The token's name, else what the certificate is made out to, else nothing.
+
+    Raises:
+        AuthenticationError: a token is needed, and what came is none. It does not tell why.
+    """
+    if tokens is not None:
+        name = tokens.name_of(_bearer(context))
+        if name is None:
+            raise AuthenticationError(
+                "a valid token is needed, as metadata `authorization: Bearer TOKEN`; clients send "
+                "that of --token-file or UNROLL_TOKEN"
+            )
+        identity = f"token:{name}"
+    else:
+        proved = context.peer_identities()
+        identity = "certificate:" + b"".join(sorted(proved)).hex() if proved else ""
+    _identity.set(identity)
+    return identity
+
+
+def _bearer(context: ServicerContext[Any, Any]) -> bytes:
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization" and isinstance(value, str):
+            scheme, token = value[: len(_BEARER)], value[len(_BEARER) :]
+            return token.strip().encode() if scheme.lower() == _BEARER else b""
+    return b""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallerLimits:
+    """What one caller may do.
+
+    Attributes:
+        calls: calls and streams at once, 1 or more.
+        rate: calls a second in the long run; 0 for any number.
+        burst: calls at once after a rest, 1 or more.
+    """
+
+    calls: int = 512
+    rate: float = 1000.0
+    burst: int = 1000
+
+
+class _Caller:
+    """One caller's account.
+
+    Args:
+        burst: calls in the bucket at first.
+        now: in seconds.
+    """
+
+    __slots__ = ("calls", "filled", "level")
+
+    def __init__(self, burst: float, now: float) -> None:
+        self.calls = 0
+        self.level = burst
+        self.filled = now
+
+
+class Callers:
+    """Counts each caller's calls; all on one event loop.
+
+    Args:
+        limits: of each caller.
+        now: the clock, in seconds.
+        what: is counted, in the words of a refusal.
+    """
+
+    def __init__(
+        self,
+        limits: CallerLimits,
+        now: Callable[[], float] = time.monotonic,
+        *,
+        what: str = "calls of this caller",
+    ) -> None:
+        self._limits = limits
+        self._now = now
+        self._what = what
+        self._callers: dict[str, _Caller] = {}
+        self._tidy_above = _TIDY_ABOVE
+
+    def __len__(self) -> int:
+        return len(self._callers)
+
+    @contextmanager
+    def admit(self, key: str) -> Iterator[None]:
+        """Count one call for the time of the block.
+
+        Args:
+            key: the caller's identity, or its address.
+
+        Raises:
+            CallerBusyError: the caller has as many calls as it may have.
+            RateError: the caller has made too many lately; tells when the next may come.
+        """
+        limits, now = self._limits, self._now()
+        if len(self._callers) > self._tidy_above:
+            self._tidy(now)
+        caller = self._callers.setdefault(key, _Caller(limits.burst, now))
+        if caller.calls >= limits.calls:
+            raise CallerBusyError(
+                f"{caller.calls} calls of this caller are running, the limit is {limits.calls}; "
+                "wait for one to end"
+            )
+        self._take(caller, now)
+        caller.calls += 1
+        try:
+            yield
+        finally:
+            caller.calls -= 1
+
+    def _take(self, caller: _Caller, now: float) -> None:
+        limits = self._limits
+        if not limits.rate:
+            return
+        self._fill(caller, now)
+        if caller.level < 1:
+            seconds = (1 - caller.level) / limits.rate
+            raise RateError(
+                f"more than {limits.rate:g} {self._what} a second; wait "
+                f"{math.ceil(seconds * 1e3)} ms",
+                seconds,
+            )
+        caller.level -= 1
+
+    def _fill(self, caller: _Caller, now: float) -> None:
+        grown = caller.level + (now - caller.filled) * self._limits.rate
+        caller.level, caller.filled = min(grown, float(self._limits.burst)), now
+
+    def _tidy(self, now: float) -> None:
+        """Forget callers that are as good as new."""
+        for key, caller in list(self._callers.items()):
+            self._fill(caller, now)
+            is_full = caller.level >= self._limits.burst or not self._limits.rate
+            if not caller.calls and is_full:
+                del self._callers[key]
+        self._tidy_above = max(_TIDY_ABOVE, 2 * len(self._callers))

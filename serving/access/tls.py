@@ -1,0 +1,89 @@
+"""The server's certificate and whose certificates it trusts, read again when the files change."""
+
+import logging
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from serving.access.watched import Watched
+from unroll.errors import SettingsError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsFiles:
+    """Files in PEM.
+
+    Attributes:
+        certificate: the server's, followed by those between it and its authority's.
+        key: the certificate's private key, without a password.
+        client_ca: certificates of the authorities that vouch for clients; None asks clients for no
+            certificate.
+    """
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All of them."""
+        most = (self.certificate, self.key)
+        return most if self.client_ca is None else (*most, self.client_ca)
+
+
+def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
+    """Make credentials for which each new connection looks at the files again.
+
+    Files that do not fit together leave the credentials as they were, and the log says so:
+    between the certificate's change and the key's, connections go on being made.
+
+    Raises:
+        SettingsError: a file cannot be read or used now.
+    """
+    watched = Watched(files.paths, lambda: _read(files))
+    try:
+        first, _ = watched.current()
+    except OSError as error:
+        raise SettingsError(f"tls: {error.filename}: {error.strerror}") from error
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        try:
+            configuration, is_new = watched.current()
+        except (OSError, SettingsError) as error:
+            log.error("%s; the certificate stays as it was", error)
+            return None
+        return configuration if is_new else None
+
+    return grpc.dynamic_ssl_server_credentials(
+        first,
+        fetch,  # type: ignore[arg-type]  # None, for no change, is missing in the stubs
+        require_client_authentication=files.client_ca is not None,
+    )
+
+
+def _read(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # A password would be asked for on the terminal; this one is wrong for any key.
+        context.load_cert_chain(files.certificate, files.key, password=lambda: "")
+    except (ssl.SSLError, ValueError) as error:
+        raise SettingsError(
+            f"tls_certificate = {str(files.certificate)!r}, tls_key = {str(files.key)!r}: are not "
+            "a certificate in PEM and its private key without a password; change "
+            "--tls-certificate and --tls-key"
+        ) from error
+    pair = (files.key.read_bytes(), files.certificate.read_bytes())
+    if files.client_ca is None:
+        return grpc.ssl_server_certificate_configuration([pair])
+    try:
+        context.load_verify_locations(files.client_ca)
+    except ssl.SSLError as error:
+        raise SettingsError(
+            f"tls_client_ca = {str(files.client_ca)!r}: holds no certificates in PEM; change "
+            "--tls-client-ca"
+        ) from error
+    return grpc.ssl_server_certificate_configuration([pair], files.client_ca.read_bytes())

@@ -1,0 +1,147 @@
+"""Bearer tokens: who may call, in a file that may change while the server runs.
+
+The file has one caller a line, `NAME:SHA256`: a name and the sha256 of the caller's token, in hex.
+Empty lines and lines that begin with # mean nothing. One name may have several tokens, so that a
+token can be replaced without a gap. `python -m serving.access.tokens --name NAME --file FILE` makes a
+token, appends its line and prints the token, which is written down nowhere else.
+"""
+
+import hashlib
+import hmac
+import logging
+import os
+import re
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cyclopts import Parameter
+
+from serving.access.watched import Watched
+from unroll.cli import run
+from unroll.errors import SettingsError
+
+TOKEN_BYTES = 32
+TOKEN_LENGTH_AT_MOST = 4096
+_LINE = re.compile(r"([\w.@-]{1,64}):([0-9a-f]{64})", re.ASCII)
+NAME = re.compile(r"[\w.@-]{1,64}", re.ASCII)
+
+log = logging.getLogger(__name__)
+
+
+class Tokens:
+    """Tells whose a token is, by a file that is read again when it changes.
+
+    A file that is not there any more lets nobody in. One that cannot be understood leaves the
+    tokens as they were, and the log says so each time it is looked at: a slip of the pen shall not
+    lock everybody out.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        SettingsError: the file cannot be read or understood at the start.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._watched = Watched((path,), self._read)
+        self._digests: list[tuple[str, bytes]] = []
+        try:
+            self._digests, _ = self._watched.current()
+        except OSError as error:
+            raise SettingsError(
+                f"tokens = {str(path)!r}: {error.strerror}; make one with "
+                "`python -m serving.access.tokens`"
+            ) from error
+
+    def name_of(self, token: bytes) -> str | None:
+        """Return the name of a token's caller; None if nobody has that token.
+
+        The time it takes does not depend on which token it is, nor on how much of it is right.
+        """
+        if len(token) > TOKEN_LENGTH_AT_MOST:
+            return None
+        digest = hashlib.sha256(token).digest()
+        matching = [name for name, known in self._known() if hmac.compare_digest(known, digest)]
+        return matching[0] if matching else None
+
+    def _known(self) -> list[tuple[str, bytes]]:
+        try:
+            self._digests, is_new = self._watched.current()
+        except OSError as error:
+            log.error("tokens = %s: %s; nobody is let in", self._path, error.strerror)
+            self._digests = []
+        except SettingsError as error:
+            log.error("%s; the tokens stay as they were", error)
+        else:
+            if is_new:
+                log.debug("%d tokens read from %s", len(self._digests), self._path)
+        return self._digests
+
+    def _read(self) -> list[tuple[str, bytes]]:
+        try:
+            lines = self._path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise SettingsError(f"tokens = {str(self._path)!r}: is not UTF-8") from error
+        found = []
+        for number, line in enumerate(map(str.strip, lines), start=1):
+            if not line or line.startswith("#"):
+                continue
+            match = _LINE.fullmatch(line)
+            if match is None:  # the line is not shown: it might hold a token by mistake
+                raise SettingsError(
+                    f"tokens = {str(self._path)!r}: line {number} must be NAME:SHA256, the name of "
+                    "1 to 64 letters, digits or . @ _ - and the sha256 in 64 small hex digits; "
+                    "make one with `python -m serving.access.tokens`"
+                )
+            found.append((match[1], bytes.fromhex(match[2])))
+        return found
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class NewToken:
+    """Make a bearer token, append its line to a file and print the token."""
+
+    name: str
+    """Whose it is: 1 to 64 letters, digits or . @ _ -. Sessions and capsules belong to it."""
+
+    file: Path
+    """File of tokens; a new one can be read by its owner alone."""
+
+
+def issue(asked: NewToken) -> str:
+    """Make a token, append its line to the file and return it.
+
+    Raises:
+        SettingsError: the name cannot be used, or the file cannot be written.
+    """
+    if not NAME.fullmatch(asked.name):
+        raise SettingsError(
+            f"name = {asked.name!r}: must be 1 to 64 letters, digits or . @ _ -; change --name"
+        )
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    line = f"{asked.name}:{hashlib.sha256(token.encode()).hexdigest()}\n"
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        with os.fdopen(os.open(asked.file, flags, 0o600), "a", encoding="utf-8") as file:
+            file.write(line)
+    except OSError as error:
+        raise SettingsError(f"file = {str(asked.file)!r}: {error.strerror}") from error
+    return token
+
+
+def main(tokens: Sequence[str] | None = None) -> None:
+    """Parse the command line and make a token."""
+    run(NewToken, _print, name="python -m serving.access.tokens", tokens=tokens)
+
+
+def _print(asked: NewToken) -> None:
+    sys.stdout.write(issue(asked) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Continuous batching: many sequences in one compiled loop."""

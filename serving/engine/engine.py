@@ -1,0 +1,294 @@
+"""The engine: workers that turn sequences into text, many at a time.
+
+    submit -> queue -> a worker's slot -> call, call, ... -> chunks -> deliver
+
+Each worker is a thread that schedules, runs one call of the compiled loop, collects what came and
+delivers it. Rows that read a prompt, rows that write and rows that score share a call. Workers
+share the decoder, so the weights are in memory once; a sequence may go on with another worker
+between two calls, and its text does not change by that.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+
+from serving.engine.counts import WorkerCounts
+from serving.engine.prefixes import PrefixCache
+from serving.engine.request import Chunk, SequenceRequest
+from serving.engine.scheduler import Scheduler
+from serving.engine.sequence import SHORTEST_PREFIX, Delivery, Sequence
+from serving.engine.slots import Slots
+from serving.engine.snapshot import StateLayout
+from serving.engine.worker import Worker
+from serving.runtime.decoder import Decoder, State
+from serving.runtime.host import HostRunner, Runner
+from unroll.bundle.folder import Bundle
+from unroll.errors import ClosedError
+
+CLOSE_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
+
+
+def call_listeners(delivery: Delivery) -> None:
+    """Hand each chunk to its sequence's listener, on the calling thread; log one that raises."""
+    for sequence, chunk in delivery:
+        try:
+            sequence.listener(chunk)
+        except Exception:  # one reader's failure must not end the others' texts
+            log.exception("a listener failed; its reader misses a chunk")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What an engine has to do.
+
+    Attributes:
+        queued: sequences without a slot that could run.
+        stalled: sequences that wait for their readers.
+        running: sequences in slots.
+        slots: how many there are.
+    """
+
+    queued: int
+    stalled: int
+    running: int
+    slots: int
+
+
+class Engine:
+    """Runs the sequences of one model.
+
+    Text is a function of the bundle, the prompt, the seed and the sampling parameters; who
+    else is in the batch, when a sequence came, which worker ran it and how calls are cut do not
+    change a bit of it.
+
+    Args:
+        bundle: whose vocabulary.
+        decoder: runs the bundle's loop; all workers share it.
+        slots: rows of a worker's call at most.
+        workers: threads that run calls side by side, 1 or more.
+        queue_limit: sequences that may wait for a slot.
+        call_seconds: how long a call may take.
+        chunks_per_second: how many chunks there may be of all sequences together, at most; text
+            is gathered meanwhile, but for a sequence's first and last.
+        prefix_bytes: memory for the states of prompts that were read; 0 keeps none.
+        new_runner: makes a runner with so many slots for each worker; by default a HostRunner.
+        deliver: called on a worker's thread with the chunks of each call, by several workers at
+            the same time; must not block. The chunks of one sequence come in order.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        decoder: Decoder,
+        *,
+        slots: int = 64,
+        workers: int = 1,
+        queue_limit: int = 1024,
+        call_seconds: float = 0.01,
+        chunks_per_second: float = inf,
+        prefix_bytes: int = 0,
+        new_runner: Callable[[int], Runner] | None = None,
+        deliver: Callable[[Delivery], None] = call_listeners,
+    ) -> None:
+        self.bundle = bundle
+        self.decoder = decoder
+        self.layout = StateLayout(bundle.manifest.state)
+        self.prefixes = PrefixCache(prefix_bytes)
+        self._prefixes_lock = threading.Lock()
+        make = new_runner or (lambda capacity: HostRunner(decoder, capacity))
+        self._workers = [
+            Worker(
+                bundle.vocabulary,
+                Slots(make(slots)),
+                call_seconds,
+                workers / chunks_per_second,
+                self._keep_prefix,
+            )
+            for _ in range(workers)
+        ]
+        self._scheduler = Scheduler([worker.slots for worker in self._workers], queue_limit)
+        self._deliver_unsafe = deliver
+        self._lock = threading.RLock()  # guards the scheduler and the three below
+        self._changed = threading.Condition(self._lock)  # workers without a row wait for it
+        self._emptied = threading.Condition(self._lock)  # who closes the engine waits for it
+        self._closing: ClosedError | None = None
+        self._failed = False
+        self._drain = False
+        self._threads = [
+            threading.Thread(target=self._loop, args=[worker], name=f"engine-{n}", daemon=True)
+            for n, worker in enumerate(self._workers)
+        ]
+
+    def start(self) -> None:
+        """Start the workers' threads."""
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def counts(self) -> list[WorkerCounts]:
+        """What each worker did."""
+        return [worker.slots.counts for worker in self._workers]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it cannot go on."""
+        return self._failed
+
+    def load(self) -> Load:
+        """Tell what is going on right now."""
+        with self._lock:
+            return Load(
+                queued=self._scheduler.waiting,
+                stalled=self._scheduler.stalled,
+                running=sum(len(worker.slots) for worker in self._workers),
+                slots=sum(worker.slots.capacity for worker in self._workers),
+            )
+
+    def submit(self, request: SequenceRequest, listener: Callable[[Chunk], None]) -> Sequence:
+        """Queue a request; its chunks go to the listener through `deliver`.
+
+        Raises:
+            OverloadedError: the queue is full.
+            ClosedError: the engine is closing.
+        """
+        sequence = Sequence(request, self.bundle.vocabulary, self.layout, listener)
+        self._skip_prefix(sequence)
+        with self._lock:
+            if self._closing is not None:
+                raise ClosedError(*self._closing.args)  # raised again, one would keep all frames
+            self._scheduler.add(sequence)
+            self._changed.notify()
+        return sequence
+
+    def cancel(self, sequence: Sequence) -> None:
+        """Stop a sequence at the next call; it ends with CancelledError unless it has ended."""
+        with self._lock:
+            self._scheduler.cancel(sequence)
+            self._changed.notify()
+
+    def mark_read(self, sequence: Sequence, symbols: int) -> None:
+        """Tell that the reader has taken symbols; a stalled sequence may go on."""
+        with self._lock:
+            if self._scheduler.mark_read(sequence, symbols):
+                self._changed.notify()
+
+    def close(self, *, drain_seconds: float = 0.0) -> None:
+        """Refuse new sequences, give running ones some time, end the rest, stop the threads."""
+        with self._lock:
+            self._closing = self._closing or ClosedError("the server is shutting down")
+            self._drain = not self._failed
+            self._emptied.wait_for(lambda: len(self._scheduler) == 0, drain_seconds)
+            self._drain = False
+            self._changed.notify_all()
+        for worker, thread in zip(self._workers, self._threads, strict=True):
+            if thread.is_alive():
+                thread.join(CLOSE_SECONDS)
+            elif thread.ident is None:  # it was never started
+                self._end_all(worker)
+
+    def _skip_prefix(self, sequence: Sequence) -> None:
+        """Spare a prompt's reader what was read before; a score needs every symbol's."""
+        request = sequence.request
+        if request.origin is None and request.max_new_symbols and self.prefixes.is_on:
+            sequence.keeps_prefixes = len(request.prompt) >= SHORTEST_PREFIX
+            if sequence.keeps_prefixes:
+                with self._prefixes_lock:
+                    prefix = self.prefixes.find(request.prompt)
+                if prefix is not None:
+                    sequence.skip(prefix)
+
+    def _keep_prefix(self, sequence: Sequence, state: State) -> None:
+        snapshot = sequence.snapshot(state)
+        with self._prefixes_lock:
+            self.prefixes.add(sequence.request.prompt[: sequence.done], snapshot)
+
+    def _loop(self, worker: Worker) -> None:
+        try:
+            worker.slots.warm_up()
+            while rows := self._await_rows(worker):
+                self._turn(worker, rows)
+        except Exception:
+            log.exception("the engine failed; no sequence can go on")
+            with self._lock:
+                self._closing = ClosedError("the engine failed; see the server's log")
+                self._failed, self._drain = True, False
+                self._changed.notify_all()
+        self._end_all(worker)
+
+    @property
+    def _goes_on(self) -> bool:
+        return self._closing is None or (self._drain and len(self._scheduler) > 0)
+
+    def _await_rows(self, worker: Worker) -> list[Sequence]:
+        """Return the rows of a worker's next call, once there are some; none is the end."""
+        while True:
+            with self._lock:
+                rows, ended = self._next_rows(worker)
+                if not rows and not ended:
+                    if not self._goes_on:
+                        return []
+                    self._changed.wait(self._scheduler.patience(time.monotonic()))
+            self._deliver(ended)
+            if rows:
+                return rows
+
+    def _next_rows(self, worker: Worker) -> tuple[list[Sequence], Delivery]:
+        """Schedule; also return what is cancelled or late, with its end."""
+        if not self._goes_on:
+            return [], []
+        doomed = self._scheduler.end_doomed(worker.slots, time.monotonic())
+        rows = self._scheduler.schedule(worker.slots)
+        if self._scheduler.waiting:
+            self._changed.notify(self._scheduler.waiting)
+        self._tell_if_empty()
+        return rows, [(sequence, sequence.fail(error)) for sequence, error in doomed]
+
+    def _turn(self, worker: Worker, rows: list[Sequence]) -> None:
+        """Run a worker's call and deliver what it gave."""
+        delivery = worker.step(rows)
+        with self._lock:
+            self._scheduler.settle(worker.slots, delivery)
+            self._tell_if_empty()
+        self._deliver(delivery)
+
+    def _tell_if_empty(self) -> None:
+        if not len(self._scheduler):
+            self._emptied.notify_all()
+            if self._closing is not None:
+                self._changed.notify_all()
+
+    def _deliver(self, delivery: Delivery) -> None:
+        if not delivery:
+            return
+        try:
+            self._deliver_unsafe(delivery)
+        except Exception:  # the event loop that it goes to may be gone; the engine stays
+            log.exception("a delivery failed; its readers miss %d chunks", len(delivery))
+
+    def _end_all(self, worker: Worker) -> None:
+        """End all that this worker, or none, holds; the other workers end theirs."""
+        with self._lock:
+            assert self._closing is not None
+            error = self._closing
+            lasts = {} if self._failed else self._cut(worker)
+            ended = self._scheduler.end_all(worker.slots)
+            self._tell_if_empty()
+        self._deliver(
+            [(sequence, lasts.get(sequence) or sequence.fail(error)) for sequence in ended]
+        )
+
+    def _cut(self, worker: Worker) -> dict[Sequence, Chunk]:
+        """Make the last chunks of texts that may end here, with the state they end in."""
+        lasts = {}
+        for sequence in self._scheduler.held_or_waiting(worker.slots):
+            if sequence.can_be_cut:
+                is_held = sequence in worker.slots
+                state = worker.slots.read(sequence) if is_held else sequence.state
+                assert state is not None, "what has written has a state"
+                lasts[sequence] = sequence.cut(state)
+        return lasts

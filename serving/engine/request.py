@@ -1,0 +1,111 @@
+"""What a sequence is asked to do, and what it gives."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.engine.snapshot import Snapshot
+from serving.runtime.sampling import SamplingParams
+from unroll.errors import EngineError, InputError
+from unroll.terms import SEED_LIMIT, STOP_LENGTH_AT_MOST, STOPS_AT_MOST, FinishReason, Snapshots
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceRequest:
+    """What a sequence shall do: read `prompt`, then write up to `max_new_symbols`.
+
+    Attributes:
+        prompt: token ids to read first, (symbols,).
+        max_new_symbols: how many to write at most; 0 only reads and scores the prompt.
+        origin: where the text goes on from; None for the start symbol.
+        snapshots: which chunks carry a snapshot.
+        seed: in [0, 2^63).
+        sampling: how symbols are drawn.
+        stop: strings before which the text ends; at most 8, of 1 to 256 symbols.
+        deadline: time.monotonic() after which the sequence fails; None for never.
+        buffer_symbols: the sequence waits while this many delivered symbols are unread, 1 or more;
+            None for never.
+        is_cut_on_close: whether, when the engine closes, what was written counts as an answer that
+            ended by FinishReason.SHUTDOWN; needs snapshots.
+        chunk_seconds: after a chunk, what comes is gathered for at least so long, 0 or more; the
+            first chunk and the last do not wait.
+
+    Raises:
+        InputError: a field is out of its range.
+    """
+
+    prompt: NDArray[np.int64]
+    max_new_symbols: int
+    origin: Snapshot | None = None
+    snapshots: Snapshots = Snapshots.NEVER
+    seed: int = 0
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    stop: tuple[str, ...] = ()
+    deadline: float | None = None
+    buffer_symbols: int | None = None
+    chunk_seconds: float = 0.0
+    is_cut_on_close: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_new_symbols < 0 or len(self.prompt) + self.max_new_symbols == 0:
+            raise InputError("max_new_symbols", f"must be 1 or more, got {self.max_new_symbols}")
+        if self.held and len(self.prompt):
+            raise InputError(
+                "prompt",
+                f"must be empty: {self.held} symbols were generated before this point and not yet "
+                "delivered; go on without a prompt first",
+            )
+        if self.held >= max(self.max_new_symbols, 1):
+            raise InputError(
+                "max_new_symbols",
+                f"must be more than the {self.held} symbols that were generated before this point "
+                f"and not yet delivered, got {self.max_new_symbols}",
+            )
+        if self.buffer_symbols is not None and self.buffer_symbols < 1:
+            raise InputError("buffer_symbols", f"must be 1 or more, got {self.buffer_symbols}")
+        if not self.chunk_seconds >= 0:
+            raise InputError("chunk_seconds", f"must be 0 or more, got {self.chunk_seconds}")
+        if not 0 <= self.seed < SEED_LIMIT:
+            raise InputError("seed", f"must be between 0 and 2^63 - 1, got {self.seed}")
+        if len(self.stop) > STOPS_AT_MOST:
+            raise InputError("stop", f"at most {STOPS_AT_MOST} strings, got {len(self.stop)}")
+        for index, stop in enumerate(self.stop):
+            if not 1 <= len(stop) <= STOP_LENGTH_AT_MOST:
+                raise InputError(
+                    f"stop[{index}]",
+                    f"must have 1 to {STOP_LENGTH_AT_MOST} symbols, has {len(stop)}",
+                )
+
+    @property
+    def held(self) -> int:
+        """How many symbols the origin holds that were not delivered yet."""
+        return 0 if self.origin is None else len(self.origin.held)
+
+
+@dataclass(kw_only=True, slots=True)  # frozen, it would take three times as long to make
+class Chunk:
+    """A piece of a sequence's output; the last one has `finish` or `error`.
+
+    Attributes:
+        text: the next symbols; empty while scoring.
+        log_probs: of each symbol of `text`, or of each prompt symbol while scoring.
+        finish: why the sequence ended well.
+        error: why it ended badly.
+        generated: how many symbols have been generated so far, a stop string's included.
+        position: of the symbol after the last one generated so far.
+        snapshot: where the text stands after this chunk, if it was asked for.
+    """
+
+    text: str
+    log_probs: NDArray[np.float32]
+    finish: FinishReason | None = None
+    error: EngineError | None = None
+    generated: int = 0
+    position: int = 0
+    snapshot: Snapshot | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing comes after it."""
+        return self.finish is not None or self.error is not None

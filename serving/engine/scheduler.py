@@ -1,0 +1,165 @@
+"""Who is computed where: the queue, the workers' slots, the stalled and the doomed."""
+
+from collections import deque
+from math import inf
+
+from serving.engine.sequence import Delivery, Sequence
+from serving.engine.slots import Slots
+from unroll.errors import CancelledError, DeadlineError, EngineError, OverloadedError
+
+
+class Scheduler:
+    """Moves sequences between the queue, the workers and the stalled.
+
+    A worker keeps at most its fair share of all that can run. What it has beyond that goes to the
+    front of the queue, and only where another worker has at least two fewer: less would go back
+    and forth. The one that has been with it longest goes, so that none moves again and again.
+
+    The caller sees to it that one thread at a time is here, and that `schedule` and `settle` are
+    called by the thread of the worker that they are about.
+
+    Args:
+        workers: the slots of each worker.
+        queue_limit: how many sequences may wait for a slot.
+    """
+
+    def __init__(self, workers: list[Slots], queue_limit: int) -> None:
+        self.workers = workers
+        self._queue: deque[Sequence] = deque()
+        self._stalled: set[Sequence] = set()
+        self._doomed: dict[Sequence, EngineError] = {}
+        self._everyone: dict[Sequence, None] = {}
+        self._queue_limit = queue_limit
+        self._soonest = inf  # no deadline is before this
+
+    def __len__(self) -> int:
+        return len(self._everyone)
+
+    @property
+    def waiting(self) -> int:
+        """How many could run and have no slot."""
+        return len(self._queue)
+
+    @property
+    def stalled(self) -> int:
+        """How many wait for their readers."""
+        return len(self._stalled)
+
+    def everyone(self) -> list[Sequence]:
+        """Return all sequences, in the order in which they came."""
+        return list(self._everyone)
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a new sequence.
+
+        Raises:
+            OverloadedError: the queue is full.
+        """
+        if len(self._queue) >= self._queue_limit:
+            raise OverloadedError(
+                f"{len(self._queue)} sequences are waiting, the limit is {self._queue_limit}; "
+                "try again later"
+            )
+        self._queue.append(sequence)
+        self._everyone[sequence] = None
+        if sequence.request.deadline is not None:
+            self._soonest = min(self._soonest, sequence.request.deadline)
+
+    def cancel(self, sequence: Sequence) -> None:
+        """Let a sequence end with CancelledError unless it has ended."""
+        if sequence in self._everyone:
+            self._doomed.setdefault(sequence, CancelledError("the request was cancelled"))
+
+    def mark_read(self, sequence: Sequence, symbols: int) -> bool:
+        """Count symbols that the reader took; return whether the sequence can go on by that."""
+        sequence.unread -= symbols
+        if sequence not in self._stalled or sequence.is_stalled:
+            return False
+        self._stalled.remove(sequence)
+        self._queue.appendleft(sequence)
+        return True
+
+    def patience(self, now: float) -> float | None:
+        """Return how long a worker without a row may wait for a change; None for ever."""
+        return None if self._soonest == inf else max(self._soonest - now, 0.0)
+
+    def end_doomed(self, slots: Slots, now: float) -> list[tuple[Sequence, EngineError]]:
+        """End the cancelled and the late that this worker, or none, holds; return them."""
+        if now >= self._soonest:
+            self._doom_late(now)
+        ended = [
+            (sequence, error)
+            for sequence, error in self._doomed.items()
+            if sequence in slots or not self._is_held(sequence)
+        ]
+        for sequence, _ in ended:
+            self._end(slots, sequence)
+        return ended
+
+    def schedule(self, slots: Slots) -> list[Sequence]:
+        """Return the rows of a worker's next call; may be none."""
+        share = self._share(slots)
+        for sequence in slots.sequences[: max(len(slots) - share, 0)]:
+            slots.release(sequence, keep_state=True)
+            self._queue.appendleft(sequence)
+        while self._queue and len(slots) < share and slots.has_free:
+            slots.admit(self._queue.popleft())
+        return slots.sequences
+
+    def settle(self, slots: Slots, delivery: Delivery) -> None:
+        """Take in what a worker's call gave: count what is unread, end what is complete."""
+        for sequence, chunk in delivery:
+            sequence.unread += len(chunk.log_probs)
+            if chunk.is_last:
+                self._end(slots, sequence)
+            elif sequence.is_stalled:
+                slots.release(sequence, keep_state=True)
+                self._stalled.add(sequence)
+
+    def held_or_waiting(self, slots: Slots) -> list[Sequence]:
+        """Return the sequences that this worker, or none, holds."""
+        return [s for s in self._everyone if s in slots or not self._is_held(s)]
+
+    def end_all(self, slots: Slots) -> list[Sequence]:
+        """End all that this worker, or none, holds, and use its slots no more; return them."""
+        slots.abandon()
+        ended = [sequence for sequence in self._everyone if not self._is_held(sequence)]
+        for sequence in ended:
+            self._end(slots, sequence)
+        return ended
+
+    def _share(self, slots: Slots) -> int:
+        """Return how many a worker may hold: an even share, and one of those left over.
+
+        If a worker holds more than that, the others hold so many that one holds two fewer.
+        """
+        runnable = len(self._queue) + sum(map(len, self.workers))
+        share, left_over = divmod(runnable, len(self.workers))
+        others = sum(len(other) > share for other in self.workers if other is not slots)
+        return share + (others < left_over)
+
+    def _is_held(self, sequence: Sequence) -> bool:
+        return any(sequence in slots for slots in self.workers)
+
+    def _doom_late(self, now: float) -> None:
+        self._soonest = inf
+        for sequence in self._everyone:
+            deadline = sequence.request.deadline
+            if deadline is None or sequence in self._doomed:
+                continue
+            if now >= deadline:
+                self._doomed[sequence] = DeadlineError(
+                    "the deadline passed before the text was complete"
+                )
+            else:
+                self._soonest = min(self._soonest, deadline)
+
+    def _end(self, slots: Slots, sequence: Sequence) -> None:
+        del self._everyone[sequence]
+        self._doomed.pop(sequence, None)
+        if sequence in slots:
+            slots.release(sequence)
+        elif sequence in self._stalled:
+            self._stalled.remove(sequence)
+        elif sequence in self._queue:
+            self._queue.remove(sequence)

@@ -1,0 +1,331 @@
+"""One request on its way through the engine."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.engine.counts import Times
+from serving.engine.prefixes import Prefix, next_boundary
+from serving.engine.request import Chunk, SequenceRequest
+from serving.engine.snapshot import NO_LOG_PROBS, Snapshot, StateLayout
+from serving.engine.stops import scan
+from serving.runtime.decoder import FREE, State
+from serving.runtime.sampling import BLOCK, uniforms
+from unroll.bundle.vocabulary import Vocabulary
+from unroll.errors import EngineError
+from unroll.terms import FinishReason, Snapshots
+
+NO_UNIFORMS = np.zeros(0, np.float32)
+SHORTEST_PREFIX = 32  # symbols; to read fewer again costs less than to stop after them
+
+GOLDEN = (5**0.5 - 1) / 2
+_STARTED = count(1)
+
+
+@dataclass(kw_only=True)
+class Settling:
+    """The way back to where a stop string ended within a call that went further.
+
+    Attributes:
+        tokens: what the call chose up to there, to be forced again from the call's beginning.
+        done: how many of them have been forced.
+        last: the chunk to deliver when all have been.
+    """
+
+    tokens: NDArray[np.int64]
+    done: int
+    last: Chunk
+
+
+class Sequence:
+    """The progress of one request.
+
+    The worker that holds it alone changes it, but for `unread`, which the engine's lock guards.
+
+    Args:
+        request: what to do.
+        vocabulary: of the model.
+        layout: of the model's state.
+        listener: called with each chunk by whoever the engine's `deliver` chose.
+    """
+
+    def __init__(
+        self,
+        request: SequenceRequest,
+        vocabulary: Vocabulary,
+        layout: StateLayout,
+        listener: Callable[[Chunk], None],
+    ) -> None:
+        self.request = request
+        self.listener = listener
+        self.times = Times(time.monotonic())
+        self.token = vocabulary.start_id  # the last symbol, not yet consumed
+        self.done = 0  # symbols read or written by this request
+        self.excess = 0  # symbols that its last call wrote after the stop string
+        self.state: State | None = None  # while it holds no slot; None for zero
+        self.keeps_prefixes = False
+        self.unread = 0  # symbols delivered and not yet taken by the reader
+        self._start = 0  # position of the request's first symbol
+        self._prompt_length = len(request.prompt)
+        self._end = self._prompt_length + request.max_new_symbols - request.held  # `done` then
+        self._held_before = request.held
+        self._uniforms = NO_UNIFORMS  # from `_uniforms_start` on
+        self._uniforms_start = 0
+        self._vocabulary = vocabulary
+        self._layout = layout
+        self._settling: Settling | None = None
+        self._held_text = ""  # may become a stop string
+        self._held_log_probs = NO_LOG_PROBS
+        self._gathered: list[tuple[str, NDArray[np.float32]]] = []  # for the next chunk
+        self._has_sent = False
+        self._chunk_due = 0.0  # time.monotonic() from which it may go out
+        if request.origin is not None:
+            self._resume(request.origin)
+
+    def _resume(self, origin: Snapshot) -> None:
+        self._start = origin.position
+        self.token = origin.token
+        self.state = self._layout.unpack(origin.state)
+        self._held_text = self._vocabulary.decode(origin.held.tolist())
+        self._held_log_probs = origin.held_log_probs
+
+    def skip(self, prefix: Prefix) -> None:
+        """Go on after a prefix of the prompt that need not be read again."""
+        self.done = prefix.length
+        self.token = prefix.snapshot.token
+        self.state = self._layout.unpack(prefix.snapshot.state)
+
+    @property
+    def position(self) -> int:
+        """Position of the next symbol in the text; the start symbol has none."""
+        return self._start + self.done
+
+    @property
+    def prompt_left(self) -> int:
+        """How many prompt symbols are still to be read."""
+        return max(self._prompt_length - self.done, 0)
+
+    @property
+    def left(self) -> int:
+        """How many steps there are at most still to make."""
+        if self._settling is not None:
+            return len(self._settling.tokens) - self._settling.done
+        return self._end - self.done
+
+    @property
+    def steps(self) -> int:
+        """How many steps the next call may make for it."""
+        if self.keeps_prefixes and self.done < self._prompt_length:
+            return next_boundary(self.done, self._prompt_length) - self.done
+        return self.left
+
+    @property
+    def generated(self) -> int:
+        """How many symbols have been generated."""
+        written = self.done - self._prompt_length
+        return (written if written > 0 else 0) + self._held_before
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether it waits for its reader."""
+        limit = self.request.buffer_symbols
+        return limit is not None and self.unread >= limit
+
+    @property
+    def is_forced(self) -> bool:
+        """Whether it is known what the next step must choose."""
+        return self._settling is not None or self.done < self._prompt_length
+
+    def may_go_back(self, steps: int) -> bool:
+        """Whether a stop string may end within a call of so many steps, and its state be wanted."""
+        request = self.request
+        return (
+            bool(request.stop)
+            and request.snapshots is not Snapshots.NEVER
+            and self._settling is None
+            and request.max_new_symbols > 0
+            and self.prompt_left < steps
+        )
+
+    def forced(self, steps: int) -> NDArray[np.int64]:
+        """Return what the next steps must choose, (steps,)."""
+        column = np.full(steps, FREE, np.int64)
+        if self._settling is not None:
+            known = self._settling.tokens[self._settling.done :][:steps]
+        else:
+            known = self.request.prompt[self.done : self.done + steps]
+        column[: len(known)] = known
+        return column
+
+    def uniform(self, steps: int) -> NDArray[np.float32]:
+        """Return the random numbers of the next steps, (steps,)."""
+        position = self.position
+        offset = position - self._uniforms_start
+        if not 0 <= offset <= len(self._uniforms) - steps:
+            rest_of_block = BLOCK - position % BLOCK
+            self._uniforms = uniforms(self.request.seed, position, max(steps, rest_of_block))
+            self._uniforms_start, offset = position, 0
+        return self._uniforms[offset : offset + steps]
+
+    def take(
+        self,
+        tokens: list[int],
+        text: str,
+        log_probs: NDArray[np.float32],
+        steps: int,
+        now: float,
+        patience: float = 0.0,
+    ) -> Chunk | None:
+        """Take in what a call chose for this row.
+
+        Args:
+            tokens: ids of the symbols.
+            text: the symbols.
+            log_probs: of each.
+            steps: how many of them count.
+            now: time.monotonic().
+            patience: for how many seconds what comes after a chunk is gathered, at least.
+
+        Returns:
+            What can be delivered, if anything.
+        """
+        self.token = tokens[steps - 1]
+        if self._settling is not None:
+            self._settling.done += steps
+            self.excess = 0
+            return None if self.left else self._settling.last
+        read = self._prompt_length - self.done
+        self.done += steps
+        if not self.request.max_new_symbols:
+            finish = FinishReason.LENGTH if not self.left else None
+            return self._chunk("", log_probs[:steps], finish, now, patience)
+        if read >= steps:
+            return None
+        begin = read if read > 0 else 0
+        text, log_probs = text[begin:steps], log_probs[begin:steps]
+        if self.request.stop or self._held_text:
+            return self._scan(text, log_probs, now, patience)
+        finish = None if self.done < self._end else FinishReason.LENGTH
+        return self._chunk(text, log_probs, finish, now, patience)
+
+    def settle(self, token: int, tokens: list[int], last: Chunk) -> None:
+        """Prepare to force a call's symbols again up to the stop string's end.
+
+        Args:
+            token: what the call began with.
+            tokens: what it chose, up to the end.
+            last: what to deliver then.
+        """
+        self.token = token
+        self._settling = Settling(tokens=np.array(tokens, np.int64), done=0, last=last)
+
+    def snapshot(self, state: State) -> Snapshot:
+        """Describe where it stands, given its row of the recurrent state."""
+        return Snapshot(
+            position=self.position,
+            token=self.token,
+            state=self._layout.pack(state),
+            held=self._vocabulary.encode(self._held_text).astype(np.int32),
+            held_log_probs=self._held_log_probs,
+        )
+
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether it may end here and now with what it has written."""
+        request = self.request
+        return (
+            request.is_cut_on_close
+            and request.snapshots is not Snapshots.NEVER
+            and self._settling is None
+            and self.done > self._prompt_length
+        )
+
+    def cut(self, state: State) -> Chunk:
+        """End because the engine closes, with what was gathered; `state` is its row of it."""
+        text, log_probs = self._with_gathered("", NO_LOG_PROBS)
+        return Chunk(
+            text=text,
+            log_probs=log_probs,
+            finish=FinishReason.SHUTDOWN,
+            generated=self.generated,
+            position=self.position,
+            snapshot=self.snapshot(state),
+        )
+
+    def fail(self, error: EngineError) -> Chunk:
+        """End badly, with what was written until then.
+
+        Where every chunk has a snapshot, the last one gives that text again, and this chunk, which
+        has none, leaves it out.
+        """
+        text, log_probs = "", NO_LOG_PROBS
+        if self.request.snapshots is not Snapshots.EVERY_CHUNK:
+            if self._settling is not None:
+                text, log_probs = self._settling.last.text, self._settling.last.log_probs
+            else:
+                text, log_probs = self._with_gathered("", NO_LOG_PROBS)
+        return Chunk(text=text, log_probs=log_probs, error=error, generated=self.generated)
+
+    def _scan(
+        self, text: str, log_probs: NDArray[np.float32], now: float, patience: float
+    ) -> Chunk | None:
+        finish = FinishReason.LENGTH if not self.left else None
+        before = len(self._held_text)
+        text = self._held_text + text
+        log_probs = np.concatenate([self._held_log_probs, log_probs])
+        found = scan(text, self.request.stop, before)
+        settled = found.settled
+        if found.ends_at is not None:
+            self.excess = len(text) - found.ends_at
+            self.done -= self.excess
+            finish = FinishReason.STOP
+        elif finish:
+            settled = len(text)
+        held = settled if finish is None else len(text)
+        self._held_text, self._held_log_probs = text[held:], log_probs[held:]
+        if not settled and not finish:
+            return None
+        return self._chunk(text[:settled], log_probs[:settled], finish, now, patience)
+
+    def _chunk(
+        self,
+        text: str,
+        log_probs: NDArray[np.float32],
+        finish: FinishReason | None,
+        now: float,
+        patience: float,
+    ) -> Chunk | None:
+        if finish is None and now < self._chunk_due:
+            self._gathered.append((text, log_probs))
+            return None
+        patience = max(patience, self.request.chunk_seconds)
+        # Sequences that began together would go on sending together, so their first waits differ.
+        phase = 1.0 if self._has_sent else next(_STARTED) * GOLDEN % 1
+        self._chunk_due = now + patience * phase
+        self._has_sent = True
+        text, log_probs = self._with_gathered(text, log_probs)
+        return Chunk(
+            text=text,
+            log_probs=log_probs,
+            finish=finish,
+            generated=self.generated,
+            position=self.position,
+        )
+
+    def _with_gathered(
+        self, text: str, log_probs: NDArray[np.float32]
+    ) -> tuple[str, NDArray[np.float32]]:
+        """Put what was gathered before a text, and forget it."""
+        if not self._gathered:
+            return text, log_probs
+        texts, arrays = zip(*self._gathered, (text, log_probs), strict=True)
+        self._gathered = []
+        return "".join(texts), np.concatenate(arrays)
+
+
+Delivery = list[tuple[Sequence, Chunk]]
+"""Chunks and whose they are."""

@@ -1,0 +1,141 @@
+"""A worker: runs calls of the sequences in its slots."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import chain
+from math import inf
+
+import numpy as np
+
+from serving.engine.pacing import CallLength
+from serving.engine.prefixes import is_boundary
+from serving.engine.request import Chunk
+from serving.engine.sequence import Delivery, Sequence
+from serving.engine.slots import Slots
+from serving.runtime.decoder import FREE, DecodeCall, State
+from serving.runtime.host import Written
+from serving.runtime.sampling import SamplingParams
+from unroll.bundle.vocabulary import Vocabulary
+from unroll.terms import FinishReason, Snapshots
+
+
+class Worker:
+    """Advances the sequences in its slots, one call at a time. One thread uses it.
+
+    Args:
+        vocabulary: of the model.
+        slots: where the sequences' states are.
+        call_seconds: how long a call may take.
+        chunk_seconds: how much time there shall be from one chunk to the next, whose ever they are.
+        keep_prefix: called with a sequence at each boundary of its prompt, and its state there.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        slots: Slots,
+        call_seconds: float,
+        chunk_seconds: float,
+        keep_prefix: Callable[[Sequence, State], None],
+    ) -> None:
+        self._vocabulary = vocabulary
+        self.slots = slots
+        self.length = CallLength(call_seconds)
+        self._chunk_seconds = chunk_seconds
+        self._keep_prefix = keep_prefix
+        self._sampling = _columns([])
+        self._sampling_of = slots.changes
+
+    def step(self, rows: list[Sequence]) -> Delivery:
+        """Run one call of all sequences in the slots; return what can be delivered."""
+        steps = self.length.steps(rows)
+        call = self._assemble(rows, steps)
+        before = {row: self.slots.read(row) for row in rows if row.may_go_back(steps)}
+        started = time.perf_counter()
+        written = self.slots.run(call)
+        seconds = time.perf_counter() - started
+        self.length.learn(len(rows), steps, seconds)
+        self._count(call, seconds)
+        return self._collect(rows, call, written, before)
+
+    def _count(self, call: DecodeCall, seconds: float) -> None:
+        T, N = call.forced.shape
+        counts = self.slots.counts
+        counts.rows.add(N)
+        counts.steps.add(T)
+        counts.call_seconds.add(seconds)
+        read = int(np.count_nonzero(call.forced != FREE))
+        counts.symbols_read += read
+        counts.symbols_written += int(np.minimum(call.steps, T).sum()) - read
+
+    def _assemble(self, rows: list[Sequence], steps: int) -> DecodeCall:
+        if self._sampling_of != self.slots.changes:
+            self._sampling = _columns([row.request.sampling for row in rows])
+            self._sampling_of = self.slots.changes
+        N = len(rows)
+        forced = np.full((steps, N), FREE, np.int64)
+        for index, row in enumerate(rows):
+            if row.is_forced:
+                forced[:, index] = row.forced(steps)
+        uniform = np.concatenate([row.uniform(steps) for row in rows]).reshape(N, steps)
+        return DecodeCall(
+            tokens=np.array([row.token for row in rows], np.int64),
+            forced=forced,
+            uniform=np.ascontiguousarray(uniform.T),
+            steps=np.array([row.steps for row in rows], np.int64),
+            **self._sampling,
+        )
+
+    def _collect(
+        self,
+        rows: list[Sequence],
+        call: DecodeCall,
+        written: Written,
+        before: dict[Sequence, State],
+    ) -> Delivery:
+        delivery: Delivery = []
+        T = len(call.forced)
+        tokens: list[list[int]] = written.tokens.T.tolist()  # (N, T)
+        text = self._vocabulary.decode(chain.from_iterable(tokens))  # one call: a third of the time
+        log_probs = np.ascontiguousarray(written.log_probs.T)  # (N, T)
+        made = np.minimum(call.steps, T).tolist()
+        now, counts = time.monotonic(), self.slots.counts
+        patience = self._chunk_seconds * len(rows)
+        for index, row in enumerate(rows):
+            own = text[index * T : (index + 1) * T]
+            chunk = row.take(tokens[index], own, log_probs[index], made[index], now, patience)
+            if row.keeps_prefixes and is_boundary(row.done, len(row.request.prompt)):
+                self._keep_prefix(row, self.slots.read(row))
+            if chunk is not None and _wants_snapshot(row, chunk):
+                if chunk.finish is FinishReason.STOP and row.excess:
+                    self.slots.write(row, before[row])
+                    kept = tokens[index][: made[index] - row.excess]
+                    row.settle(int(call.tokens[index]), kept, chunk)
+                    continue
+                chunk = replace(chunk, snapshot=row.snapshot(self.slots.read(row)))
+            if chunk is not None:
+                delivery.append((row, chunk))
+                row.times.note_chunk(
+                    counts,
+                    now,
+                    is_text=row.request.max_new_symbols > 0,
+                    is_streamed=row.request.chunk_seconds < inf,
+                    is_last=chunk.is_last,
+                )
+        return delivery
+
+
+def _columns(sampling: list[SamplingParams]) -> dict[str, np.ndarray]:
+    """Return the sampling parameters of a call by the field of DecodeCall, each (N,)."""
+    return {
+        "temperature": np.array([s.temperature for s in sampling], np.float32),
+        "top_k": np.array([s.top_k for s in sampling], np.int64),
+        "top_p": np.array([s.top_p for s in sampling], np.float32),
+        "min_p": np.array([s.min_p for s in sampling], np.float32),
+    }
+
+
+def _wants_snapshot(sequence: Sequence, chunk: Chunk) -> bool:
+    wanted = sequence.request.snapshots
+    return wanted is Snapshots.EVERY_CHUNK or (wanted is Snapshots.FINAL and chunk.is_last)

@@ -1,0 +1,1 @@
+"""The gRPC door: translates calls for the engines and sessions."""

@@ -1,0 +1,153 @@
+"""The calls about sessions."""
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc.aio import ServicerContext
+
+from serving.engine.models import Models
+from serving.engine.snapshot import NO_LOG_PROBS, Drawing, Snapshot
+from serving.rpc.answering import Answering, owner
+from serving.rpc.origins import Continuation, Continuations
+from serving.rpc.requests import current_call
+from serving.rpc.translation import read_sampling, read_seed, write_sampling
+from serving.sessions.capsule import CapsuleContents
+from serving.sessions.registry import Session, Sessions
+from unroll.errors import InputError
+from unroll.terms import SEED_LIMIT
+from unroll.v1 import text_generation_pb2 as pb
+from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceServicer
+
+FORKS_AT_MOST = 64
+
+
+class SessionServicer(Answering, TextGenerationServiceServicer):
+    """Starts, forks, rewinds, describes and ends sessions.
+
+    Args:
+        models: what is served.
+        sessions: of all models.
+        continuations: opens capsules.
+    """
+
+    def __init__(self, models: Models, sessions: Sessions, continuations: Continuations) -> None:
+        super().__init__()
+        self._models = models
+        self._sessions = sessions
+        self._continuations = continuations
+
+    async def StartSession(  # noqa: N802
+        self, request: pb.StartSessionRequest, context: ServicerContext[Any, Any]
+    ) -> pb.StartSessionResponse:
+        """Start a session, at the start symbol or where a capsule stands."""
+        async with self._answering(context):
+            tag = owner()
+            if request.capsule:
+                origin = self._continuations.of_capsule(request.model, request.capsule, tag)
+            else:
+                origin = await self._continuations.look_at(
+                    pb.ScoreRequest(model=request.model), tag
+                )
+            current_call().model = origin.model.name
+            fingerprint = origin.model.bundle.manifest.fingerprint
+            session = await self._sessions.start(tag, fingerprint, _begin(request, origin))
+            return pb.StartSessionResponse(session=self._describe(session))
+
+    async def ForkSession(  # noqa: N802
+        self, request: pb.ForkSessionRequest, context: ServicerContext[Any, Any]
+    ) -> pb.ForkSessionResponse:
+        """Start further sessions where a session stands."""
+        async with self._answering(context):
+            seeds = list(request.seeds)
+            if not 1 <= len(seeds) <= FORKS_AT_MOST:
+                raise InputError("seeds", f"must be 1 to {FORKS_AT_MOST}, got {len(seeds)}")
+            for index, seed in enumerate(seeds):
+                if seed < 0:
+                    raise InputError(f"seeds[{index}]", f"must be 0 or more, got {seed}")
+            async with self._using(request.session) as session:
+                forks = await self._sessions.fork(session, seeds)
+            return pb.ForkSessionResponse(sessions=[self._describe(fork) for fork in forks])
+
+    async def RewindSession(  # noqa: N802
+        self, request: pb.RewindSessionRequest, context: ServicerContext[Any, Any]
+    ) -> pb.RewindSessionResponse:
+        """Put a session back to one of its marks."""
+        async with self._answering(context), self._using(request.session) as session:
+            await self._sessions.rewind(session, request.position)
+            return pb.RewindSessionResponse(session=self._describe(session))
+
+    async def GetSession(  # noqa: N802
+        self, request: pb.GetSessionRequest, context: ServicerContext[Any, Any]
+    ) -> pb.GetSessionResponse:
+        """Describe a session."""
+        async with self._answering(context):
+            session = await self._sessions.get(request.session, owner())
+            self._note(session)
+            return pb.GetSessionResponse(session=self._describe(session))
+
+    async def EndSession(  # noqa: N802
+        self, request: pb.EndSessionRequest, context: ServicerContext[Any, Any]
+    ) -> pb.EndSessionResponse:
+        """End a session."""
+        async with self._answering(context):
+            self._note(await self._sessions.end(request.session, owner()))
+            return pb.EndSessionResponse()
+
+    @asynccontextmanager
+    async def _using(self, session_id: str) -> AsyncIterator[Session]:
+        """Find a session of this caller and keep others out until the block's end."""
+        async with self._sessions.use(session_id, owner()) as session:
+            self._note(session)
+            yield session
+
+    def _note(self, session: Session) -> None:
+        current_call().model = self._model_of(session)
+
+    def _model_of(self, session: Session) -> str:
+        model = self._models.serving(session.fingerprint)
+        return "" if model is None else model.name
+
+    def _describe(self, session: Session) -> pb.Session:
+        expires = self._sessions.expires(session)
+        return pb.Session(
+            id=session.session_id,
+            model=self._model_of(session),
+            fingerprint=session.fingerprint,
+            position=session.position,
+            marks=[mark.snapshot.position for mark in session.marks],
+            seed=session.current.drawing.seed,
+            sampling=write_sampling(session.current.drawing.sampling),
+            create_time=_timestamp(session.created),
+            expire_time=None if expires is None else _timestamp(expires),
+        )
+
+
+def _begin(request: pb.StartSessionRequest, origin: Continuation) -> CapsuleContents:
+    contents = origin.contents
+    drawing = None if contents is None else contents.drawing
+    default_seed = secrets.randbelow(SEED_LIMIT) if drawing is None else drawing.seed
+    begun = Drawing(
+        seed=read_seed(request, default_seed),
+        sampling=read_sampling(request, None if drawing is None else drawing.sampling),
+    )
+    if contents is not None:
+        return CapsuleContents(drawing=begun, snapshot=contents.snapshot)
+    layout, vocabulary = origin.model.engine.layout, origin.model.bundle.vocabulary
+    start = Snapshot(
+        position=0,
+        token=vocabulary.start_id,
+        state=bytes(layout.size),
+        held=np.zeros(0, np.int32),
+        held_log_probs=NO_LOG_PROBS,
+    )
+    return CapsuleContents(drawing=begun, snapshot=start)
+
+
+def _timestamp(seconds: float) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromMicroseconds(round(seconds * 1e6))
+    return stamp

@@ -1,0 +1,301 @@
+"""Between protobuf messages and the engine's own types, both ways, with the contract's defaults."""
+
+import math
+import secrets
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.engine.models import ServedModel
+from serving.engine.request import Chunk, SequenceRequest
+from serving.rpc.origins import Continuation
+from serving.runtime.onnx import runtime_name
+from serving.runtime.sampling import SamplingParams
+from unroll.bundle.vocabulary import Vocabulary
+from unroll.errors import InputError
+from unroll.terms import (
+    DEFAULT_NEW_SYMBOLS,
+    SAMPLES_AT_MOST,
+    SEED_LIMIT,
+    STOPS_AT_MOST,
+    FinishReason,
+    Snapshots,
+    UnknownSymbols,
+)
+from unroll.v1 import text_generation_pb2 as pb
+
+_UNKNOWN_SYMBOLS = {
+    pb.UNKNOWN_SYMBOLS_UNSPECIFIED: UnknownSymbols.REFUSE,
+    pb.UNKNOWN_SYMBOLS_REFUSE: UnknownSymbols.REFUSE,
+    pb.UNKNOWN_SYMBOLS_SKIP: UnknownSymbols.SKIP,
+    pb.UNKNOWN_SYMBOLS_REPLACE: UnknownSymbols.REPLACE,
+}
+_CAPSULES = {
+    pb.CAPSULE_DELIVERY_UNSPECIFIED: Snapshots.FINAL,
+    pb.CAPSULE_DELIVERY_FINAL: Snapshots.FINAL,
+    pb.CAPSULE_DELIVERY_EVERY_CHUNK: Snapshots.EVERY_CHUNK,
+    pb.CAPSULE_DELIVERY_NEVER: Snapshots.NEVER,
+}
+_FINISH_REASON = {
+    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    FinishReason.STOP: pb.FINISH_REASON_STOP,
+    FinishReason.SHUTDOWN: pb.FINISH_REASON_SHUTDOWN,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a request may ask for at most, in symbols.
+
+    Attributes:
+        prompt: length of a prompt.
+        new: length of a generated text.
+        score: length of a scored text.
+        stops: how many stop strings.
+        buffer: how much of a stream may wait for its reader.
+    """
+
+    prompt: int = 65536
+    new: int = 65536
+    score: int = 1_000_000
+    stops: int = STOPS_AT_MOST
+    buffer: int = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A request as the engine takes it.
+
+    Attributes:
+        request: for the first or only sample.
+        unknown: how many symbols were skipped or replaced.
+        wants_last_capsule: whether the answer shall end with a capsule.
+    """
+
+    request: SequenceRequest
+    unknown: int
+    wants_last_capsule: bool = False
+
+
+def read_generate(
+    message: pb.GenerateRequest,
+    origin: Continuation,
+    limits: Limits,
+    deadline: float | None,
+    *,
+    is_streamed: bool,
+) -> Asked:
+    """Translate a request for text, with the defaults of the contract.
+
+    Args:
+        message: as it came.
+        origin: what it goes on from.
+        limits: of this server.
+        deadline: time.monotonic() after which the request fails; None for never.
+        is_streamed: whether the text shall come in chunks.
+
+    Raises:
+        InputError: a field is out of its range; carries the field's path in the message.
+    """
+    vocabulary = origin.model.bundle.vocabulary
+    if len(message.stop) > limits.stops:
+        raise InputError("stop", f"must be at most {limits.stops} strings, got {len(message.stop)}")
+    _check_length("prompt", message.prompt, limits.prompt)
+    prompt = _encode("prompt", message.prompt, message, vocabulary)
+    drawing = None if origin.contents is None else origin.contents.drawing
+    default_seed = secrets.randbelow(SEED_LIMIT) if drawing is None else drawing.seed
+    new = _max_new_symbols(message, limits)
+    _check_samples(message, new)
+    capsules = _capsules(message)
+    request = SequenceRequest(
+        prompt=prompt,
+        max_new_symbols=new,
+        origin=origin.snapshot,
+        snapshots=Snapshots.FINAL
+        if capsules is Snapshots.NEVER and origin.session is not None
+        else capsules,
+        seed=read_seed(message, default_seed),
+        sampling=read_sampling(message, None if drawing is None else drawing.sampling),
+        stop=tuple(message.stop),
+        deadline=deadline,
+        buffer_symbols=limits.buffer if is_streamed else None,
+        chunk_seconds=0.0 if is_streamed else math.inf,
+        is_cut_on_close=is_streamed and not origin.is_repeated,
+    )
+    return Asked(
+        request=request,
+        unknown=_count_unknown(message.prompt, message, vocabulary),
+        wants_last_capsule=capsules is not Snapshots.NEVER,
+    )
+
+
+def read_score(
+    message: pb.ScoreRequest, origin: Continuation, limits: Limits, deadline: float | None
+) -> Asked:
+    """Translate a request for scores; arguments and errors as in read_generate."""
+    vocabulary = origin.model.bundle.vocabulary
+    _check_length("text", message.text, limits.score)
+    text = _encode("text", message.text, message, vocabulary)
+    if not len(text):
+        raise InputError("text", "has no symbol to score; at least 1 must be left after skipping")
+    if origin.snapshot is not None and len(origin.snapshot.held):
+        raise InputError(
+            "text",
+            f"cannot be judged here: {len(origin.snapshot.held)} symbols before it were generated "
+            "and not yet delivered; generate on first",
+        )
+    request = SequenceRequest(
+        prompt=text,
+        max_new_symbols=0,
+        origin=origin.snapshot,
+        deadline=deadline,
+        chunk_seconds=math.inf,
+    )
+    return Asked(request=request, unknown=_count_unknown(message.text, message, vocabulary))
+
+
+def read_seed(message: pb.GenerateRequest | pb.StartSessionRequest, default: int) -> int:
+    """Return a request's seed; a default where it has none."""
+    if message.HasField("seed") and message.seed < 0:
+        raise InputError("seed", f"must be 0 or more, got {message.seed}")
+    return message.seed if message.HasField("seed") else default
+
+
+def read_sampling(
+    message: pb.GenerateRequest | pb.StartSessionRequest, in_force: SamplingParams | None
+) -> SamplingParams:
+    """Return a request's sampling parameters; what is in force where it has none."""
+    if in_force is not None and not message.HasField("sampling"):
+        return in_force
+    return _sampling(message.sampling)
+
+
+def write_sampling(sampling: SamplingParams) -> pb.SamplingParams:
+    """Tell sampling parameters."""
+    return pb.SamplingParams(**asdict(sampling))
+
+
+def _capsules(message: pb.GenerateRequest) -> Snapshots:
+    wanted = _CAPSULES.get(message.capsules)
+    if wanted is None:
+        names = ", ".join(f"{number} ({pb.CapsuleDelivery.Name(number)})" for number in (1, 2, 3))
+        raise InputError("capsules", f"must be {names}, got {message.capsules}")
+    return wanted
+
+
+def _check_samples(message: pb.GenerateRequest, new: int) -> None:
+    count = message.sample_count if message.HasField("sample_count") else 1
+    if not 1 <= count <= SAMPLES_AT_MOST:
+        raise InputError("sample_count", f"must be 1 to {SAMPLES_AT_MOST}, got {count}")
+    if count > 1 and not new:
+        raise InputError("sample_count", "must be 1 if max_new_symbols is 0")
+
+
+def _check_length(field: str, text: str, limit: int) -> None:
+    if len(text) > limit:
+        raise InputError(
+            field, f"has {len(text)} symbols, this server takes {limit} at most; send fewer"
+        )
+
+
+def _max_new_symbols(message: pb.GenerateRequest, limits: Limits) -> int:
+    if not message.HasField("max_new_symbols"):
+        return min(DEFAULT_NEW_SYMBOLS, limits.new)
+    asked = message.max_new_symbols
+    if not 0 <= asked <= limits.new:
+        raise InputError("max_new_symbols", f"must be 0 to {limits.new} here, got {asked}")
+    if not asked and not message.prompt:
+        raise InputError("max_new_symbols", "must be 1 or more without a prompt, got 0")
+    return asked
+
+
+def _sampling(message: pb.SamplingParams) -> SamplingParams:
+    given = {descriptor.name: value for descriptor, value in message.ListFields()}
+    try:
+        return SamplingParams(**given)
+    except InputError as error:
+        raise InputError(f"sampling.{error.field}", error.problem) from error
+
+
+def _policy(message: pb.GenerateRequest | pb.ScoreRequest) -> UnknownSymbols:
+    policy = _UNKNOWN_SYMBOLS.get(message.unknown_symbols)
+    if policy is None:
+        names = ", ".join(f"{number} ({pb.UnknownSymbols.Name(number)})" for number in (1, 2, 3))
+        raise InputError("unknown_symbols", f"must be {names}, got {message.unknown_symbols}")
+    return policy
+
+
+def _encode(
+    field: str, text: str, message: pb.GenerateRequest | pb.ScoreRequest, vocabulary: Vocabulary
+) -> NDArray[np.int64]:
+    policy = _policy(message)
+    if message.replacement_symbol and policy is not UnknownSymbols.REPLACE:
+        raise InputError(
+            "replacement_symbol",
+            f"is {message.replacement_symbol!r} while unknown symbols are not replaced; leave it "
+            "empty or set unknown_symbols to UNKNOWN_SYMBOLS_REPLACE",
+        )
+    return vocabulary.encode(
+        text, unknown=policy, replacement=message.replacement_symbol, field=field
+    )
+
+
+def _count_unknown(
+    text: str, message: pb.GenerateRequest | pb.ScoreRequest, vocabulary: Vocabulary
+) -> int:
+    return 0 if _policy(message) is UnknownSymbols.REFUSE else vocabulary.count_unknown(text)
+
+
+def write_completion(
+    asked: Asked, sample: SequenceRequest, last: Chunk, origin: Continuation
+) -> pb.Completion:
+    """Tell how a sample ended."""
+    assert last.finish is not None
+    return pb.Completion(
+        finish_reason=_FINISH_REASON[last.finish],
+        usage=_usage(asked, last.generated),
+        seed=sample.seed,
+        fingerprint=origin.model.bundle.manifest.fingerprint,
+        position=last.position,
+    )
+
+
+def write_score(asked: Asked, log_probs: NDArray[np.float32], fingerprint: str) -> pb.ScoreResponse:
+    """Answer with the log-probabilities of a text, (symbols,)."""
+    nats = -float(np.mean(log_probs, dtype=np.float64))
+    return pb.ScoreResponse(
+        log_probs=log_probs.tolist(),
+        bits_per_character=nats / math.log(2),
+        usage=_usage(asked, 0),
+        fingerprint=fingerprint,
+    )
+
+
+def _usage(asked: Asked, generated: int) -> pb.Usage:
+    return pb.Usage(
+        prompt_symbol_count=len(asked.request.prompt),
+        generated_symbol_count=generated,
+        unknown_symbol_count=asked.unknown,
+    )
+
+
+def write_model(model: ServedModel) -> pb.Model:
+    """Describe a served model."""
+    manifest = model.bundle.manifest
+    return pb.Model(
+        name=model.name,
+        fingerprint=manifest.fingerprint,
+        vocabulary=manifest.symbols,
+        start_symbol=manifest.start_symbol,
+        cell=manifest.model.cell,
+        layer_count=manifest.model.layers,
+        member_count=manifest.model.members,
+        hidden_size=manifest.model.hidden_size,
+        parameter_count=manifest.model.parameters,
+        precision=manifest.model.precision,
+        validation_loss=manifest.training.validation_loss,
+        corpus_sha256=manifest.training.corpus_sha256,
+        runtime=runtime_name(),
+        execution_provider=model.decoder.provider,
+    )

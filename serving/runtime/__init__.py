@@ -1,0 +1,1 @@
+"""ONNX Runtime: graphs, the decode loop and the states of its rows."""

@@ -1,0 +1,142 @@
+"""Runs the compiled loop of a bundle: arrays in, arrays out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from onnxruntime import InferenceSession
+
+from serving.runtime.onnx import Device, check_tensors, open_session
+from unroll.bundle.folder import Bundle
+from unroll.bundle.manifest import BATCH, DECODE, DECODE_FILTERED
+
+State = dict[str, NDArray[np.float32]]
+"""Recurrent state by the graph's input name, each (layers, batch, hidden)."""
+
+FREE = -1  # in `forced`: sample this symbol
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeCall:
+    """One call of the loop: T steps of N rows.
+
+    Attributes:
+        tokens: the last symbol of each row, not yet consumed, (N,).
+        forced: the symbol that comes next, or FREE to sample it, (T, N).
+        uniform: one number in [0, 1) a symbol, (T, N).
+        steps: after how many steps a row keeps its state as it is, (N,); what comes after them
+            in the row's tokens are ids that mean nothing.
+        temperature: (N,); see SamplingParams, as for the next three.
+        top_k: (N,).
+        top_p: (N,).
+        min_p: (N,).
+    """
+
+    tokens: NDArray[np.int64]
+    forced: NDArray[np.int64]
+    uniform: NDArray[np.float32]
+    steps: NDArray[np.int64]
+    temperature: NDArray[np.float32]
+    top_k: NDArray[np.int64]
+    top_p: NDArray[np.float32]
+    min_p: NDArray[np.float32]
+
+    @classmethod
+    def plain(
+        cls,
+        tokens: NDArray[np.int64],
+        forced: NDArray[np.int64],
+        uniform: NDArray[np.float32],
+        temperature: float | list[float] = 1.0,
+    ) -> "DecodeCall":
+        """Make a call whose rows all make every step and filter nothing."""
+        rows = len(tokens)
+        return cls(
+            tokens=tokens,
+            forced=forced,
+            uniform=uniform,
+            steps=np.full(rows, len(forced), np.int64),
+            temperature=np.full(rows, temperature, np.float32),
+            top_k=np.zeros(rows, np.int64),
+            top_p=np.ones(rows, np.float32),
+            min_p=np.zeros(rows, np.float32),
+        )
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether a filter leaves out symbols of any row."""
+        return bool(((self.top_k != 0) | (self.top_p < 1) | (self.min_p > 0)).any())
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeResult:
+    """What a call gave.
+
+    Attributes:
+        tokens: the symbols that came, (T, N).
+        log_probs: of each under the model, before temperature, (T, N).
+        state: after the call, by the input's name; it has consumed all of the row's
+            steps but the last symbol.
+    """
+
+    tokens: NDArray[np.int64]
+    log_probs: NDArray[np.float32]
+    state: State
+
+
+class Decoder:
+    """A bundle's decode graphs, loaded.
+
+    Args:
+        bundle: whose graphs.
+        device: where to compute.
+        threads: threads of one operator on the CPU.
+
+    Raises:
+        BundleError: a graph is not the one that the manifest describes.
+        DeviceError: the device is not there.
+    """
+
+    def __init__(self, bundle: Bundle, device: Device, threads: int = 1) -> None:
+        self._plain, self._filtered = (
+            _open(bundle, name, device, threads) for name in (DECODE, DECODE_FILTERED)
+        )
+        self._state = bundle.manifest.state
+        self._outputs = ["tokens_out", "log_probs", *(tensor.output for tensor in self._state)]
+        self.provider: str = self._plain.get_providers()[0]
+
+    def zero_state(self, batch: int) -> State:
+        """Return the state before any symbol."""
+        return {
+            tensor.input: np.zeros(
+                [batch if size == BATCH else int(size) for size in tensor.shape], tensor.dtype
+            )
+            for tensor in self._state
+        }
+
+    def run(self, call: DecodeCall, state: State) -> DecodeResult:
+        """Make T steps from a state; threads may do so at the same time."""
+        feeds = {
+            "tokens": call.tokens,
+            "forced": call.forced,
+            "uniform": call.uniform,
+            "steps": call.steps,
+            "temperature": call.temperature,
+            **state,
+        }
+        session = self._plain
+        if call.is_filtered:
+            session = self._filtered
+            feeds |= {"top_k": call.top_k, "top_p": call.top_p, "min_p": call.min_p}
+        tokens, log_probs, *last = session.run(self._outputs, feeds)
+        names = [tensor.input for tensor in self._state]
+        return DecodeResult(
+            tokens=tokens, log_probs=log_probs, state=dict(zip(names, last, strict=True))
+        )
+
+
+def _open(bundle: Bundle, name: str, device: Device, threads: int) -> InferenceSession:
+    path = bundle.folder / name
+    session = open_session(path, device, threads)
+    check_tensors(path, session, bundle.manifest.graphs[name])
+    return session

@@ -1,0 +1,146 @@
+"""A runner whose states stay on the device.
+
+    states   (slots + 1, layers, hidden); rows of padding share the last one, which holds NaN
+    batches  of 1, 2, 4, ... rows and of all slots; a call takes the smallest that it fits in
+
+A graph gathers the states of a call's rows from their slots and scatters them back, so rows come
+and go without a copy. For a row of padding no step is made: what it reads is what it writes.
+"""
+
+import threading
+
+import numpy as np
+
+from serving.runtime.decoder import DecodeCall, State
+from serving.runtime.device_batch import WINDOW, DeviceBatch, Sessions
+from serving.runtime.device_buffer import DeviceBuffer
+from serving.runtime.host import Written
+from serving.runtime.onnx import Device, check_tensors, open_fixed_session
+from unroll.bundle.folder import Bundle
+from unroll.bundle.manifest import UNROLLED, StateTensor
+from unroll.errors import BundleError
+
+# While one thread captures a CUDA graph, any other's copy or allocation would end the capture.
+_LOCK = threading.RLock()
+
+
+def batch_sizes(capacity: int) -> list[int]:
+    """Rows of the calls that graphs are captured for: 1, 2, 4, ... and the capacity."""
+    sizes = [1]
+    while sizes[-1] < capacity:
+        sizes.append(min(2 * sizes[-1], capacity))
+    return sizes
+
+
+class DeviceRunner:
+    """Keeps the states on a device and runs the unrolled graphs there.
+
+    Args:
+        bundle: one exported for CUDA.
+        device: where to compute. On the CPU the bits are HostRunner's.
+        capacity: how many slots, 1 or more.
+        threads: threads of one operator on the CPU.
+
+    Raises:
+        BundleError: the bundle was not exported for CUDA, or its graphs are not those that its
+            manifest describes.
+        DeviceError: the device is not there, or cannot run every node.
+    """
+
+    def __init__(self, bundle: Bundle, device: Device, capacity: int, threads: int = 1) -> None:
+        self.capacity = capacity
+        self._device = device
+        self._sessions = _open_sessions(bundle, device, threads)
+        self._tensors = bundle.manifest.state
+        self._batches: dict[int, DeviceBatch] = {}
+        some_session = next(iter(self._sessions.values()))
+        self.provider: str = some_session.get_providers()[0]
+        with _LOCK:
+            self._states = {
+                tensor.input: DeviceBuffer(
+                    (capacity + 1, *_row_shape(tensor)), tensor.dtype, device, some_session
+                )
+                for tensor in self._tensors
+            }
+            for slot in range(capacity + 1):
+                self._fill(slot, np.nan)
+
+    def load(self, slot: int, state: State | None) -> None:
+        """Put a row's state into a slot, each tensor (layers, hidden); None means zero."""
+        self._check(slot)
+        if state is None:
+            self._fill(slot, 0.0)
+            return
+        with _LOCK:
+            for name, buffer in self._states.items():
+                buffer.overwrite(slot, state[name][None])
+
+    def read(self, slot: int) -> State:
+        """Copy a slot's state, each tensor (layers, hidden)."""
+        self._check(slot)
+        with _LOCK:
+            return {name: buffer.get(slot, 1)[0] for name, buffer in self._states.items()}
+
+    def clear(self, slot: int) -> None:
+        """Fill a slot with NaN."""
+        self._check(slot)
+        self._fill(slot, np.nan)
+
+    def run(self, slots: list[int], call: DecodeCall) -> Written:
+        """Run a call whose row i goes on with the state in slots[i], and keep their new states."""
+        for slot in slots:
+            self._check(slot)
+        with _LOCK:
+            size = next(size for size in batch_sizes(self.capacity) if size >= len(slots))
+            for captured in (self.capacity, size):  # the largest first
+                self._batch(captured).capture(filtered=call.is_filtered)
+            batch = self._batch(size)
+            batch.begin(slots, self.capacity, call)
+            parts = [batch.run(call, begin) for begin in range(0, len(call.forced), WINDOW)]
+        return Written(
+            tokens=np.concatenate([part.tokens for part in parts]),
+            log_probs=np.concatenate([part.log_probs for part in parts]),
+        )
+
+    def warm_up(self) -> None:
+        """Capture the graphs of all batch sizes for this thread, lest a first call wait for it."""
+        with _LOCK:
+            for size in reversed(batch_sizes(self.capacity)):
+                for filtered in (False, True):
+                    self._batch(size).capture(filtered=filtered)
+
+    def _batch(self, size: int) -> DeviceBatch:
+        if size not in self._batches:
+            self._batches[size] = DeviceBatch(
+                size, self._device, self._sessions, self._states, self._tensors
+            )
+        return self._batches[size]
+
+    def _fill(self, slot: int, value: float) -> None:
+        with _LOCK:
+            for tensor in self._tensors:
+                row = np.full((1, *_row_shape(tensor)), value, tensor.dtype)
+                self._states[tensor.input].overwrite(slot, row)
+
+    def _check(self, slot: int) -> None:
+        assert 0 <= slot < self.capacity, (slot, self.capacity)  # the padding's is nobody's
+
+
+def _open_sessions(bundle: Bundle, device: Device, threads: int) -> Sessions:
+    sessions: Sessions = {}
+    for kind in UNROLLED:
+        path = bundle.folder / kind.name
+        described = bundle.manifest.graphs.get(kind.name)
+        if described is None:
+            raise BundleError(
+                f"{path}: is missing, as the bundle was not exported for {Device.CUDA.value}; "
+                "export the checkpoint with --device cuda (make export DEVICE=cuda)"
+            )
+        sessions[kind] = open_fixed_session(path, device, threads)
+        check_tensors(path, sessions[kind], described)
+    return sessions
+
+
+def _row_shape(tensor: StateTensor) -> tuple[int, int]:
+    layers, _, hidden = tensor.shape
+    return int(layers), int(hidden)

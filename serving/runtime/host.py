@@ -1,0 +1,90 @@
+"""One worker's recurrent states, and the calls that advance them."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.runtime.decoder import DecodeCall, Decoder, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What a call wrote.
+
+    Attributes:
+        tokens: the symbols that came, (T, N).
+        log_probs: of each under the model, before temperature, (T, N).
+    """
+
+    tokens: NDArray[np.int64]
+    log_probs: NDArray[np.float32]
+
+
+class Runner(Protocol):
+    """Holds a state in each slot and runs calls on them; nothing else touches the device.
+
+    One thread uses it at a time. A slot that was cleared, or never loaded, holds NaN.
+
+    Attributes:
+        capacity: how many slots there are, and rows of a call at most.
+    """
+
+    capacity: int
+
+    def load(self, slot: int, state: State | None) -> None:
+        """Put a row's state into a slot, each tensor (layers, hidden); None means zero."""
+
+    def read(self, slot: int) -> State:
+        """Copy a slot's state, each tensor (layers, hidden)."""
+
+    def clear(self, slot: int) -> None:
+        """Fill a slot with NaN, so that nobody can go on with its state unnoticed."""
+
+    def run(self, slots: list[int], call: DecodeCall) -> Written:
+        """Run a call whose row i goes on with the state in slots[i], and keep their new states."""
+
+    def warm_up(self) -> None:
+        """Do on the thread that will run calls what its first ones would have to wait for."""
+
+
+class HostRunner:
+    """Keeps the states in the host's memory.
+
+    Args:
+        decoder: runs the calls; runners may share it.
+        capacity: how many slots, 1 or more.
+    """
+
+    def __init__(self, decoder: Decoder, capacity: int) -> None:
+        self.capacity = capacity
+        self._decoder = decoder
+        self._state = decoder.zero_state(capacity)
+        for tensor in self._state.values():
+            tensor.fill(np.nan)
+
+    def load(self, slot: int, state: State | None) -> None:
+        """Put a row's state into a slot, each tensor (layers, hidden); None means zero."""
+        for name, tensor in self._state.items():
+            tensor[:, slot] = 0.0 if state is None else state[name]
+
+    def read(self, slot: int) -> State:
+        """Copy a slot's state, each tensor (layers, hidden)."""
+        return {name: tensor[:, slot].copy() for name, tensor in self._state.items()}
+
+    def clear(self, slot: int) -> None:
+        """Fill a slot with NaN."""
+        for tensor in self._state.values():
+            tensor[:, slot] = np.nan
+
+    def run(self, slots: list[int], call: DecodeCall) -> Written:
+        """Run a call whose row i goes on with the state in slots[i], and keep their new states."""
+        gathered = {name: tensor[:, slots] for name, tensor in self._state.items()}
+        result = self._decoder.run(call, gathered)
+        for name, tensor in self._state.items():
+            tensor[:, slots] = result.state[name]
+        return Written(tokens=result.tokens, log_probs=result.log_probs)
+
+    def warm_up(self) -> None:
+        """Do nothing: the first call is like any other."""

@@ -1,0 +1,142 @@
+"""ONNX Runtime sessions, on the device that was asked for or not at all."""
+
+from enum import Enum
+from pathlib import Path
+
+import onnxruntime as ort
+
+from unroll.bundle.manifest import GraphSpec
+from unroll.errors import BundleError, DeviceError
+
+Provider = str | tuple[str, dict[str, str]]
+ONNX_NAME = {"int64": "tensor(int64)", "float32": "tensor(float)", "float16": "tensor(float16)"}
+WARNING = 2
+ERROR = 3
+
+
+class Device(Enum):
+    """Where a graph is computed."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+    @property
+    def provider(self) -> str:
+        """ONNX Runtime's name of the execution provider."""
+        return {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}[self]
+
+
+def open_session(path: Path, device: Device, threads: int) -> ort.InferenceSession:
+    """Load a graph; on CUDA, what has no place on the device runs on the host.
+
+    Args:
+        path: an ONNX file; its external data lies beside it.
+        device: where to compute.
+        threads: threads of one operator on the CPU, 1 or more.
+
+    Raises:
+        DeviceError: the session did not get the device. (The list of available providers does
+            not tell: a build with CUDA lists it on a machine without a GPU.)
+        BundleError: ONNX Runtime cannot load the graph.
+    """
+    options = _options(device, threads)
+    providers: list[Provider] = [_provider(device)]
+    if device is Device.CUDA:
+        providers.append(Device.CPU.provider)  # shapes and loop conditions live on the host
+    try:
+        session = ort.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # its exception classes share no base of their own
+        raise _unloadable(path, error) from error
+    got = session.get_providers()
+    if got[0] != device.provider:
+        raise _missing(device, got)
+    session.disable_fallback()
+    return session
+
+
+def open_fixed_session(path: Path, device: Device, threads: int) -> ort.InferenceSession:
+    """Load a graph whose inputs and outputs will be bound to fixed places, all on the device.
+
+    On CUDA its runs are captured as CUDA graphs, one for each `gpu_graph_id` and thread.
+
+    Args:
+        path: an ONNX file; its external data lies beside it.
+        device: where to compute.
+        threads: threads of one operator on the CPU, 1 or more.
+
+    Raises:
+        DeviceError: the device is not there, or cannot run every node.
+        BundleError: ONNX Runtime cannot load the graph.
+    """
+    options = _options(device, threads)
+    if device is Device.CUDA:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        session = ort.InferenceSession(
+            str(path), options, providers=[_provider(device, enable_cuda_graph="1")]
+        )
+    except Exception as error:
+        if "fallback to CPU EP has been explicitly disabled" in str(error):
+            raise DeviceError(
+                f"{path}: {device.value} cannot run all of it, or is not there: {error}; check "
+                "the driver and the CUDA libraries, or ask for cpu"
+            ) from error
+        raise _unloadable(path, error) from error
+    got = session.get_providers()
+    if got[0] != device.provider:
+        raise _missing(device, got)
+    session.disable_fallback()
+    return session
+
+
+def check_tensors(path: Path, session: ort.InferenceSession, described: GraphSpec) -> None:
+    """Check that a graph's inputs and outputs are what the manifest says.
+
+    Raises:
+        BundleError: they are not.
+    """
+    for kind, found, specs in (
+        ("inputs", session.get_inputs(), described.inputs),
+        ("outputs", session.get_outputs(), described.outputs),
+    ):
+        actual = [(arg.name, arg.type, list(arg.shape)) for arg in found]
+        expected = [(spec.name, ONNX_NAME.get(spec.dtype), spec.shape) for spec in specs]
+        if actual != expected:
+            raise BundleError(f"{path}: its {kind} are {actual}, the manifest says {expected}")
+
+
+def _options(device: Device, threads: int) -> ort.SessionOptions:
+    if device.provider not in ort.get_available_providers():
+        raise _missing(device, ort.get_available_providers())
+    if device is Device.CUDA and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A missing provider is our DeviceError; ONNX Runtime need not log it as well.
+    options.log_severity_level = ERROR
+    return options
+
+
+def _provider(device: Device, **cuda_options: str) -> Provider:
+    """Name the provider. TF32 would cut fp32's products to 10 bits, so it is off."""
+    if device is Device.CUDA:
+        return device.provider, {"use_tf32": "0"} | cuda_options
+    return device.provider
+
+
+def _unloadable(path: Path, error: Exception) -> BundleError:
+    return BundleError(f"{path}: ONNX Runtime cannot load it: {error}")
+
+
+def _missing(device: Device, got: list[str]) -> DeviceError:
+    return DeviceError(
+        f"{device.value} was asked for, but ONNX Runtime {ort.__version__} has {got}; put "
+        "onnxruntime-gpu[cuda,cudnn] in onnxruntime's place (make setup RUNTIME=gpu) and check the "
+        "driver, or ask for cpu"
+    )
+
+
+def runtime_name() -> str:
+    """Name and version of the runtime."""
+    return f"onnxruntime {ort.__version__}"

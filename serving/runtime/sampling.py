@@ -1,0 +1,83 @@
+"""How symbols are drawn: the sampling parameters and the random numbers."""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unroll.errors import InputError
+
+TEMPERATURE_RANGE = (1e-3, 1e3)
+BLOCK = 256  # positions; enough that making a block (20 us) is rare
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingParams:
+    """How the next symbol is drawn from the model's distribution.
+
+    The filters judge the distribution after temperature: top_k first, then top_p on what it
+    left, then min_p.
+
+    Attributes:
+        temperature: divides the logits; 0 takes the likeliest symbol; else 0.001 to 1000.
+        top_k: keeps the k likeliest symbols; 0 keeps all.
+        top_p: keeps the smallest set of likeliest symbols that sums to this; in (0, 1].
+        min_p: keeps symbols this times as probable as the likeliest; in [0, 1].
+
+    Raises:
+        InputError: a field is out of its range.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        low, high = TEMPERATURE_RANGE
+        if not (self.temperature == 0 or low <= self.temperature <= high):
+            raise InputError(
+                "temperature",
+                f"must be 0 (greedy) or between {low:g} and {high:g}, got {self.temperature:g}",
+            )
+        if self.top_k < 0:
+            raise InputError("top_k", f"must be 0 (keep all) or more, got {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise InputError("top_p", f"must be above 0 and at most 1, got {self.top_p:g}")
+        if not 0 <= self.min_p <= 1 or math.isnan(self.min_p):
+            raise InputError("min_p", f"must be between 0 and 1, got {self.min_p:g}")
+
+
+@lru_cache(maxsize=4096)
+def _block(seed: int, index: int) -> NDArray[np.float32]:
+    # NumPy's Philox counts up before it draws: counter c gives the block of counter c + 1.
+    philox = np.random.Philox(key=seed, counter=(index * (BLOCK // 4) - 1) % 2**256)
+    raw: NDArray[np.uint64] = philox.random_raw(BLOCK)
+    uniform = ((raw >> np.uint64(40)).astype(np.float32)) * np.float32(2**-24)
+    uniform.flags.writeable = False
+    return uniform
+
+
+def uniforms(seed: int, position: int, count: int) -> NDArray[np.float32]:
+    """Return the random numbers of `count` positions from `position` on.
+
+    Number p is a pure function of (seed, p): with Philox4x64-10 (Salmon et al., "Parallel random
+    numbers: as easy as 1, 2, 3", SC11) under the key (seed, 0), it is the upper 24 bits of word
+    p mod 4 of the block with counter p div 4, times 2^-24.
+
+    Args:
+        seed: in [0, 2^63).
+        position: in [0, 2^62).
+        count: how many.
+
+    Returns:
+        Numbers in [0, 1), shape (count,).
+    """
+    first, last = position // BLOCK, (position + max(count, 1) - 1) // BLOCK
+    offset = position - first * BLOCK
+    if first == last:
+        return _block(seed, first)[offset : offset + count]
+    blocks = [_block(seed, index) for index in range(first, last + 1)]
+    return np.concatenate(blocks)[offset : offset + count]

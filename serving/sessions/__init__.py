@@ -1,0 +1,1 @@
+"""Texts that are gone on with: sessions, capsules and stores."""

@@ -1,0 +1,223 @@
+"""The capsule: a text's portable form, a signed blob that any server of the bundle goes on from.
+
+All numbers are little-endian:
+
+    offset   size  field
+    0        4     magic, the ASCII letters UNRL
+    4        4     version, u32, 1
+    8        8     key id: the first 8 bytes of sha256("unroll capsule key" + key)
+    16       32    fingerprint of the model, a raw sha256
+    48       16    owner: the first 16 bytes of sha256(caller's identity); zeros for none
+    64       24    seed u64, temperature f32, top_k u32, top_p f32, min_p f32
+    88       16    position u64, token u32, number of held symbols K u32
+    104      4 K   token ids of the held symbols, i32
+    104+4K   4 K   their log-probabilities, f32
+    104+8K   S     state: the manifest's state tensors in order, f32, each (layers, hidden)
+    end-32   32    HMAC-SHA256 (RFC 2104) of all before it
+
+Held symbols were generated but not delivered: a stop string may begin with them; K is at most
+255. The signature is checked, in constant time, before anything behind the key id is believed,
+and the size follows from K and the model, so nothing is allocated in proportion to a claim. The
+state is signed, not encrypted: whoever holds a capsule can read it.
+"""
+
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from serving.engine.snapshot import NO_LOG_PROBS, Drawing, Snapshot, StateLayout
+from unroll.errors import CapsuleError, ForeignCapsuleError, InputError, OwnerError, SettingsError
+from unroll.terms import STOP_LENGTH_AT_MOST
+
+MAGIC = b"UNRL"
+VERSION = 1
+KEYS_VARIABLE = "UNROLL_CAPSULE_KEYS"
+KEY_BYTES_AT_LEAST = 32
+_HEADER = struct.Struct("<4sI8s32s16s")
+_MAC = 32
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CapsuleContents:
+    """What a capsule holds.
+
+    Attributes:
+        drawing: seed and sampling parameters in force.
+        snapshot: where the text stands.
+    """
+
+    drawing: Drawing
+    snapshot: Snapshot
+
+
+def owner_tag(identity: str) -> bytes:
+    """Shorten a caller's identity to 16 bytes; zeros for a caller without one."""
+    return hashlib.sha256(identity.encode()).digest()[:16] if identity else bytes(16)
+
+
+class CapsuleKeys:
+    """The keys that sign and open capsules.
+
+    Args:
+        keys: the first one signs, all open; each of 32 bytes or more.
+
+    Raises:
+        SettingsError: there is none, or one is too short.
+    """
+
+    def __init__(self, keys: list[bytes]) -> None:
+        if not keys or min(map(len, keys)) < KEY_BYTES_AT_LEAST:
+            raise SettingsError(
+                f"capsule keys: {len(keys)} given, of {[len(key) for key in keys]} bytes; at least "
+                f"one is needed, each of {KEY_BYTES_AT_LEAST} bytes or more (64 hex digits)"
+            )
+        self._by_id = {_key_id(key): key for key in keys}
+        self.signing_id = _key_id(keys[0])
+
+    @classmethod
+    def load(cls, path: Path | None) -> "CapsuleKeys":
+        """Read the keys from a file, else from the environment, else make one up.
+
+        One key in hex a line (in the environment: separated by commas). To rotate, put the new key
+        first on every server and remove the old one when its capsules may be refused.
+
+        Args:
+            path: the file; None for the variable UNROLL_CAPSULE_KEYS.
+
+        Raises:
+            SettingsError: the file cannot be read, or a key is not hex or too short.
+        """
+        listed = os.environ.get(KEYS_VARIABLE, "").replace(",", "\n")
+        if path is not None:
+            try:
+                listed = path.read_text(encoding="ascii")
+            except (OSError, ValueError) as error:
+                raise SettingsError(f"capsule keys: {path} cannot be read: {error}") from error
+        elif not listed:
+            log.warning(
+                "no capsule key given: capsules will not outlive this server nor move to another; "
+                "give one with --capsule-keys FILE or %s",
+                KEYS_VARIABLE,
+            )
+            return cls([secrets.token_bytes(KEY_BYTES_AT_LEAST)])
+        try:
+            return cls([bytes.fromhex(line) for line in listed.split()])
+        except ValueError as error:
+            raise SettingsError("capsule keys: each must be written in hex digits") from error
+
+    def key(self, key_id: bytes) -> bytes | None:
+        """Find a key by its id."""
+        return self._by_id.get(key_id)
+
+
+def _key_id(key: bytes) -> bytes:
+    return hashlib.sha256(b"unroll capsule key" + key).digest()[:8]
+
+
+class CapsuleCodec:
+    """Seals and opens the capsules of one model.
+
+    Args:
+        keys: of this server.
+        fingerprint: of the model, in hex.
+        layout: of its state.
+        vocabulary_size: V.
+    """
+
+    def __init__(
+        self, keys: CapsuleKeys, fingerprint: str, layout: StateLayout, vocabulary_size: int
+    ) -> None:
+        self._keys = keys
+        self._fingerprint = bytes.fromhex(fingerprint)
+        self._layout = layout
+        self._vocabulary_size = vocabulary_size
+        smallest = Snapshot(
+            position=0,
+            token=0,
+            state=bytes(layout.size),
+            held=np.zeros(0, np.int32),
+            held_log_probs=NO_LOG_PROBS,
+        )
+        self._smallest = _HEADER.size + Drawing.SIZE + len(smallest.pack()) + _MAC
+        self.size_limit = self._smallest + 8 * (STOP_LENGTH_AT_MOST - 1)
+
+    def seal(self, contents: CapsuleContents, owner: bytes) -> bytes:
+        """Write a capsule for its owner's tag."""
+        key_id = self._keys.signing_id
+        body = b"".join(
+            (
+                _HEADER.pack(MAGIC, VERSION, key_id, self._fingerprint, owner),
+                contents.drawing.pack(),
+                contents.snapshot.pack(),
+            )
+        )
+        key = self._keys.key(key_id)
+        assert key is not None
+        return body + hmac.digest(key, body, "sha256")
+
+    def open(self, capsule: bytes, owner: bytes) -> CapsuleContents:
+        """Read a capsule of this model.
+
+        Raises:
+            CapsuleError: it is cut, forged, too large, of another version or key.
+            ForeignCapsuleError: another model's.
+            OwnerError: another caller's.
+        """
+        fingerprint, its_owner = check(capsule, self._keys)
+        if fingerprint != self._fingerprint:
+            raise ForeignCapsuleError(
+                "capsule",
+                f"it belongs to the model with fingerprint {fingerprint.hex()[:12]}, this one has "
+                f"{self._fingerprint.hex()[:12]}; ask a server that serves that bundle",
+            )
+        if its_owner != owner:
+            raise OwnerError("capsule", "it was issued to another caller")
+        if not self._smallest <= len(capsule) <= self.size_limit:
+            raise CapsuleError(
+                "capsule", f"it has {len(capsule)} bytes, which no capsule of this model has"
+            )
+        try:
+            return self._read(memoryview(capsule)[_HEADER.size : -_MAC])
+        except (ValueError, InputError) as error:
+            raise CapsuleError("capsule", f"its contents are out of range: {error}") from error
+
+    def _read(self, body: memoryview) -> CapsuleContents:
+        drawing = Drawing.unpack(body)
+        snapshot, length = Snapshot.unpack(body[Drawing.SIZE :], self._layout.size)
+        if Drawing.SIZE + length != len(body):
+            raise ValueError("it is longer than its contents")
+        ids = np.append(snapshot.held, snapshot.token)
+        if ids.min() < 0 or ids.max() >= self._vocabulary_size:
+            raise ValueError("a token id is not in the vocabulary")
+        return CapsuleContents(drawing=drawing, snapshot=snapshot)
+
+
+def check(capsule: bytes, keys: CapsuleKeys) -> tuple[bytes, bytes]:
+    """Check a capsule's signature; return the model's fingerprint and the owner's tag.
+
+    Raises:
+        CapsuleError: it is cut, forged, of another version or key.
+    """
+    if len(capsule) < _HEADER.size + _MAC:
+        raise CapsuleError(
+            "capsule", f"it has {len(capsule)} bytes, too few for a capsule; send it whole"
+        )
+    magic, version, key_id, fingerprint, owner = _HEADER.unpack_from(capsule)
+    if magic != MAGIC or version != VERSION:
+        raise CapsuleError("capsule", f"it is not a capsule of version {VERSION}")
+    key = keys.key(key_id)
+    if key is None:
+        raise CapsuleError("capsule", "it was signed with a key that this server does not have")
+    expected = hmac.digest(key, capsule[:-_MAC], "sha256")
+    if not hmac.compare_digest(expected, capsule[-_MAC:]):
+        raise CapsuleError("capsule", "its signature does not match: it was altered or cut")
+    return fingerprint, owner

@@ -1,0 +1,1 @@
+"""What an engineer on call sees: metrics, logs and traces."""

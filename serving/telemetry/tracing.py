@@ -1,0 +1,99 @@
+"""Traces for OpenTelemetry: one span a call, a child of the caller's if it sent `traceparent`.
+
+The packages come with the extra `otel` and are imported only where an endpoint is set.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc.aio import ServicerContext
+
+from serving.rpc.requests import CallRecord
+from unroll.errors import SettingsError
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+SERVICE_NAME = "unroll"
+_FAILURES = {"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNIMPLEMENTED"}
+
+
+class Tracing:
+    """Opens spans.
+
+    Args:
+        provider: where they go.
+    """
+
+    def __init__(self, provider: "TracerProvider") -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer("serving")
+
+    @contextmanager
+    def span(self, record: CallRecord, context: ServicerContext[Any, Any]) -> Iterator[None]:
+        """Surround a call; at its end, the span tells what the log line tells."""
+        from opentelemetry.trace import SpanKind, StatusCode
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        carrier = {key: value for key, value in context.invocation_metadata() or ()}  # noqa: C416
+        parent = TraceContextTextMapPropagator().extract(carrier)
+        with self._tracer.start_as_current_span(
+            f"unroll.v1.TextGenerationService/{record.method}",
+            context=parent,
+            kind=SpanKind.SERVER,
+            record_exception=False,  # its message may quote the prompt
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield
+            finally:
+                span.set_attributes(
+                    {
+                        "rpc.system": "grpc",
+                        "rpc.method": record.method,
+                        "rpc.grpc.status_code": grpc.StatusCode[record.code].value[0],
+                        "unroll.model": record.model,
+                        "unroll.symbols_read": record.symbols_read,
+                        "unroll.symbols_written": record.symbols_written,
+                        "unroll.request_id": record.request_id,
+                    }
+                )
+                if record.code in _FAILURES:
+                    span.set_status(StatusCode.ERROR)
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._provider.shutdown()
+
+
+def open_tracing(endpoint: str | None) -> Tracing | None:
+    """Send traces to an endpoint; None does not.
+
+    Args:
+        endpoint: as http://HOST:4317 or https://HOST:4317.
+
+    Raises:
+        SettingsError: the extra `otel` is not installed, or it is no such address.
+    """
+    if endpoint is None:
+        return None
+    if not endpoint.startswith(("http://", "https://")):
+        raise SettingsError(
+            f"otel_endpoint = {endpoint!r}: must be http://HOST:PORT or https://HOST:PORT; change "
+            "--otel-endpoint"
+        )
+    try:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        raise SettingsError(
+            f"otel_endpoint = {endpoint!r}: needs packages that are not installed ({error.name}); "
+            "pip install 'unroll[otel]', or leave --otel-endpoint out"
+        ) from error
+    provider = TracerProvider(resource=Resource.create({"service.name": SERVICE_NAME}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
+    return Tracing(provider)

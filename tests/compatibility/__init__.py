@@ -1,0 +1,1 @@
+"""What was written before must go on being valid."""

@@ -1,0 +1,114 @@
+"""Each example against real servers: it ends well and shows what it says."""
+
+import re
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serving.access.tokens import NewToken, issue
+from serving.sessions.capsule import KEYS_VARIABLE
+from tests.serving.access.certificates import Authority
+from tests.serving.running import PATIENCE, RunningServer, serve, server_process
+from training.settings import Cell
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def server(tiny_bundles: dict[Cell, Path]) -> Iterator[RunningServer]:
+    with serve(str(tiny_bundles["gru"])) as running:
+        yield running
+
+
+def command(example: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", f"examples.{example}", *arguments]
+
+
+def run(example: str, *arguments: str) -> str:
+    return subprocess.run(
+        command(example, *arguments),
+        check=True,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=EXAMPLES.parent,
+        timeout=6 * PATIENCE,
+    ).stdout
+
+
+def test_session_fork_rewind(server: RunningServer) -> None:
+    output = run("session_fork_rewind", server.address)
+    forks = re.findall("^fork: (.*)$", output, re.MULTILINE)
+    assert len(set(forks)) == 3
+    assert "marks: (0, 42, 82)" in output
+    assert "second again is the same: True" in output
+
+
+def test_capsule_held_by_client(server: RunningServer) -> None:
+    output = run("capsule_held_by_client", server.address)
+    assert "at position 62" in output
+    assert "the parts make the whole: True" in output
+
+
+def test_scoring(server: RunningServer) -> None:
+    output = run("scoring", server.address)
+    likely, backwards, after = map(float, re.findall(r"([\d.]+) bits per character", output))
+    assert 0 < likely < backwards
+    assert 0 < after < backwards
+    assert all(0 < float(p) < 1 for p in re.findall(r"probability ([\d.]+)", output))
+
+
+def test_async_client(server: RunningServer) -> None:
+    output = run("async_client", server.address)
+    assert len(re.findall("^line: ", output, re.MULTILINE)) == 8
+    assert re.findall(r"^seed (\d+)", output, re.MULTILINE) == ["100", "101", "102"]
+
+
+def test_surviving_stream(
+    server: RunningServer,
+    tiny_bundles: dict[Cell, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(KEYS_VARIABLE, secrets.token_hex(32))
+    arguments = ("--model", str(tiny_bundles["gru"]))
+    with (
+        server_process(tmp_path, *arguments) as (process, first),
+        serve(str(tiny_bundles["gru"])) as second,
+        subprocess.Popen(
+            command("surviving_stream", first, second.address),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=EXAMPLES.parent,
+        ) as example,
+    ):
+        assert example.stdout is not None
+        assert "symbols" in example.stdout.readline()
+        process.kill()
+        output, told = example.communicate(timeout=6 * PATIENCE)
+    assert example.returncode == 0, told
+    assert "stream broke" in told, "the stream must be cut, else this tests nothing"
+    assert "the text is the uncut one: True" in output
+
+
+def test_secure(tiny_bundles: dict[Cell, Path], tmp_path: Path) -> None:
+    authority, known, token = Authority(tmp_path, "ours"), tmp_path / "tokens", tmp_path / "token"
+    own = authority.issue("127.0.0.1")
+    token.write_text(issue(NewToken(name="anna", file=known)), encoding="ascii")
+    with serve(
+        str(tiny_bundles["gru"]), tls_certificate=own.certificate, tls_key=own.key, tokens=known
+    ) as running:
+        output = run("secure", running.address, str(authority.file), str(token))
+    assert re.search("^text: '.+'$", output, re.MULTILINE)
+    assert "a stranger is told: a valid token is needed" in output
+
+
+def test_every_example_is_run_here() -> None:
+    names = {path.stem for path in EXAMPLES.glob("*.py")} - {"__init__"}
+    assert names == {name.removeprefix("test_") for name in globals()} & names
+    assert len(names) == 6

@@ -1,0 +1,206 @@
+"""Imports point one way, from room to room, and in no circle."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MAY_IMPORT = {
+    "unroll": {"unroll"},
+    "serving": {"serving", "unroll"},
+    "training": {"training", "unroll"},
+    "export": {"export", "training", "serving", "unroll"},
+    "benchmarks": {"benchmarks", "export", "training", "serving", "unroll"},
+    "report": {"report", "export", "training", "serving", "unroll"},
+    "examples": {"examples", "unroll"},
+    "tests": {"tests", "report", "benchmarks", "export", "training", "serving", "unroll"},
+}
+# Rooms in which each may import those before it, as far as they are named here.
+ROOMS = {
+    "serving.runtime": {"unroll"},
+    "serving.access": {"unroll"},
+    "serving.engine": {"unroll", "serving.runtime"},
+    "serving.sessions": {"unroll", "serving.runtime", "serving.engine"},
+    "serving.rpc": {
+        "unroll",
+        "serving.runtime",
+        "serving.access",
+        "serving.engine",
+        "serving.sessions",
+    },
+    "training.recurrence": {"unroll", "training.settings"},
+    "training.log": {"unroll"},
+    "training.data": {"unroll", "training.settings"},
+    "training.model": {"unroll", "training.settings", "training.recurrence"},
+    "training.run": {
+        "unroll",
+        "training.settings",
+        "training.data",
+        "training.model",
+        "training.log",
+    },
+}
+HEAVY = {"torch", "onnx", "safetensors", "matplotlib", "jinja2"}
+LEAN = ("unroll", "serving")
+# Who may see gRPC and protobuf messages, beside the generated stubs themselves.
+WIRED = ("unroll.wire", "unroll.client", "unroll.v1", "serving.rpc", "serving.server")
+GRPC_ONLY = ("serving.access", "serving.telemetry")  # credentials, spans and statuses
+WIRE = {"grpc", "google", "grpc_health", "grpc_reflection", "grpc_status", "unroll.v1"}
+IMPORT_ALL = f"""
+import importlib, pkgutil, sys
+import serving, unroll
+names = [m.name for package in (serving, unroll)
+         for m in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
+for name in names:
+    importlib.import_module(name)
+print(len(names), *sorted({HEAVY | {"training", "export", "report"}!r} & set(sys.modules)))
+"""
+
+
+def module_of(path: Path) -> str:
+    """Return the dotted name of a file of the repository."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported(source: str) -> Iterator[tuple[int, str]]:
+    """List what a module imports anywhere in it, as dotted names with the line."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+def is_in(name: str, packages: set[str] | tuple[str, ...]) -> bool:
+    """Tell whether a dotted name is one of some packages or lies in one."""
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def offences(module: str, source: str) -> list[tuple[int, str]]:
+    """List the imports that a module may not make; relative ones among them."""
+    package = module.split(".", maxsplit=1)[0]
+    room = ".".join(module.split(".")[:2])
+    return [
+        (line, name)
+        for line, name in imported(source)
+        if name.startswith(".")
+        or (is_in(name, set(MAY_IMPORT)) and not is_in(name, MAY_IMPORT[package]))
+        or (package in LEAN and is_in(name, HEAVY))
+        or (
+            room in ROOMS
+            and is_in(name, {"serving", "training"})
+            and not is_in(name, ROOMS[room] | {room})
+        )
+        or (
+            package in LEAN
+            and not is_in(module, WIRED)
+            and is_in(name, WIRE - ({"grpc"} if is_in(module, GRPC_ONLY) else set()))
+        )
+        or (package not in {"tests", "examples"} and is_public_face(name))
+    ]
+
+
+def is_public_face(name: str) -> bool:
+    """Tell whether a name is taken from the package `unroll` itself, as only users do."""
+    parts = name.split(".")
+    if parts[0] != "unroll" or len(parts) < 2:
+        return False
+    return (
+        not (ROOT / "unroll" / f"{parts[1]}.py").exists()
+        and not (ROOT / "unroll" / parts[1]).is_dir()
+    )
+
+
+def modules(package: str) -> list[Path]:
+    return [p for p in sorted((ROOT / package).rglob("*.py")) if "_pb2" not in p.name]
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_imports_point_one_way(package: str) -> None:
+    assert modules(package)
+    found = {
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in modules(package)
+        for line, name in offences(module_of(path), path.read_text(encoding="utf-8"))
+    }
+    assert found == set()
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    known = {
+        module_of(path): path
+        for package in MAY_IMPORT
+        if package not in {"tests", "examples"}
+        for path in modules(package)
+    }
+    arrows = {
+        module: {
+            target
+            for _, name in imported(path.read_text(encoding="utf-8"))
+            for target in (name, name.rpartition(".")[0])
+            if target in known and target != module and "." in target
+        }
+        for module, path in known.items()
+    }
+    circles = {module for module in arrows if module in _reached(arrows, module)}
+    assert circles == set()
+
+
+def _reached(arrows: dict[str, set[str]], start: str) -> set[str]:
+    found: set[str] = set()
+    left = [start]
+    while left:
+        for target in arrows[left.pop()] - found:
+            found.add(target)
+            left.append(target)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("serving.engine.worker", "import torch"),
+        ("serving.server", "def f():\n    import torch.nn as nn"),
+        ("unroll.bundle.folder", "from onnx import helper"),
+        ("serving.settings", "if True:\n    from training.model.model import CharRNN"),
+        ("training.trainer", "from export.compiler import export"),
+        ("training.trainer", "from serving.server import Server"),
+        ("export.compiler", "from tests.conftest import tiny_checkpoint"),
+        ("benchmarks.machine", "import tests.core"),
+        ("report.page.page", "from benchmarks.machine import processor"),
+        ("unroll.errors", "from serving.server import Server"),
+        ("serving.server", "from . import settings"),
+        ("serving.engine.engine", "from serving.rpc.reply import Reply"),
+        ("serving.engine.engine", "import grpc"),
+        ("serving.engine.engine", "from unroll.v1 import text_generation_pb2 as pb"),
+        ("serving.runtime.host", "from serving.engine.sequence import Sequence"),
+        ("serving.access.tokens", "from serving.rpc.gate import Gate"),
+        ("serving.sessions.registry", "from google.protobuf.message import Message"),
+        ("unroll.bundle.manifest", "import grpc"),
+        ("unroll.client.client", "from serving.engine.engine import Engine"),
+        ("serving.server", "from unroll import Client"),
+        ("training.data.corpus", "from training.model.model import CharRNN"),
+    ],
+)
+def test_forbidden_import_is_seen_wherever_it_stands(module: str, source: str) -> None:
+    assert len(offences(module, source)) == 1
+
+
+def test_onnxruntime_and_own_modules_are_allowed_in_serving() -> None:
+    source = "import onnxruntime as ort\nfrom unroll.bundle.folder import Bundle\nimport numpy"
+    assert offences("serving.runtime.onnx", source) == []
+
+
+def test_all_of_serving_loads_neither_torch_nor_onnx() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    count, *heavy = done.stdout.split()
+    assert heavy == []
+    assert int(count) >= len(modules("serving"))

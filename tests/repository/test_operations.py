@@ -1,0 +1,86 @@
+"""docs/operations.md and deploy/ tell what is there."""
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from serving.settings import ServerSettings
+from tests.repository.operations import PAGE, metrics_table
+from tests.repository.tables import between, put, settings_table
+from tests.serving.running import serve
+from tests.serving.telemetry.test_metrics import read_page
+from training.settings import Cell
+
+DEPLOY = PAGE.parents[1] / "deploy"
+KNOWN = {field.name for field in fields(ServerSettings)}
+
+
+def test_table_of_settings_is_that_of_the_code() -> None:
+    told = between("settings", PAGE.read_text("utf-8"))
+    assert told == settings_table(ServerSettings), (
+        "python -m tests.serving.operations writes it anew"
+    )
+
+
+def test_table_of_metrics_is_that_of_the_page(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    with (
+        serve(str(tiny_bundles["gru"]), metrics_port=0, state_dir=tmp_path) as server,
+        server.client() as client,
+    ):
+        client.generate("abc")
+        table = metrics_table(read_page(server))
+    text = PAGE.read_text("utf-8")
+    if os.environ.get("WRITE_DOCS"):
+        PAGE.write_text(put("metrics", table, text), "utf-8")
+    assert between("metrics", text) == table, "WRITE_DOCS=1 writes it anew"
+
+
+def test_settings_of_the_unit_are_settings() -> None:
+    values = tomllib.loads((DEPLOY / "server.toml").read_text("utf-8"))
+    assert set(values) <= KNOWN
+    ServerSettings(**{**values, "model": tuple(values["model"])}).validate()
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "compose.yaml", "unroll.service"])
+def test_flags_of_a_deployment_are_settings(name: str) -> None:
+    flags = set(re.findall(r'"--([a-z-]+)"', (DEPLOY / name).read_text("utf-8")))
+    assert bool(flags) == (name != "unroll.service")
+    client = {"check", "timeout"}
+    assert {flag.replace("-", "_") for flag in flags} - client <= KNOWN
+
+
+def test_supervisors_wait_for_longer_than_the_grace_time() -> None:
+    unit = (DEPLOY / "unroll.service").read_text("utf-8")
+    compose = (DEPLOY / "compose.yaml").read_text("utf-8")
+    toml = tomllib.loads((DEPLOY / "server.toml").read_text("utf-8"))
+    waits = [re.search(r"TimeoutStopSec=(\d+)", unit), re.search(r"_period: (\d+)s", compose)]
+    assert [match and float(match[1]) > toml["grace_seconds"] + 5 for match in waits] == [True] * 2
+
+
+def test_each_line_of_the_unit_is_explained() -> None:
+    unit = (DEPLOY / "unroll.service").read_text("utf-8")
+    assert len(re.findall(r"^\w+=", unit, re.MULTILINE)) > 20
+    text = PAGE.read_text("utf-8")
+    for name in ("Type", "LimitNOFILE", "KillSignal", "TimeoutStopSec", "DynamicUser", "Restart"):
+        assert re.search(rf"^{name}=", unit, re.MULTILINE)
+        assert f"`{name}" in text
+
+
+def test_alerts_can_be_read_by_prometheus() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        message = "promtool is not installed: apt-get install prometheus"
+        if os.environ.get("REQUIRE_PROMTOOL"):
+            pytest.fail(message)
+        pytest.skip(message + "; REQUIRE_PROMTOOL=1 makes this a failure")
+    rules = [promtool, "check", "rules", str(DEPLOY / "alerts.yaml")]
+    done = subprocess.run(rules, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

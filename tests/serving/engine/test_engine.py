@@ -1,0 +1,132 @@
+"""The engine: many at a time, each as if it were alone."""
+
+import time
+
+import pytest
+
+from serving.engine.engine import Engine
+from serving.engine.request import SequenceRequest
+from serving.runtime.decoder import Decoder
+from serving.runtime.sampling import SamplingParams
+from tests.serving.engine.harness import PATIENCE, Reader, alone, request, running, turn
+from tests.serving.runtime.calls import FILTERED, PLAIN
+from unroll.bundle.folder import Bundle
+from unroll.errors import OverloadedError
+from unroll.terms import FinishReason
+
+
+def requests(bundle: Bundle) -> list[SequenceRequest]:
+    """Make requests that read, write, score and stop, of many lengths and parameters."""
+    texts = ["", "a", "abc\n£", "bad cab fed a hag " * 9]
+    return [
+        request(
+            bundle.vocabulary,
+            texts[i % 4],
+            (0, 1, 7, 90, 200)[i % 5] or int(i % 4 == 0),
+            seed=i * 10**15,
+            sampling=(PLAIN + FILTERED)[i % 9],
+            stop=((), ("d",), ("fe", "gaf", "bb"))[i % 3],
+        )
+        for i in range(60)
+    ]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_text_beside_others_is_the_text_alone(
+    bundle: Bundle, decoder: Decoder, workers: int
+) -> None:
+    asked = requests(bundle)
+    assert {FinishReason.STOP, FinishReason.LENGTH} == {
+        alone(decoder, bundle.vocabulary, one).finish for one in asked
+    }
+    with running(Engine(bundle, decoder, slots=7, workers=workers)) as engine:
+        readers = [Reader() for _ in asked]
+        for one, reader in zip(asked, readers, strict=True):
+            engine.submit(one, reader)
+        outcomes = [reader.wait() for reader in readers]
+    assert outcomes == [alone(decoder, bundle.vocabulary, one) for one in asked]
+
+
+@pytest.mark.parametrize("steps", [1, 5, 64])
+def test_text_does_not_depend_on_the_length_of_calls(
+    bundle: Bundle, decoder: Decoder, steps: int
+) -> None:
+    engine = Engine(bundle, decoder, slots=3)
+    asked = requests(bundle)[:15]
+    readers = [Reader() for _ in asked]
+    for one, reader in zip(asked, readers, strict=True):
+        engine.submit(one, reader)
+    while turn(engine, steps):
+        pass
+    assert [reader.wait() for reader in readers] == [
+        alone(decoder, bundle.vocabulary, one) for one in asked
+    ]
+
+
+def test_prefill_decode_and_score_share_a_call(bundle: Bundle, decoder: Decoder) -> None:
+    engine = Engine(bundle, decoder, slots=3)
+    kinds = [("abc" * 20, 5), ("", 30), ("fed", 0)]
+    sequences = [engine.submit(request(bundle.vocabulary, *kind), Reader()) for kind in kinds]
+    assert turn(engine, 3) == sequences
+
+
+def test_full_queue_refuses_and_takes_again_once_there_is_room(
+    bundle: Bundle, decoder: Decoder
+) -> None:
+    engine = Engine(bundle, decoder, slots=1, queue_limit=2)
+    one = request(bundle.vocabulary, "", 5)
+    for _ in range(2):
+        engine.submit(one, Reader())
+    with pytest.raises(OverloadedError, match="limit is 2"):
+        engine.submit(one, Reader())
+    turn(engine, 1)
+    engine.submit(one, Reader())
+
+
+def test_stalled_reader_pauses_only_itself_and_loses_nothing(
+    bundle: Bundle, decoder: Decoder
+) -> None:
+    engine = Engine(bundle, decoder, slots=1)
+    slow, quick = Reader(), Reader()
+    slow_request = request(bundle.vocabulary, "ab", 40, seed=4, buffer_symbols=5)
+    quick_request = request(bundle.vocabulary, "", 30, seed=5)
+    sequence = engine.submit(slow_request, slow)
+    turn(engine, 4)
+    engine.submit(quick_request, quick)
+    while turn(engine, 4):
+        pass
+    assert quick.wait() == alone(decoder, bundle.vocabulary, quick_request)
+    assert len(slow.outcome.text) == 6
+    turns = 0
+    while not slow.ended.is_set():
+        assert turn(engine, 4) == []
+        engine.mark_read(sequence, sequence.unread - 4)
+        assert turn(engine, 4) == [sequence]
+        turns += 1
+        assert turns < 40
+    assert slow.wait() == alone(decoder, bundle.vocabulary, slow_request)
+
+
+def test_slow_readers_of_a_running_engine_get_all_of_their_texts(
+    bundle: Bundle, decoder: Decoder
+) -> None:
+    asked = [request(bundle.vocabulary, "", 60, seed=i, buffer_symbols=i) for i in range(1, 9)]
+    with running(Engine(bundle, decoder, slots=2, workers=2)) as engine:
+        readers = [Reader() for _ in asked]
+        sequences = [engine.submit(one, r) for one, r in zip(asked, readers, strict=True)]
+        until = time.monotonic() + PATIENCE
+        while not all(reader.ended.is_set() for reader in readers):
+            assert time.monotonic() < until
+            for sequence in sequences:
+                engine.mark_read(sequence, sequence.unread)
+    assert [r.outcome for r in readers] == [alone(decoder, bundle.vocabulary, a) for a in asked]
+
+
+def test_narrowest_filters_do_not_bring_the_engine_down(bundle: Bundle, decoder: Decoder) -> None:
+    narrow = SamplingParams(top_k=1, top_p=1e-45, min_p=1)
+    asked = request(bundle.vocabulary, "a", 20, sampling=narrow)
+    greedy = request(bundle.vocabulary, "a", 20, sampling=SamplingParams(temperature=0))
+    with running(Engine(bundle, decoder)) as engine:
+        reader = Reader()
+        engine.submit(asked, reader)
+        assert reader.wait() == alone(decoder, bundle.vocabulary, greedy)

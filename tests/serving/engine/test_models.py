@@ -1,0 +1,74 @@
+"""Which models are served, and under what names."""
+
+from pathlib import Path
+
+import pytest
+
+from serving.engine.models import EngineOptions, Models, parse_source
+from serving.settings import ServerSettings
+from training.settings import Cell
+from unroll.errors import BundleError, SettingsError, UnknownModelError
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("tiny=a/b", ("tiny", Path("a/b"))),
+        ("a/b", ("b", Path("a/b"))),
+        ("a/b/", ("b", Path("a/b"))),
+        ("./b=c", ("b=c", Path("b=c"))),
+        ("한=a=b", ("한", Path("a=b"))),
+    ],
+)
+def test_source_is_name_and_folder(source: str, expected: tuple[str, Path]) -> None:
+    assert parse_source(source) == expected
+
+
+@pytest.mark.parametrize("source", ["", "=a", "a="])
+def test_source_without_name_or_folder_is_refused(source: str) -> None:
+    with pytest.raises(SettingsError, match=r"must be NAME=FOLDER or FOLDER"):
+        parse_source(source)
+
+
+def test_two_models_of_one_name_are_refused(tiny_bundles: dict[Cell, Path]) -> None:
+    sources = [str(tiny_bundles["gru"]), f"gru={tiny_bundles['lstm']}"]
+    with pytest.raises(SettingsError, match=r"the name 'gru' is taken by .*give each bundle"):
+        Models.load(sources, EngineOptions())
+
+
+def test_folder_without_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no bundle there"):
+        Models.load([str(tmp_path)], EngineOptions())
+
+
+def test_first_model_is_the_default_and_unknown_names_get_the_nearest(
+    tiny_bundles: dict[Cell, Path],
+) -> None:
+    models = Models.load([str(tiny_bundles["lstm"]), str(tiny_bundles["gru"])], EngineOptions())
+    assert models.get("") is models.get("lstm")
+    assert [model.name for model in models] == ["lstm", "gru"]
+    with pytest.raises(UnknownModelError, match=r"model: no model 'lsmt' .* did you mean 'lstm'\?"):
+        models.get("lsmt")
+    with pytest.raises(UnknownModelError, match="known: gru, lstm"):
+        models.get("xyz")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("model", (), "--model NAME=FOLDER"),
+        ("port", 65536, "0 to 65535"),
+        ("port", -1, "0 to 65535"),
+        ("slots", 0, "1 or more"),
+        ("threads", 0, "1 or more"),
+        ("buffer_symbols", 0, "1 or more"),
+        ("queue_limit", -1, "0 or more"),
+        ("call_ms", 0.0, "above 0"),
+        ("call_ms", float("nan"), "above 0"),
+        ("grace_seconds", -0.5, "0 or more"),
+    ],
+)
+def test_setting_out_of_range_is_refused(name: str, value: object, allowed: str) -> None:
+    values = {"model": ("x",), name: value}
+    with pytest.raises(SettingsError, match=f"{name}.*{allowed}"):
+        ServerSettings(**values).validate()  # type: ignore[arg-type]

@@ -1,0 +1,101 @@
+"""How long calls are: in time, short for first symbols, and not moved by one slow call."""
+
+import pytest
+
+from serving.engine.pacing import FIRST_SYMBOLS, LONGEST_CALL, CallLength
+from serving.engine.sequence import Sequence
+from serving.engine.snapshot import StateLayout
+from tests.serving.engine.harness import Reader, request
+from unroll.bundle.folder import Bundle
+
+STEP = 0.001
+IN_TIME = 10
+
+
+def row(bundle: Bundle, prompt: int, new: int, done: int = 0) -> Sequence:
+    """Make a sequence that has read or written so many symbols."""
+    layout = StateLayout(bundle.manifest.state)
+    asked = request(bundle.vocabulary, "a" * prompt, new)
+    sequence = Sequence(asked, bundle.vocabulary, layout, Reader())
+    sequence.done = done
+    return sequence
+
+
+def taught(*sizes: int) -> CallLength:
+    """Make one that knows the time of a step at these sizes."""
+    length = CallLength(STEP * (IN_TIME + 0.5))
+    for size in sizes:
+        for steps in (1, 4, 7, 7, 7):
+            length.learn(size, steps, STEP * steps)
+    return length
+
+
+def test_first_call_of_a_size_is_short(bundle: Bundle) -> None:
+    writer = row(bundle, 0, 900, done=5)
+    assert CallLength(1.0).steps([writer]) == 1
+    length = taught(2)
+    assert length.steps([writer] * 2) == IN_TIME
+    assert length.steps([writer]) == FIRST_SYMBOLS
+    assert length.steps([writer] * 4) == FIRST_SYMBOLS
+    assert length.steps([writer] * 16) == 1
+    assert length.steps([writer] * 256) == 1
+
+
+def test_one_slow_call_shortens_no_other_and_lasting_slowness_does(bundle: Bundle) -> None:
+    writer = row(bundle, 0, 900, done=5)
+    length = taught(1)
+    for _ in range(2):
+        length.learn(1, IN_TIME, 900.0)
+        assert length.steps([writer]) == IN_TIME
+    for _ in range(3):
+        length.learn(1, IN_TIME, STEP * IN_TIME * 2)
+    assert length.steps([writer]) == IN_TIME // 2
+
+
+def test_long_prompt_neither_lengthens_calls_nor_shortens_them(bundle: Bundle) -> None:
+    writer, reader = row(bundle, 0, 900, done=5), row(bundle, 10_000, 9)
+    length = taught(2)
+    for done in range(0, 10_000 - IN_TIME, 7):
+        reader.done = done
+        assert length.steps([writer, reader]) == IN_TIME
+    reader.done = 10_000 - 3
+    assert length.steps([writer, reader]) == 3 + FIRST_SYMBOLS
+    reader.done = 10_000 + 1
+    assert length.steps([writer, reader]) == IN_TIME
+
+
+@pytest.mark.parametrize(("prompt", "new", "expected"), [(0, 1, 1), (3, 2, 5), (3, 90, 7)])
+def test_call_ends_with_the_first_symbols_of_a_request(
+    bundle: Bundle, prompt: int, new: int, expected: int
+) -> None:
+    writer = row(bundle, 0, 900, done=5)
+    assert taught(2).steps([writer, row(bundle, prompt, new)]) == expected
+
+
+def test_prompt_whose_state_is_kept_is_read_to_its_end_and_no_further(bundle: Bundle) -> None:
+    writer, reader = row(bundle, 0, 900, done=5), row(bundle, 40, 9, done=34)
+    reader.keeps_prefixes = True
+    assert taught(2).steps([writer, reader]) == 6
+
+
+def test_text_that_is_scored_shortens_no_call(bundle: Bundle) -> None:
+    writer, scored = row(bundle, 0, 900, done=5), row(bundle, 90, 0, done=89)
+    assert taught(2).steps([writer, scored]) == IN_TIME
+
+
+def test_call_is_no_longer_than_its_rows_nor_than_the_longest(bundle: Bundle) -> None:
+    length = CallLength(1.0)
+    for _ in range(5):
+        length.learn(2, 1, 1e-6)
+    short = row(bundle, 0, 8, done=5)
+    assert length.steps([short, row(bundle, 0, 7, done=5)]) == 3
+    assert length.steps([short, row(bundle, 0, 900, done=5)]) == LONGEST_CALL
+
+
+@pytest.mark.parametrize(("step", "steps"), [(0.0021, 5), (0.0052, 2), (0.0074, 1), (0.03, 1)])
+def test_call_takes_the_number_of_steps_nearest_to_its_time(
+    bundle: Bundle, step: float, steps: int
+) -> None:
+    length = CallLength(0.01)
+    length.learn(1, 1, step)
+    assert length.steps([row(bundle, 0, 900, done=5)]) == steps

@@ -1,0 +1,145 @@
+"""The prefix cache: what was read is not read again, and no text tells the difference."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.engine.engine import Engine
+from serving.engine.prefixes import BLOCK, ENTRY_BYTES, PrefixCache
+from serving.engine.snapshot import NO_LOG_PROBS, Snapshot
+from serving.runtime.decoder import Decoder
+from tests.conftest import TINY_SYMBOLS
+from tests.serving.engine.harness import Outcome, Reader, alone, request, turn
+from unroll.bundle.folder import Bundle
+
+PROMPT = "bad cab fed a hag\n£ abc deaf " * 20  # 580 symbols
+
+
+def snapshot(position: int, size: int = 100) -> Snapshot:
+    held = np.zeros(0, np.int32)
+    return Snapshot(
+        position=position, token=1, state=bytes(size), held=held, held_log_probs=NO_LOG_PROBS
+    )
+
+
+def ids(length: int, first: int = 0) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.arange(first, first + length, dtype=np.int64)
+
+
+def written(engine: Engine, prompt: str, steps: int = 64) -> tuple[Outcome, int]:
+    """Return what a prompt gives, and the number of calls that it took."""
+    reader = Reader()
+    engine.submit(request(engine.bundle.vocabulary, prompt, 20, seed=3), reader)
+    calls = 0
+    while turn(engine, steps):
+        calls += 1
+    return reader.wait(), calls
+
+
+def own(engine: Engine, prompt: str) -> Outcome:
+    vocabulary = engine.bundle.vocabulary
+    return alone(engine.decoder, vocabulary, request(vocabulary, prompt, 20, seed=3))
+
+
+def test_prompt_is_read_once(bundle: Bundle, decoder: Decoder) -> None:
+    engine = Engine(bundle, decoder, prefix_bytes=2**20)
+    first, calls = written(engine, PROMPT)
+    assert (engine.prefixes.hits, engine.prefixes.misses) == (0, 1)
+    again, fewer_calls = written(engine, PROMPT)
+    assert (engine.prefixes.hits, engine.prefixes.misses) == (1, 1)
+    assert first == again == own(engine, PROMPT)
+    assert calls > 9
+    assert fewer_calls == 1
+
+
+def test_prompts_share_their_whole_blocks(bundle: Bundle, decoder: Decoder) -> None:
+    engine = Engine(bundle, decoder, prefix_bytes=2**20)
+    written(engine, PROMPT)
+    assert len(engine.prefixes) == 3  # after 256, 512 and all 580 symbols
+    for length, left in ((2 * BLOCK + 9, 10), (BLOCK + 40, 41)):
+        other = PROMPT[:length] + "£"
+        found, calls = written(engine, other, 1)
+        assert calls == left + 20
+        assert found == own(engine, other)
+    assert engine.prefixes.hits == 2
+
+
+def test_texts_longer_and_shorter_than_a_kept_prompt(bundle: Bundle, decoder: Decoder) -> None:
+    engine = Engine(bundle, decoder, prefix_bytes=2**20)
+    written(engine, PROMPT[:100])
+    assert written(engine, PROMPT[:130])[0] == own(engine, PROMPT[:130])
+    assert engine.prefixes.hits == 1
+    assert written(engine, PROMPT[:99])[0] == own(engine, PROMPT[:99])
+    assert engine.prefixes.hits == 1
+
+
+@given(
+    prompts=st.lists(
+        st.tuples(st.integers(0, 580), st.text(TINY_SYMBOLS, max_size=40)), min_size=1, max_size=6
+    ),
+    steps=st.integers(5, 64),
+    kilobytes=st.sampled_from([0, 2, 1024]),
+)
+@settings(max_examples=15, deadline=None)
+def test_texts_are_the_same_with_and_without(
+    bundle: Bundle,
+    decoder: Decoder,
+    prompts: list[tuple[int, str]],
+    steps: int,
+    kilobytes: int,
+) -> None:
+    kept = Engine(bundle, decoder, slots=3, prefix_bytes=kilobytes * 1024)
+    plain = Engine(bundle, decoder, slots=3)
+    for length, ending in prompts * 2:
+        prompt = PROMPT[:length] + ending
+        assert written(kept, prompt, steps)[0] == written(plain, prompt, 64)[0]
+    assert len(plain.prefixes) == plain.prefixes.hits == plain.prefixes.misses == 0
+
+
+def test_short_prompts_and_scores_are_not_kept(bundle: Bundle, decoder: Decoder) -> None:
+    engine = Engine(bundle, decoder, prefix_bytes=2**20)
+    written(engine, PROMPT[:31])
+    engine.submit(request(bundle.vocabulary, PROMPT, 0), reader := Reader())
+    while turn(engine, 64):
+        pass
+    assert len(reader.wait().log_probs) == len(PROMPT)
+    assert len(engine.prefixes) == 0
+
+
+def test_bytes_are_bounded_and_the_least_recently_used_leave() -> None:
+    cache = PrefixCache(3 * (100 + ENTRY_BYTES))
+    for number in range(3):
+        cache.add(ids(40, number), snapshot(40))
+    assert cache.find(ids(50)) is not None
+    cache.add(ids(41, 9), snapshot(41))
+    assert len(cache) == 3
+    assert cache.find(ids(40, 1)) is None
+    for first in (0, 2):
+        assert cache.find(ids(40, first)) is not None
+    found = cache.find(ids(60, 9))
+    assert found is not None
+    assert found.length == 41
+    cache.add(ids(40, 5), snapshot(40, 10**6))
+    assert len(cache) == 3
+    assert (cache.hits, cache.misses) == (4, 1)
+
+
+def test_longest_prefix_is_found_and_other_beginnings_are_not() -> None:
+    cache = PrefixCache(10**6)
+    for length in (32, 256, 300):
+        cache.add(ids(length), snapshot(length))
+    for length, longest in ((1000, 300), (299, 256), (255, 32)):
+        found = cache.find(ids(length))
+        assert found is not None
+        assert found.length == longest
+    assert cache.find(ids(31)) is None
+    assert cache.find(ids(1000, 1)) is None
+
+
+@pytest.mark.parametrize("limit", [0, 100])
+def test_cache_without_room_keeps_nothing(limit: int) -> None:
+    cache = PrefixCache(limit)
+    cache.add(ids(40), snapshot(40))
+    assert len(cache) == 0
+    assert cache.is_on is bool(limit)

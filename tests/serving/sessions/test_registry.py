@@ -1,0 +1,223 @@
+"""Sessions between store and service: marks, ownership, expiry, what a record takes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.engine.snapshot import Drawing, Snapshot, StateLayout
+from serving.runtime.sampling import SamplingParams
+from serving.sessions.capsule import CapsuleContents
+from serving.sessions.registry import Session, Sessions, digest_of
+from serving.sessions.store import MemoryStore, Record
+from unroll.bundle.manifest import BATCH, StateTensor
+from unroll.errors import (
+    InputError,
+    PositionError,
+    SessionBusyError,
+    SessionEndedError,
+    SessionExpiredError,
+    SessionUnknownError,
+    UnknownModelError,
+)
+
+LAYOUT = StateLayout([StateTensor(input="h", output="g", dtype="float32", shape=[1, BATCH, 4])])
+FINGERPRINT, ANNA, BERT = "ab" * 32, b"a" * 16, b"b" * 16
+REQUEST = digest_of(b"request")
+
+
+def contents(position: int, held: int = 0) -> CapsuleContents:
+    snapshot = Snapshot(
+        position=position,
+        token=position % 7,
+        state=np.full(4, position, "<f4").tobytes(),
+        held=np.arange(held, dtype=np.int32),
+        held_log_probs=np.arange(held, dtype=np.float32),
+    )
+    return CapsuleContents(drawing=Drawing(seed=5, sampling=SamplingParams()), snapshot=snapshot)
+
+
+class Clock:
+    """A clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def sessions(clock: Clock | None = None, *, marks: int = 4, idle: float = 0.0) -> Sessions:
+    return Sessions(
+        MemoryStore(100),
+        {FINGERPRINT: LAYOUT},
+        marks=marks,
+        idle_seconds=idle,
+        now=clock or Clock(),
+    )
+
+
+@asynccontextmanager
+async def advanced(made: Sessions, *positions: int) -> AsyncIterator[Session]:
+    """Start a session at 0 and answer some requests in it."""
+    started = await made.start(ANNA, FINGERPRINT, contents(0))
+    async with made.use(started.session_id, ANNA) as session:
+        for position in positions:
+            await made.advance(session, contents(position), digest_of(b"%d" % position))
+        yield session
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**62), st.integers(0, 5)), min_size=1, max_size=6))
+def test_all_of_a_session_is_kept(marks: list[tuple[int, int]]) -> None:
+    async def scenario() -> None:
+        made = sessions(marks=9)
+        started = await made.start(ANNA, FINGERPRINT, contents(*marks[0]))
+        async with made.use(started.session_id, ANNA) as session:
+            for mark in marks[1:]:
+                await made.advance(session, contents(*mark), REQUEST)
+        found = await made.get(started.session_id, ANNA)
+        assert found.pack() == session.pack()
+        assert [(m.snapshot.position, len(m.snapshot.held)) for m in found.marks] == marks
+        assert (found.created, found.used, found.owner) == (1000.0, 1000.0, ANNA)
+
+    asyncio.run(scenario())
+
+
+def test_marks_are_bounded_and_rewound_to() -> None:
+    async def scenario() -> None:
+        made = sessions(marks=3)
+        async with advanced(made, 10, 20, 30) as session:
+            assert [mark.snapshot.position for mark in session.marks] == [10, 20, 30]
+            with pytest.raises(InputError, match=r"position: must be one of .*\[10, 20, 30\]"):
+                await made.rewind(session, 0)
+            await made.rewind(session, 20)
+        found = await made.get(session.session_id, ANNA)
+        assert found.position == 20
+        assert found.current.snapshot.state == contents(20).snapshot.state
+        assert found.last_request == bytes(16)
+
+    asyncio.run(scenario())
+
+
+def test_origin_of_first_repeated_and_late_requests() -> None:
+    async def scenario() -> None:
+        async with advanced(sessions(), 10, 20) as session:
+            last = digest_of(b"20")
+            for expected in (None, 20):
+                found, is_repeated = session.origin(expected, last)
+                assert (found.snapshot.position, is_repeated) == (20, False)
+            found, is_repeated = session.origin(10, last)
+            assert (found.snapshot.position, is_repeated) == (10, True)
+            for expected, digest in ((10, REQUEST), (0, last), (0, digest_of(b"10")), (30, last)):
+                with pytest.raises(PositionError) as caught:
+                    session.origin(expected, digest)
+                assert caught.value.actual == 20
+
+    asyncio.run(scenario())
+
+
+def test_nobody_else_gets_in_while_it_is_used() -> None:
+    async def scenario() -> None:
+        made = sessions()
+        async with advanced(made) as session:
+            with pytest.raises(SessionBusyError):
+                async with made.use(session.session_id, ANNA):
+                    raise AssertionError
+            with pytest.raises(SessionBusyError):
+                await made.end(session.session_id, ANNA)
+        await made.end(session.session_id, ANNA)
+        with pytest.raises(SessionEndedError):
+            await made.get(session.session_id, ANNA)
+
+    asyncio.run(scenario())
+
+
+def test_others_sessions_are_unknown() -> None:
+    async def scenario() -> None:
+        made = sessions()
+        async with advanced(made) as session:
+            pass
+        with pytest.raises(SessionUnknownError):
+            await made.get(session.session_id, BERT)
+        with pytest.raises(SessionUnknownError):
+            await made.end(session.session_id, BERT)
+        assert (await made.get(session.session_id, ANNA)).position == 0
+
+    asyncio.run(scenario())
+
+
+def test_idle_sessions_expire_and_used_ones_do_not() -> None:
+    async def scenario() -> None:
+        clock = Clock()
+        made = sessions(clock, idle=50.0)
+        async with advanced(made) as idle:
+            pass
+        async with advanced(made) as used:
+            clock.now += 40
+            await made.advance(used, contents(5), REQUEST)
+        assert made.expires(used) == 1090.0
+        clock.now += 20
+        with pytest.raises(SessionExpiredError):
+            await made.get(idle.session_id, ANNA)
+        assert await made.expire() == 0
+        clock.now += 40
+        assert await made.expire() == 1
+        with pytest.raises(SessionExpiredError):
+            await made.get(used.session_id, ANNA)
+
+    asyncio.run(scenario())
+
+
+def test_forks_have_their_seeds_and_one_mark() -> None:
+    async def scenario() -> None:
+        made = sessions()
+        async with advanced(made, 10) as session:
+            forks = await made.fork(session, [1, 2])
+        assert [fork.current.drawing.seed for fork in forks] == [1, 2]
+        for fork in forks:
+            found = await made.get(fork.session_id, ANNA)
+            assert len(found.marks) == 1
+            drawing = replace(found.current.drawing, seed=5)
+            assert drawing.pack() == session.current.drawing.pack()
+            assert found.current.snapshot.pack() == session.current.snapshot.pack()
+
+    asyncio.run(scenario())
+
+
+def test_session_of_a_model_that_is_gone_says_so() -> None:
+    async def scenario() -> None:
+        store = MemoryStore(9)
+        before = Sessions(store, {FINGERPRINT: LAYOUT})
+        session = await before.start(ANNA, FINGERPRINT, contents(0))
+        with pytest.raises(UnknownModelError, match="abababababab, is not served"):
+            await Sessions(store, {}).get(session.session_id, ANNA)
+
+    asyncio.run(scenario())
+
+
+def test_record_takes_little_besides_the_state() -> None:
+    async def scenario() -> None:
+        async with advanced(sessions()) as session:
+            assert len(session.pack()) - LAYOUT.size == 114
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("keep", [0, 1, 50, 90, 129])
+def test_damaged_record_is_told_and_not_an_accident(keep: int) -> None:
+    async def run() -> None:
+        store = MemoryStore(10)
+        found = Sessions(store, {FINGERPRINT: LAYOUT})
+        session = await found.start(ANNA, FINGERPRINT, contents(3))
+        record = await store.get(session.session_id)
+        assert isinstance(record, Record)
+        await store.put(session.session_id, replace(record, data=record.data[:keep]))
+        with pytest.raises(SessionUnknownError, match="damaged"):
+            await found.get(session.session_id, ANNA)
+
+    asyncio.run(run())

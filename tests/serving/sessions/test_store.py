@@ -1,0 +1,243 @@
+"""What every store of sessions does, and what each does besides."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serving.sessions.disk_store import DiskStore, TieredStore
+from serving.sessions.store import OWNER, Fate, MemoryStore, Record, SessionStore
+from unroll.errors import SettingsError, StoreError
+
+
+def record(used: float, data: bytes = b"data") -> Record:
+    return Record(used, data)
+
+
+@pytest.fixture(params=["memory", "disk", "tiered", "tiered, none in memory but one"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SessionStore]:
+    """One store of each kind."""
+    made: SessionStore
+    if request.param == "memory":
+        made = MemoryStore(1000)
+    elif request.param == "disk":
+        made = DiskStore(tmp_path / "state")
+    else:
+        made = TieredStore(DiskStore(tmp_path / "state"), 1 if "one" in request.param else 1000)
+    yield made
+    made.close()
+
+
+def test_contract_put_get_replace(store: SessionStore) -> None:
+    async def scenario() -> None:
+        assert await store.get("a") is Fate.UNKNOWN
+        await store.put("a", record(1.5, b"\x00one"))
+        await store.put("b", record(2.5, b"two"))
+        assert await store.get("a") == record(1.5, b"\x00one")
+        await store.put("a", record(3.5, b"three"))
+        assert await store.get("a") == record(3.5, b"three")
+        assert await store.get("b") == record(2.5, b"two")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("fate", [Fate.ENDED, Fate.EXPIRED, Fate.EVICTED])
+def test_contract_remove_remembers_why(store: SessionStore, fate: Fate) -> None:
+    async def scenario() -> None:
+        await store.put("a", record(1.0))
+        await store.remove("a", fate)
+        assert await store.get("a") is fate
+        await store.remove("never there", fate)
+        assert await store.get("never there") is Fate.UNKNOWN
+        await store.put("a", record(2.0))
+        assert await store.get("a") == record(2.0)
+
+    asyncio.run(scenario())
+
+
+def owned(used: float, owner: bytes) -> Record:
+    return Record(used, bytes(OWNER.start) + owner + b"and more")
+
+
+def test_contract_count_of_follows_every_change(store: SessionStore) -> None:
+    anna, bert = b"a" * 16, b"b" * 16
+
+    async def counts() -> tuple[int, int]:
+        return await store.count_of(anna), await store.count_of(bert)
+
+    async def scenario() -> None:
+        assert await counts() == (0, 0)
+        for number in range(3):
+            await store.put(f"a{number}", owned(number, anna))
+        await store.put("b", owned(7.0, bert))
+        await store.put("a0", owned(8.0, anna))  # again
+        assert await counts() == (3, 1)
+        await store.remove("a1", Fate.ENDED)
+        assert await counts() == (2, 1)
+        await store.expire(7.5)
+        assert await counts() == (1, 0)
+
+    asyncio.run(scenario())
+
+
+def test_contract_expire_takes_the_long_unused_alone(store: SessionStore) -> None:
+    async def scenario() -> None:
+        for number in range(9):
+            await store.put(str(number), record(float(number)))
+        await store.put("0", record(20.0))
+        assert await store.expire(5.0) == 4
+        found = [await store.get(str(number)) for number in range(9)]
+        assert found[1:5] == [Fate.EXPIRED] * 4
+        assert found[0] == record(20.0)
+        assert found[5:] == [record(float(number)) for number in range(5, 9)]
+        assert await store.expire(5.0) == 0
+
+    asyncio.run(scenario())
+
+
+def test_contract_writes_at_the_same_time_are_all_kept(store: SessionStore) -> None:
+    async def scenario() -> None:
+        await asyncio.gather(*(store.put(str(n), record(float(n), b"%d" % n)) for n in range(300)))
+        found = await asyncio.gather(*(store.get(str(n)) for n in range(300)))
+        assert found == [record(float(n), b"%d" % n) for n in range(300)]
+
+    asyncio.run(scenario())
+
+
+def test_memory_evicts_the_least_recently_used() -> None:
+    async def scenario() -> None:
+        store = MemoryStore(2)
+        await store.put("a", record(1.0))
+        await store.put("b", record(2.0))
+        await store.put("a", record(3.0))
+        await store.put("c", record(4.0))
+        assert await store.get("b") is Fate.EVICTED
+        assert await store.get("a") == record(3.0)
+        assert (len(store), store.evicted) == (2, 1)
+
+    asyncio.run(scenario())
+
+
+def test_memory_forgets_the_oldest_fates(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        store = MemoryStore(9)
+        for name in "abc":
+            await store.put(name, record(1.0))
+            await store.remove(name, Fate.ENDED)
+        assert [await store.get(name) for name in "abc"] == [
+            Fate.UNKNOWN, Fate.ENDED, Fate.ENDED,
+        ]  # fmt: skip
+
+    monkeypatch.setattr("serving.sessions.store.GONE_AT_MOST", 2)
+    asyncio.run(scenario())
+
+
+def test_new_store_on_the_same_folder_has_everything(tmp_path: Path) -> None:
+    async def write(store: DiskStore) -> None:
+        await store.put("kept", record(1.25, bytes(range(256))))
+        await store.put("ended", record(2.0))
+        await store.remove("ended", Fate.ENDED)
+
+    async def read(store: DiskStore) -> None:
+        assert await store.get("kept") == record(1.25, bytes(range(256)))
+        assert await store.get("ended") is Fate.ENDED
+        assert store.count() == 1
+
+    for use in (write, read):
+        store = DiskStore(tmp_path)
+        asyncio.run(use(store))
+        store.close()
+        store.close()
+
+
+def test_writes_that_wait_together_share_a_transaction(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path)
+    begun = []
+    store._db.set_trace_callback(lambda sql: begun.append(sql) if "BEGIN" in sql else None)
+
+    async def scenario() -> None:
+        await asyncio.gather(*(store.put(str(n), record(1.0)) for n in range(500)))
+
+    asyncio.run(scenario())
+    assert store.count() == 500
+    assert 1 <= len(begun) <= 50
+    store.close()
+
+
+def test_failed_transaction_leaves_the_store_working(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path)
+
+    async def scenario() -> None:
+        await store.put("a", record(1.0))
+        store._db.execute("ALTER TABLE gone RENAME TO away")
+        with pytest.raises(Exception, match="gone"):
+            await store.expire(9.0)
+        with pytest.raises(StoreError, match="try again later"):
+            await store.remove("a", Fate.ENDED)
+        store._db.execute("ALTER TABLE away RENAME TO gone")
+        assert await store.expire(9.0) == 1
+
+    asyncio.run(scenario())
+    store.close()
+
+
+def test_fates_on_disk_are_forgotten_after_a_week(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DiskStore(tmp_path)
+
+    async def scenario() -> None:
+        await store.put("a", record(1.0))
+        await store.remove("a", Fate.ENDED)
+        monkeypatch.setattr("serving.sessions.disk_store.GONE_SECONDS", -1.0)
+        await store.expire(0.0)
+        assert await store.get("a") is Fate.UNKNOWN
+
+    asyncio.run(scenario())
+    store.close()
+
+
+def test_spilled_records_come_back(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = TieredStore(DiskStore(tmp_path), 2)
+        for number in range(5):
+            await store.put(str(number), record(float(number), b"%d" % number))
+        assert (len(store), store.spilled) == (2, 3)
+        assert [await store.get(str(n)) for n in range(5)] == [
+            record(float(n), b"%d" % n) for n in range(5)
+        ]
+        assert store.loaded == 3
+        assert await store.spill(4.0) == 1
+        assert await store.spill(9.0) == 1
+        assert len(store) == 0
+        assert await store.get("4") == record(4.0, b"4")
+        await store.remove("0", Fate.ENDED)
+        assert await store.get("0") is Fate.ENDED
+        store.close()
+
+    asyncio.run(scenario())
+
+
+def test_cancelled_write_leaves_no_older_record_in_memory(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        disk = DiskStore(tmp_path)
+        store = TieredStore(disk, 9)
+        await store.put("a", record(1.0))
+        writing = asyncio.create_task(store.put("a", record(2.0)))
+        await asyncio.sleep(0)  # it has begun, and the disk's thread has it
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        assert await store.get("a") == await disk.get("a") == record(2.0)
+        store.close()
+
+    asyncio.run(scenario())
+
+
+def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sessions.sqlite3").write_bytes(b"not a database" * 100)
+    with pytest.raises(SettingsError, match=r"state-dir: .*sessions\.sqlite3 cannot be used"):
+        DiskStore(tmp_path)
+    with pytest.raises(SettingsError, match="cannot be used"):
+        DiskStore(tmp_path / "sessions.sqlite3")

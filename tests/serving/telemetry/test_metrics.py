@@ -1,0 +1,235 @@
+"""The page for Prometheus tells what the server did."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.request import urlopen
+
+import grpc
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from serving.settings import ServerSettings
+from tests.serving.rpc.health import check_health
+from tests.serving.running import NARROW, PATIENCE, RunningServer, serve, wait_for
+from training.settings import Cell
+from unroll.client.client import Client
+from unroll.client.options import GenerateOptions
+from unroll.errors import (
+    DeadlineError,
+    InputError,
+    SessionEndedError,
+    SessionEvictedError,
+    SettingsError,
+    UnknownModelError,
+)
+
+LONG = GenerateOptions(max_new_symbols=65536)  # takes seconds
+DASHBOARD = Path(__file__).parents[3] / "deploy" / "grafana" / "dashboards" / "unroll.json"
+PROMPT = "abc bad cab " * 5  # long enough to be kept
+
+
+def read_page(server: RunningServer) -> str:
+    page = server.server.metrics_page
+    assert page is not None
+    with urlopen(f"http://127.0.0.1:{page.port}/metrics", timeout=30) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
+def counts(server: RunningServer) -> dict[tuple[str, ...], float]:
+    """Read the page: samples by name and label values in order, without the fingerprint."""
+    text = read_page(server)
+    return {
+        (sample.name, *(v for k, v in sample.labels.items() if k != "fingerprint")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_sessions_are_counted_by_what_became_of_them(tiny_bundles: dict[Cell, Path]) -> None:
+    settings = ServerSettings(
+        model=(f"tiny={tiny_bundles['gru']}",), port=0, metrics_port=0, sessions_in_memory=2
+    )
+    with RunningServer(settings) as server, Client(server.address) as client:
+        first, second, third = (client.start_session() for _ in range(3))
+        with pytest.raises(SessionEvictedError):
+            first.describe()
+        third.end()
+        with pytest.raises(SessionEndedError):
+            third.describe()
+        second.describe()
+        seen = counts(server)
+    assert seen["unroll_sessions_gone_total", "evicted"] == 1
+    assert seen["unroll_sessions_gone_total", "ended"] == 1
+    assert seen["unroll_sessions_gone_total", "expired"] == 0
+    assert seen["unroll_sessions_in_memory",] == 1
+
+
+def test_spilled_and_loaded_sessions_are_counted(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    settings = ServerSettings(
+        model=(f"tiny={tiny_bundles['gru']}",),
+        port=0,
+        metrics_port=0,
+        sessions_in_memory=1,
+        state_dir=tmp_path,
+    )
+    with RunningServer(settings) as server, Client(server.address) as client:
+        first, _ = client.start_session(), client.start_session()
+        first.describe()
+        seen = counts(server)
+    assert seen["unroll_sessions_spilled_total",] == 1
+    assert seen["unroll_sessions_loaded_total",] == 1
+
+
+def test_prefix_lookups_are_counted_by_outcome(tiny_bundles: dict[Cell, Path]) -> None:
+    settings = ServerSettings(model=(f"tiny={tiny_bundles['lstm']}",), port=0, metrics_port=0)
+    options = GenerateOptions(max_new_symbols=3)
+    with RunningServer(settings) as server, Client(server.address) as client:
+        for _ in range(3):
+            client.generate(PROMPT, options)
+        client.start_session().generate(PROMPT, options)  # a new session reads from the start, too
+        seen = counts(server)
+    assert seen["unroll_prefix_lookups_total", "tiny", "miss"] == 1
+    assert seen["unroll_prefix_lookups_total", "tiny", "hit"] == 3
+    assert seen["unroll_prefix_entries", "tiny"] == 1
+
+
+def test_taken_metrics_port_is_an_error(tiny_bundles: dict[Cell, Path]) -> None:
+    settings = ServerSettings(model=(f"tiny={tiny_bundles['gru']}",), port=0, metrics_port=0)
+    with RunningServer(settings) as server:
+        page = server.server.metrics_page
+        assert page is not None
+        taken = ServerSettings(model=settings.model, port=0, metrics_port=page.port)
+        with pytest.raises(SettingsError, match="--metrics-port"), RunningServer(taken):
+            pass
+
+
+def test_calls_are_counted_by_method_and_code(tiny_bundles: dict[Cell, Path]) -> None:
+    with (
+        serve(str(tiny_bundles["gru"]), metrics_port=0, buffer_symbols=64) as server,
+        server.client() as client,
+        grpc.insecure_channel(server.address, options=NARROW) as narrow,
+    ):
+        client.generate("abc")
+        with pytest.raises(InputError):
+            client.generate("abc", GenerateOptions(temperature=-1.0))
+        with pytest.raises(UnknownModelError):
+            client.get_model("nobody")
+        with pytest.raises(DeadlineError):
+            client.generate("abc", LONG, timeout=0.05)
+        with Client(channel=narrow) as slow:
+            left = slow.stream("abc", LONG)
+            next(left)
+            wait_for(lambda: counts(server)["unroll_requests_running", "StreamGenerate"] == 1)
+            left.close()
+        with grpc.insecure_channel(server.address) as other:
+            check_health(other)  # is not counted
+        wait_for(lambda: counts(server)["unroll_requests_running", "StreamGenerate"] == 0)
+        wait_for(lambda: counts(server)["unroll_requests_running", "Generate"] == 0)
+        seen = counts(server)
+    ended = {key[1:]: n for key, n in seen.items() if key[0] == "unroll_requests_total"}
+    assert ended == {
+        ("OK", "Generate"): 1,
+        ("INVALID_ARGUMENT", "Generate"): 1,
+        ("DEADLINE_EXCEEDED", "Generate"): 1,
+        ("NOT_FOUND", "GetModel"): 1,
+        ("CANCELLED", "StreamGenerate"): 1,
+    }
+    assert seen["unroll_request_seconds_count", "Generate"] == 3
+
+
+def test_symbols_batches_and_phases_are_counted(tiny_bundles: dict[Cell, Path]) -> None:
+    with (
+        serve(
+            str(tiny_bundles["lstm"]), metrics_port=0, messages_per_second=1e9, slots=5
+        ) as server,
+        server.client() as client,
+    ):
+        pieces = list(client.stream("abc", GenerateOptions(max_new_symbols=500)))
+        client.generate("abcd", GenerateOptions(max_new_symbols=70))
+        client.score("abc" * 100)
+        seen = counts(server)
+    assert seen["unroll_symbols_total", "read", "lstm"] == 3 + 4 + 300
+    assert seen["unroll_symbols_total", "written", "lstm"] == 500 + 70
+    calls = seen["unroll_loop_seconds_count", "lstm"]
+    assert seen["unroll_loop_steps_count", "lstm"] == seen["unroll_batch_rows_count", "lstm"]
+    assert seen["unroll_batch_rows_sum", "lstm"] == calls  # one row each
+    assert seen["unroll_loop_steps_sum", "lstm"] == 307 + 570
+    assert 0 < seen["unroll_loop_seconds_sum", "lstm"] < PATIENCE
+    phases = ("queue", "prefill", "first_symbol", "decode")
+    assert [seen[f"unroll_{name}_seconds_count", "lstm"] for name in phases] == [3, 3, 2, 2]
+    # The client may find two chunks in one message.
+    assert len(pieces) - 1 <= seen["unroll_chunk_gap_seconds_count", "lstm"] <= calls
+    assert (seen["unroll_slots", "lstm"], seen["unroll_slots_taken", "lstm"]) == (5, 0)
+    assert seen["unroll_workers", "lstm"] == 1
+
+
+def test_queue_and_stalled_requests_are_seen(tiny_bundles: dict[Cell, Path]) -> None:
+    with (
+        serve(str(tiny_bundles["gru"]), metrics_port=0, slots=1, buffer_symbols=16) as server,
+        grpc.insecure_channel(server.address, options=NARROW) as narrow,
+        server.client() as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        stalled = Client(channel=narrow).stream("abc", LONG)
+        next(stalled)
+        wait_for(lambda: counts(server)["unroll_requests_stalled", "gru"] == 1)
+        running = [pool.submit(client.generate, "abc", LONG) for _ in range(2)]
+        wait_for(lambda: has_one_that_waits(counts(server)))
+        for future in running:
+            assert len(future.result(PATIENCE).text) == LONG.max_new_symbols
+        stalled.close()
+
+
+def has_one_that_waits(page: dict[tuple[str, ...], float]) -> bool:
+    return [page[f"unroll_{name}", "gru"] for name in ("queue_length", "slots_taken")] == [1, 1]
+
+
+@pytest.fixture(scope="module")
+def worked(
+    tiny_bundles: dict[Cell, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """A server that has done a little of everything."""
+    folder = tmp_path_factory.mktemp("state")
+    with (
+        serve(str(tiny_bundles["gru"]), metrics_port=0, state_dir=folder) as server,
+        server.client() as client,
+    ):
+        client.start_session().generate("abc")
+        list(client.stream("abc"))
+        yield server
+
+
+def test_page_is_one_that_prometheus_likes(worked: RunningServer) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        message = "promtool is not installed: apt-get install prometheus"
+        if os.environ.get("REQUIRE_PROMTOOL"):
+            pytest.fail(message)
+        pytest.skip(message + "; REQUIRE_PROMTOOL=1 makes this a failure")
+    linted = subprocess.run(
+        [promtool, "check", "metrics"],
+        input=read_page(worked),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (linted.returncode, linted.stdout, linted.stderr) == (0, "", "")
+
+
+def test_dashboard_shows_nothing_that_is_not_on_the_page(worked: RunningServer) -> None:
+    dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    assert len(queries) >= 15
+    named = {name for query in queries for name in re.findall(r"\b(?:unroll|process)_\w+", query)}
+    families = text_string_to_metric_families(read_page(worked))
+    served = {sample.name for family in families for sample in family.samples}
+    assert named - served == set()

@@ -1,0 +1,182 @@
+"""The model, its initial weights, its validation loss and its samples."""
+
+import math
+import zlib
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from training.model.initialisation import RELU_MEMORY, RELU_MEMORY_ABOVE, initialise
+from training.model.model import CELLS, CharRNN, ModelSettings, State
+from training.model.validation import validation_loss
+from training.sample import sample
+from training.settings import Cell
+from unroll.bundle.vocabulary import Vocabulary
+from unroll.errors import SettingsError
+
+V, E, H, L, N, T = 7, 3, 5, 2, 4, 6
+
+
+def build(cell: Cell, dropout: float = 0.0, layers: int = L) -> CharRNN:
+    torch.manual_seed(zlib.crc32(cell.encode()))
+    settings = ModelSettings(
+        cell=cell,
+        vocabulary_size=V,
+        embedding_size=E,
+        hidden_size=H,
+        layers=layers,
+        dropout=dropout,
+    )
+    return CharRNN(settings)
+
+
+def random_state(model: CharRNN) -> State:
+    return {name: torch.randn_like(zero) for name, zero in model.zero_state(N).items()}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_shapes_are_time_first_and_the_state_keeps_its_names(cell: Cell) -> None:
+    model = build(cell)
+    state = random_state(model)
+    logits, after = model(torch.randint(V, (T, N)), state)
+    assert logits.shape == (T, N, V)
+    assert list(after) == (["h", "c"] if cell == "lstm" else ["h"])
+    assert all(tensor.shape == (L, N, H) for tensor in (*state.values(), *after.values()))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_whole_equals_one_symbol_at_a_time_from_any_state(cell: Cell) -> None:
+    model = build(cell).eval()
+    tokens, state = torch.randint(V, (T, N)), random_state(model)
+    whole, whole_state = model(tokens, state)
+    steps = []
+    for t in range(T):
+        logits, state = model(tokens[t : t + 1], state)
+        steps.append(logits)
+    # Different products are summed in another order; a few units of float32's 6e-8.
+    torch.testing.assert_close(torch.cat(steps), whole, atol=1e-6, rtol=0)
+    for name, tensor in whole_state.items():
+        torch.testing.assert_close(state[name], tensor, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("layers", [1, L])
+def test_dropout_acts_in_training_only(cell: Cell, layers: int) -> None:
+    model = build(cell, dropout=0.5, layers=layers)
+    tokens, state = torch.randint(V, (T, N)), random_state(model)
+    (first, first_state), (second, second_state) = model(tokens, state), model(tokens, state)
+    assert not torch.equal(first, second)
+    assert torch.equal(first_state["h"], second_state["h"]) == (layers == 1)
+    model.eval()
+    assert torch.equal(model(tokens, state)[0], model(tokens, state)[0])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_initial_recurrent_weights_suit_the_cell(cell: Cell) -> None:
+    model = build(cell)
+    initialise(model)
+    for layer in range(L):
+        for gate in model.recurrent.get_parameter(f"weight_hh_l{layer}").split(H):  # type: ignore[no-untyped-call]
+            memory = RELU_MEMORY_ABOVE if layer else RELU_MEMORY
+            scale = memory if cell == "rnn_relu" else 1.0
+            torch.testing.assert_close(gate @ gate.t(), scale**2 * torch.eye(H))
+            diagonal = bool((gate == scale * torch.eye(H)).all())
+            assert diagonal == (cell == "rnn_relu")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_untrained_stack_is_hardly_worse_than_a_uniform_guess(cell: Cell) -> None:
+    torch.manual_seed(25)
+    model = CharRNN(
+        ModelSettings(cell=cell, vocabulary_size=76, embedding_size=64, hidden_size=63, layers=3)
+    )
+    initialise(model)
+    assert validation_loss(model, torch.randint(76, (500,))) < 1.1 * math.log(76)
+
+
+def test_initial_forget_biases_add_up_to_one_and_the_others_to_zero() -> None:
+    model = build("lstm")
+    initialise(model)
+    for layer in range(L):
+        both = [model.recurrent.get_parameter(f"bias_{part}_l{layer}") for part in ("ih", "hh")]
+        total = (both[0] + both[1]).detach()
+        assert total.tolist() == [0.0] * H + [1.0] * H + [0.0] * 2 * H
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_validation_loss_is_that_of_reading_the_text_in_one_go(cell: Cell) -> None:
+    model = build(cell, dropout=0.5).train()
+    ids = torch.randint(V, (700,))
+    found = validation_loss(model, ids)
+    assert model.training
+    model.eval()
+    with torch.no_grad():
+        logits, _ = model(ids[:-1, None], model.zero_state(1))
+    # The same terms summed in another order: float32 carries 2e-7 of a loss near 2.
+    assert found == pytest.approx(float(F.cross_entropy(logits[:, 0], ids[1:])), abs=1e-5)
+
+
+def test_a_training_validates_with_its_own_layers_and_all_else_reads_with_torchs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, ids = build("gru"), torch.randint(V, (50,))
+    model.precision = "bf16"  # of gradients alone
+    ran: list[str] = []
+
+    def watch(name: str) -> None:
+        run = getattr(model, name)
+
+        def watched(*arguments: object) -> object:
+            ran.append(name)
+            return run(*arguments)
+
+        monkeypatch.setattr(model, name, watched)
+
+    watch("_run_by_hand")
+    watch("_run_torch")
+    found = validation_loss(model, ids)
+    assert ran == ["_run_by_hand"]
+    with torch.no_grad():
+        logits, _ = model.eval()(ids[:-1, None], model.zero_state(1))
+    assert ran == ["_run_by_hand", "_run_torch"]
+    assert found == pytest.approx(float(F.cross_entropy(logits[:, 0], ids[1:])), abs=1e-5)
+
+
+def test_long_validation_texts_are_read_in_parallel_streams_with_little_loss() -> None:
+    model = build("gru").eval()
+    ids = torch.randint(V, (5003,))
+    with torch.no_grad():
+        logits, _ = model(ids[:-1, None], model.zero_state(1))
+    alone = float(F.cross_entropy(logits[:, 0], ids[1:]))
+    assert validation_loss(model, ids) == pytest.approx(alone, abs=5e-3)
+
+
+def test_samples_repeat_under_one_seed_and_follow_the_softmax() -> None:
+    vocabulary = Vocabulary("abcdefg", "a")
+    model = build("gru")
+    texts = [
+        sample(model, vocabulary, prompt="ab", symbols=30, seed=seed) for seed in (1, 1, [2, 3])
+    ]
+    assert texts[0] == texts[1] != texts[2]
+    assert len(texts[0]) == 30
+    with torch.no_grad():
+        model.decoder.weight.zero_()
+        model.decoder.bias.copy_(torch.tensor([0.7, 0.3, 0, 0, 0, 0, 0]).log())
+    drawn = sample(model, vocabulary, prompt="c", symbols=1000, seed=7)
+    assert set(drawn) == {"a", "b"}
+    # Five standard deviations of a share of 1000 draws.
+    assert drawn.count("a") / 1000 == pytest.approx(0.7, abs=5 * math.sqrt(0.21 / 1000))
+
+
+def test_unknown_cells_and_sizes_are_refused() -> None:
+    with pytest.raises(SettingsError, match="rnn_tanh, rnn_relu, gru, lstm"):
+        ModelSettings(
+            cell="elman",  # type: ignore[arg-type]
+            vocabulary_size=V,
+            embedding_size=E,
+            hidden_size=H,
+            layers=L,
+        )
+    with pytest.raises(SettingsError, match="layers = 0"):
+        ModelSettings(cell="gru", vocabulary_size=V, embedding_size=E, hidden_size=H, layers=0)

@@ -1,0 +1,224 @@
+"""A command line: flags over file over preset over defaults, and nothing unknown passes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cyclopts import Parameter
+
+from unroll.cli import Given, read_toml, run
+from unroll.errors import ClosedError, SettingsError
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Make tea."""
+
+    hidden_size: int = 7
+    """Size of the pot."""
+
+    rate: float = 0.5
+    """How fast."""
+
+    name: str = "assam"
+    """Which."""
+
+    quick: bool = False
+    """Whether to hurry."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Required:
+    """Make coffee."""
+
+    beans: Path
+    """Where they are."""
+
+
+def presets(path: Path, name: str, given: Given) -> list[Path]:
+    """Return the files of a preset, one of them for the size that was given."""
+    files = path.with_name(f"{name}.{given('hidden_size')}.toml"), path.with_name(f"{name}.toml")
+    return [file for file in files if file.is_file()]
+
+
+def parsed(tokens: list[str], settings: type = Settings, preset: Path | None = None) -> object:
+    """Return what the command line gave."""
+    got: list[object] = []
+    with pytest.raises(SystemExit) as ended:
+        run(
+            settings,
+            got.append,
+            name="tea",
+            tokens=tokens,
+            preset=None if preset is None else lambda name, given: presets(preset, name, given),
+        )
+    assert ended.value.code == 0
+    assert len(got) == 1
+    return got[0]
+
+
+def refusal(
+    tokens: list[str], capsys: pytest.CaptureFixture[str], settings: type = Settings
+) -> str:
+    """Return what standard error says of a refused command line."""
+    with pytest.raises(SystemExit) as ended:
+        run(settings, lambda _: pytest.fail("it ran"), name="tea", tokens=tokens)
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    return " ".join(err.replace("│", " ").split())
+
+
+def write(path: Path, text: str) -> Path:
+    """Write a file and return where."""
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_no_flag_gives_the_defaults() -> None:
+    assert parsed([]) == Settings()
+
+
+def test_flags_win_over_the_file_over_the_preset_over_the_defaults(tmp_path: Path) -> None:
+    preset = write(tmp_path / "strong.toml", 'hidden_size = 11\nrate = 0.25\nname = "preset"\n')
+    file = write(tmp_path / "file.toml", 'rate = 0.125\nname = "file"\n')
+    tokens = ["--preset", "strong", "--config", str(file), "--name", "flag"]
+    expected = Settings(hidden_size=11, rate=0.125, name="flag", quick=False)
+    assert parsed(tokens, preset=preset) == expected
+
+
+@pytest.mark.parametrize(
+    ("tokens", "rate"),
+    [
+        (["--hidden-size", "9"], 0.75),
+        (["--hidden-size=9"], 0.75),
+        (["--name=9"], 0.25),
+        (["--hidden-size=9", "--rate=0.5"], 0.5),
+        (["--config=file.toml"], 0.75),
+        (["--config=file.toml", "--hidden-size=8"], 0.25),
+    ],
+)
+def test_a_preset_may_depend_on_what_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokens: list[str], rate: float
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    preset = write(tmp_path / "strong.toml", "hidden_size = 11\nrate = 0.25\n")
+    write(tmp_path / "strong.9.toml", "rate = 0.75\n")
+    write(tmp_path / "file.toml", "hidden_size = 9\n")
+    found = parsed(["--preset=strong", *tokens], preset=preset)
+    assert isinstance(found, Settings)
+    assert found.rate == rate
+
+
+def test_flag_that_says_the_default_still_wins_over_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path / "file.toml", "hidden_size = 9\nquick = true\n")
+    assert parsed(["--config", str(file), "--hidden-size", "7", "--no-quick"]) == Settings()
+
+
+def test_required_setting_may_come_from_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path / "file.toml", 'beans = "cellar"\n')
+    assert parsed(["--config", str(file)], Required) == Required(beans=Path("cellar"))
+
+
+def test_missing_required_setting_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--beans" in refusal([], capsys, Required)
+
+
+def test_unknown_key_of_a_file_is_refused_with_the_nearest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "file.toml", "hiden_size = 9\n")
+    told = refusal(["--config", str(file)], capsys)
+    assert f"{file}: unknown key 'hiden_size'; did you mean 'hidden_size'?" in told
+
+
+def test_unknown_key_like_no_other_is_refused_with_all_that_are_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "file.toml", "zzz = 9\n")
+    assert "known: hidden_size, name, quick, rate" in refusal(["--config", str(file)], capsys)
+
+
+def test_unknown_flag_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    told = refusal(["--hiden-size", "9"], capsys)
+    assert "--hiden-size" in told
+    assert "--hidden-size" in told
+
+
+def test_flag_of_the_wrong_type_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    told = refusal(["--hidden-size", "nine"], capsys)
+    assert "--hidden-size" in told
+    assert "nine" in told
+
+
+@pytest.mark.parametrize("value", ['"nine"', "[1, 2]", "{a = 1}"])
+def test_value_of_the_wrong_type_in_a_file_is_refused_by_name(
+    value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "file.toml", f"hidden_size = {value}\n")
+    assert "hidden_size" in refusal(["--config", str(file)], capsys)
+
+
+@pytest.mark.parametrize("text", ["hidden_size = ", "\udce9"])
+def test_file_that_is_no_toml_in_utf8_is_refused_by_path(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file.toml"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    assert f"{file}: is not TOML" in refusal(["--config", str(file)], capsys)
+
+
+def test_missing_file_is_refused_by_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "none.toml"
+    assert f"{file}: cannot be read" in refusal(["--config", str(file)], capsys)
+
+
+def test_preset_of_a_command_without_presets_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "no presets" in refusal(["--preset", "strong"], capsys)
+
+
+def test_stray_word_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "stray" in refusal(["stray"], capsys)
+
+
+@pytest.mark.parametrize("error", [SettingsError("too hot"), ClosedError("no water")])
+def test_error_raised_on_purpose_ends_the_command_with_its_message(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(_: Settings) -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run(Settings, main, name="tea", tokens=[])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"tea: {error}\n"
+
+
+def test_error_that_nobody_meant_is_not_hidden() -> None:
+    def main(_: Settings) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(Settings, main, name="tea", tokens=[])
+
+
+def test_help_shows_every_setting_with_its_words(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(Settings, lambda _: pytest.fail("it ran"), name="tea", tokens=["--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    for words in ("Make tea.", "--hidden-size", "Size of the pot.", "--config", "--quick"):
+        assert words in told
+
+
+def test_fraction_for_a_whole_number_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text("hidden_size = 1.5\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"hidden_size must be a whole number, got 1\.5"):
+        read_toml(path, Settings)

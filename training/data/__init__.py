@@ -1,0 +1,1 @@
+"""From a text to streams of token ids."""

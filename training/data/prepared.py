@@ -1,0 +1,72 @@
+"""A corpus as token ids, split into training and validation."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from training.data.corpus import Corpus
+from training.data.names import Names
+from training.data.splits import split_symbols
+from training.data.streams import Streams
+from training.settings import TrainingSettings
+from unroll.bundle.vocabulary import Vocabulary
+from unroll.errors import CorpusError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """What a training reads."""
+
+    corpus_name: str
+    corpus_sha256: str
+    vocabulary: Vocabulary
+    """Of the whole text, so that trainings on parts of it compare."""
+
+    streams: Streams
+    """The text to train on."""
+
+    validation: Tensor | None
+    """Token ids of the held-out part, int64, shape (symbols,); None where nothing is kept."""
+
+    names: Names | None = None
+    """Those that each epoch spells otherwise; None where none shall be."""
+
+
+def prepare_data(corpus: Corpus, settings: TrainingSettings) -> TrainingData:
+    """Encode a corpus and split it.
+
+    Raises:
+        CorpusError: the corpus or its validation part is too short.
+    """
+    if not corpus.text:
+        raise CorpusError(f"corpus {corpus.name}: the text is empty; take one with symbols in it")
+    vocabulary = Vocabulary.of(corpus.text)
+    parts = split_symbols(len(corpus.text), settings)
+    text = corpus.text[: parts.held_out.stop]
+    ids = torch.from_numpy(vocabulary.encode(text)).to(settings.device)
+    kept = len(parts.held_out)
+    training, names = text[: len(text) - kept], None
+    if settings.respell_names:
+        names = Names(training, vocabulary, settings.respell_names, settings.seed)
+    if settings.validation_fraction and kept < 2:
+        raise CorpusError(
+            f"corpus {corpus.name}: {settings.validation_fraction:g} of {len(ids)} symbols leaves "
+            f"{kept} for validation, which needs 2; take a longer text or "
+            "--validation-fraction 0"
+        )
+    return TrainingData(
+        corpus_name=corpus.name,
+        corpus_sha256=corpus.sha256,
+        vocabulary=vocabulary,
+        streams=Streams(
+            ids[: len(ids) - kept],
+            streams=settings.streams,
+            window=settings.window,
+            start_offset=settings.start_offset,
+            seed=settings.seed,
+            names=names,
+        ),
+        names=names,
+        validation=ids[len(ids) - kept :] if kept else None,
+    )

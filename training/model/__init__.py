@@ -1,0 +1,1 @@
+"""The model, its initial weights and its optimizer."""

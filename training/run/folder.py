@@ -1,0 +1,76 @@
+"""The folder of a run: what lies where in it, and how an older one makes room."""
+
+import itertools
+from pathlib import Path
+
+from training.run.checkpoint import BEST
+from unroll.errors import CheckpointError, SettingsError
+
+LAST = "last.safetensors"
+
+
+class RunFolder:
+    """A run's files: runs/NAME/{best,last}.safetensors, metrics.jsonl, loss.png, samples.txt.
+
+    Where they are asked for, snapshots/UPDATE.safetensors as well.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.best = path / BEST
+        self.last = path / LAST
+        self.metrics = path / "metrics.jsonl"
+        self.plot = path / "loss.png"
+        self.samples = path / "samples.txt"
+        self.snapshots = path / "snapshots"
+
+    def create(self) -> Path | None:
+        """Make the folder; one of that name is moved aside, never overwritten.
+
+        Returns:
+            Where the older run lies now, NAME.1 or the first number that is free.
+
+        Raises:
+            SettingsError: nothing can be written there.
+        """
+        try:
+            moved = self._move_aside() if self.path.exists() else None
+            self.path.mkdir(parents=True)
+        except OSError as error:
+            raise SettingsError(
+                f"{self.path}: cannot be made: {error.strerror}; change --runs-dir"
+            ) from error
+        return moved
+
+    def _move_aside(self) -> Path:
+        places = (self.path.with_name(f"{self.path.name}.{n}") for n in itertools.count(1))
+        return self.path.rename(next(place for place in places if not place.exists()))
+
+    def require_resumable(self) -> Path:
+        """Return the checkpoint to resume from.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        if not self.last.is_file():
+            raise CheckpointError(
+                f"{self.last}: nothing to resume; check --name and --runs-dir, "
+                "or leave out --resume"
+            )
+        return self.last
+
+    def snapshot(self, update: int) -> Path:
+        """Return where the weights after so many updates are kept."""
+        return self.snapshots / f"{update:08}.safetensors"
+
+    def kept_updates(self) -> list[int]:
+        """List the updates whose weights are kept, in order."""
+        return sorted(int(file.stem) for file in self.snapshots.glob("[0-9]*.safetensors"))
+
+    def add_sample(self, title: str, text: str) -> None:
+        """Append a sample to the run's samples."""
+        with self.samples.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(f"--- {title}\n{text}\n\n")

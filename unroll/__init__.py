@@ -1,0 +1,1 @@
+"""Recurrent language models, compiled: what client, server, trainer and compiler share."""

@@ -1,0 +1,1 @@
+"""The bundle: manifest, vocabulary and the folder that holds them."""

@@ -1,0 +1,224 @@
+"""The bundle: a folder that holds all that is needed to serve one model.
+
+    manifest.json   what this module describes
+    step.onnx       one pass over a block of symbols, in standard ONNX operators
+    decode.onnx     the compiled loop: prefill, decode and score
+    decode-filtered.onnx   the same with top-k, top-p and min-p
+    unrolled-*.onnx the loop's body, some fixed numbers of times; only in a bundle for CUDA
+    weights.bin     the external data of all graphs
+
+Written under a temporary name and renamed. At load every redundancy is checked.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import dacite
+
+from unroll.bundle.manifest import (
+    BATCH,
+    DECODE,
+    DECODE_FILTERED,
+    FORMAT_VERSION,
+    MANIFEST,
+    SLOTS,
+    STEP,
+    TIME,
+    UNROLLED,
+    WEIGHTS,
+    FileSpec,
+    Manifest,
+    fingerprint_of,
+)
+from unroll.bundle.vocabulary import Vocabulary
+from unroll.errors import BundleError
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk whose redundancies agree."""
+
+    folder: Path
+    manifest: Manifest
+    vocabulary: Vocabulary
+
+    @property
+    def decode_graph(self) -> Path:
+        """Path of the compiled loop without filters."""
+        return self.folder / DECODE
+
+
+def describe_file(path: Path) -> FileSpec:
+    """Measure a file's size and sha256."""
+    with path.open("rb") as file:
+        return FileSpec(
+            size=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest()
+        )
+
+
+def write_bundle(folder: Path, fill: Callable[[Path], Manifest]) -> None:
+    """Write a bundle whole or not at all, replacing one that is there.
+
+    Args:
+        folder: where the bundle shall be.
+        fill: writes graphs and weights into the folder it is given and returns the manifest; if
+            it raises, what was at `folder` stays as it was.
+
+    Raises:
+        BundleError: there is something else at `folder`, which would be lost, or nothing can be
+            written there.
+    """
+    if folder.exists() and not ((folder / MANIFEST).is_file() or _is_empty(folder)):
+        raise BundleError(
+            f"{folder}: holds something else than a bundle, which would be lost; choose another "
+            "folder or remove it first"
+        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise BundleError(f"{folder}: cannot be written there: {error.strerror}") from error
+    try:
+        manifest = fill(draft)
+        text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n"
+        (draft / MANIFEST).write_text(text, encoding="utf-8")
+        draft.chmod(0o755)
+        _swap(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
+
+
+def _swap(draft: Path, folder: Path) -> None:
+    """Put the draft in the folder's place; the old one, if any, ends up under the draft's name."""
+    if not folder.exists():
+        draft.rename(folder)
+        return
+    aside = draft.with_name(draft.name + ".old")
+    folder.rename(aside)
+    draft.rename(folder)
+    aside.rename(draft)
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read a bundle and check that everything in it agrees.
+
+    Raises:
+        BundleError: it is missing, damaged, inconsistent or of another version; says which.
+    """
+    manifest = _read_manifest(folder / MANIFEST)
+    try:
+        vocabulary = Vocabulary(manifest.symbols, manifest.start_symbol)
+    except ValueError as error:
+        raise BundleError(f"{folder}: {error}") from error
+    _check_names(folder, manifest)
+    _check_files(folder, manifest)
+    _check_graphs(folder, manifest, len(vocabulary))
+    expected = fingerprint_of(
+        manifest.symbols, manifest.start_symbol, manifest.state, manifest.files
+    )
+    if manifest.fingerprint != expected:
+        raise BundleError(
+            f"{folder}: the manifest's fingerprint is {manifest.fingerprint}, its contents give "
+            f"{expected}; export the checkpoint again"
+        )
+    return Bundle(folder, manifest, vocabulary)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{path.parent}: no bundle there ({MANIFEST} is missing); `make export` writes one"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: is not JSON in UTF-8: {error}") from error
+    if not isinstance(values, dict):
+        raise BundleError(f"{path}: must hold a JSON object, holds a {type(values).__name__}")
+    version = values.get("format_version")
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path}: format version {version!r}, this server reads {FORMAT_VERSION}; export the "
+            "checkpoint again with this release"
+        )
+    try:
+        return dacite.from_dict(Manifest, values, dacite.Config(strict=True))
+    except (dacite.DaciteError, TypeError) as error:
+        raise BundleError(f"{path}: {error}") from error
+
+
+def _check_names(folder: Path, manifest: Manifest) -> None:
+    always, for_cuda = {STEP, DECODE, DECODE_FILTERED}, {kind.name for kind in UNROLLED}
+    if set(manifest.graphs) not in (always, always | for_cuda):
+        raise BundleError(
+            f"{folder}: the manifest describes the graphs {sorted(manifest.graphs)}, a bundle has "
+            f"{sorted(always)} and, if it was exported for CUDA, all of {sorted(for_cuda)}"
+        )
+    if set(manifest.files) != {*manifest.graphs, WEIGHTS}:
+        raise BundleError(
+            f"{folder}: the manifest lists the files {sorted(manifest.files)}, a bundle has "
+            f"{sorted((*manifest.graphs, WEIGHTS))}"
+        )
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    for name, spec in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"{path}: is missing; copy the whole folder again")
+        if (size := path.stat().st_size) != spec.size:
+            raise BundleError(
+                f"{path}: has {size} bytes, the manifest says {spec.size}; copy it again"
+            )
+        if (actual := describe_file(path)) != spec:
+            raise BundleError(
+                f"{path}: has sha256 {actual.sha256}, the manifest says {spec.sha256}; "
+                "copy it again"
+            )
+
+
+def _check_graphs(folder: Path, manifest: Manifest, vocabulary_size: int) -> None:
+    if not manifest.state:
+        raise BundleError(f"{folder}: the manifest lists no state tensor")
+    for tensor in manifest.state:
+        layers_batch_hidden = len(tensor.shape) == 3 and tensor.shape[1] == BATCH
+        if not layers_batch_hidden or not all(
+            isinstance(size, int) and size > 0 for size in tensor.shape[::2]
+        ):
+            raise BundleError(
+                f"{folder}: state {tensor.input!r} has shape {tensor.shape}, must be "
+                f"[layers, {BATCH!r}, hidden]"
+            )
+    for name, graph in manifest.graphs.items():
+        inputs = {spec.name: spec for spec in graph.inputs}
+        outputs = {spec.name: spec for spec in graph.outputs}
+        for tensor in manifest.state:
+            layers, batch, hidden = tensor.shape
+            shape = (
+                [layers, batch, hidden]
+                if name in (STEP, DECODE, DECODE_FILTERED)
+                else [SLOTS, layers, hidden]
+            )
+            for end, specs in ((tensor.input, inputs), (tensor.output, outputs)):
+                spec = specs.get(end)
+                if spec is None or (spec.shape, spec.dtype) != (shape, tensor.dtype):
+                    raise BundleError(
+                        f"{folder}: {name} must have {end!r} of {tensor.dtype} {shape}, "
+                        f"its description has {spec}"
+                    )
+    logits = {spec.name: spec for spec in manifest.graphs[STEP].outputs}.get("logits")
+    if logits is None or logits.shape != [TIME, BATCH, vocabulary_size]:
+        raise BundleError(
+            f"{folder}: {STEP} must give logits of {[TIME, BATCH, vocabulary_size]} for the "
+            f"vocabulary of {vocabulary_size}, its description says {logits}"
+        )

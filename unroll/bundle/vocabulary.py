@@ -1,0 +1,128 @@
+"""The vocabulary: symbols (Unicode code points) and their token ids."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unroll.errors import InputError, UnknownSymbolError
+from unroll.terms import UnknownSymbols
+
+NAMED_AT_MOST = 5
+
+
+class Vocabulary:
+    """An ordered set of symbols; a symbol's token id is its position.
+
+    A symbol is one Unicode code point, so any script works; combining marks and the parts of
+    a joined emoji are symbols of their own.
+
+    Args:
+        symbols: the symbols in id order, each once.
+        start_symbol: the symbol that every text is read after; one of `symbols`.
+
+    Raises:
+        ValueError: a symbol occurs twice, is not one code point, or the start symbol is missing.
+    """
+
+    def __init__(self, symbols: str, start_symbol: str) -> None:
+        if len(set(symbols)) != len(symbols):
+            twice = sorted({s for s in symbols if symbols.count(s) > 1})
+            raise ValueError(f"vocabulary: each symbol must occur once, twice there: {twice}")
+        if len(start_symbol) != 1 or start_symbol not in symbols:
+            raise ValueError(f"vocabulary: start symbol {start_symbol!r} is not one of its symbols")
+        self.symbols = symbols
+        self.start_symbol = start_symbol
+        self._id_of = {symbol: i for i, symbol in enumerate(symbols)}
+
+    @classmethod
+    def of(cls, text: str) -> "Vocabulary":
+        """Build the vocabulary of a text: its distinct symbols, sorted by code point.
+
+        The start symbol is a newline where the text has one, else its first sorted symbol.
+
+        Raises:
+            ValueError: the text is empty.
+        """
+        if not text:
+            raise ValueError("vocabulary: an empty text has no symbols")
+        symbols = "".join(sorted(set(text)))
+        return cls(symbols, "\n" if "\n" in symbols else symbols[0])
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and (self.symbols, self.start_symbol) == (
+            other.symbols,
+            other.start_symbol,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.symbols, self.start_symbol))
+
+    @property
+    def start_id(self) -> int:
+        """Token id of the start symbol."""
+        return self._id_of[self.start_symbol]
+
+    def encode(
+        self,
+        text: str,
+        *,
+        unknown: UnknownSymbols = UnknownSymbols.REFUSE,
+        replacement: str = "",
+        field: str = "text",
+    ) -> NDArray[np.int64]:
+        """Translate a text into token ids, shape (symbols,).
+
+        Args:
+            text: any text.
+            unknown: what to do with symbols outside the vocabulary.
+            replacement: the symbol that stands in for them under `REPLACE`.
+            field: what to call the text in an error.
+
+        Raises:
+            UnknownSymbolError: under `REFUSE`; names the first few symbols and their positions.
+            InputError: under `REPLACE`, the replacement is not one symbol of the vocabulary.
+        """
+        if unknown is UnknownSymbols.REPLACE and self._id_of.get(replacement) is None:
+            raise InputError(
+                "replacement_symbol",
+                f"must be one symbol of the model's vocabulary, got {replacement!r}",
+            )
+        try:
+            return np.array([self._id_of[s] for s in text], np.int64)
+        except KeyError:
+            pass
+        if unknown is UnknownSymbols.REFUSE:
+            raise UnknownSymbolError(field, self._describe_unknown(text))
+        if unknown is UnknownSymbols.SKIP:
+            return np.array([self._id_of[s] for s in text if s in self._id_of], np.int64)
+        stand_in = self._id_of[replacement]
+        return np.array([self._id_of.get(s, stand_in) for s in text], np.int64)
+
+    def count_unknown(self, text: str) -> int:
+        """Count the symbols of a text that the vocabulary does not hold."""
+        return sum(symbol not in self._id_of for symbol in text)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Translate token ids back into text.
+
+        Raises:
+            IndexError: an id is outside [0, V).
+        """
+        symbols, listed = self.symbols, list(ids)
+        if min(listed, default=0) < 0:
+            raise IndexError(f"token ids must be in [0, {len(self)}), got {min(listed)}")
+        return "".join([symbols[i] for i in listed])
+
+    def _describe_unknown(self, text: str) -> str:
+        found = [(i, s) for i, s in enumerate(text) if s not in self._id_of]
+        named = ", ".join(f"{s!r} (U+{ord(s):04X}) at {i}" for i, s in found[:NAMED_AT_MOST])
+        more = f" and {len(found) - NAMED_AT_MOST} more" if len(found) > NAMED_AT_MOST else ""
+        return (
+            f"{len(found)} of {len(text)} symbols are not in the model's vocabulary of "
+            f"{len(self)}: {named}{more}; remove them, or ask for unknown symbols to be "
+            "skipped or replaced"
+        )

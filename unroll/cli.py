@@ -1,0 +1,112 @@
+"""Command lines from typed settings: a TOML file, overridden by flags, unknown keys refused."""
+
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from cyclopts import App, Parameter
+from cyclopts.config import Dict
+
+from unroll.errors import SettingsError, UnrollError, nearest
+
+S = TypeVar("S")
+Given = Callable[[str], Any]
+"""What was given for a setting, by its name; None where nothing was."""
+
+
+def read_toml(path: Path, settings: type) -> dict[str, Any]:
+    """Read a flat TOML file whose keys are fields of a settings dataclass.
+
+    Raises:
+        SettingsError: the file cannot be read, is not TOML, or holds an unknown key (the
+            nearest known one is named).
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise SettingsError(f"{path}: is not TOML in UTF-8: {error}") from error
+    known = {field.name: field.type for field in fields(settings)}
+    for key in values:
+        if key not in known:
+            raise SettingsError(f"{path}: unknown key {key!r}; {nearest(key, known)}")
+        if known[key] is int and isinstance(values[key], float):  # cyclopts would round it
+            raise SettingsError(f"{path}: {key} must be a whole number, got {values[key]}")
+    return values
+
+
+def run(
+    settings: type[S],
+    main: Callable[[S], None],
+    *,
+    name: str,
+    tokens: Sequence[str] | None = None,
+    preset: Callable[[str, Given], list[Path]] | None = None,
+) -> None:
+    """Parse a command line into a settings dataclass and call `main` with it.
+
+    Precedence: flags, then `--config FILE`, then `--preset NAME` (where the command has
+    presets), then the dataclass's defaults. An `UnrollError` ends the process with its
+    `exit_status`, mostly 2, and its message on standard error; so does anything unknown.
+
+    Args:
+        settings: a dataclass decorated with `cyclopts.Parameter(name="*")`; its docstrings are
+            the help.
+        main: what to run.
+        name: how the command is called in its help.
+        tokens: the command line; `sys.argv[1:]` by default.
+        preset: finds the TOML files of a preset by its name, the first one winning, and may ask
+            what the command line gives for a setting; raises SettingsError for unknown ones.
+    """
+    app = _app(settings, main, name)
+
+    @app.meta.default
+    def _meta(
+        *rest: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        config: Annotated[Path | None, Parameter(help="TOML file of settings.")] = None,
+        preset_name: Annotated[
+            str | None,
+            Parameter(name="--preset", show=preset is not None, help="Named set of settings."),
+        ] = None,
+    ) -> None:
+        read = {} if config is None else {config: read_toml(config, settings)}
+        if preset_name is not None:
+            if preset is None:
+                raise SettingsError(f"--preset {preset_name}: this command has no presets")
+            given = partial(_given, rest, dict(*read.values()))
+            read |= {file: read_toml(file, settings) for file in preset(preset_name, given)}
+        app.config = [Dict(values, source=str(file)) for file, values in read.items()]
+        app(rest)
+
+    try:
+        app.meta(tokens)
+    except UnrollError as error:
+        sys.stderr.write(f"{name}: {error}\n")
+        raise SystemExit(error.exit_status) from error
+
+
+def _given(tokens: Sequence[str], file: Mapping[str, Any], setting: str) -> Any:
+    """Return what flags, else a file, give for a setting; None where neither does."""
+    flag = f"--{setting.replace('_', '-')}"
+    pairs = [(*token.split("=", 1), following) for token, following in pairwise([*tokens, ""])]
+    return next((value for name, value, *_ in pairs if name == flag), file.get(setting))
+
+
+def _app(settings: type[S], main: Callable[[S], None], name: str) -> App:
+    """Make a command whose flags are the fields of a settings dataclass."""
+    app = App(name=name, help=settings.__doc__, version_flags=())
+
+    def call(values: S) -> None:
+        main(values)
+
+    call.__annotations__["values"] = settings
+    if not any(f.default is MISSING and f.default_factory is MISSING for f in fields(settings)):  # type: ignore[arg-type]
+        call.__defaults__ = (settings(),)
+    app.default(call)
+    return app

@@ -1,0 +1,123 @@
+"""A session, for asyncio; see `session.py` for its twin."""
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from unroll.client import messages
+from unroll.client.options import GenerateOptions, ScoreOptions
+from unroll.client.results import Completion, Generation, Piece, Score, SessionInfo
+from unroll.v1 import text_generation_pb2 as pb
+
+if TYPE_CHECKING:
+    from unroll.client.aio import AsyncClient
+
+
+class AsyncSession:
+    """A text that the server keeps the state of; made by `AsyncClient.start_session`.
+
+    Each request tells where the session is believed to stand. So a request that failed may be made
+    again: if the server had answered it, it answers the same again, and the session advances once.
+    If another client moved the session, the request fails with PositionError; `describe` finds out
+    where it stands.
+
+    Args:
+        client: to call with.
+        info: of the session.
+    """
+
+    def __init__(self, client: "AsyncClient", info: SessionInfo) -> None:
+        self.session_id = info.session_id
+        self.position = info.position
+        self._client = client
+
+    async def generate(
+        self,
+        prompt: str = "",
+        options: GenerateOptions = GenerateOptions(),  # noqa: B008, frozen
+        *,
+        timeout: float | None = None,
+    ) -> Generation:
+        """Continue the session's text by a prompt and an answer; as `AsyncClient.generate`."""
+        generation = await self._client.generate(
+            prompt,
+            options,
+            session=self.session_id,
+            expected_position=self.position,
+            timeout=timeout,
+        )
+        self._follow(generation.completion)
+        return generation
+
+    async def stream(
+        self,
+        prompt: str = "",
+        options: GenerateOptions = GenerateOptions(),  # noqa: B008, frozen
+        *,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[Piece]:
+        """Continue the session's text piece by piece; as `AsyncClient.stream`.
+
+        The session advances with the last piece; closed earlier, it stays where it was.
+        """
+        pieces = self._client.stream(
+            prompt,
+            options,
+            session=self.session_id,
+            expected_position=self.position,
+            timeout=timeout,
+        )
+        async with aclosing(pieces):
+            async for piece in pieces:
+                self._follow(piece.completion)
+                yield piece
+
+    async def score(
+        self,
+        text: str,
+        options: ScoreOptions = ScoreOptions(),  # noqa: B008, frozen
+        *,
+        timeout: float | None = None,
+    ) -> Score:
+        """Judge a text as a continuation of the session, which stays where it is."""
+        return await self._client.score(text, options, session=self.session_id, timeout=timeout)
+
+    async def fork(
+        self, seeds: Iterable[int], *, timeout: float | None = None
+    ) -> list["AsyncSession"]:
+        """Start one session a seed where this one stands; it stays as it is."""
+        request = messages.fork_request(self.session_id, seeds)
+        with self._client.calling():
+            response = await self._client.stub.ForkSession(request, timeout=timeout)
+        return [
+            AsyncSession(self._client, messages.read_session(fork)) for fork in response.sessions
+        ]
+
+    async def rewind(self, position: int, *, timeout: float | None = None) -> SessionInfo:
+        """Put the session back to one of its marks; `describe` tells them."""
+        request = messages.rewind_request(self.session_id, position)
+        with self._client.calling():
+            response = await self._client.stub.RewindSession(request, timeout=timeout)
+        return self._learn(response.session)
+
+    async def describe(self, *, timeout: float | None = None) -> SessionInfo:
+        """Ask where the session stands, and go on from there."""
+        request = messages.get_session_request(self.session_id)
+        with self._client.calling():
+            response = await self._client.stub.GetSession(request, timeout=timeout)
+        return self._learn(response.session)
+
+    async def end(self, *, timeout: float | None = None) -> None:
+        """End the session; its capsules stay valid."""
+        request = pb.EndSessionRequest(session=self.session_id)
+        with self._client.calling():
+            await self._client.stub.EndSession(request, timeout=timeout)
+
+    def _follow(self, completion: Completion | None) -> None:
+        if completion is not None:
+            self.position = completion.position
+
+    def _learn(self, message: pb.Session) -> SessionInfo:
+        info = messages.read_session(message)
+        self.position = info.position
+        return info

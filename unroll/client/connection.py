@@ -1,0 +1,61 @@
+"""What both clients share about their connection to a server."""
+
+from collections.abc import Sequence
+
+from grpc_health.v1 import health_pb2
+
+from unroll.client.security import Security
+from unroll.errors import InputError, UnavailableError
+from unroll.v1 import text_generation_pb2 as pb
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+SERVICE: str = pb.DESCRIPTOR.services_by_name["TextGenerationService"].full_name
+POLL_SECONDS = 0.05  # between two questions whether the server is ready
+
+CHANNEL_OPTIONS = [
+    ("grpc.max_receive_message_length", 8 * 2**20),
+    ("grpc.initial_reconnect_backoff_ms", 100),  # a server that is just starting is found soon
+    ("grpc.max_reconnect_backoff_ms", 5000),
+    ("grpc.keepalive_time_ms", 30_000),  # while a call runs: a dead server ends it
+    ("grpc.keepalive_timeout_ms", 20_000),
+]
+
+HEALTH_REQUEST = health_pb2.HealthCheckRequest(service=SERVICE)
+
+
+def read_targets(target: str | Sequence[str], *, has_channel: bool) -> tuple[str, ...]:
+    """Return one or more servers' addresses.
+
+    Raises:
+        InputError: there is none, or several and one channel of the caller's own.
+    """
+    targets = (target,) if isinstance(target, str) else tuple(target)
+    if not targets:
+        raise InputError("target", "is empty; name at least one server, as host:port")
+    if has_channel and len(targets) > 1:
+        raise InputError("channel", f"can lead to one target only, {len(targets)} are given")
+    return targets
+
+
+def check_security(security: Security, targets: Sequence[str], *, has_channel: bool) -> None:
+    """Check that a connection can be secured as asked.
+
+    Raises:
+        InputError: it cannot, or the channel is the caller's own.
+    """
+    if has_channel and security != Security():
+        raise InputError("security", "is for new connections; secure the channel itself")
+    security.validate(targets)
+
+
+def is_serving(response: health_pb2.HealthCheckResponse) -> bool:
+    """Whether a health check says that texts can be had."""
+    serving: bool = response.status == health_pb2.HealthCheckResponse.SERVING
+    return serving
+
+
+def not_ready(target: str, seconds: float) -> UnavailableError:
+    """Make the error of a server that did not become ready in time."""
+    return UnavailableError(
+        f"{target}: no server was ready there within {seconds:g} s; start one with `make serve`"
+    )

@@ -1,0 +1,259 @@
+"""Between a client's plain values and protobuf messages, both ways."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC
+
+from google.protobuf.message import Message
+
+from unroll.client.options import Capsules, GenerateOptions, Origin, ScoreOptions, SessionOptions
+from unroll.client.results import (
+    Completion,
+    Generation,
+    ModelInfo,
+    Piece,
+    Score,
+    SessionInfo,
+    Usage,
+)
+from unroll.errors import InputError, ServerError
+from unroll.terms import FinishReason, UnknownSymbols
+from unroll.v1 import text_generation_pb2 as pb
+
+_POLICY = {
+    UnknownSymbols.REFUSE: pb.UNKNOWN_SYMBOLS_REFUSE,
+    UnknownSymbols.SKIP: pb.UNKNOWN_SYMBOLS_SKIP,
+    UnknownSymbols.REPLACE: pb.UNKNOWN_SYMBOLS_REPLACE,
+}
+_CAPSULES = {
+    Capsules.DEFAULT: pb.CAPSULE_DELIVERY_UNSPECIFIED,
+    Capsules.FINAL: pb.CAPSULE_DELIVERY_FINAL,
+    Capsules.EVERY_CHUNK: pb.CAPSULE_DELIVERY_EVERY_CHUNK,
+    Capsules.NEVER: pb.CAPSULE_DELIVERY_NEVER,
+}
+_FINISH_REASON = {
+    pb.FINISH_REASON_LENGTH: FinishReason.LENGTH,
+    pb.FINISH_REASON_STOP: FinishReason.STOP,
+    pb.FINISH_REASON_SHUTDOWN: FinishReason.SHUTDOWN,
+}
+
+
+def generate_request(
+    prompt: str,
+    options: GenerateOptions,
+    origin: Origin = Origin(),  # noqa: B008, frozen
+) -> pb.GenerateRequest:
+    """Build the request for a text.
+
+    Raises:
+        InputError: a value does not fit its field at all (a lone surrogate, 2^64), or both a
+            session and a capsule were given; ranges are the server's to check.
+    """
+    message = pb.GenerateRequest(log_probs=options.log_probs, capsules=_CAPSULES[options.capsules])
+    _set(message, "prompt", prompt)
+    for name in ("model", "max_new_symbols", "seed", "sample_count"):
+        _set(message, name, getattr(options, name))
+    for index, stop in enumerate(options.stop):
+        with _sending(f"stop[{index}]"):
+            message.stop.append(stop)
+    _set_sampling(message, options)
+    _set_policy(message, options)
+    _set_origin(message, origin)
+    _set(message, "expected_position", origin.expected_position)
+    return message
+
+
+def score_request(
+    text: str,
+    options: ScoreOptions,
+    origin: Origin = Origin(),  # noqa: B008, frozen
+) -> pb.ScoreRequest:
+    """Build the request for a score; raises as generate_request does."""
+    message = pb.ScoreRequest()
+    _set(message, "text", text)
+    _set(message, "model", options.model)
+    _set_policy(message, options)
+    _set_origin(message, origin)
+    return message
+
+
+def start_request(options: SessionOptions, capsule: bytes) -> pb.StartSessionRequest:
+    """Build the request for a session; raises as generate_request does."""
+    message = pb.StartSessionRequest()
+    for name in ("model", "seed"):
+        _set(message, name, getattr(options, name))
+    _set(message, "capsule", capsule)
+    _set_sampling(message, options)
+    return message
+
+
+def fork_request(session_id: str, seeds: Iterable[int]) -> pb.ForkSessionRequest:
+    """Build the request for a session's forks; raises as generate_request does."""
+    message = pb.ForkSessionRequest()
+    _set(message, "session", session_id)
+    for index, seed in enumerate(seeds):
+        with _sending(f"seeds[{index}]"):
+            message.seeds.append(seed)
+    return message
+
+
+def rewind_request(session_id: str, position: int) -> pb.RewindSessionRequest:
+    """Build the request to put a session back; raises as generate_request does."""
+    message = pb.RewindSessionRequest()
+    _set(message, "session", session_id)
+    _set(message, "position", position)
+    return message
+
+
+def get_session_request(session_id: str) -> pb.GetSessionRequest:
+    """Build the request to describe a session; raises as generate_request does."""
+    message = pb.GetSessionRequest()
+    _set(message, "session", session_id)
+    return message
+
+
+def model_request(name: str) -> pb.GetModelRequest:
+    """Build the request for a model; raises as generate_request does."""
+    message = pb.GetModelRequest()
+    _set(message, "model", name)
+    return message
+
+
+def _set(message: Message, name: str, value: object, *, within: str = "") -> None:
+    if value is not None:
+        with _sending(within + name):
+            setattr(message, name, value)
+
+
+@contextmanager
+def _sending(field: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise InputError(field, f"cannot be sent: {error}") from error
+
+
+def _set_sampling(
+    message: pb.GenerateRequest | pb.StartSessionRequest,
+    options: GenerateOptions | SessionOptions,
+) -> None:
+    for name in ("temperature", "top_k", "top_p", "min_p"):
+        _set(message.sampling, name, getattr(options, name), within="sampling.")
+
+
+def _set_origin(message: pb.GenerateRequest | pb.ScoreRequest, origin: Origin) -> None:
+    if origin.session and origin.capsule:
+        raise InputError("session", "a text goes on from a session or a capsule; leave one out")
+    for name in ("session", "capsule"):
+        _set(message, name, getattr(origin, name) or None)
+
+
+def _set_policy(
+    message: pb.GenerateRequest | pb.ScoreRequest, options: GenerateOptions | ScoreOptions
+) -> None:
+    message.unknown_symbols = _POLICY[options.unknown_symbols]
+    _set(message, "replacement_symbol", options.replacement_symbol)
+
+
+def read_generation(message: pb.GenerateResponse) -> Generation:
+    """Read a whole continuation."""
+    return Generation(
+        text=message.text,
+        log_probs=tuple(message.log_probs),
+        completion=_read_completion(message.completion),
+        capsule=message.completion.capsule,
+        further_samples=tuple(map(read_generation, message.further_samples)),
+    )
+
+
+def read_piece(message: pb.StreamGenerateResponse) -> Piece:
+    """Read a piece of a continuation."""
+    ended = message.HasField("completion")
+    return Piece(
+        text=message.text,
+        log_probs=tuple(message.log_probs),
+        completion=_read_completion(message.completion) if ended else None,
+        capsule=message.capsule,
+        sample_index=message.sample_index,
+    )
+
+
+def check_ended(piece: Piece | None) -> None:
+    """Check that the last piece of a stream that ended well was the last one.
+
+    Raises:
+        ServerError: it was not.
+    """
+    if piece is None or piece.completion is None:
+        raise ServerError("the stream ended without telling how; the text may be incomplete")
+
+
+def read_score(message: pb.ScoreResponse) -> Score:
+    """Read a score."""
+    return Score(
+        log_probs=tuple(message.log_probs),
+        bits_per_character=message.bits_per_character,
+        usage=_read_usage(message.usage),
+        fingerprint=message.fingerprint,
+    )
+
+
+def read_model(message: pb.Model) -> ModelInfo:
+    """Read a model's description."""
+    return ModelInfo(
+        name=message.name,
+        fingerprint=message.fingerprint,
+        vocabulary=message.vocabulary,
+        start_symbol=message.start_symbol,
+        cell=message.cell,
+        layers=message.layer_count,
+        members=message.member_count,
+        hidden_size=message.hidden_size,
+        parameters=message.parameter_count,
+        precision=message.precision,
+        validation_loss=message.validation_loss if message.HasField("validation_loss") else None,
+        corpus_sha256=message.corpus_sha256,
+        runtime=message.runtime,
+        execution_provider=message.execution_provider,
+    )
+
+
+def read_session(message: pb.Session) -> SessionInfo:
+    """Read a session's description."""
+    sampling = message.sampling
+    expires = message.expire_time.ToDatetime(UTC) if message.HasField("expire_time") else None
+    return SessionInfo(
+        session_id=message.id,
+        model=message.model,
+        fingerprint=message.fingerprint,
+        position=message.position,
+        marks=tuple(message.marks),
+        seed=message.seed,
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        min_p=sampling.min_p,
+        create_time=message.create_time.ToDatetime(UTC),
+        expire_time=expires,
+    )
+
+
+def _read_completion(message: pb.Completion) -> Completion:
+    reason = _FINISH_REASON.get(message.finish_reason)
+    if reason is None:
+        raise ServerError(f"finish reason {message.finish_reason} is unknown to this client")
+    return Completion(
+        finish_reason=reason,
+        usage=_read_usage(message.usage),
+        seed=message.seed,
+        fingerprint=message.fingerprint,
+        position=message.position,
+    )
+
+
+def _read_usage(message: pb.Usage) -> Usage:
+    return Usage(
+        prompt_symbols=message.prompt_symbol_count,
+        generated_symbols=message.generated_symbol_count,
+        unknown_symbols=message.unknown_symbol_count,
+    )

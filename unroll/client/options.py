@@ -1,0 +1,90 @@
+"""What a client can ask for."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from unroll.terms import UnknownSymbols
+
+
+class Capsules(Enum):
+    """Which parts of an answer carry a capsule, from which a later request can go on."""
+
+    DEFAULT = "default"  # the server's: the last part of each sample
+    FINAL = "final"
+    EVERY_CHUNK = "every_chunk"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateOptions:
+    """How a text is generated; what is None or empty is left to the server's default.
+
+    Attributes:
+        model: name of the model; by default that of what is gone on from, else the server's first.
+        max_new_symbols: how many symbols to generate at most; 256 by default. 0 only reads the
+            prompt.
+        stop: strings before which the text ends; at most 8, of 1 to 256 symbols.
+        seed: in [0, 2^63); by default the one in force where the text goes on from, else the
+            server chooses one and tells it.
+        temperature: 0 (greedy), or 0.001 to 1000; 1 by default. If this and the three below are
+            all None, those in force where the text goes on from stay so.
+        top_k: 0 (all, the default) or more.
+        top_p: in (0, 1]; 1 by default, which keeps all.
+        min_p: in [0, 1]; 0 by default, which keeps all.
+        log_probs: whether to return the log-probability of each symbol.
+        capsules: which parts of the answer carry a capsule.
+        sample_count: how many continuations to generate, 1 (the default) to 64; the first with the
+            seed, the next with the seed + 1 and so on.
+        unknown_symbols: what to do with symbols of the prompt outside the vocabulary.
+        replacement_symbol: what replaces them under `REPLACE`; else empty.
+    """
+
+    model: str = ""
+    max_new_symbols: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    log_probs: bool = False
+    capsules: Capsules = Capsules.DEFAULT
+    sample_count: int | None = None
+    unknown_symbols: UnknownSymbols = UnknownSymbols.REFUSE
+    replacement_symbol: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """How a text is scored; the attributes are those of GenerateOptions."""
+
+    model: str = ""
+    unknown_symbols: UnknownSymbols = UnknownSymbols.REFUSE
+    replacement_symbol: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionOptions:
+    """What a session begins with; the attributes are those of GenerateOptions."""
+
+    model: str = ""
+    seed: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a text goes on from: a session, a capsule or, if both are empty, the start symbol.
+
+    Attributes:
+        session: id of a session.
+        capsule: where an earlier answer ended.
+        expected_position: where the caller believes it to stand; None does not check.
+    """
+
+    session: str = ""
+    capsule: bytes = field(default=b"", repr=False)
+    expected_position: int | None = None

@@ -1,0 +1,129 @@
+"""What a client gets."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from unroll.terms import FinishReason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Counts of symbols: read, generated (a stop string's included), skipped or replaced."""
+
+    prompt_symbols: int
+    generated_symbols: int
+    unknown_symbols: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """How a generation ended, and what is needed to have the same text again.
+
+    `position` is that of the next symbol, in symbols from the start of the text.
+    """
+
+    finish_reason: FinishReason
+    usage: Usage
+    seed: int
+    fingerprint: str
+    position: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """A whole continuation.
+
+    Attributes:
+        text: without the prompt.
+        log_probs: in nats, one a symbol; empty unless asked for.
+        completion: how it ended.
+        capsule: from which a later request can go on; empty if not asked for.
+        further_samples: the second and later ones, if several were asked for.
+    """
+
+    text: str
+    log_probs: tuple[float, ...] = field(repr=False)
+    completion: Completion
+    capsule: bytes = field(default=b"", repr=False)
+    further_samples: tuple["Generation", ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """The next symbols of a continuation.
+
+    Attributes:
+        text: one symbol or more; may be empty in the last piece.
+        log_probs: in nats, one a symbol; empty unless asked for.
+        completion: how it ended; None but in the last piece of each sample.
+        capsule: from which a later request can go on after this piece; empty if not asked for.
+        sample_index: which sample it belongs to, from 0.
+    """
+
+    text: str
+    log_probs: tuple[float, ...] = field(repr=False)
+    completion: Completion | None
+    capsule: bytes = field(default=b"", repr=False)
+    sample_index: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The log-probability of each symbol of a text, in nats, and their mean in bits."""
+
+    log_probs: tuple[float, ...] = field(repr=False)
+    bits_per_character: float
+    usage: Usage
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """A served model; `validation_loss` is in nats per symbol, None if none was measured.
+
+    Where `members` is more than 1, so many networks of these sizes stand side by side.
+    """
+
+    name: str
+    fingerprint: str
+    vocabulary: str
+    start_symbol: str
+    cell: str
+    layers: int
+    members: int
+    hidden_size: int
+    parameters: int
+    precision: str
+    validation_loss: float | None
+    corpus_sha256: str
+    runtime: str
+    execution_provider: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionInfo:
+    """Where a session stands.
+
+    Attributes:
+        session_id: which only its caller knows.
+        model: its model's name.
+        fingerprint: its model's.
+        position: of the next symbol, in symbols from the start of the text.
+        marks: positions that it can be put back to, rising; the last is where it stands.
+        seed: in force; likewise temperature, top_k, top_p and min_p.
+        create_time: when it was started.
+        expire_time: when it will expire unless it is used; None for never.
+    """
+
+    session_id: str
+    model: str
+    fingerprint: str
+    position: int
+    marks: tuple[int, ...]
+    seed: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    create_time: datetime
+    expire_time: datetime | None

@@ -1,0 +1,141 @@
+"""How a client proves who it is, and makes sure of the server; for both clients."""
+
+import os
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from unroll.errors import InputError, SettingsError
+from unroll.terms import is_loopback
+
+TOKEN_VARIABLE = "UNROLL_TOKEN"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Security:
+    """What a connection is secured with; by default nothing, which is for this machine alone.
+
+    Attributes:
+        tls: whether to encrypt; certificates below imply it.
+        ca: file of the authorities that may vouch for the server, in PEM; by default those that
+            gRPC brings along.
+        certificate: file of the client's own certificate, in PEM, where the server asks for one.
+        key: file of that certificate's private key, in PEM, without a password.
+        token: who the caller is, where the server asks for that; empty for none. It is never sent
+            in plain text to another machine.
+    """
+
+    tls: bool = False
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    token: str = field(default="", repr=False)
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether connections are encrypted."""
+        return self.tls or self.ca is not None or self.certificate is not None
+
+    def validate(self, targets: Sequence[str]) -> None:
+        """Check that all fits together, and that no token leaves the machine in plain text.
+
+        Raises:
+            InputError: something does not.
+        """
+        if (self.certificate is None) != (self.key is None):
+            raise InputError("tls_key", "certificate and key are of use together only; give both")
+        if self.token and not (self.token.isascii() and self.token.isprintable()):
+            raise InputError("token", "must be printable ASCII; check the file it comes from")
+        if not self.token or self.is_encrypted:
+            return
+        for target in targets:
+            if not is_loopback(_host(target)):
+                raise InputError(
+                    "token",
+                    f"would be sent in plain text to {target!r}; use TLS (--tls or --tls-ca), or "
+                    "a server at 127.0.0.1",
+                )
+
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """Read the files; None for plain text.
+
+        Raises:
+            SettingsError: a file cannot be read or used.
+        """
+        if not self.is_encrypted:
+            return None
+        if self.certificate is not None and self.key is not None:
+            _check_pair(self.certificate, self.key)
+        return grpc.ssl_channel_credentials(
+            root_certificates=_read(self.ca),
+            private_key=_read(self.key),
+            certificate_chain=_read(self.certificate),
+        )
+
+    def authorize(self, channel: Any) -> Any:
+        """Return a channel, blocking or asynchronous, whose calls carry the token."""
+        return _TokenChannel(channel, self.token) if self.token else channel
+
+
+class _TokenChannel:
+    """The two methods of a channel that stubs use here; their calls carry a token.
+
+    Args:
+        channel: that makes the calls.
+        token: to be sent.
+    """
+
+    def __init__(self, channel: Any, token: str) -> None:
+        self._channel = channel
+        self._metadata = (("authorization", f"Bearer {token}"),)
+
+    def unary_unary(self, *arguments: Any, **options: Any) -> Any:
+        """See grpc.Channel."""
+        return partial(self._channel.unary_unary(*arguments, **options), metadata=self._metadata)
+
+    def unary_stream(self, *arguments: Any, **options: Any) -> Any:
+        """See grpc.Channel."""
+        return partial(self._channel.unary_stream(*arguments, **options), metadata=self._metadata)
+
+
+def read_token(file: Path | None) -> str:
+    """Return the token in a file, else in the variable UNROLL_TOKEN, else none.
+
+    Raises:
+        SettingsError: the file cannot be read or is empty.
+    """
+    if file is None:
+        return os.environ.get(TOKEN_VARIABLE, "").strip()
+    token = (_read(file) or b"").decode("ascii", errors="replace").strip()
+    if not token:
+        raise SettingsError(f"token_file = {str(file)!r}: holds no token; change --token-file")
+    return token
+
+
+def _check_pair(certificate: Path, key: Path) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(
+            certificate, key, password=lambda: ""
+        )
+    except OSError as error:  # ssl.SSLError is one
+        raise SettingsError(
+            f"tls_certificate = {str(certificate)!r}, tls_key = {str(key)!r}: are not a "
+            "certificate in PEM and its private key without a password"
+        ) from error
+
+
+def _read(file: Path | None) -> bytes | None:
+    try:
+        return None if file is None else file.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def _host(target: str) -> str:
+    """Return the host of HOST:PORT, however IPv6 addresses are written."""
+    return target.removeprefix("dns:///").rpartition(":")[0].strip("[]")

@@ -1,0 +1,137 @@
+"""Everything that can be asked on the client's command line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from unroll.client.connection import DEFAULT_TARGET
+from unroll.client.options import GenerateOptions, ScoreOptions
+from unroll.client.security import Security, read_token
+from unroll.errors import SettingsError
+from unroll.terms import UnknownSymbols
+
+_TEXT = Parameter(allow_leading_hyphen=True, negative=())  # a text may begin with a hyphen
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ClientSettings:
+    """Continue a prompt; the text appears on standard output as it comes."""
+
+    target: str = DEFAULT_TARGET
+    """Address of the server, as HOST:PORT."""
+
+    tls: Annotated[bool, Parameter(negative=())] = False
+    """Encrypt, and trust the authorities that gRPC brings along."""
+
+    tls_ca: Path | None = None
+    """Encrypt, and trust the authorities in this file, in PEM."""
+
+    tls_certificate: Path | None = None
+    """The client's own certificate, in PEM, where the server asks for one."""
+
+    tls_key: Path | None = None
+    """That certificate's private key, in PEM, without a password."""
+
+    token_file: Path | None = None
+    """File with the token that says who calls; by default the variable UNROLL_TOKEN, if set."""
+
+    prompt: Annotated[str, _TEXT] = ""
+    """Text to continue, or - to read it from standard input."""
+
+    model: str = ""
+    """Name of the model; by default the server's first."""
+
+    max_new_symbols: int | None = None
+    """How many symbols to generate at most; 256 by default."""
+
+    temperature: float | None = None
+    """0 for the likeliest symbol each time, or 0.001 to 1000; 1 by default."""
+
+    top_k: int | None = None
+    """Draw from the k likeliest symbols only; 0, the default, takes all."""
+
+    top_p: float | None = None
+    """Draw from the likeliest symbols that sum to this only; above 0, to 1 (the default: all)."""
+
+    min_p: float | None = None
+    """Draw from symbols this times as probable as the likeliest only; 0 (the default: all) to 1."""
+
+    seed: int | None = None
+    """Selects the random numbers; by default the server chooses, and the last line tells."""
+
+    stop: Annotated[tuple[str, ...], _TEXT] = ()
+    """Text before which to stop; repeat it for more."""
+
+    unknown_symbols: UnknownSymbols = UnknownSymbols.REFUSE
+    """What to do with symbols of the prompt outside the model's vocabulary."""
+
+    replacement_symbol: Annotated[str, _TEXT] = ""
+    """What replaces them, if they are replaced."""
+
+    timeout: float = 0.0
+    """Give up after so many seconds; 0 never does."""
+
+    score: bool = False
+    """Score the prompt instead: how many bits a character costs the model."""
+
+    list_models: bool = False
+    """List the server's models instead."""
+
+    check: bool = False
+    """Ask whether the server is ready instead; by default it has 5 seconds to answer."""
+
+    def validate(self) -> None:
+        """Check what the server cannot.
+
+        Raises:
+            SettingsError: a rule is broken; the message names the setting.
+        """
+        if not self.timeout >= 0:
+            raise SettingsError(
+                f"timeout = {self.timeout!r}: must be 0 (never) or more; change --timeout"
+            )
+        if self.score + self.list_models + self.check > 1:
+            raise SettingsError("score, list_models and check: one thing at a time; choose one")
+
+    @property
+    def security(self) -> Security:
+        """What the connection is secured with; reads the token.
+
+        Raises:
+            SettingsError: the token's file cannot be used.
+        """
+        return Security(
+            tls=self.tls,
+            ca=self.tls_ca,
+            certificate=self.tls_certificate,
+            key=self.tls_key,
+            token=read_token(self.token_file),
+        )
+
+    @property
+    def generate_options(self) -> GenerateOptions:
+        """What to ask for a text."""
+        return GenerateOptions(
+            model=self.model,
+            max_new_symbols=self.max_new_symbols,
+            stop=self.stop,
+            seed=self.seed,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            unknown_symbols=self.unknown_symbols,
+            replacement_symbol=self.replacement_symbol,
+        )
+
+    @property
+    def score_options(self) -> ScoreOptions:
+        """What to ask for a score."""
+        return ScoreOptions(
+            model=self.model,
+            unknown_symbols=self.unknown_symbols,
+            replacement_symbol=self.replacement_symbol,
+        )

@@ -1,0 +1,44 @@
+"""Words and limits that client, server and compiler share."""
+
+import ipaddress
+from enum import Enum
+
+SEED_LIMIT = 2**63
+DEFAULT_NEW_SYMBOLS = 256
+SAMPLES_AT_MOST = 64
+STOPS_AT_MOST = 8
+STOP_LENGTH_AT_MOST = 256  # symbols
+
+
+class FinishReason(Enum):
+    """Why a sequence ended well."""
+
+    LENGTH = "length"
+    STOP = "stop"
+    SHUTDOWN = "shutdown"
+
+
+class Snapshots(Enum):
+    """Which chunks of a sequence carry a snapshot."""
+
+    NEVER = "never"
+    FINAL = "final"
+    EVERY_CHUNK = "every chunk"
+
+
+class UnknownSymbols(Enum):
+    """What to do with symbols that the vocabulary does not hold."""
+
+    REFUSE = "refuse"
+    SKIP = "skip"
+    REPLACE = "replace"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach an address; other names than localhost: no."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""Generated from protos/unroll/v1: the messages and the service of the contract."""

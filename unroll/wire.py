@@ -1,0 +1,212 @@
+"""The one table between errors and gRPC statuses: the server writes them, the client reads them.
+
+Every failure is a status whose details hold one google.rpc.ErrorInfo (domain `unroll`), one
+BadRequest that names the field where the input is at fault, one RetryInfo where the same request
+may succeed a little later, and one RequestInfo with the id of the call in the server's log.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.message import DecodeError, Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from unroll.errors import (
+    AuthenticationError,
+    CallerBusyError,
+    CancelledError,
+    CapsuleError,
+    ClosedError,
+    DeadlineError,
+    ForeignCapsuleError,
+    InputError,
+    OverloadedError,
+    OwnerError,
+    PositionError,
+    RateError,
+    ServerError,
+    SessionBusyError,
+    SessionEndedError,
+    SessionEvictedError,
+    SessionExpiredError,
+    SessionLimitError,
+    SessionUnknownError,
+    StoreError,
+    UnavailableError,
+    UnknownModelError,
+    UnknownSymbolError,
+    UnrollError,
+)
+
+DOMAIN = "unroll"
+RETRY_AFTER = timedelta(seconds=1)
+# A status travels in HTTP/2 headers, of which gRPC takes 8 KiB: percent-encoded (up to three
+# bytes for one) and twice in base64. A name that a caller made up may be of any length.
+MESSAGE_BYTES_AT_MOST = 1000
+INTERNAL_MESSAGE = "internal error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusRow:
+    """How one class of errors travels.
+
+    Attributes:
+        error: the class; its subclasses without a row of their own travel as it does.
+        code: the gRPC status code.
+        reason: ErrorInfo's reason.
+        retryable: whether the same request may succeed a little later, here or elsewhere.
+    """
+
+    error: type[UnrollError]
+    code: grpc.StatusCode
+    reason: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True)
+class _Details:
+    """What came with a status."""
+
+    info: ErrorInfo = field(default_factory=ErrorInfo)
+    bad: BadRequest = field(default_factory=BadRequest)
+    request: RequestInfo = field(default_factory=RequestInfo)
+
+    @property
+    def fault(self) -> BadRequest.FieldViolation:
+        """The field that is at fault."""
+        violations = self.bad.field_violations
+        return violations[0] if violations else BadRequest.FieldViolation(field="request")
+
+
+_CODE = grpc.StatusCode
+TABLE = (
+    StatusRow(error=InputError, code=_CODE.INVALID_ARGUMENT, reason="INVALID_FIELD"),
+    StatusRow(error=UnknownSymbolError, code=_CODE.INVALID_ARGUMENT, reason="UNKNOWN_SYMBOL"),
+    StatusRow(error=UnknownModelError, code=_CODE.NOT_FOUND, reason="UNKNOWN_MODEL"),
+    StatusRow(error=CapsuleError, code=_CODE.INVALID_ARGUMENT, reason="CAPSULE_INVALID"),
+    StatusRow(error=ForeignCapsuleError, code=_CODE.FAILED_PRECONDITION, reason="CAPSULE_FOREIGN"),
+    StatusRow(error=OwnerError, code=_CODE.PERMISSION_DENIED, reason="CAPSULE_OWNER"),
+    StatusRow(error=SessionUnknownError, code=_CODE.NOT_FOUND, reason="SESSION_UNKNOWN"),
+    StatusRow(error=SessionEndedError, code=_CODE.NOT_FOUND, reason="SESSION_ENDED"),
+    StatusRow(error=SessionExpiredError, code=_CODE.NOT_FOUND, reason="SESSION_EXPIRED"),
+    StatusRow(error=SessionEvictedError, code=_CODE.NOT_FOUND, reason="SESSION_EVICTED"),
+    StatusRow(error=SessionBusyError, code=_CODE.ABORTED, reason="SESSION_BUSY", retryable=True),
+    StatusRow(error=SessionLimitError, code=_CODE.RESOURCE_EXHAUSTED, reason="SESSION_LIMIT"),
+    StatusRow(error=PositionError, code=_CODE.ABORTED, reason="SESSION_POSITION"),
+    StatusRow(error=StoreError, code=_CODE.UNAVAILABLE, reason="STORE_FAILED", retryable=True),
+    StatusRow(
+        error=OverloadedError, code=_CODE.RESOURCE_EXHAUSTED, reason="OVERLOADED", retryable=True
+    ),
+    StatusRow(
+        error=CallerBusyError, code=_CODE.RESOURCE_EXHAUSTED, reason="CALLER_BUSY", retryable=True
+    ),
+    StatusRow(error=RateError, code=_CODE.RESOURCE_EXHAUSTED, reason="CALLER_RATE", retryable=True),
+    StatusRow(error=AuthenticationError, code=_CODE.UNAUTHENTICATED, reason="UNAUTHENTICATED"),
+    StatusRow(error=DeadlineError, code=_CODE.DEADLINE_EXCEEDED, reason="DEADLINE"),
+    StatusRow(error=CancelledError, code=_CODE.CANCELLED, reason="CANCELLED"),
+    StatusRow(error=ClosedError, code=_CODE.UNAVAILABLE, reason="CLOSED", retryable=True),
+)
+_BY_CLASS = {row.error: row for row in TABLE}
+_BY_REASON = {(row.code, row.reason): row for row in TABLE}
+# What the message holds where this process itself has cancelled the call or closed the channel.
+LOCAL = ("Locally cancelled", "Channel closed")
+# What gRPC itself says, without our details.
+_BY_CODE: dict[grpc.StatusCode, type[UnrollError]] = {
+    _CODE.DEADLINE_EXCEEDED: DeadlineError,
+    _CODE.CANCELLED: CancelledError,
+    _CODE.UNAVAILABLE: UnavailableError,
+}
+
+
+def to_status(error: Exception, request_id: str = "") -> grpc.Status:
+    """Translate an error into the status that a client gets.
+
+    Args:
+        error: anything; what has no row in the table becomes INTERNAL and tells nothing.
+        request_id: of the call; empty for none.
+    """
+    row = next((_BY_CLASS[kind] for kind in type(error).__mro__ if kind in _BY_CLASS), None)
+    if row is None:
+        return _status(_CODE.INTERNAL, INTERNAL_MESSAGE, [_info("INTERNAL"), *_named(request_id)])
+    position = {"position": str(error.actual)} if isinstance(error, PositionError) else {}
+    details: list[Message] = [_info(row.reason, position), *_named(request_id)]
+    if isinstance(error, InputError):
+        violation = BadRequest.FieldViolation(
+            field=error.field, description=_bounded(error.problem)
+        )
+        details.append(BadRequest(field_violations=[violation]))
+    if row.retryable:
+        wait = timedelta(seconds=error.seconds) if isinstance(error, RateError) else RETRY_AFTER
+        details.append(RetryInfo(retry_delay=wait))
+    return _status(row.code, _bounded(str(error)), details)
+
+
+def from_rpc_error(error: grpc.RpcError, target: str) -> UnrollError:
+    """Translate what a call raised into the error that the server raised.
+
+    Args:
+        error: of a blocking or an asyncio call.
+        target: what to call the server in a message.
+    """
+    details = _read_details(error)
+    made = _read_error(error, target, details)
+    made.request_id = details.request.request_id
+    return made
+
+
+def _read_error(error: grpc.RpcError, target: str, details: _Details) -> UnrollError:
+    code, message = error.code(), error.details() or ""
+    info, fault = details.info, details.fault
+    row = _BY_REASON.get((code, info.reason)) if info.domain == DOMAIN else None
+    if row is None:
+        kind = _BY_CODE.get(code, ServerError)
+        if kind is CancelledError and not any(each in message for each in LOCAL):
+            kind = UnavailableError  # a server that stops, or a proxy, has cut the call
+        advice = "; is a server running there?" if kind is UnavailableError else ""
+        return kind(f"{target}: {code.name}: {message}{advice}")
+    if issubclass(row.error, PositionError):
+        return row.error(message, int(info.metadata["position"]))
+    if issubclass(row.error, InputError):
+        return row.error(fault.field, fault.description)
+    return row.error(message)
+
+
+def _named(request_id: str) -> list[Message]:
+    return [RequestInfo(request_id=request_id)] if request_id else []
+
+
+def _info(reason: str, metadata: dict[str, str] | None = None) -> ErrorInfo:
+    return ErrorInfo(domain=DOMAIN, reason=reason, metadata=metadata)
+
+
+def _status(code: grpc.StatusCode, message: str, details: Iterable[Message]) -> grpc.Status:
+    status = Status(code=code.value[0], message=message)
+    for detail in details:
+        packed = Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    made: grpc.Status = rpc_status.to_status(status)
+    return made
+
+
+def _bounded(message: str) -> str:
+    encoded = message.encode(errors="replace")
+    if len(encoded) <= MESSAGE_BYTES_AT_MOST:
+        return encoded.decode()
+    return encoded[:MESSAGE_BYTES_AT_MOST].decode(errors="ignore") + "…"
+
+
+def _read_details(error: grpc.RpcError) -> _Details:
+    found = _Details()
+    try:
+        status = rpc_status.from_call(error)
+    except (ValueError, DecodeError):  # details of some other make: as good as none
+        status = None
+    for detail in status.details if status is not None else ():
+        _ = any(detail.Unpack(each) for each in (found.info, found.bad, found.request))
+    return found
