@@ -22,7 +22,7 @@ import numpy as np
 from cyclopts import Parameter
 from rich.console import Console
 
-from serving.engine.snapshot import NO_LOG_PROBS, Drawing, Snapshot, StateLayout
+from serving.engine.snapshot import NO_LOG_PROBS, SamplerState, Snapshot, StateLayout
 from serving.runtime.sampling import SamplingParams
 from serving.sessions.capsule import CapsuleContents
 from serving.sessions.disk_store import DiskStore
@@ -196,13 +196,13 @@ def _contents() -> CapsuleContents:
         held=np.zeros(0, np.int32),
         held_log_probs=NO_LOG_PROBS,
     )
-    drawing = Drawing(seed=secrets.randbelow(2**63), sampling=SamplingParams())
-    return CapsuleContents(drawing=drawing, snapshot=snapshot)
+    sampler = SamplerState(seed=secrets.randbelow(2**63), sampling=SamplingParams())
+    return CapsuleContents(sampler=sampler, snapshot=snapshot)
 
 
 def _compare(session: Session, contents: CapsuleContents) -> None:
     found = session.current
-    if found.drawing != contents.drawing or found.snapshot.pack() != contents.snapshot.pack():
+    if found.sampler != contents.sampler or found.snapshot.pack() != contents.snapshot.pack():
         raise UnrollError(f"session {session.session_id!r} did not come back bit for bit")
 
 

@@ -23,7 +23,7 @@ from serving.engine.models import EngineOptions, Models
 from serving.engine.sequence import Delivery
 from serving.rpc.gate import Gate
 from serving.rpc.health import Health
-from serving.rpc.origins import Continuations
+from serving.rpc.origins import Origins
 from serving.rpc.requests import CallCounts, CallInterceptor
 from serving.rpc.servicer import TextGenerationServicer
 from serving.rpc.translation import Limits
@@ -87,7 +87,7 @@ class Server:
         self._servicer = TextGenerationServicer(
             self.models,
             self.sessions,
-            Continuations(self.models, self.sessions, keys),
+            Origins(self.models, self.sessions, keys),
             _limits(self.settings),
         )
         self._health = Health()

@@ -60,8 +60,9 @@ class ServerSettings:
     """Authorities, in PEM, whose certificates clients must show; by default they show none."""
 
     tokens: Path | None = None
-    """File of the tokens that callers need, one NAME:SHA256 a line; `python -m serving.access.tokens`
-    makes them. By default callers need none. Health checks never do."""
+    """File of the tokens that callers need, one NAME:SHA256 a line;
+    `python -m serving.access.tokens` makes them. By default callers need none. Health checks
+    never do."""
 
     plaintext_anywhere: Annotated[bool, Parameter(negative=())] = False
     """Listen without encryption where other machines can reach it."""

@@ -2,8 +2,8 @@
 
 The file has one caller a line, `NAME:SHA256`: a name and the sha256 of the caller's token, in hex.
 Empty lines and lines that begin with # mean nothing. One name may have several tokens, so that a
-token can be replaced without a gap. `python -m serving.access.tokens --name NAME --file FILE` makes a
-token, appends its line and prints the token, which is written down nowhere else.
+token can be replaced without a gap. `python -m serving.access.tokens --name NAME --file FILE`
+makes a token, appends its line and prints the token, which is written down nowhere else.
 """
 
 import hashlib

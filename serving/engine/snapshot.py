@@ -12,13 +12,13 @@ from unroll.bundle.manifest import BATCH, StateTensor
 
 NO_LOG_PROBS = np.zeros(0, np.float32)
 
-_DRAWING = struct.Struct("<QfIff")  # seed, temperature, top_k, top_p, min_p
+_SAMPLER = struct.Struct("<QfIff")  # seed, temperature, top_k, top_p, min_p
 _SNAPSHOT = struct.Struct("<QII")  # position, token, number of held symbols
 _HELD_SYMBOL = 8  # token id and log-probability
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Drawing:
+class SamplerState:
     """How the symbols of a text are drawn: the seed and the parameters in force.
 
     Attributes:
@@ -29,17 +29,17 @@ class Drawing:
     seed: int
     sampling: SamplingParams
 
-    SIZE = _DRAWING.size
+    SIZE = _SAMPLER.size
 
     def pack(self) -> bytes:
         """Write it as 24 bytes: seed u64, temperature f32, top_k u32, top_p f32, min_p f32."""
         s = self.sampling
-        return _DRAWING.pack(self.seed, s.temperature, s.top_k, s.top_p, s.min_p)
+        return _SAMPLER.pack(self.seed, s.temperature, s.top_k, s.top_p, s.min_p)
 
     @classmethod
-    def unpack(cls, data: memoryview) -> "Drawing":
+    def unpack(cls, data: memoryview) -> "SamplerState":
         """Read what `pack` wrote from the beginning of the data."""
-        seed, temperature, top_k, top_p, min_p = _DRAWING.unpack_from(data)
+        seed, temperature, top_k, top_p, min_p = _SAMPLER.unpack_from(data)
         sampling = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
         return cls(seed=seed, sampling=sampling)
 

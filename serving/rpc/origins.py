@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from serving.engine.models import Models, ServedModel
 from serving.engine.request import SequenceRequest
-from serving.engine.snapshot import Drawing, Snapshot
+from serving.engine.snapshot import SamplerState, Snapshot
 from serving.sessions.capsule import CapsuleCodec, CapsuleContents, CapsuleKeys, check
 from serving.sessions.registry import NO_REQUEST, Session, Sessions, digest_of
 from unroll.errors import ForeignCapsuleError, InputError, PositionError
@@ -16,7 +16,7 @@ Request = pb.GenerateRequest | pb.ScoreRequest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Continuation:
+class Origin:
     """Where a request begins.
 
     Attributes:
@@ -50,11 +50,11 @@ class Continuation:
 
 
 def _contents(sample: SequenceRequest, snapshot: Snapshot) -> CapsuleContents:
-    drawing = Drawing(seed=sample.seed, sampling=sample.sampling)
-    return CapsuleContents(drawing=drawing, snapshot=snapshot)
+    sampler = SamplerState(seed=sample.seed, sampling=sample.sampling)
+    return CapsuleContents(sampler=sampler, snapshot=snapshot)
 
 
-class Continuations:
+class Origins:
     """Finds what requests go on from.
 
     Args:
@@ -70,7 +70,7 @@ class Continuations:
         self._codecs: dict[str, CapsuleCodec] = {}  # by fingerprint
 
     @asynccontextmanager
-    async def open(self, request: pb.GenerateRequest, owner: bytes) -> AsyncIterator[Continuation]:
+    async def open(self, request: pb.GenerateRequest, owner: bytes) -> AsyncIterator[Origin]:
         """Find what a request goes on from; a session is kept for it until the block's end.
 
         Raises:
@@ -90,7 +90,7 @@ class Continuations:
             found = self._of_session(request.model, session, owner)
             yield replace(found, contents=contents, is_repeated=is_repeated, digest=digest)
 
-    async def look_at(self, request: Request, owner: bytes) -> Continuation:
+    async def look_at(self, request: Request, owner: bytes) -> Origin:
         """Find what a request goes on from, without keeping a session; raises as `open`."""
         origin = request.WhichOneof("origin")
         if origin == "session":
@@ -102,9 +102,9 @@ class Continuations:
             _expect(request, found.contents.snapshot.position)
             return found
         _expect(request, 0)
-        return self._continuation(self._models.get(request.model), owner)
+        return self._origin(self._models.get(request.model), owner)
 
-    def of_capsule(self, name: str, capsule: bytes, owner: bytes) -> Continuation:
+    def of_capsule(self, name: str, capsule: bytes, owner: bytes) -> Origin:
         """Open a capsule.
 
         Args:
@@ -127,12 +127,12 @@ class Continuations:
                 f"its model, fingerprint {fingerprint.hex()[:12]}, is not served here; ask a "
                 "server that serves that bundle",
             )
-        found = self._continuation(model, owner)
+        found = self._origin(model, owner)
         return replace(found, contents=found.codec.open(capsule, owner))
 
     async def advance(
         self,
-        origin: Continuation,
+        origin: Origin,
         sample: SequenceRequest,
         snapshot: Snapshot,
         *,
@@ -147,20 +147,20 @@ class Continuations:
             digest = origin.digest if is_whole else NO_REQUEST
             await self._sessions.advance(origin.session, contents, digest)
 
-    def _of_session(self, name: str, session: Session, owner: bytes) -> Continuation:
+    def _of_session(self, name: str, session: Session, owner: bytes) -> Origin:
         model = self._models.serving(session.fingerprint)
         assert model is not None, "sessions of models that are not served are not found"
         if name and self._models.get(name).name != model.name:
             raise InputError("model", f"is {name!r}, but the session is one of {model.name!r}")
-        return replace(self._continuation(model, owner), session=session, contents=session.current)
+        return replace(self._origin(model, owner), session=session, contents=session.current)
 
-    def _continuation(self, model: ServedModel, owner: bytes) -> Continuation:
+    def _origin(self, model: ServedModel, owner: bytes) -> Origin:
         codec = self._codecs.get(model.fingerprint)
         if codec is None:
             codec = self._codecs[model.fingerprint] = CapsuleCodec(
                 self._keys, model.fingerprint, model.engine.layout, len(model.bundle.vocabulary)
             )
-        return Continuation(model=model, codec=codec, owner=owner)
+        return Origin(model=model, codec=codec, owner=owner)
 
 
 def _expect(request: Request, position: int) -> None:

@@ -12,13 +12,13 @@ from grpc.aio import ServicerContext
 from serving.engine.models import Models
 from serving.engine.request import Chunk, SequenceRequest
 from serving.rpc.answering import deadline_of, owner, write
-from serving.rpc.origins import Continuation, Continuations
+from serving.rpc.origins import Origin, Origins
 from serving.rpc.reply import Reply
 from serving.rpc.requests import current_call
 from serving.rpc.session_servicer import SessionServicer
 from serving.rpc.translation import (
-    Asked,
     Limits,
+    Parsed,
     read_generate,
     read_score,
     write_completion,
@@ -39,14 +39,14 @@ class TextGenerationServicer(SessionServicer):
     Args:
         models: what is served.
         sessions: of all models.
-        continuations: finds what requests go on from.
+        origins: finds what requests go on from.
         limits: what a request may ask for.
     """
 
     def __init__(
-        self, models: Models, sessions: Sessions, continuations: Continuations, limits: Limits
+        self, models: Models, sessions: Sessions, origins: Origins, limits: Limits
     ) -> None:
-        super().__init__(models, sessions, continuations)
+        super().__init__(models, sessions, origins)
         self._limits = limits
 
     async def Generate(  # noqa: N802
@@ -55,15 +55,15 @@ class TextGenerationServicer(SessionServicer):
         context: ServicerContext[pb.GenerateRequest, pb.GenerateResponse],
     ) -> pb.GenerateResponse:
         """Continue a prompt and return the whole text at once."""
-        async with self._generating(request, context, is_streamed=False) as (origin, asked):
+        async with self._generating(request, context, is_streamed=False) as (origin, parsed):
             if request.sample_count <= 1:
-                whole = await _whole(origin, asked.request)
-                return await self._answer(request, origin, asked, asked.request, whole)
-            samples = await _share_prompt(origin, asked.request, request.sample_count)
+                whole = await _whole(origin, parsed.request)
+                return await self._answer(request, origin, parsed, parsed.request, whole)
+            samples = await _share_prompt(origin, parsed.request, request.sample_count)
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(_whole(origin, sample)) for sample in samples]
             first, *further = [
-                await self._answer(request, origin, asked, sample, task.result())
+                await self._answer(request, origin, parsed, sample, task.result())
                 for sample, task in zip(samples, tasks, strict=True)
             ]
             first.further_samples.extend(further)
@@ -75,20 +75,20 @@ class TextGenerationServicer(SessionServicer):
         self, request: pb.GenerateRequest, context: GenerateContext
     ) -> None:
         """Continue a prompt and send the text as it comes."""
-        async with self._generating(request, context, is_streamed=True) as (origin, asked):
+        async with self._generating(request, context, is_streamed=True) as (origin, parsed):
 
             async def send(sample: SequenceRequest, index: int, turn: Turn) -> None:
                 async with Reply(origin.model.engine, sample) as reply:
                     async for chunk in reply:
                         if chunk.text or chunk.finish:
-                            answer = await self._answer(request, origin, asked, sample, chunk)
+                            answer = await self._answer(request, origin, parsed, sample, chunk)
                             async with turn:
                                 await write(context, _as_message(answer, index))
 
             if request.sample_count <= 1:
-                await send(asked.request, 0, nullcontext())
+                await send(parsed.request, 0, nullcontext())
                 return
-            samples = await _share_prompt(origin, asked.request, request.sample_count)
+            samples = await _share_prompt(origin, parsed.request, request.sample_count)
             turn = asyncio.Lock()  # gRPC takes one write at a time
             async with asyncio.TaskGroup() as group:
                 for index, sample in enumerate(samples):
@@ -99,16 +99,16 @@ class TextGenerationServicer(SessionServicer):
     ) -> pb.ScoreResponse:
         """Give the log-probability of each symbol of a text."""
         async with self._answering(context):
-            origin = await self._continuations.look_at(request, owner())
+            origin = await self._origins.look_at(request, owner())
             current_call().model = origin.model.name
             # A million symbols take 0.1 s to translate: on another thread, streams go on.
-            asked = await asyncio.to_thread(
+            parsed = await asyncio.to_thread(
                 read_score, request, origin, self._limits, deadline_of(context)
             )
-            current_call().symbols_read = len(asked.request.prompt)
-            whole = await _whole(origin, asked.request)
+            current_call().symbols_read = len(parsed.request.prompt)
+            whole = await _whole(origin, parsed.request)
             return await asyncio.to_thread(
-                write_score, asked, whole.log_probs, origin.model.bundle.manifest.fingerprint
+                write_score, parsed, whole.log_probs, origin.model.bundle.manifest.fingerprint
             )
 
     async def GetModel(  # noqa: N802
@@ -138,27 +138,27 @@ class TextGenerationServicer(SessionServicer):
         context: ServicerContext[Any, Any],
         *,
         is_streamed: bool,
-    ) -> AsyncIterator[tuple[Continuation, Asked]]:
+    ) -> AsyncIterator[tuple[Origin, Parsed]]:
         """Find what a request goes on from, keep a session for it, and translate the request."""
         async with (
             self._answering(context),
-            self._continuations.open(request, owner()) as origin,
+            self._origins.open(request, owner()) as origin,
         ):
             current_call().model = origin.model.name
-            asked = read_generate(
+            parsed = read_generate(
                 request, origin, self._limits, deadline_of(context), is_streamed=is_streamed
             )
-            current_call().symbols_read = len(asked.request.prompt)
+            current_call().symbols_read = len(parsed.request.prompt)
             try:
-                yield origin, asked
+                yield origin, parsed
             except ExceptionGroup as group:  # of the samples' tasks: the first tells what is wrong
                 raise _first(group) from None
 
     async def _answer(
         self,
         request: pb.GenerateRequest,
-        origin: Continuation,
-        asked: Asked,
+        origin: Origin,
+        parsed: Parsed,
         sample: SequenceRequest,
         chunk: Chunk,
     ) -> pb.GenerateResponse:
@@ -172,11 +172,11 @@ class TextGenerationServicer(SessionServicer):
         if chunk.snapshot is not None:
             if chunk.finish:
                 is_whole = chunk.finish is not FinishReason.SHUTDOWN
-                await self._continuations.advance(origin, sample, chunk.snapshot, is_whole=is_whole)
-            if sample.snapshots is Snapshots.EVERY_CHUNK or asked.wants_last_capsule:
+                await self._origins.advance(origin, sample, chunk.snapshot, is_whole=is_whole)
+            if sample.snapshots is Snapshots.EVERY_CHUNK or parsed.wants_last_capsule:
                 capsule = origin.seal(sample, chunk.snapshot)
         if chunk.finish:
-            answer.completion.CopyFrom(write_completion(asked, sample, chunk, origin))
+            answer.completion.CopyFrom(write_completion(parsed, sample, chunk, origin))
         answer.completion.capsule = capsule
         return answer
 
@@ -195,13 +195,13 @@ def _as_message(answer: pb.GenerateResponse, index: int) -> pb.StreamGenerateRes
     )
 
 
-async def _whole(origin: Continuation, sample: SequenceRequest) -> Chunk:
+async def _whole(origin: Origin, sample: SequenceRequest) -> Chunk:
     async with Reply(origin.model.engine, sample) as reply:
         return await reply.whole()
 
 
 async def _share_prompt(
-    origin: Continuation, request: SequenceRequest, count: int
+    origin: Origin, request: SequenceRequest, count: int
 ) -> list[SequenceRequest]:
     """Return one request for each of several samples; the prompt has been read already."""
     start = request.origin

@@ -10,9 +10,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc.aio import ServicerContext
 
 from serving.engine.models import Models
-from serving.engine.snapshot import NO_LOG_PROBS, Drawing, Snapshot
+from serving.engine.snapshot import NO_LOG_PROBS, SamplerState, Snapshot
 from serving.rpc.answering import Answering, owner
-from serving.rpc.origins import Continuation, Continuations
+from serving.rpc.origins import Origin, Origins
 from serving.rpc.requests import current_call
 from serving.rpc.translation import read_sampling, read_seed, write_sampling
 from serving.sessions.capsule import CapsuleContents
@@ -31,14 +31,14 @@ class SessionServicer(Answering, TextGenerationServiceServicer):
     Args:
         models: what is served.
         sessions: of all models.
-        continuations: opens capsules.
+        origins: opens capsules.
     """
 
-    def __init__(self, models: Models, sessions: Sessions, continuations: Continuations) -> None:
+    def __init__(self, models: Models, sessions: Sessions, origins: Origins) -> None:
         super().__init__()
         self._models = models
         self._sessions = sessions
-        self._continuations = continuations
+        self._origins = origins
 
     async def StartSession(  # noqa: N802
         self, request: pb.StartSessionRequest, context: ServicerContext[Any, Any]
@@ -47,11 +47,9 @@ class SessionServicer(Answering, TextGenerationServiceServicer):
         async with self._answering(context):
             tag = owner()
             if request.capsule:
-                origin = self._continuations.of_capsule(request.model, request.capsule, tag)
+                origin = self._origins.of_capsule(request.model, request.capsule, tag)
             else:
-                origin = await self._continuations.look_at(
-                    pb.ScoreRequest(model=request.model), tag
-                )
+                origin = await self._origins.look_at(pb.ScoreRequest(model=request.model), tag)
             current_call().model = origin.model.name
             fingerprint = origin.model.bundle.manifest.fingerprint
             session = await self._sessions.start(tag, fingerprint, _begin(request, origin))
@@ -119,23 +117,23 @@ class SessionServicer(Answering, TextGenerationServiceServicer):
             fingerprint=session.fingerprint,
             position=session.position,
             marks=[mark.snapshot.position for mark in session.marks],
-            seed=session.current.drawing.seed,
-            sampling=write_sampling(session.current.drawing.sampling),
+            seed=session.current.sampler.seed,
+            sampling=write_sampling(session.current.sampler.sampling),
             create_time=_timestamp(session.created),
             expire_time=None if expires is None else _timestamp(expires),
         )
 
 
-def _begin(request: pb.StartSessionRequest, origin: Continuation) -> CapsuleContents:
+def _begin(request: pb.StartSessionRequest, origin: Origin) -> CapsuleContents:
     contents = origin.contents
-    drawing = None if contents is None else contents.drawing
-    default_seed = secrets.randbelow(SEED_LIMIT) if drawing is None else drawing.seed
-    begun = Drawing(
+    sampler = None if contents is None else contents.sampler
+    default_seed = secrets.randbelow(SEED_LIMIT) if sampler is None else sampler.seed
+    begun = SamplerState(
         seed=read_seed(request, default_seed),
-        sampling=read_sampling(request, None if drawing is None else drawing.sampling),
+        sampling=read_sampling(request, None if sampler is None else sampler.sampling),
     )
     if contents is not None:
-        return CapsuleContents(drawing=begun, snapshot=contents.snapshot)
+        return CapsuleContents(sampler=begun, snapshot=contents.snapshot)
     layout, vocabulary = origin.model.engine.layout, origin.model.bundle.vocabulary
     start = Snapshot(
         position=0,
@@ -144,7 +142,7 @@ def _begin(request: pb.StartSessionRequest, origin: Continuation) -> CapsuleCont
         held=np.zeros(0, np.int32),
         held_log_probs=NO_LOG_PROBS,
     )
-    return CapsuleContents(drawing=begun, snapshot=start)
+    return CapsuleContents(sampler=begun, snapshot=start)
 
 
 def _timestamp(seconds: float) -> Timestamp:

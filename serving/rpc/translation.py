@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from serving.engine.models import ServedModel
 from serving.engine.request import Chunk, SequenceRequest
-from serving.rpc.origins import Continuation
+from serving.rpc.origins import Origin
 from serving.runtime.onnx import runtime_name
 from serving.runtime.sampling import SamplingParams
 from unroll.bundle.vocabulary import Vocabulary
@@ -64,7 +64,7 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class Parsed:
     """A request as the engine takes it.
 
     Attributes:
@@ -80,12 +80,12 @@ class Asked:
 
 def read_generate(
     message: pb.GenerateRequest,
-    origin: Continuation,
+    origin: Origin,
     limits: Limits,
     deadline: float | None,
     *,
     is_streamed: bool,
-) -> Asked:
+) -> Parsed:
     """Translate a request for text, with the defaults of the contract.
 
     Args:
@@ -103,8 +103,8 @@ def read_generate(
         raise InputError("stop", f"must be at most {limits.stops} strings, got {len(message.stop)}")
     _check_length("prompt", message.prompt, limits.prompt)
     prompt = _encode("prompt", message.prompt, message, vocabulary)
-    drawing = None if origin.contents is None else origin.contents.drawing
-    default_seed = secrets.randbelow(SEED_LIMIT) if drawing is None else drawing.seed
+    sampler = None if origin.contents is None else origin.contents.sampler
+    default_seed = secrets.randbelow(SEED_LIMIT) if sampler is None else sampler.seed
     new = _max_new_symbols(message, limits)
     _check_samples(message, new)
     capsules = _capsules(message)
@@ -116,14 +116,14 @@ def read_generate(
         if capsules is Snapshots.NEVER and origin.session is not None
         else capsules,
         seed=read_seed(message, default_seed),
-        sampling=read_sampling(message, None if drawing is None else drawing.sampling),
+        sampling=read_sampling(message, None if sampler is None else sampler.sampling),
         stop=tuple(message.stop),
         deadline=deadline,
         buffer_symbols=limits.buffer if is_streamed else None,
         chunk_seconds=0.0 if is_streamed else math.inf,
         is_cut_on_close=is_streamed and not origin.is_repeated,
     )
-    return Asked(
+    return Parsed(
         request=request,
         unknown=_count_unknown(message.prompt, message, vocabulary),
         wants_last_capsule=capsules is not Snapshots.NEVER,
@@ -131,8 +131,8 @@ def read_generate(
 
 
 def read_score(
-    message: pb.ScoreRequest, origin: Continuation, limits: Limits, deadline: float | None
-) -> Asked:
+    message: pb.ScoreRequest, origin: Origin, limits: Limits, deadline: float | None
+) -> Parsed:
     """Translate a request for scores; arguments and errors as in read_generate."""
     vocabulary = origin.model.bundle.vocabulary
     _check_length("text", message.text, limits.score)
@@ -152,7 +152,7 @@ def read_score(
         deadline=deadline,
         chunk_seconds=math.inf,
     )
-    return Asked(request=request, unknown=_count_unknown(message.text, message, vocabulary))
+    return Parsed(request=request, unknown=_count_unknown(message.text, message, vocabulary))
 
 
 def read_seed(message: pb.GenerateRequest | pb.StartSessionRequest, default: int) -> int:
@@ -202,12 +202,12 @@ def _check_length(field: str, text: str, limit: int) -> None:
 def _max_new_symbols(message: pb.GenerateRequest, limits: Limits) -> int:
     if not message.HasField("max_new_symbols"):
         return min(DEFAULT_NEW_SYMBOLS, limits.new)
-    asked = message.max_new_symbols
-    if not 0 <= asked <= limits.new:
-        raise InputError("max_new_symbols", f"must be 0 to {limits.new} here, got {asked}")
-    if not asked and not message.prompt:
+    wanted = message.max_new_symbols
+    if not 0 <= wanted <= limits.new:
+        raise InputError("max_new_symbols", f"must be 0 to {limits.new} here, got {wanted}")
+    if not wanted and not message.prompt:
         raise InputError("max_new_symbols", "must be 1 or more without a prompt, got 0")
-    return asked
+    return wanted
 
 
 def _sampling(message: pb.SamplingParams) -> SamplingParams:
@@ -248,35 +248,37 @@ def _count_unknown(
 
 
 def write_completion(
-    asked: Asked, sample: SequenceRequest, last: Chunk, origin: Continuation
+    parsed: Parsed, sample: SequenceRequest, last: Chunk, origin: Origin
 ) -> pb.Completion:
     """Tell how a sample ended."""
     assert last.finish is not None
     return pb.Completion(
         finish_reason=_FINISH_REASON[last.finish],
-        usage=_usage(asked, last.generated),
+        usage=_usage(parsed, last.generated),
         seed=sample.seed,
         fingerprint=origin.model.bundle.manifest.fingerprint,
         position=last.position,
     )
 
 
-def write_score(asked: Asked, log_probs: NDArray[np.float32], fingerprint: str) -> pb.ScoreResponse:
+def write_score(
+    parsed: Parsed, log_probs: NDArray[np.float32], fingerprint: str
+) -> pb.ScoreResponse:
     """Answer with the log-probabilities of a text, (symbols,)."""
     nats = -float(np.mean(log_probs, dtype=np.float64))
     return pb.ScoreResponse(
         log_probs=log_probs.tolist(),
         bits_per_character=nats / math.log(2),
-        usage=_usage(asked, 0),
+        usage=_usage(parsed, 0),
         fingerprint=fingerprint,
     )
 
 
-def _usage(asked: Asked, generated: int) -> pb.Usage:
+def _usage(parsed: Parsed, generated: int) -> pb.Usage:
     return pb.Usage(
-        prompt_symbol_count=len(asked.request.prompt),
+        prompt_symbol_count=len(parsed.request.prompt),
         generated_symbol_count=generated,
-        unknown_symbol_count=asked.unknown,
+        unknown_symbol_count=parsed.unknown,
     )
 
 

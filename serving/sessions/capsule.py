@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.engine.snapshot import NO_LOG_PROBS, Drawing, Snapshot, StateLayout
+from serving.engine.snapshot import NO_LOG_PROBS, SamplerState, Snapshot, StateLayout
 from unroll.errors import CapsuleError, ForeignCapsuleError, InputError, OwnerError, SettingsError
 from unroll.terms import STOP_LENGTH_AT_MOST
 
@@ -51,11 +51,11 @@ class CapsuleContents:
     """What a capsule holds.
 
     Attributes:
-        drawing: seed and sampling parameters in force.
+        sampler: seed and sampling parameters in force.
         snapshot: where the text stands.
     """
 
-    drawing: Drawing
+    sampler: SamplerState
     snapshot: Snapshot
 
 
@@ -147,7 +147,7 @@ class CapsuleCodec:
             held=np.zeros(0, np.int32),
             held_log_probs=NO_LOG_PROBS,
         )
-        self._smallest = _HEADER.size + Drawing.SIZE + len(smallest.pack()) + _MAC
+        self._smallest = _HEADER.size + SamplerState.SIZE + len(smallest.pack()) + _MAC
         self.size_limit = self._smallest + 8 * (STOP_LENGTH_AT_MOST - 1)
 
     def seal(self, contents: CapsuleContents, owner: bytes) -> bytes:
@@ -156,7 +156,7 @@ class CapsuleCodec:
         body = b"".join(
             (
                 _HEADER.pack(MAGIC, VERSION, key_id, self._fingerprint, owner),
-                contents.drawing.pack(),
+                contents.sampler.pack(),
                 contents.snapshot.pack(),
             )
         )
@@ -191,14 +191,14 @@ class CapsuleCodec:
             raise CapsuleError("capsule", f"its contents are out of range: {error}") from error
 
     def _read(self, body: memoryview) -> CapsuleContents:
-        drawing = Drawing.unpack(body)
-        snapshot, length = Snapshot.unpack(body[Drawing.SIZE :], self._layout.size)
-        if Drawing.SIZE + length != len(body):
+        sampler = SamplerState.unpack(body)
+        snapshot, length = Snapshot.unpack(body[SamplerState.SIZE :], self._layout.size)
+        if SamplerState.SIZE + length != len(body):
             raise ValueError("it is longer than its contents")
         ids = np.append(snapshot.held, snapshot.token)
         if ids.min() < 0 or ids.max() >= self._vocabulary_size:
             raise ValueError("a token id is not in the vocabulary")
-        return CapsuleContents(drawing=drawing, snapshot=snapshot)
+        return CapsuleContents(sampler=sampler, snapshot=snapshot)
 
 
 def check(capsule: bytes, keys: CapsuleKeys) -> tuple[bytes, bytes]:

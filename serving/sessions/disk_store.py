@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from serving.sessions.store import OWNER, Fate, MemoryStore, Record
+from serving.sessions.store import OWNER, Gone, MemoryStore, Record
 from unroll.errors import SettingsError, StoreError
 
 _OWNER = f"substr(data, {OWNER.start + 1}, {OWNER.stop - OWNER.start})"  # SQL counts from 1
@@ -56,7 +56,7 @@ class DiskStore:
         self._flush: asyncio.Future[None] | None = None
         self._is_closed = False
 
-    async def get(self, session_id: str) -> Record | Fate:
+    async def get(self, session_id: str) -> Record | Gone:
         """See SessionStore."""
         return await asyncio.get_running_loop().run_in_executor(
             self._thread, self._select, session_id
@@ -72,12 +72,12 @@ class DiskStore:
             )
         )
 
-    async def remove(self, session_id: str, fate: Fate) -> None:
+    async def remove(self, session_id: str, gone: Gone) -> None:
         """See SessionStore."""
         await self._write(
             (
                 "INSERT OR REPLACE INTO gone SELECT id, ?, ? FROM sessions WHERE id = ?",
-                (fate.value, time.time(), session_id),
+                (gone.value, time.time(), session_id),
             ),
             ("DELETE FROM sessions WHERE id = ?", (session_id,)),
         )
@@ -139,14 +139,14 @@ class DiskStore:
                 self._db.execute("ROLLBACK")
             raise
 
-    def _select(self, session_id: str) -> Record | Fate:
+    def _select(self, session_id: str) -> Record | Gone:
         row = self._db.execute(
             "SELECT used, data FROM sessions WHERE id = ?", (session_id,)
         ).fetchone()
         if row is not None:
             return Record(*row)
         row = self._db.execute("SELECT fate FROM gone WHERE id = ?", (session_id,)).fetchone()
-        return Fate.UNKNOWN if row is None else Fate(row[0])
+        return Gone.UNKNOWN if row is None else Gone(row[0])
 
     def _count_of(self, owner: bytes) -> int:
         asked = f"SELECT count(*) FROM sessions WHERE {_OWNER} = ?"
@@ -158,7 +158,7 @@ class DiskStore:
         with self._transaction():
             self._db.execute(
                 "INSERT OR REPLACE INTO gone SELECT id, ?, ? FROM sessions WHERE used < ?",
-                (Fate.EXPIRED.value, now, before),
+                (Gone.EXPIRED.value, now, before),
             )
             expired = self._db.execute("DELETE FROM sessions WHERE used < ?", (before,)).rowcount
             self._db.execute("DELETE FROM gone WHERE at < ?", (now - GONE_SECONDS,))
@@ -191,7 +191,7 @@ class TieredStore:
     def __len__(self) -> int:
         return len(self._memory)
 
-    async def get(self, session_id: str) -> Record | Fate:
+    async def get(self, session_id: str) -> Record | Gone:
         """See SessionStore."""
         found = await self._memory.get(session_id)
         if isinstance(found, Record):
@@ -206,14 +206,14 @@ class TieredStore:
         try:
             await self._disk.put(session_id, record)
         except BaseException:  # cancelled: the disk may have it or not, and the memory an older one
-            await self._memory.remove(session_id, Fate.UNKNOWN)
+            await self._memory.remove(session_id, Gone.UNKNOWN)
             raise
         await self._memory.put(session_id, record)
 
-    async def remove(self, session_id: str, fate: Fate) -> None:
+    async def remove(self, session_id: str, gone: Gone) -> None:
         """See SessionStore."""
-        await self._memory.remove(session_id, fate)
-        await self._disk.remove(session_id, fate)
+        await self._memory.remove(session_id, gone)
+        await self._disk.remove(session_id, gone)
 
     async def count_of(self, owner: bytes) -> int:
         """See SessionStore."""

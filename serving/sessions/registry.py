@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from serving.engine.snapshot import Drawing, Snapshot, StateLayout
+from serving.engine.snapshot import SamplerState, Snapshot, StateLayout
 from serving.sessions.capsule import CapsuleContents, owner_tag
-from serving.sessions.store import Fate, Record, SessionStore
+from serving.sessions.store import Gone, Record, SessionStore
 from unroll.errors import (
     InputError,
     PositionError,
@@ -32,10 +32,10 @@ NOBODY = owner_tag("")
 _HEADER = struct.Struct("<BB32s16sd16s")
 _VERSION = 1
 _GONE = {
-    Fate.UNKNOWN: (SessionUnknownError, "no such session was ever started here"),
-    Fate.ENDED: (SessionEndedError, "the session was ended"),
-    Fate.EXPIRED: (SessionExpiredError, "the session was idle for too long and has expired"),
-    Fate.EVICTED: (SessionEvictedError, "the session was evicted to make room for newer ones"),
+    Gone.UNKNOWN: (SessionUnknownError, "no such session was ever started here"),
+    Gone.ENDED: (SessionEndedError, "the session was ended"),
+    Gone.EXPIRED: (SessionExpiredError, "the session was idle for too long and has expired"),
+    Gone.EVICTED: (SessionEvictedError, "the session was evicted to make room for newer ones"),
 }
 log = logging.getLogger(__name__)
 _ADVICE = "; start a new one, or go on from a capsule of it"
@@ -108,7 +108,7 @@ class Session:
             self.created,
             self.last_request,
         )
-        marks = [mark.drawing.pack() + mark.snapshot.pack() for mark in self.marks]
+        marks = [mark.sampler.pack() + mark.snapshot.pack() for mark in self.marks]
         return header + b"".join(marks)
 
 
@@ -148,7 +148,7 @@ class Sessions:
         self._starting: Counter[bytes] = Counter()
         self._now = now
         self._busy: set[str] = set()
-        self.gone: Counter[Fate] = Counter()
+        self.gone: Counter[Gone] = Counter()
 
     @property
     def in_use(self) -> int:
@@ -188,9 +188,9 @@ class Sessions:
         """
         found = await self._store.get(session_id)
         if isinstance(found, Record) and self._is_expired(found):
-            await self._store.remove(session_id, Fate.EXPIRED)
-            self.gone[Fate.EXPIRED] += 1
-            found = Fate.EXPIRED
+            await self._store.remove(session_id, Gone.EXPIRED)
+            self.gone[Gone.EXPIRED] += 1
+            found = Gone.EXPIRED
         if isinstance(found, Record):
             try:
                 session = self._unpack(session_id, found)
@@ -203,7 +203,7 @@ class Sessions:
                 ) from damage
             if session.owner == owner:
                 return session
-            found = Fate.UNKNOWN  # that it exists is nobody else's business
+            found = Gone.UNKNOWN  # that it exists is nobody else's business
         error, what = _GONE[found]
         raise error(f"session {session_id!r}: {what}{_ADVICE}")
 
@@ -241,8 +241,8 @@ class Sessions:
         forks = []
         async with self._room_for(session.owner, len(seeds)):
             for seed in seeds:
-                drawing = replace(session.current.drawing, seed=seed)
-                contents = replace(session.current, drawing=drawing)
+                sampler = replace(session.current.sampler, seed=seed)
+                contents = replace(session.current, sampler=sampler)
                 forks.append(await self._start(session.owner, session.fingerprint, contents))
         return forks
 
@@ -263,8 +263,8 @@ class Sessions:
     async def end(self, session_id: str, owner: bytes) -> Session:
         """End a session and return what it was; raises as `use`."""
         async with self.use(session_id, owner) as session:
-            await self._store.remove(session_id, Fate.ENDED)
-            self.gone[Fate.ENDED] += 1
+            await self._store.remove(session_id, Gone.ENDED)
+            self.gone[Gone.ENDED] += 1
             return session
 
     @asynccontextmanager
@@ -296,7 +296,7 @@ class Sessions:
         if not self._idle_seconds:
             return 0
         expired = await self._store.expire(self._now() - self._idle_seconds)
-        self.gone[Fate.EXPIRED] += expired
+        self.gone[Gone.EXPIRED] += expired
         return expired
 
     def _is_expired(self, record: Record) -> bool:
@@ -317,10 +317,10 @@ class Sessions:
             )
         marks, view = [], view[_HEADER.size :]
         for _ in range(count):
-            drawing = Drawing.unpack(view)
-            snapshot, length = Snapshot.unpack(view[Drawing.SIZE :], layout.size)
-            view = view[Drawing.SIZE + length :]
-            marks.append(CapsuleContents(drawing=drawing, snapshot=snapshot))
+            sampler = SamplerState.unpack(view)
+            snapshot, length = Snapshot.unpack(view[SamplerState.SIZE :], layout.size)
+            view = view[SamplerState.SIZE + length :]
+            marks.append(CapsuleContents(sampler=sampler, snapshot=snapshot))
         return Session(
             session_id=session_id,
             owner=owner,

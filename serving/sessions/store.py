@@ -12,11 +12,11 @@ from typing import Protocol
 
 _USED = struct.Struct("<d")
 OWNER = slice(34, 50)  # of a record's data: the tag of its caller; see Session.pack
-GONE_AT_MOST = 100_000  # ids whose fate a store in memory remembers
+GONE_AT_MOST = 100_000  # ids of sessions that are gone, of which a store in memory remembers why
 
 
-class Fate(Enum):
-    """What became of a session that is not there."""
+class Gone(Enum):
+    """Why a session is not there."""
 
     UNKNOWN = "unknown"
     ENDED = "ended"
@@ -40,7 +40,7 @@ class Record:
 class SessionStore(Protocol):
     """What any store does; one shared by several servers would do the same."""
 
-    async def get(self, session_id: str) -> Record | Fate:
+    async def get(self, session_id: str) -> Record | Gone:
         """Return a record, or why there is none."""
         ...
 
@@ -48,7 +48,7 @@ class SessionStore(Protocol):
         """Write a record, new or changed; when it returns, the record is as safe as it will be."""
         ...
 
-    async def remove(self, session_id: str, fate: Fate) -> None:
+    async def remove(self, session_id: str, gone: Gone) -> None:
         """Remove a record and remember why; nothing happens if there is none."""
         ...
 
@@ -78,18 +78,18 @@ class MemoryStore:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._records: OrderedDict[str, bytes] = OrderedDict()
-        self._gone: OrderedDict[str, Fate] = OrderedDict()
+        self._gone: OrderedDict[str, Gone] = OrderedDict()
         self._owned: Counter[bytes] = Counter()
         self.evicted = 0
 
     def __len__(self) -> int:
         return len(self._records)
 
-    async def get(self, session_id: str) -> Record | Fate:
+    async def get(self, session_id: str) -> Record | Gone:
         """See SessionStore."""
         packed = self._records.get(session_id)
         if packed is None:
-            return self._gone.get(session_id, Fate.UNKNOWN)
+            return self._gone.get(session_id, Gone.UNKNOWN)
         return Record(_used(packed), packed[_USED.size :])
 
     async def put(self, session_id: str, record: Record) -> None:
@@ -102,12 +102,12 @@ class MemoryStore:
         self._gone.pop(session_id, None)
         if len(self._records) > self._limit:
             self.evicted += 1
-            self._drop(next(iter(self._records)), Fate.EVICTED)
+            self._drop(next(iter(self._records)), Gone.EVICTED)
 
-    async def remove(self, session_id: str, fate: Fate) -> None:
+    async def remove(self, session_id: str, gone: Gone) -> None:
         """See SessionStore."""
         if session_id in self._records:
-            self._drop(session_id, fate)
+            self._drop(session_id, gone)
 
     async def count_of(self, owner: bytes) -> int:
         """See SessionStore."""
@@ -117,17 +117,17 @@ class MemoryStore:
         """See SessionStore."""
         expired = 0
         while self._records and _used(next(iter(self._records.values()))) < before:
-            self._drop(next(iter(self._records)), Fate.EXPIRED)
+            self._drop(next(iter(self._records)), Gone.EXPIRED)
             expired += 1
         return expired
 
     def close(self) -> None:
         """See SessionStore."""
 
-    def _drop(self, session_id: str, fate: Fate) -> None:
+    def _drop(self, session_id: str, gone: Gone) -> None:
         self._disown(session_id)
         del self._records[session_id]
-        self._gone[session_id] = fate
+        self._gone[session_id] = gone
         if len(self._gone) > GONE_AT_MOST:
             self._gone.popitem(last=False)
 

@@ -9,7 +9,7 @@ from serving.engine.models import Models
 from serving.rpc.requests import CallCounts
 from serving.sessions.disk_store import TieredStore
 from serving.sessions.registry import Sessions
-from serving.sessions.store import Fate, MemoryStore
+from serving.sessions.store import Gone, MemoryStore
 from serving.telemetry.engine_metrics import LABELS, call_metrics, engine_metrics, labels_of
 from unroll.errors import SettingsError
 
@@ -49,9 +49,9 @@ class Metrics:
             "unroll_sessions_gone", "Sessions that are gone, by cause.", labels=["cause"]
         )
         evicted = store.evicted if isinstance(store, MemoryStore) else 0
-        counts = {**self._sessions.gone, Fate.EVICTED: evicted}
-        for fate in (Fate.ENDED, Fate.EXPIRED, Fate.EVICTED):
-            gone.add_metric([fate.value], counts.get(fate, 0))
+        counts = {**self._sessions.gone, Gone.EVICTED: evicted}
+        for why in (Gone.ENDED, Gone.EXPIRED, Gone.EVICTED):
+            gone.add_metric([why.value], counts.get(why, 0))
         yield gone
         yield GaugeMetricFamily(
             "unroll_sessions_in_use", "Sessions that answer a request.", value=self._sessions.in_use

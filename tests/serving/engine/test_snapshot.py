@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from serving.engine.engine import Engine
 from serving.engine.request import Chunk
-from serving.engine.snapshot import Drawing, Snapshot, StateLayout
+from serving.engine.snapshot import SamplerState, Snapshot, StateLayout
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
@@ -216,9 +216,9 @@ def test_drawing_is_written_and_read(
     seed: int, temperature: float, top_k: int, top_p: float, min_p: float
 ) -> None:
     sampling = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
-    drawing = Drawing(seed=seed, sampling=sampling)
-    assert len(drawing.pack()) == Drawing.SIZE == 24
-    assert Drawing.unpack(memoryview(drawing.pack())) == drawing
+    sampler = SamplerState(seed=seed, sampling=sampling)
+    assert len(sampler.pack()) == SamplerState.SIZE == 24
+    assert SamplerState.unpack(memoryview(sampler.pack())) == sampler
 
 
 def test_layout_packs_tensors_in_the_manifests_order(loaded: Loaded) -> None:

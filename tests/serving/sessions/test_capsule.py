@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.engine.snapshot import Drawing, Snapshot, StateLayout
+from serving.engine.snapshot import SamplerState, Snapshot, StateLayout
 from serving.runtime.sampling import SamplingParams
 from serving.sessions.capsule import CapsuleCodec, CapsuleContents, CapsuleKeys, check, owner_tag
 from unroll.bundle.manifest import BATCH, StateTensor
@@ -42,11 +42,13 @@ def contents(held: int = 2, token: int = 10) -> CapsuleContents:
         held=np.arange(held, dtype=np.int32) % V,
         held_log_probs=-np.arange(held, dtype=np.float32),
     )
-    return CapsuleContents(drawing=Drawing(seed=2**63 - 5, sampling=sampling), snapshot=snapshot)
+    return CapsuleContents(
+        sampler=SamplerState(seed=2**63 - 5, sampling=sampling), snapshot=snapshot
+    )
 
 
 def bytes_of(one: CapsuleContents) -> bytes:
-    return one.drawing.pack() + one.snapshot.pack()
+    return one.sampler.pack() + one.snapshot.pack()
 
 
 def resigned(body: bytes, key: bytes = KEY) -> bytes:
@@ -75,10 +77,10 @@ def test_what_was_sealed_is_opened(
         held=np.array([symbol for symbol, _ in held], np.int32),
         held_log_probs=np.array([log_prob for _, log_prob in held], np.float32),
     )
-    sealed = CapsuleContents(drawing=Drawing(seed=seed, sampling=sampling), snapshot=snapshot)
+    sealed = CapsuleContents(sampler=SamplerState(seed=seed, sampling=sampling), snapshot=snapshot)
     opened = codec().open(codec().seal(sealed, owner), owner)
     assert bytes_of(opened) == bytes_of(sealed)
-    assert opened.drawing == sealed.drawing
+    assert opened.sampler == sealed.sampler
 
 
 def test_layout_is_as_documented_byte_for_byte() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.engine.snapshot import Drawing, Snapshot, StateLayout
+from serving.engine.snapshot import SamplerState, Snapshot, StateLayout
 from serving.runtime.sampling import SamplingParams
 from serving.sessions.capsule import CapsuleContents
 from serving.sessions.registry import Session, Sessions, digest_of
@@ -39,7 +39,9 @@ def contents(position: int, held: int = 0) -> CapsuleContents:
         held=np.arange(held, dtype=np.int32),
         held_log_probs=np.arange(held, dtype=np.float32),
     )
-    return CapsuleContents(drawing=Drawing(seed=5, sampling=SamplingParams()), snapshot=snapshot)
+    return CapsuleContents(
+        sampler=SamplerState(seed=5, sampling=SamplingParams()), snapshot=snapshot
+    )
 
 
 class Clock:
@@ -178,12 +180,12 @@ def test_forks_have_their_seeds_and_one_mark() -> None:
         made = sessions()
         async with advanced(made, 10) as session:
             forks = await made.fork(session, [1, 2])
-        assert [fork.current.drawing.seed for fork in forks] == [1, 2]
+        assert [fork.current.sampler.seed for fork in forks] == [1, 2]
         for fork in forks:
             found = await made.get(fork.session_id, ANNA)
             assert len(found.marks) == 1
-            drawing = replace(found.current.drawing, seed=5)
-            assert drawing.pack() == session.current.drawing.pack()
+            sampler = replace(found.current.sampler, seed=5)
+            assert sampler.pack() == session.current.sampler.pack()
             assert found.current.snapshot.pack() == session.current.snapshot.pack()
 
     asyncio.run(scenario())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serving.sessions.disk_store import DiskStore, TieredStore
-from serving.sessions.store import OWNER, Fate, MemoryStore, Record, SessionStore
+from serving.sessions.store import OWNER, Gone, MemoryStore, Record, SessionStore
 from unroll.errors import SettingsError, StoreError
 
 
@@ -31,7 +31,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SessionSto
 
 def test_contract_put_get_replace(store: SessionStore) -> None:
     async def scenario() -> None:
-        assert await store.get("a") is Fate.UNKNOWN
+        assert await store.get("a") is Gone.UNKNOWN
         await store.put("a", record(1.5, b"\x00one"))
         await store.put("b", record(2.5, b"two"))
         assert await store.get("a") == record(1.5, b"\x00one")
@@ -42,14 +42,14 @@ def test_contract_put_get_replace(store: SessionStore) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("fate", [Fate.ENDED, Fate.EXPIRED, Fate.EVICTED])
-def test_contract_remove_remembers_why(store: SessionStore, fate: Fate) -> None:
+@pytest.mark.parametrize("gone", [Gone.ENDED, Gone.EXPIRED, Gone.EVICTED])
+def test_contract_remove_remembers_why(store: SessionStore, gone: Gone) -> None:
     async def scenario() -> None:
         await store.put("a", record(1.0))
-        await store.remove("a", fate)
-        assert await store.get("a") is fate
-        await store.remove("never there", fate)
-        assert await store.get("never there") is Fate.UNKNOWN
+        await store.remove("a", gone)
+        assert await store.get("a") is gone
+        await store.remove("never there", gone)
+        assert await store.get("never there") is Gone.UNKNOWN
         await store.put("a", record(2.0))
         assert await store.get("a") == record(2.0)
 
@@ -73,7 +73,7 @@ def test_contract_count_of_follows_every_change(store: SessionStore) -> None:
         await store.put("b", owned(7.0, bert))
         await store.put("a0", owned(8.0, anna))  # again
         assert await counts() == (3, 1)
-        await store.remove("a1", Fate.ENDED)
+        await store.remove("a1", Gone.ENDED)
         assert await counts() == (2, 1)
         await store.expire(7.5)
         assert await counts() == (1, 0)
@@ -88,7 +88,7 @@ def test_contract_expire_takes_the_long_unused_alone(store: SessionStore) -> Non
         await store.put("0", record(20.0))
         assert await store.expire(5.0) == 4
         found = [await store.get(str(number)) for number in range(9)]
-        assert found[1:5] == [Fate.EXPIRED] * 4
+        assert found[1:5] == [Gone.EXPIRED] * 4
         assert found[0] == record(20.0)
         assert found[5:] == [record(float(number)) for number in range(5, 9)]
         assert await store.expire(5.0) == 0
@@ -112,7 +112,7 @@ def test_memory_evicts_the_least_recently_used() -> None:
         await store.put("b", record(2.0))
         await store.put("a", record(3.0))
         await store.put("c", record(4.0))
-        assert await store.get("b") is Fate.EVICTED
+        assert await store.get("b") is Gone.EVICTED
         assert await store.get("a") == record(3.0)
         assert (len(store), store.evicted) == (2, 1)
 
@@ -124,9 +124,9 @@ def test_memory_forgets_the_oldest_fates(monkeypatch: pytest.MonkeyPatch) -> Non
         store = MemoryStore(9)
         for name in "abc":
             await store.put(name, record(1.0))
-            await store.remove(name, Fate.ENDED)
+            await store.remove(name, Gone.ENDED)
         assert [await store.get(name) for name in "abc"] == [
-            Fate.UNKNOWN, Fate.ENDED, Fate.ENDED,
+            Gone.UNKNOWN, Gone.ENDED, Gone.ENDED,
         ]  # fmt: skip
 
     monkeypatch.setattr("serving.sessions.store.GONE_AT_MOST", 2)
@@ -137,11 +137,11 @@ def test_new_store_on_the_same_folder_has_everything(tmp_path: Path) -> None:
     async def write(store: DiskStore) -> None:
         await store.put("kept", record(1.25, bytes(range(256))))
         await store.put("ended", record(2.0))
-        await store.remove("ended", Fate.ENDED)
+        await store.remove("ended", Gone.ENDED)
 
     async def read(store: DiskStore) -> None:
         assert await store.get("kept") == record(1.25, bytes(range(256)))
-        assert await store.get("ended") is Fate.ENDED
+        assert await store.get("ended") is Gone.ENDED
         assert store.count() == 1
 
     for use in (write, read):
@@ -174,7 +174,7 @@ def test_failed_transaction_leaves_the_store_working(tmp_path: Path) -> None:
         with pytest.raises(Exception, match="gone"):
             await store.expire(9.0)
         with pytest.raises(StoreError, match="try again later"):
-            await store.remove("a", Fate.ENDED)
+            await store.remove("a", Gone.ENDED)
         store._db.execute("ALTER TABLE away RENAME TO gone")
         assert await store.expire(9.0) == 1
 
@@ -189,10 +189,10 @@ def test_fates_on_disk_are_forgotten_after_a_week(
 
     async def scenario() -> None:
         await store.put("a", record(1.0))
-        await store.remove("a", Fate.ENDED)
+        await store.remove("a", Gone.ENDED)
         monkeypatch.setattr("serving.sessions.disk_store.GONE_SECONDS", -1.0)
         await store.expire(0.0)
-        assert await store.get("a") is Fate.UNKNOWN
+        assert await store.get("a") is Gone.UNKNOWN
 
     asyncio.run(scenario())
     store.close()
@@ -212,8 +212,8 @@ def test_spilled_records_come_back(tmp_path: Path) -> None:
         assert await store.spill(9.0) == 1
         assert len(store) == 0
         assert await store.get("4") == record(4.0, b"4")
-        await store.remove("0", Fate.ENDED)
-        assert await store.get("0") is Fate.ENDED
+        await store.remove("0", Gone.ENDED)
+        assert await store.get("0") is Gone.ENDED
         store.close()
 
     asyncio.run(scenario())
