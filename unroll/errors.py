@@ -48,10 +48,12 @@ class UnrollError(Exception):
     Attributes:
         exit_status: what a command ends with when it fails for this.
         request_id: under which the server's log has the call; empty where no server told one.
+        retry_after: in how many seconds the same request may succeed; None where no server told.
     """
 
     exit_status: ClassVar[int] = 2
     request_id: str = ""
+    retry_after: float | None = None
 
 
 class InputError(UnrollError):
@@ -188,12 +190,12 @@ class RateError(OverloadedError):
 
     Args:
         message: what to tell.
-        seconds: until the next call may succeed.
+        retry_after: in how many seconds the next call may succeed.
     """
 
-    def __init__(self, message: str, seconds: float = 1.0) -> None:
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.seconds = seconds
+        self.retry_after = retry_after
 
 
 class DeadlineError(EngineError):

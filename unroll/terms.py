@@ -18,12 +18,12 @@ class FinishReason(Enum):
     SHUTDOWN = "shutdown"
 
 
-class Snapshots(Enum):
-    """Which chunks of a sequence carry a snapshot."""
+class Capsules(Enum):
+    """Which chunks of an answer carry a capsule, from which a later request can go on."""
 
     NEVER = "never"
     FINAL = "final"
-    EVERY_CHUNK = "every chunk"
+    EVERY_CHUNK = "every_chunk"
 
 
 class UnknownSymbols(Enum):

@@ -1,4 +1,4 @@
-"""The one table between errors and gRPC statuses: the server writes them, the client reads them.
+"""What errors and enums are called on the wire: one side writes them, the other reads them.
 
 Every failure is a status whose details hold one google.rpc.ErrorInfo (domain `unroll`), one
 BadRequest that names the field where the input is at fault, one RetryInfo where the same request
@@ -42,9 +42,37 @@ from unroll.errors import (
     UnknownSymbolError,
     UnrollError,
 )
+from unroll.terms import Capsules, FinishReason, UnknownSymbols
+from unroll.v1 import text_generation_pb2 as pb
+
+# The proto's enums. Where the caller leaves one out, the contract's default holds.
+WRITTEN_UNKNOWN_SYMBOLS = {
+    UnknownSymbols.REFUSE: pb.UNKNOWN_SYMBOLS_REFUSE,
+    UnknownSymbols.SKIP: pb.UNKNOWN_SYMBOLS_SKIP,
+    UnknownSymbols.REPLACE: pb.UNKNOWN_SYMBOLS_REPLACE,
+}
+UNKNOWN_SYMBOLS = {
+    pb.UNKNOWN_SYMBOLS_UNSPECIFIED: UnknownSymbols.REFUSE,
+    **{number: term for term, number in WRITTEN_UNKNOWN_SYMBOLS.items()},
+}
+WRITTEN_CAPSULES = {
+    Capsules.FINAL: pb.CAPSULE_DELIVERY_FINAL,
+    Capsules.EVERY_CHUNK: pb.CAPSULE_DELIVERY_EVERY_CHUNK,
+    Capsules.NEVER: pb.CAPSULE_DELIVERY_NEVER,
+}
+CAPSULES = {
+    pb.CAPSULE_DELIVERY_UNSPECIFIED: Capsules.FINAL,
+    **{number: term for term, number in WRITTEN_CAPSULES.items()},
+}
+WRITTEN_FINISH_REASONS = {
+    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    FinishReason.STOP: pb.FINISH_REASON_STOP,
+    FinishReason.SHUTDOWN: pb.FINISH_REASON_SHUTDOWN,
+}
+FINISH_REASONS = {number: term for term, number in WRITTEN_FINISH_REASONS.items()}
 
 DOMAIN = "unroll"
-RETRY_AFTER = timedelta(seconds=1)
+RETRY_AFTER = 1.0  # seconds, where an error tells no time of its own
 # A status travels in HTTP/2 headers, of which gRPC takes 8 KiB: percent-encoded (up to three
 # bytes for one) and twice in base64. A name that a caller made up may be of any length.
 MESSAGE_BYTES_AT_MOST = 1000
@@ -75,6 +103,14 @@ class _Details:
     info: ErrorInfo = field(default_factory=ErrorInfo)
     bad: BadRequest = field(default_factory=BadRequest)
     request: RequestInfo = field(default_factory=RequestInfo)
+    retry: RetryInfo = field(default_factory=RetryInfo)
+
+    @property
+    def retry_after(self) -> float | None:
+        """In how many seconds to ask again; None where the server did not tell."""
+        if not self.retry.HasField("retry_delay"):
+            return None
+        return max(float(self.retry.retry_delay.ToMicroseconds()) / 1e6, 0.0)
 
     @property
     def fault(self) -> BadRequest.FieldViolation:
@@ -131,7 +167,7 @@ def to_status(error: Exception, request_id: str = "") -> grpc.Status:
         request_id: of the call; empty for none.
     """
     row = next((_BY_CLASS[kind] for kind in type(error).__mro__ if kind in _BY_CLASS), None)
-    if row is None:
+    if row is None or not isinstance(error, UnrollError):
         return _status(_CODE.INTERNAL, INTERNAL_MESSAGE, [_info("INTERNAL"), *_named(request_id)])
     position = {"position": str(error.actual)} if isinstance(error, PositionError) else {}
     details: list[Message] = [_info(row.reason, position), *_named(request_id)]
@@ -141,8 +177,8 @@ def to_status(error: Exception, request_id: str = "") -> grpc.Status:
         )
         details.append(BadRequest(field_violations=[violation]))
     if row.retryable:
-        wait = timedelta(seconds=error.seconds) if isinstance(error, RateError) else RETRY_AFTER
-        details.append(RetryInfo(retry_delay=wait))
+        seconds = RETRY_AFTER if error.retry_after is None else error.retry_after
+        details.append(RetryInfo(retry_delay=timedelta(seconds=seconds)))
     return _status(row.code, _bounded(str(error)), details)
 
 
@@ -156,6 +192,7 @@ def from_rpc_error(error: grpc.RpcError, target: str) -> UnrollError:
     details = _read_details(error)
     made = _read_error(error, target, details)
     made.request_id = details.request.request_id
+    made.retry_after = details.retry_after
     return made
 
 
@@ -208,5 +245,5 @@ def _read_details(error: grpc.RpcError) -> _Details:
     except (ValueError, DecodeError):  # details of some other make: as good as none
         status = None
     for detail in status.details if status is not None else ():
-        _ = any(detail.Unpack(each) for each in (found.info, found.bad, found.request))
+        _ = any(detail.Unpack(each) for each in (found.info, found.bad, found.request, found.retry))
     return found

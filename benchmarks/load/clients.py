@@ -16,7 +16,8 @@ from benchmarks.load.settings import Channels, LoadSettings, Mode
 from benchmarks.load.tally import Tally
 from unroll.client import messages
 from unroll.client.connection import CHANNEL_OPTIONS, SERVICE, not_ready
-from unroll.client.options import Capsules, GenerateOptions
+from unroll.client.options import GenerateOptions
+from unroll.terms import Capsules
 from unroll.v1 import text_generation_pb2 as pb
 
 SEEDS_A_CLIENT = 2**24
@@ -151,7 +152,7 @@ def serialised_requests(settings: LoadSettings, number: int) -> Iterator[bytes]:
         max_new_symbols=settings.new_symbols,
         temperature=settings.temperature,
         log_probs=settings.log_probs,
-        capsules=Capsules.DEFAULT if settings.capsules else Capsules.NEVER,
+        capsules=None if settings.capsules else Capsules.NEVER,
         seed=0,
     )
     message = messages.generate_request(settings.prompt, options)

@@ -12,7 +12,7 @@ from serving.engine.engine import Engine
 from serving.engine.request import Chunk, SequenceRequest
 from serving.runtime.decoder import Decoder
 from unroll.bundle.folder import Bundle
-from unroll.terms import Snapshots
+from unroll.terms import Capsules
 
 
 def symbols_per_second(
@@ -78,7 +78,7 @@ def _requests(row: int, new_symbols: int) -> Iterator[SequenceRequest]:
             prompt=np.zeros(0, np.int64),
             max_new_symbols=new_symbols,
             seed=seed,
-            snapshots=Snapshots.FINAL,
+            snapshots=Capsules.FINAL,
         )
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from serving.runtime.sampling import SamplingParams
-from unroll.client.options import Capsules, GenerateOptions
-from unroll.terms import SEED_LIMIT
+from unroll.client.options import GenerateOptions
+from unroll.terms import SEED_LIMIT, Capsules
 
 
 class Kind(Enum):
@@ -67,7 +67,7 @@ class Asked:
     stop: tuple[str, ...] = ()
 
     def options(
-        self, *, is_in_session: bool = False, capsules: Capsules = Capsules.DEFAULT
+        self, *, is_in_session: bool = False, capsules: Capsules | None = None
     ) -> GenerateOptions:
         """Write it as a client does; a session has seed and sampling parameters in force."""
         if is_in_session:

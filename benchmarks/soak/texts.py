@@ -11,10 +11,9 @@ from benchmarks.soak.claim import Heard
 from benchmarks.soak.plan import Kind, Step
 from unroll.client.aio import AsyncClient
 from unroll.client.connection import CHANNEL_OPTIONS
-from unroll.client.options import Capsules
 from unroll.client.results import Piece
 from unroll.errors import CancelledError, DeadlineError
-from unroll.terms import SEED_LIMIT
+from unroll.terms import SEED_LIMIT, Capsules
 
 # A connection of one's own, that holds a few hundred symbols and not many thousands.
 NARROW = [

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from serving.engine.snapshot import Snapshot
 from serving.runtime.sampling import SamplingParams
 from unroll.errors import EngineError, InputError
-from unroll.terms import SEED_LIMIT, STOP_LENGTH_AT_MOST, STOPS_AT_MOST, FinishReason, Snapshots
+from unroll.terms import SEED_LIMIT, STOP_LENGTH_AT_MOST, STOPS_AT_MOST, Capsules, FinishReason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class SequenceRequest:
     prompt: NDArray[np.int64]
     max_new_symbols: int
     origin: Snapshot | None = None
-    snapshots: Snapshots = Snapshots.NEVER
+    snapshots: Capsules = Capsules.NEVER
     seed: int = 0
     sampling: SamplingParams = field(default_factory=SamplingParams)
     stop: tuple[str, ...] = ()

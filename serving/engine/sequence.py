@@ -17,7 +17,7 @@ from serving.runtime.decoder import FREE, State
 from serving.runtime.sampling import BLOCK, uniforms
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import EngineError
-from unroll.terms import FinishReason, Snapshots
+from unroll.terms import Capsules, FinishReason
 
 NO_UNIFORMS = np.zeros(0, np.float32)
 SHORTEST_PREFIX = 32  # symbols; to read fewer again costs less than to stop after them
@@ -145,7 +145,7 @@ class Sequence:
         request = self.request
         return (
             bool(request.stop)
-            and request.snapshots is not Snapshots.NEVER
+            and request.snapshots is not Capsules.NEVER
             and self._settling is None
             and request.max_new_symbols > 0
             and self.prompt_left < steps
@@ -239,7 +239,7 @@ class Sequence:
         request = self.request
         return (
             request.is_cut_on_close
-            and request.snapshots is not Snapshots.NEVER
+            and request.snapshots is not Capsules.NEVER
             and self._settling is None
             and self.done > self._prompt_length
         )
@@ -263,7 +263,7 @@ class Sequence:
         has none, leaves it out.
         """
         text, log_probs = "", NO_LOG_PROBS
-        if self.request.snapshots is not Snapshots.EVERY_CHUNK:
+        if self.request.snapshots is not Capsules.EVERY_CHUNK:
             if self._settling is not None:
                 text, log_probs = self._settling.last.text, self._settling.last.log_probs
             else:

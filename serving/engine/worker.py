@@ -17,7 +17,7 @@ from serving.runtime.decoder import FREE, DecodeCall, State
 from serving.runtime.host import Written
 from serving.runtime.sampling import SamplingParams
 from unroll.bundle.vocabulary import Vocabulary
-from unroll.terms import FinishReason, Snapshots
+from unroll.terms import Capsules, FinishReason
 
 
 class Worker:
@@ -138,4 +138,4 @@ def _columns(sampling: list[SamplingParams]) -> dict[str, np.ndarray]:
 
 def _wants_snapshot(sequence: Sequence, chunk: Chunk) -> bool:
     wanted = sequence.request.snapshots
-    return wanted is Snapshots.EVERY_CHUNK or (wanted is Snapshots.FINAL and chunk.is_last)
+    return wanted is Capsules.EVERY_CHUNK or (wanted is Capsules.FINAL and chunk.is_last)

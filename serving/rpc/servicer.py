@@ -26,7 +26,7 @@ from serving.rpc.translation import (
     write_score,
 )
 from serving.sessions.registry import Sessions
-from unroll.terms import SEED_LIMIT, FinishReason, Snapshots
+from unroll.terms import SEED_LIMIT, Capsules, FinishReason
 from unroll.v1 import text_generation_pb2 as pb
 
 Turn = AbstractAsyncContextManager[None]
@@ -173,7 +173,7 @@ class TextGenerationServicer(SessionServicer):
             if chunk.finish:
                 is_whole = chunk.finish is not FinishReason.SHUTDOWN
                 await self._origins.advance(origin, sample, chunk.snapshot, is_whole=is_whole)
-            if sample.snapshots is Snapshots.EVERY_CHUNK or parsed.wants_last_capsule:
+            if sample.snapshots is Capsules.EVERY_CHUNK or parsed.wants_last_capsule:
                 capsule = origin.seal(sample, chunk.snapshot)
         if chunk.finish:
             answer.completion.CopyFrom(write_completion(parsed, sample, chunk, origin))
@@ -207,7 +207,7 @@ async def _share_prompt(
     start = request.origin
     if len(request.prompt):
         reading = replace(
-            request, max_new_symbols=0, stop=(), snapshots=Snapshots.FINAL, buffer_symbols=None
+            request, max_new_symbols=0, stop=(), snapshots=Capsules.FINAL, buffer_symbols=None
         )
         start = (await _whole(origin, reading)).snapshot
     return [

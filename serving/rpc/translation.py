@@ -19,29 +19,11 @@ from unroll.terms import (
     SAMPLES_AT_MOST,
     SEED_LIMIT,
     STOPS_AT_MOST,
-    FinishReason,
-    Snapshots,
+    Capsules,
     UnknownSymbols,
 )
 from unroll.v1 import text_generation_pb2 as pb
-
-_UNKNOWN_SYMBOLS = {
-    pb.UNKNOWN_SYMBOLS_UNSPECIFIED: UnknownSymbols.REFUSE,
-    pb.UNKNOWN_SYMBOLS_REFUSE: UnknownSymbols.REFUSE,
-    pb.UNKNOWN_SYMBOLS_SKIP: UnknownSymbols.SKIP,
-    pb.UNKNOWN_SYMBOLS_REPLACE: UnknownSymbols.REPLACE,
-}
-_CAPSULES = {
-    pb.CAPSULE_DELIVERY_UNSPECIFIED: Snapshots.FINAL,
-    pb.CAPSULE_DELIVERY_FINAL: Snapshots.FINAL,
-    pb.CAPSULE_DELIVERY_EVERY_CHUNK: Snapshots.EVERY_CHUNK,
-    pb.CAPSULE_DELIVERY_NEVER: Snapshots.NEVER,
-}
-_FINISH_REASON = {
-    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
-    FinishReason.STOP: pb.FINISH_REASON_STOP,
-    FinishReason.SHUTDOWN: pb.FINISH_REASON_SHUTDOWN,
-}
+from unroll.wire import CAPSULES, UNKNOWN_SYMBOLS, WRITTEN_FINISH_REASONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +94,8 @@ def read_generate(
         prompt=prompt,
         max_new_symbols=new,
         origin=origin.snapshot,
-        snapshots=Snapshots.FINAL
-        if capsules is Snapshots.NEVER and origin.session is not None
+        snapshots=Capsules.FINAL
+        if capsules is Capsules.NEVER and origin.session is not None
         else capsules,
         seed=read_seed(message, default_seed),
         sampling=read_sampling(message, None if sampler is None else sampler.sampling),
@@ -126,7 +108,7 @@ def read_generate(
     return Parsed(
         request=request,
         unknown=_count_unknown(message.prompt, message, vocabulary),
-        wants_last_capsule=capsules is not Snapshots.NEVER,
+        wants_last_capsule=capsules is not Capsules.NEVER,
     )
 
 
@@ -176,8 +158,8 @@ def write_sampling(sampling: SamplingParams) -> pb.SamplingParams:
     return pb.SamplingParams(**asdict(sampling))
 
 
-def _capsules(message: pb.GenerateRequest) -> Snapshots:
-    wanted = _CAPSULES.get(message.capsules)
+def _capsules(message: pb.GenerateRequest) -> Capsules:
+    wanted = CAPSULES.get(message.capsules)
     if wanted is None:
         names = ", ".join(f"{number} ({pb.CapsuleDelivery.Name(number)})" for number in (1, 2, 3))
         raise InputError("capsules", f"must be {names}, got {message.capsules}")
@@ -219,7 +201,7 @@ def _sampling(message: pb.SamplingParams) -> SamplingParams:
 
 
 def _policy(message: pb.GenerateRequest | pb.ScoreRequest) -> UnknownSymbols:
-    policy = _UNKNOWN_SYMBOLS.get(message.unknown_symbols)
+    policy = UNKNOWN_SYMBOLS.get(message.unknown_symbols)
     if policy is None:
         names = ", ".join(f"{number} ({pb.UnknownSymbols.Name(number)})" for number in (1, 2, 3))
         raise InputError("unknown_symbols", f"must be {names}, got {message.unknown_symbols}")
@@ -253,7 +235,7 @@ def write_completion(
     """Tell how a sample ended."""
     assert last.finish is not None
     return pb.Completion(
-        finish_reason=_FINISH_REASON[last.finish],
+        finish_reason=WRITTEN_FINISH_REASONS[last.finish],
         usage=_usage(parsed, last.generated),
         seed=sample.seed,
         fingerprint=origin.model.bundle.manifest.fingerprint,

@@ -19,9 +19,9 @@ from tests.serving.rpc.health import NOT_SERVING, SERVING, Watch, check_health
 from tests.serving.running import NARROW, PATIENCE, serve, server_process, wait_for
 from training.settings import Cell
 from unroll.client.client import Client
-from unroll.client.options import Capsules, GenerateOptions, SessionOptions
+from unroll.client.options import GenerateOptions, SessionOptions
 from unroll.errors import ClosedError, PositionError, SessionBusyError
-from unroll.terms import FinishReason
+from unroll.terms import Capsules, FinishReason
 
 LONG_SYMBOLS = 65536
 LONG = GenerateOptions(max_new_symbols=LONG_SYMBOLS, seed=3)  # takes seconds

@@ -4,6 +4,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,20 @@ from unroll.errors import (
     UnknownModelError,
     UnrollError,
 )
-from unroll.wire import DOMAIN, MESSAGE_BYTES_AT_MOST, TABLE, from_rpc_error, to_status
+from unroll.v1 import text_generation_pb2 as pb
+from unroll.wire import (
+    CAPSULES,
+    DOMAIN,
+    FINISH_REASONS,
+    MESSAGE_BYTES_AT_MOST,
+    TABLE,
+    UNKNOWN_SYMBOLS,
+    WRITTEN_CAPSULES,
+    WRITTEN_FINISH_REASONS,
+    WRITTEN_UNKNOWN_SYMBOLS,
+    from_rpc_error,
+    to_status,
+)
 
 
 def over_the_wire(status: grpc.Status) -> AioRpcError:
@@ -82,10 +96,37 @@ def test_every_input_and_engine_error_has_a_row_of_its_own() -> None:
     assert len({(row.code, row.reason) for row in TABLE}) == len(TABLE)
 
 
-def test_retry_info_says_when() -> None:
-    retry = details_of(to_status(OverloadedError("full")))[RetryInfo]
-    assert isinstance(retry, RetryInfo)
-    assert retry.retry_delay.seconds == 1
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (OverloadedError("full"), 1.0),  # where the server knows nothing better
+        (RateError("slower", 2.5), 2.5),
+        (RateError("slower", 0.0), 0.0),
+        (AuthenticationError("who?"), None),  # asking again does not help
+    ],
+)
+def test_time_to_wait_travels(error: UnrollError, seconds: float | None) -> None:
+    back = from_rpc_error(over_the_wire(to_status(error)), "there")
+    assert back.retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    ("written", "read", "enum"),
+    [
+        (WRITTEN_UNKNOWN_SYMBOLS, UNKNOWN_SYMBOLS, pb.UnknownSymbols),
+        (WRITTEN_CAPSULES, CAPSULES, pb.CapsuleDelivery),
+        (WRITTEN_FINISH_REASONS, FINISH_REASONS, pb.FinishReason),
+    ],
+    ids=lambda value: getattr(getattr(value, "DESCRIPTOR", None), "name", ""),
+)
+def test_every_number_of_an_enum_has_one_word_and_every_word_a_number(
+    written: dict[Enum, int], read: dict[int, Enum], enum: Any
+) -> None:
+    words: type[Enum] = type(next(iter(written)))
+    assert written.keys() == {*words}
+    assert all(enum.Name(number).endswith(f"_{word.name}") for word, number in written.items())
+    assert {*enum.values()} - {0} == read.keys() - {0}
+    assert all(read[number] is word for word, number in written.items())
 
 
 @pytest.mark.parametrize("error", [ValueError("secret path"), errors.BundleError("secret path")])
@@ -160,10 +201,3 @@ def test_documented_table_is_the_table_and_the_limits_are_the_settings() -> None
     assert told == rows
     flags = re.findall(r"`--([a-z-]+)`", text)
     assert {flag.replace("-", "_") for flag in flags} <= set(ServerSettings.__dataclass_fields__)
-
-
-def test_time_to_wait_travels() -> None:
-    status = to_status(RateError("slower", 2.5))
-    retry = details_of(status)[RetryInfo]
-    assert isinstance(retry, RetryInfo)
-    assert retry.retry_delay.ToMilliseconds() == 2500

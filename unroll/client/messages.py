@@ -6,7 +6,7 @@ from datetime import UTC
 
 from google.protobuf.message import Message
 
-from unroll.client.options import Capsules, GenerateOptions, Origin, ScoreOptions, SessionOptions
+from unroll.client.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
 from unroll.client.results import (
     Completion,
     Generation,
@@ -17,25 +17,8 @@ from unroll.client.results import (
     Usage,
 )
 from unroll.errors import InputError, ServerError
-from unroll.terms import FinishReason, UnknownSymbols
 from unroll.v1 import text_generation_pb2 as pb
-
-_POLICY = {
-    UnknownSymbols.REFUSE: pb.UNKNOWN_SYMBOLS_REFUSE,
-    UnknownSymbols.SKIP: pb.UNKNOWN_SYMBOLS_SKIP,
-    UnknownSymbols.REPLACE: pb.UNKNOWN_SYMBOLS_REPLACE,
-}
-_CAPSULES = {
-    Capsules.DEFAULT: pb.CAPSULE_DELIVERY_UNSPECIFIED,
-    Capsules.FINAL: pb.CAPSULE_DELIVERY_FINAL,
-    Capsules.EVERY_CHUNK: pb.CAPSULE_DELIVERY_EVERY_CHUNK,
-    Capsules.NEVER: pb.CAPSULE_DELIVERY_NEVER,
-}
-_FINISH_REASON = {
-    pb.FINISH_REASON_LENGTH: FinishReason.LENGTH,
-    pb.FINISH_REASON_STOP: FinishReason.STOP,
-    pb.FINISH_REASON_SHUTDOWN: FinishReason.SHUTDOWN,
-}
+from unroll.wire import FINISH_REASONS, WRITTEN_CAPSULES, WRITTEN_UNKNOWN_SYMBOLS
 
 
 def generate_request(
@@ -49,7 +32,9 @@ def generate_request(
         InputError: a value does not fit its field at all (a lone surrogate, 2^64), or both a
             session and a capsule were given; ranges are the server's to check.
     """
-    message = pb.GenerateRequest(log_probs=options.log_probs, capsules=_CAPSULES[options.capsules])
+    message = pb.GenerateRequest(log_probs=options.log_probs)
+    if options.capsules is not None:
+        message.capsules = WRITTEN_CAPSULES[options.capsules]
     _set(message, "prompt", prompt)
     for name in ("model", "max_new_symbols", "seed", "sample_count"):
         _set(message, name, getattr(options, name))
@@ -151,7 +136,7 @@ def _set_origin(message: pb.GenerateRequest | pb.ScoreRequest, origin: Origin) -
 def _set_policy(
     message: pb.GenerateRequest | pb.ScoreRequest, options: GenerateOptions | ScoreOptions
 ) -> None:
-    message.unknown_symbols = _POLICY[options.unknown_symbols]
+    message.unknown_symbols = WRITTEN_UNKNOWN_SYMBOLS[options.unknown_symbols]
     _set(message, "replacement_symbol", options.replacement_symbol)
 
 
@@ -239,7 +224,7 @@ def read_session(message: pb.Session) -> SessionInfo:
 
 
 def _read_completion(message: pb.Completion) -> Completion:
-    reason = _FINISH_REASON.get(message.finish_reason)
+    reason = FINISH_REASONS.get(message.finish_reason)
     if reason is None:
         raise ServerError(f"finish reason {message.finish_reason} is unknown to this client")
     return Completion(

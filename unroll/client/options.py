@@ -1,18 +1,8 @@
 """What a client can ask for."""
 
 from dataclasses import dataclass, field
-from enum import Enum
 
-from unroll.terms import UnknownSymbols
-
-
-class Capsules(Enum):
-    """Which parts of an answer carry a capsule, from which a later request can go on."""
-
-    DEFAULT = "default"  # the server's: the last part of each sample
-    FINAL = "final"
-    EVERY_CHUNK = "every_chunk"
-    NEVER = "never"
+from unroll.terms import Capsules, UnknownSymbols
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +22,7 @@ class GenerateOptions:
         top_p: in (0, 1]; 1 by default, which keeps all.
         min_p: in [0, 1]; 0 by default, which keeps all.
         log_probs: whether to return the log-probability of each symbol.
-        capsules: which parts of the answer carry a capsule.
+        capsules: which parts of the answer carry a capsule; by default the last of each sample.
         sample_count: how many continuations to generate, 1 (the default) to 64; the first with the
             seed, the next with the seed + 1 and so on.
         unknown_symbols: what to do with symbols of the prompt outside the vocabulary.
@@ -48,7 +38,7 @@ class GenerateOptions:
     top_p: float | None = None
     min_p: float | None = None
     log_probs: bool = False
-    capsules: Capsules = Capsules.DEFAULT
+    capsules: Capsules | None = None
     sample_count: int | None = None
     unknown_symbols: UnknownSymbols = UnknownSymbols.REFUSE
     replacement_symbol: str = ""

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from unroll.client import messages
-from unroll.client.options import Capsules, GenerateOptions, Origin
+from unroll.client.options import GenerateOptions, Origin
 from unroll.client.results import Completion, Piece, Usage
 from unroll.errors import (
     ClosedError,
@@ -16,15 +16,13 @@ from unroll.errors import (
     UnavailableError,
     UnrollError,
 )
-from unroll.terms import FinishReason, UnknownSymbols
+from unroll.terms import DEFAULT_NEW_SYMBOLS, SEED_LIMIT, Capsules, FinishReason, UnknownSymbols
 from unroll.v1 import text_generation_pb2 as pb
 
 # What ends a stream and may not end the next: no server, one that is leaving, one that is full.
 BREAKS = (UnavailableError, ClosedError, OverloadedError)
 ATTEMPTS_AT_MOST = 8  # in a row, without a symbol received
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds, once all targets have been tried
-DEFAULT_NEW_SYMBOLS = 256  # the contract's
-_SEED_LIMIT = 2**63
 
 log = logging.getLogger(__name__)
 
@@ -178,6 +176,6 @@ def _fixed(options: GenerateOptions, origin: Origin) -> GenerateOptions:
     """Fix what a server would choose, so that the next one chooses the same."""
     seed, new = options.seed, options.max_new_symbols
     if seed is None and not origin.capsule:
-        seed = secrets.randbelow(_SEED_LIMIT)
+        seed = secrets.randbelow(SEED_LIMIT)
     new = DEFAULT_NEW_SYMBOLS if new is None else new
     return replace(options, seed=seed, max_new_symbols=new, capsules=Capsules.EVERY_CHUNK)

@@ -93,7 +93,7 @@ def test_bucket_gives_a_burst_then_the_rate_and_never_saves_more_than_a_burst() 
     admit(callers, "anna", 5)
     with pytest.raises(RateError, match="wait 250 ms") as caught:
         admit(callers, "anna", 1)
-    assert caught.value.seconds == 0.25
+    assert caught.value.retry_after == 0.25
     admit(callers, "bert", 5)
     clock.seconds += 0.5
     admit(callers, "anna", 2)

@@ -30,7 +30,7 @@ from tests.serving.runtime.calls import FILTERED, PLAIN
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
 from unroll.errors import CancelledError
-from unroll.terms import Snapshots
+from unroll.terms import Capsules
 
 SLOTS = 3
 texts = st.text(TINY_SYMBOLS, max_size=9) | st.sampled_from([33, 40]).map(
@@ -58,7 +58,7 @@ class EngineMachine(RuleBasedStateMachine):
         sampling=st.sampled_from(PLAIN + FILTERED),
         stop=stops,
         buffer_symbols=st.none() | st.integers(1, 6),
-        snapshots=st.sampled_from(Snapshots),
+        snapshots=st.sampled_from(Capsules),
         chunk_seconds=st.sampled_from([0.0, inf]),
     )
     def submit(self, prompt: str, new: int, buffer_symbols: int | None, **others: object) -> None:

@@ -22,11 +22,11 @@ from tests.serving.engine.harness import PATIENCE, Outcome, Reader, alone, reque
 from unroll.bundle.folder import Bundle
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import CancelledError, ClosedError, DeadlineError, EngineError, InputError
-from unroll.terms import FinishReason, Snapshots
+from unroll.terms import Capsules, FinishReason
 
 VOCABULARY = Vocabulary(TINY_SYMBOLS, "\n")
 SEED = 11
-FINAL, EVERY_CHUNK = Snapshots.FINAL, Snapshots.EVERY_CHUNK
+FINAL, EVERY_CHUNK = Capsules.FINAL, Capsules.EVERY_CHUNK
 
 
 @pytest.mark.parametrize(
@@ -194,10 +194,10 @@ def test_what_was_gathered_is_not_lost_in_a_drain(
     assert all(len(reader.chunks) == 2 for reader in readers)
 
 
-@pytest.mark.parametrize("snapshots", Snapshots)
+@pytest.mark.parametrize("snapshots", Capsules)
 @pytest.mark.parametrize("steps", [1, 3, 64])
 def test_stop_string_ends_what_was_gathered_where_it_begins(
-    bundle: Bundle, decoder: Decoder, steps: int, snapshots: Snapshots
+    bundle: Bundle, decoder: Decoder, steps: int, snapshots: Capsules
 ) -> None:
     engine, reader = Engine(bundle, decoder), Reader()
     free = alone(decoder, bundle.vocabulary, request(bundle.vocabulary, "", 90, seed=SEED))
@@ -212,7 +212,7 @@ def test_stop_string_ends_what_was_gathered_where_it_begins(
     assert own.finish is FinishReason.STOP
     assert reader.wait() == own
     assert len(reader.chunks) <= 2
-    if snapshots is not Snapshots.NEVER:
+    if snapshots is not Capsules.NEVER:
         left = 90 - own.generated
         assert rest(engine, reader.chunks[-1], left).text == free.text[own.generated :]
 
@@ -312,7 +312,7 @@ def test_failure_adds_no_text_after_the_last_snapshot(
     engine, reader = Engine(bundle, decoder, slots=2), Reader()
     wanted: dict[str, Any] = {
         "chunk_seconds": inf,
-        "snapshots": Snapshots.EVERY_CHUNK,
+        "snapshots": Capsules.EVERY_CHUNK,
         "deadline": 1e12,
     }
     sequence = engine.submit(request(bundle.vocabulary, "ab", 50, seed=SEED, **wanted), reader)
@@ -331,7 +331,7 @@ def test_failure_while_a_stop_string_settles_loses_no_text(
     free = alone(decoder, bundle.vocabulary, request(bundle.vocabulary, "", 90, seed=SEED))
     wanted: dict[str, Any] = {
         "chunk_seconds": inf,
-        "snapshots": Snapshots.FINAL,
+        "snapshots": Capsules.FINAL,
         "stop": (free.text[30:34],),
     }
     asked = request(bundle.vocabulary, "", 90, seed=SEED, **wanted)

@@ -21,10 +21,10 @@ from training.model.model import CELLS
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
 from unroll.errors import InputError
-from unroll.terms import FinishReason, Snapshots
+from unroll.terms import Capsules, FinishReason
 
 Loaded = dict[Cell, tuple[Bundle, Decoder]]
-FINAL, EVERY_CHUNK = Snapshots.FINAL, Snapshots.EVERY_CHUNK
+FINAL, EVERY_CHUNK = Capsules.FINAL, Capsules.EVERY_CHUNK
 SEED = 11
 
 

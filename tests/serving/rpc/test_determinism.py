@@ -19,9 +19,9 @@ from tests.serving.running import PATIENCE, RunningServer, serve, server_process
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
-from unroll.client.options import Capsules, GenerateOptions
+from unroll.client.options import GenerateOptions
 from unroll.client.results import Completion, Generation, Piece
-from unroll.terms import FinishReason
+from unroll.terms import Capsules, FinishReason
 
 COUNT = 200
 LONGEST_PROMPT = 300

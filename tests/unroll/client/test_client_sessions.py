@@ -17,7 +17,7 @@ from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
-from unroll.client.options import Capsules, GenerateOptions, SessionOptions
+from unroll.client.options import GenerateOptions, SessionOptions
 from unroll.client.results import Generation, Piece
 from unroll.client.resume import ATTEMPTS_AT_MOST
 from unroll.errors import (
@@ -29,7 +29,7 @@ from unroll.errors import (
     UnavailableError,
     UnknownSymbolError,
 )
-from unroll.terms import FinishReason, UnknownSymbols
+from unroll.terms import Capsules, FinishReason, UnknownSymbols
 
 NOBODY = "127.0.0.1:1"  # a port that no user may listen on
 ASKED = GenerateOptions(max_new_symbols=50, log_probs=True)
@@ -129,7 +129,7 @@ def test_abandoned_stream_leaves_its_session(client: Client, shared_server: Runn
 
 
 def test_capsules_come_as_asked_for(client: Client) -> None:
-    def given(capsules: Capsules) -> list[bool]:
+    def given(capsules: Capsules | None) -> list[bool]:
         options = GenerateOptions(max_new_symbols=2000, capsules=capsules)
         return [bool(piece.capsule) for piece in client.stream("abc", options)]
 
@@ -138,7 +138,7 @@ def test_capsules_come_as_asked_for(client: Client) -> None:
     assert all(every)
     assert final[-1]
     assert not any(final[:-1])
-    assert given(Capsules.DEFAULT)[-1]
+    assert given(None)[-1]
     assert not any(given(Capsules.NEVER))
     never = GenerateOptions(max_new_symbols=5, capsules=Capsules.NEVER)
     assert client.generate("abc", never).capsule == b""
