@@ -33,7 +33,8 @@ from unroll.cli import run
 from unroll.errors import SettingsError, UnrollError
 
 LAYOUT = StateLayout(
-    [StateTensor(input="state_h", output="last_h", dtype="float32", shape=[1, BATCH, 512])]
+    [StateTensor(input="state_h", output="last_h", dtype="float32", shape=[1, BATCH, 512])],
+    vocabulary_size=100,
 )
 FINGERPRINT, OWNER = "5e" * 32, bytes(16)
 

@@ -97,7 +97,7 @@ class Engine:
     ) -> None:
         self.bundle = bundle
         self.decoder = decoder
-        self.layout = StateLayout(bundle.manifest.state)
+        self.layout = StateLayout(bundle.manifest.state, len(bundle.vocabulary))
         self.prefixes = PrefixCache(prefix_bytes)
         self._prefixes_lock = threading.Lock()
         make = new_runner or (lambda capacity: HostRunner(decoder, capacity))

@@ -10,6 +10,7 @@ from serving.runtime.decoder import State
 from serving.runtime.sampling import SamplingParams
 from unroll.bundle.manifest import BATCH, StateTensor
 
+POSITION_LIMIT = 2**62
 NO_LOG_PROBS = np.zeros(0, np.float32)
 
 _SAMPLER = struct.Struct("<QfIff")  # seed, temperature, top_k, top_p, min_p
@@ -104,14 +105,28 @@ class StateLayout:
 
     Args:
         tensors: the manifest's state tensors.
+        vocabulary_size: V.
     """
 
-    def __init__(self, tensors: list[StateTensor]) -> None:
+    def __init__(self, tensors: list[StateTensor], vocabulary_size: int) -> None:
+        self._vocabulary_size = vocabulary_size
         self._shapes = {
             tensor.input: tuple(int(size) for size in tensor.shape if size != BATCH)
             for tensor in tensors
         }
         self.size = sum(4 * int(np.prod(shape)) for shape in self._shapes.values())
+
+    def check(self, snapshot: Snapshot) -> None:
+        """Check that a snapshot that comes from outside can be gone on from.
+
+        Raises:
+            ValueError: a token id is not in the vocabulary, or the position out of range.
+        """
+        ids = np.append(snapshot.held, snapshot.token)
+        if ids.min() < 0 or ids.max() >= self._vocabulary_size:
+            raise ValueError("a token id is not in the vocabulary")
+        if snapshot.position > POSITION_LIMIT:
+            raise ValueError(f"its position {snapshot.position} is out of range")
 
     def pack(self, state: State) -> bytes:
         """Pack one row's tensors, each (layers, hidden)."""

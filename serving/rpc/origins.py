@@ -158,7 +158,7 @@ class Origins:
         codec = self._codecs.get(model.fingerprint)
         if codec is None:
             codec = self._codecs[model.fingerprint] = CapsuleCodec(
-                self._keys, model.fingerprint, model.engine.layout, len(model.bundle.vocabulary)
+                self._keys, model.fingerprint, model.engine.layout
             )
         return Origin(model=model, codec=codec, owner=owner)
 

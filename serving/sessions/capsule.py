@@ -130,16 +130,12 @@ class CapsuleCodec:
         keys: of this server.
         fingerprint: of the model, in hex.
         layout: of its state.
-        vocabulary_size: V.
     """
 
-    def __init__(
-        self, keys: CapsuleKeys, fingerprint: str, layout: StateLayout, vocabulary_size: int
-    ) -> None:
+    def __init__(self, keys: CapsuleKeys, fingerprint: str, layout: StateLayout) -> None:
         self._keys = keys
         self._fingerprint = bytes.fromhex(fingerprint)
         self._layout = layout
-        self._vocabulary_size = vocabulary_size
         smallest = Snapshot(
             position=0,
             token=0,
@@ -195,9 +191,7 @@ class CapsuleCodec:
         snapshot, length = Snapshot.unpack(body[SamplerState.SIZE :], self._layout.size)
         if SamplerState.SIZE + length != len(body):
             raise ValueError("it is longer than its contents")
-        ids = np.append(snapshot.held, snapshot.token)
-        if ids.min() < 0 or ids.max() >= self._vocabulary_size:
-            raise ValueError("a token id is not in the vocabulary")
+        self._layout.check(snapshot)
         return CapsuleContents(sampler=sampler, snapshot=snapshot)
 
 

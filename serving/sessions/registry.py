@@ -5,10 +5,13 @@ import logging
 import secrets
 import struct
 import time
+import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from serving.engine.snapshot import SamplerState, Snapshot, StateLayout
 from serving.sessions.capsule import CapsuleContents, owner_tag
@@ -22,15 +25,18 @@ from unroll.errors import (
     SessionExpiredError,
     SessionLimitError,
     SessionUnknownError,
+    StoreError,
     UnknownModelError,
 )
 
 ID_BYTES = 16
 NO_REQUEST = bytes(16)  # a digest that no request has
 NOBODY = owner_tag("")
-# version, marks, fingerprint, owner, created, last request
+# version, marks, fingerprint, owner, created, last request; then the marks and, since version 2,
+# the CRC-32 (ISO/IEC 13239) of all before it
 _HEADER = struct.Struct("<BB32s16sd16s")
-_VERSION = 1
+_CHECKSUM = struct.Struct("<I")
+_VERSION = 2
 _GONE = {
     Gone.UNKNOWN: (SessionUnknownError, "no such session was ever started here"),
     Gone.ENDED: (SessionEndedError, "the session was ended"),
@@ -109,7 +115,8 @@ class Session:
             self.last_request,
         )
         marks = [mark.sampler.pack() + mark.snapshot.pack() for mark in self.marks]
-        return header + b"".join(marks)
+        data = header + b"".join(marks)
+        return data + _CHECKSUM.pack(zlib.crc32(data))
 
 
 def digest_of(request: bytes) -> bytes:
@@ -127,7 +134,6 @@ class Sessions:
         idle_seconds: sessions idle for longer expire; 0 keeps them for ever.
         per_caller: sessions that a caller with a name may have; 0 for any number. Callers without a
             name are not told apart, so they are not counted.
-        now: the clock, unix time in seconds.
     """
 
     def __init__(
@@ -138,7 +144,6 @@ class Sessions:
         marks: int = 4,
         idle_seconds: float = 0.0,
         per_caller: int = 0,
-        now: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._layouts = layouts
@@ -146,8 +151,9 @@ class Sessions:
         self._idle_seconds = idle_seconds
         self._per_caller = per_caller
         self._starting: Counter[bytes] = Counter()
-        self._now = now
+        self._now = store.now
         self._busy: set[str] = set()
+        self._touched: dict[str, float] = {}  # when those were used whose records do not say so
         self.gone: Counter[Gone] = Counter()
 
     @property
@@ -165,13 +171,12 @@ class Sessions:
             return await self._start(owner, fingerprint, contents)
 
     async def _start(self, owner: bytes, fingerprint: str, contents: CapsuleContents) -> Session:
-        now = self._now()
         session = Session(
             session_id=secrets.token_urlsafe(ID_BYTES),
             owner=owner,
             fingerprint=fingerprint,
-            created=now,
-            used=now,
+            created=time.time(),
+            used=self._now(),
             marks=[contents],
             last_request=NO_REQUEST,
         )
@@ -186,11 +191,12 @@ class Sessions:
             SessionEndedError: it was ended; likewise SessionExpiredError and SessionEvictedError.
             UnknownModelError: its model is not served any more.
         """
+        return await self._find(session_id, owner, is_in_use=session_id in self._busy)
+
+    async def _find(self, session_id: str, owner: bytes, *, is_in_use: bool) -> Session:
         found = await self._store.get(session_id)
-        if isinstance(found, Record) and self._is_expired(found):
-            await self._store.remove(session_id, Gone.EXPIRED)
-            self.gone[Gone.EXPIRED] += 1
-            found = Gone.EXPIRED
+        if isinstance(found, Record) and not is_in_use and self._is_expired(session_id, found):
+            found = Gone.EXPIRED  # `expire` removes it soon
         if isinstance(found, Record):
             try:
                 session = self._unpack(session_id, found)
@@ -221,7 +227,13 @@ class Sessions:
             )
         self._busy.add(session_id)
         try:
-            yield await self.get(session_id, owner)
+            session = await self._find(session_id, owner, is_in_use=False)
+            used = session.used
+            try:
+                yield session
+            finally:
+                if session.used == used:  # it did not advance: its record is as old as before
+                    self._touched[session_id] = self._now()
         finally:
             self._busy.discard(session_id)
 
@@ -289,25 +301,56 @@ class Sessions:
 
     def expires(self, session: Session) -> float | None:
         """Return when a session will expire unless it is used, in unix time; None for never."""
-        return session.used + self._idle_seconds if self._idle_seconds else None
+        if not self._idle_seconds:
+            return None
+        ahead = round(
+            time.time() - self._now()
+        )  # of the store's time; clients look at a wall clock
+        return self._last_use(session.session_id, session.used) + self._idle_seconds + ahead
 
     async def expire(self) -> int:
-        """Remove the sessions that were idle for too long; return how many."""
+        """Remove the sessions that were idle for too long; return how many.
+
+        Those in use are noted as used first, and whatever is used meanwhile is kept.
+        """
+        touched, self._touched = self._touched, {}
         if not self._idle_seconds:
             return 0
-        expired = await self._store.expire(self._now() - self._idle_seconds)
+        try:
+            await self._store.touch(touched | dict.fromkeys(self._busy, self._now()))
+        except StoreError:
+            self._touched = touched | self._touched
+            raise
+        expired = await self._store.expire(
+            self._now() - self._idle_seconds,
+            lambda session_id: session_id in self._busy or session_id in self._touched,
+        )
         self.gone[Gone.EXPIRED] += expired
         return expired
 
-    def _is_expired(self, record: Record) -> bool:
-        return bool(self._idle_seconds) and record.used < self._now() - self._idle_seconds
+    def _last_use(self, session_id: str, used: float) -> float:
+        if session_id in self._busy:
+            return self._now()
+        return max(used, self._touched.get(session_id, used))
+
+    def _is_expired(self, session_id: str, record: Record) -> bool:
+        if not self._idle_seconds:
+            return False
+        used = max(record.used, self._touched.get(session_id, record.used))
+        return used < self._now() - self._idle_seconds
 
     async def _put(self, session: Session) -> None:
         await self._store.put(session.session_id, Record(session.used, session.pack()))
 
     def _unpack(self, session_id: str, record: Record) -> Session:
         view = memoryview(record.data)
-        _, count, fingerprint, owner, created, last_request = _HEADER.unpack_from(view)
+        version, count, fingerprint, owner, created, last_request = _HEADER.unpack_from(view)
+        if version not in {1, _VERSION} or not count:
+            raise ValueError(f"it has version {version} and {count} marks")
+        if version == _VERSION:
+            view, checksum = view[: -_CHECKSUM.size], view[-_CHECKSUM.size :]
+            if zlib.crc32(view) != _CHECKSUM.unpack(checksum)[0]:
+                raise ValueError("its checksum does not match")
         layout = self._layouts.get(fingerprint.hex())
         if layout is None:
             raise UnknownModelError(
@@ -319,8 +362,13 @@ class Sessions:
         for _ in range(count):
             sampler = SamplerState.unpack(view)
             snapshot, length = Snapshot.unpack(view[SamplerState.SIZE :], layout.size)
+            layout.check(snapshot)
+            if not np.isfinite(np.frombuffer(snapshot.state, "<f4")).all():
+                raise ValueError("a number of its state is not finite")
             view = view[SamplerState.SIZE + length :]
             marks.append(CapsuleContents(sampler=sampler, snapshot=snapshot))
+        if len(view):
+            raise ValueError("it is longer than its contents")
         return Session(
             session_id=session_id,
             owner=owner,

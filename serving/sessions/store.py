@@ -4,15 +4,23 @@ A store maps a session's id to its record, a few bytes around its recurrent stat
 a while why a record is gone.
 """
 
+import asyncio
 import struct
+import time
 from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice, takewhile
+from operator import itemgetter
 from typing import Protocol
+
+from serving.sessions.clock import StoreClock
 
 _USED = struct.Struct("<d")
 OWNER = slice(34, 50)  # of a record's data: the tag of its caller; see Session.pack
 GONE_AT_MOST = 100_000  # ids of sessions that are gone, of which a store in memory remembers why
+PORTION = 1000  # records that expire at once; calls in between wait for no more than that
 
 
 class Gone(Enum):
@@ -38,7 +46,16 @@ class Record:
 
 
 class SessionStore(Protocol):
-    """What any store does; one shared by several servers would do the same."""
+    """What any store does; one shared by several servers would do the same.
+
+    Attributes:
+        now: the time by which its records grow old, in seconds.
+    """
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """See the class."""
+        ...
 
     async def get(self, session_id: str) -> Record | Gone:
         """Return a record, or why there is none."""
@@ -56,8 +73,12 @@ class SessionStore(Protocol):
         """Return how many records a caller has, by its tag."""
         ...
 
-    async def expire(self, before: float) -> int:
-        """Remove all records last used before a unix time; return how many."""
+    async def touch(self, uses: Mapping[str, float]) -> None:
+        """Note when records were used, without changing them; ids without one are ignored."""
+        ...
+
+    async def expire(self, before: float, keep: Callable[[str], bool] = lambda _: False) -> int:
+        """Remove all records last used before a time, but those to keep; return how many."""
         ...
 
     def close(self) -> None:
@@ -79,6 +100,7 @@ class MemoryStore:
         self._limit = limit
         self._records: OrderedDict[str, bytes] = OrderedDict()
         self._gone: OrderedDict[str, Gone] = OrderedDict()
+        self.now: Callable[[], float] = StoreClock(time.time())
         self._owned: Counter[bytes] = Counter()
         self.evicted = 0
 
@@ -113,13 +135,27 @@ class MemoryStore:
         """See SessionStore."""
         return self._owned[owner]
 
-    async def expire(self, before: float) -> int:
+    async def touch(self, uses: Mapping[str, float]) -> None:
+        """See SessionStore."""
+        for session_id, used in sorted(uses.items(), key=itemgetter(1)):
+            if session_id in self._records:
+                data = self._records[session_id][_USED.size :]
+                self._records[session_id] = _USED.pack(used) + data
+                self._records.move_to_end(session_id)
+
+    async def expire(self, before: float, keep: Callable[[str], bool] = lambda _: False) -> int:
         """See SessionStore."""
         expired = 0
-        while self._records and _used(next(iter(self._records.values()))) < before:
-            self._drop(next(iter(self._records)), Gone.EXPIRED)
-            expired += 1
+        while old := self._oldest(before, keep):
+            for session_id in old:
+                self._drop(session_id, Gone.EXPIRED)
+            expired += len(old)
+            await asyncio.sleep(0)
         return expired
+
+    def _oldest(self, before: float, keep: Callable[[str], bool]) -> list[str]:
+        in_order = takewhile(lambda item: _used(item[1]) < before, self._records.items())
+        return list(islice((each for each, _ in in_order if not keep(each)), PORTION))
 
     def close(self) -> None:
         """See SessionStore."""

@@ -14,7 +14,7 @@ IN_TIME = 10
 
 def row(bundle: Bundle, prompt: int, new: int, done: int = 0) -> Sequence:
     """Make a sequence that has read or written so many symbols."""
-    layout = StateLayout(bundle.manifest.state)
+    layout = StateLayout(bundle.manifest.state, len(bundle.vocabulary))
     asked = request(bundle.vocabulary, "a" * prompt, new)
     sequence = Sequence(asked, bundle.vocabulary, layout, Reader())
     sequence.done = done

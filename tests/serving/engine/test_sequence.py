@@ -55,7 +55,7 @@ def taken(
     asked: SequenceRequest, text: str, cuts: list[int], times: list[float], patience: float = 0.0
 ) -> list[tuple[float, Chunk]]:
     """Let a sequence choose a text in calls of so many steps; return its chunks and their times."""
-    sequence = Sequence(asked, VOCABULARY, StateLayout([]), Reader())
+    sequence = Sequence(asked, VOCABULARY, StateLayout([], len(VOCABULARY)), Reader())
     ids, chunks = VOCABULARY.encode(text).tolist(), []
     log_probs = -np.arange(1, len(text) + 1, dtype=np.float32)
     begin = 0

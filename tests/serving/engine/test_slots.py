@@ -37,7 +37,10 @@ def test_slots_hold_nan_before_a_sequence_and_after_it(bundle: Bundle, decoder: 
 
 
 def test_slot_gives_back_the_state_that_it_was_given(bundle: Bundle, decoder: Decoder) -> None:
-    slots, layout = Slots(HostRunner(decoder, 3)), StateLayout(bundle.manifest.state)
+    slots, layout = (
+        Slots(HostRunner(decoder, 3)),
+        StateLayout(bundle.manifest.state, len(bundle.vocabulary)),
+    )
     _, states = random_call(decoder, len(bundle.vocabulary), 1, PLAIN[:3])
     sequences = []
     for row in range(3):

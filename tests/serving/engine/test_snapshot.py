@@ -223,7 +223,7 @@ def test_drawing_is_written_and_read(
 
 def test_layout_packs_tensors_in_the_manifests_order(loaded: Loaded) -> None:
     bundle, decoder = loaded["lstm"]
-    layout = StateLayout(bundle.manifest.state)
+    layout = StateLayout(bundle.manifest.state, len(bundle.vocabulary))
     random = np.random.default_rng(1)
     state = {name: random.normal(size=(3, 7)).astype(np.float32) for name in decoder.zero_state(1)}
     packed = layout.pack(state)

@@ -119,10 +119,10 @@ def test_capsules_that_are_not_ours_are_refused_by_every_call(
     model = shared_server.server.models.get("small")
     keys = shared_server.server._servicer._origins._keys
     fingerprint = model.bundle.manifest.fingerprint
-    ours = CapsuleCodec(keys, fingerprint, model.engine.layout, 11)
+    ours = CapsuleCodec(keys, fingerprint, model.engine.layout)
     contents = ours.open(good, owner_tag(""))
-    foreign = CapsuleCodec(keys, "ab" * 32, model.engine.layout, 11)
-    forger = CapsuleCodec(CapsuleKeys([bytes(32)]), fingerprint, model.engine.layout, 11)
+    foreign = CapsuleCodec(keys, "ab" * 32, model.engine.layout)
+    forger = CapsuleCodec(CapsuleKeys([bytes(32)]), fingerprint, model.engine.layout)
     cases = [
         (altered(good), "CAPSULE_INVALID", INVALID),
         (good[:-1], "CAPSULE_INVALID", INVALID),

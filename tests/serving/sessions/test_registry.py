@@ -1,6 +1,9 @@
 """Sessions between store and service: marks, ownership, expiry, what a record takes."""
 
 import asyncio
+import struct
+import time
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -26,7 +29,8 @@ from unroll.errors import (
     UnknownModelError,
 )
 
-LAYOUT = StateLayout([StateTensor(input="h", output="g", dtype="float32", shape=[1, BATCH, 4])])
+V = 7
+LAYOUT = StateLayout([StateTensor(input="h", output="g", dtype="float32", shape=[1, BATCH, 4])], V)
 FINGERPRINT, ANNA, BERT = "ab" * 32, b"a" * 16, b"b" * 16
 REQUEST = digest_of(b"request")
 
@@ -34,7 +38,7 @@ REQUEST = digest_of(b"request")
 def contents(position: int, held: int = 0) -> CapsuleContents:
     snapshot = Snapshot(
         position=position,
-        token=position % 7,
+        token=position % V,
         state=np.full(4, position, "<f4").tobytes(),
         held=np.arange(held, dtype=np.int32),
         held_log_probs=np.arange(held, dtype=np.float32),
@@ -55,13 +59,9 @@ class Clock:
 
 
 def sessions(clock: Clock | None = None, *, marks: int = 4, idle: float = 0.0) -> Sessions:
-    return Sessions(
-        MemoryStore(100),
-        {FINGERPRINT: LAYOUT},
-        marks=marks,
-        idle_seconds=idle,
-        now=clock or Clock(),
-    )
+    store = MemoryStore(100)
+    store.now = clock or Clock()
+    return Sessions(store, {FINGERPRINT: LAYOUT}, marks=marks, idle_seconds=idle)
 
 
 @asynccontextmanager
@@ -85,7 +85,7 @@ def test_all_of_a_session_is_kept(marks: list[tuple[int, int]]) -> None:
         found = await made.get(started.session_id, ANNA)
         assert found.pack() == session.pack()
         assert [(m.snapshot.position, len(m.snapshot.held)) for m in found.marks] == marks
-        assert (found.created, found.used, found.owner) == (1000.0, 1000.0, ANNA)
+        assert (found.created, found.used, found.owner) == (started.created, 1000.0, ANNA)
 
     asyncio.run(scenario())
 
@@ -160,13 +160,16 @@ def test_idle_sessions_expire_and_used_ones_do_not() -> None:
         async with advanced(made) as idle:
             pass
         async with advanced(made) as used:
+            assert await made.expire() == 0
             clock.now += 40
             await made.advance(used, contents(5), REQUEST)
-        assert made.expires(used) == 1090.0
+        expires = made.expires(used)
+        assert expires is not None
+        assert expires - round(time.time() - clock.now) == pytest.approx(1090.0, abs=2.0)
         clock.now += 20
         with pytest.raises(SessionExpiredError):
             await made.get(idle.session_id, ANNA)
-        assert await made.expire() == 0
+        assert await made.expire() == 1
         clock.now += 40
         assert await made.expire() == 1
         with pytest.raises(SessionExpiredError):
@@ -205,12 +208,12 @@ def test_session_of_a_model_that_is_gone_says_so() -> None:
 def test_record_takes_little_besides_the_state() -> None:
     async def scenario() -> None:
         async with advanced(sessions()) as session:
-            assert len(session.pack()) - LAYOUT.size == 114
+            assert len(session.pack()) - LAYOUT.size == 118
 
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("keep", [0, 1, 50, 90, 129])
+@pytest.mark.parametrize("keep", [0, 1, 50, 90, 133])
 def test_damaged_record_is_told_and_not_an_accident(keep: int) -> None:
     async def run() -> None:
         store = MemoryStore(10)
@@ -223,3 +226,93 @@ def test_damaged_record_is_told_and_not_an_accident(keep: int) -> None:
             await found.get(session.session_id, ANNA)
 
     asyncio.run(run())
+
+
+def test_session_in_use_does_not_expire_however_long_its_answer_takes() -> None:
+    async def scenario() -> None:
+        clock = Clock()
+        made = sessions(clock, idle=50.0)
+        started = await made.start(ANNA, FINGERPRINT, contents(0))
+        async with made.use(started.session_id, ANNA):
+            clock.now += 80
+            assert (await made.get(started.session_id, ANNA)).position == 0
+            assert await made.expire() == 0
+            clock.now += 30
+        # The answer was cancelled: its end was its last use.
+        clock.now += 40
+        assert await made.expire() == 0
+        assert (await made.get(started.session_id, ANNA)).position == 0
+        clock.now += 40
+        assert await made.expire() == 1
+
+    asyncio.run(scenario())
+
+
+def test_asking_for_an_expired_session_removes_nothing() -> None:
+    async def scenario() -> None:
+        clock = Clock()
+        made = sessions(clock, idle=50.0)
+        started = await made.start(ANNA, FINGERPRINT, contents(0))
+        async with made.use(started.session_id, ANNA) as session:
+            clock.now += 80
+            asked = asyncio.create_task(made.get(started.session_id, ANNA))
+            await made.advance(session, contents(5), REQUEST)
+        await asked
+        assert (await made.get(started.session_id, ANNA)).position == 5
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("offset", range(0, 134, 7))
+def test_flipped_bit_is_told(offset: int) -> None:
+    async def run() -> None:
+        store = MemoryStore(10)
+        found = Sessions(store, {FINGERPRINT: LAYOUT})
+        session = await found.start(ANNA, FINGERPRINT, contents(3))
+        record = await store.get(session.session_id)
+        assert isinstance(record, Record)
+        data = bytearray(record.data)
+        data[offset] ^= 1
+        await store.put(session.session_id, replace(record, data=bytes(data)))
+        with pytest.raises((SessionUnknownError, UnknownModelError)):
+            await found.get(session.session_id, ANNA)
+
+    asyncio.run(run())
+
+
+MARKS, POSITION, TOKEN, STATE = 1, 98, 106, 114  # where these stand in a record
+
+
+@pytest.mark.parametrize(
+    ("offset", "value"),
+    [
+        (MARKS, b"\0"),
+        (POSITION, struct.pack("<Q", 2**63)),
+        (TOKEN, struct.pack("<I", V)),
+        (STATE, struct.pack("<f", float("nan"))),
+        (STATE, struct.pack("<f", float("inf"))),
+    ],
+)
+@pytest.mark.parametrize("version", [1, 2])
+def test_record_that_cannot_be_gone_on_from_is_damaged(
+    offset: int, value: bytes, version: int
+) -> None:
+    async def run() -> None:
+        store = MemoryStore(10)
+        found = Sessions(store, {FINGERPRINT: LAYOUT})
+        session = await found.start(ANNA, FINGERPRINT, contents(3))
+        data = bytearray(session.pack()[:-4])
+        data[0] = version
+        await store.put(session.session_id, Record(1000.0, _whole(data)))
+        assert (await found.get(session.session_id, ANNA)).position == 3
+        data[offset : offset + len(value)] = value
+        await store.put(session.session_id, Record(1000.0, _whole(data)))
+        with pytest.raises(SessionUnknownError, match="damaged"):
+            await found.get(session.session_id, ANNA)
+
+    asyncio.run(run())
+
+
+def _whole(data: bytearray) -> bytes:
+    """Add the checksum that records have since version 2."""
+    return bytes(data) + (struct.pack("<I", zlib.crc32(data)) if data[0] == 2 else b"")

@@ -1,7 +1,11 @@
 """What every store of sessions does, and what each does besides."""
 
 import asyncio
+import shutil
+import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -171,7 +175,7 @@ def test_failed_transaction_leaves_the_store_working(tmp_path: Path) -> None:
     async def scenario() -> None:
         await store.put("a", record(1.0))
         store._db.execute("ALTER TABLE gone RENAME TO away")
-        with pytest.raises(Exception, match="gone"):
+        with pytest.raises(StoreError, match="could not be written"):
             await store.expire(9.0)
         with pytest.raises(StoreError, match="try again later"):
             await store.remove("a", Gone.ENDED)
@@ -237,7 +241,127 @@ def test_cancelled_write_leaves_no_older_record_in_memory(tmp_path: Path) -> Non
 
 def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sessions.sqlite3").write_bytes(b"not a database" * 100)
-    with pytest.raises(SettingsError, match=r"state-dir: .*sessions\.sqlite3 cannot be used"):
+    with pytest.raises(SettingsError, match=r"state_dir = .*: sessions\.sqlite3 cannot be used"):
         DiskStore(tmp_path)
     with pytest.raises(SettingsError, match="cannot be used"):
         DiskStore(tmp_path / "sessions.sqlite3")
+
+
+def test_contract_touched_records_are_used_and_those_in_use_are_kept(store: SessionStore) -> None:
+    async def scenario() -> None:
+        for number in range(6):
+            await store.put(str(number), record(float(number)))
+        await store.touch({"1": 20.0, "never there": 20.0})
+        assert await store.expire(5.0, lambda session_id: session_id == "3") == 3
+        assert await store.get("1") == record(20.0)
+        assert await store.get("3") == record(3.0)
+        assert await store.get("2") is Gone.EXPIRED
+        assert await store.get("never there") is Gone.UNKNOWN
+
+    asyncio.run(scenario())
+
+
+def test_contract_more_than_one_portion_expires(
+    store: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("store", "disk_store"):
+        monkeypatch.setattr(f"serving.sessions.{module}.PORTION", 4)
+
+    async def scenario() -> None:
+        for number in range(11):
+            await store.put(str(number), record(float(number // 3)))
+        assert await store.expire(9.0, lambda session_id: int(session_id) < 5) == 6
+        assert await store.get("4") == record(1.0)
+        assert await store.get("10") is Gone.EXPIRED
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("days", [2.0, -2.0])
+def test_wall_clock_that_jumps_while_the_server_is_down_or_up_expires_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: float
+) -> None:
+    today = time.time()
+
+    async def scenario() -> None:
+        store = DiskStore(tmp_path)
+        await store.put("a", record(store.now()))
+        monkeypatch.setattr(time, "time", lambda: today + days * 86400)
+        assert await store.expire(store.now() - 3600.0) == 0
+        store.close()
+        store = DiskStore(tmp_path)
+        await store.put("b", record(store.now()))
+        assert abs(store.now() - today) < 60.0
+        monkeypatch.setattr(time, "time", lambda: today)
+        assert await store.expire(store.now() - 3600.0) == 0
+        assert [type(await store.get(each)) for each in "ab"] == [Record, Record]
+        store.close()
+
+    asyncio.run(scenario())
+
+
+def test_second_server_on_a_folder_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
+    first = DiskStore(tmp_path)
+    with pytest.raises(SettingsError, match="another server uses this folder"):
+        DiskStore(tmp_path)
+    first.close()
+    DiskStore(tmp_path).close()
+
+
+def test_database_is_for_its_owner_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    DiskStore(tmp_path / "state").close()
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "state" / "sessions.sqlite3").stat().st_mode & 0o777 == 0o600
+    assert not caplog.records
+    (tmp_path / "state").chmod(0o755)
+    DiskStore(tmp_path / "state").close()
+    assert "chmod 700 keeps them out" in caplog.text
+
+
+def test_reads_do_not_wait_for_a_database_that_another_process_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("serving.sessions.disk_store.BUSY_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        store = DiskStore(tmp_path)
+        await store.put("a", record(1.0))
+        with closing(sqlite3.connect(tmp_path / "sessions.sqlite3", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert await store.get("a") == record(1.0)
+            assert store.count() == 1
+            with pytest.raises(StoreError, match="could not be written"):
+                await store.put("a", record(2.0))
+            store.close()  # tells in the log what is lost, and raises nothing
+        assert "the last sessions cannot be written" in caplog.text
+
+    asyncio.run(scenario())
+
+
+def test_folder_that_is_removed_while_the_server_runs_is_told(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = DiskStore(tmp_path / "state")
+        shutil.rmtree(tmp_path / "state")
+        with pytest.raises(StoreError, match="could not be written"):
+            await store.put("a", record(1.0))
+        store.close()
+
+    asyncio.run(scenario())
+
+
+def test_damaged_pages_are_a_typed_error(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = DiskStore(tmp_path)
+        await asyncio.gather(*(store.put(str(n), record(1.0, bytes(4000))) for n in range(50)))
+        store.close()
+        path = tmp_path / "sessions.sqlite3"
+        store = DiskStore(tmp_path)
+        data = bytearray(path.read_bytes())
+        data[8192:] = b"\xff" * (len(data) - 8192)
+        path.write_bytes(bytes(data))
+        reads = (store.get(str(number)) for number in range(50))
+        with pytest.raises(StoreError, match="could not be read"):
+            await asyncio.gather(*reads)
+        store.close()
+
+    asyncio.run(scenario())
