@@ -34,7 +34,7 @@ from serving.sessions.store import MemoryStore
 from serving.settings import ServerSettings
 from serving.telemetry.metrics import Metrics, MetricsPage
 from serving.telemetry.tracing import open_tracing
-from unroll.errors import ClosedError, SettingsError
+from unroll.errors import EngineFailedError, SettingsError
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import add_TextGenerationServiceServicer_to_server
 
@@ -76,10 +76,12 @@ class Server:
                 state_dir is wrong, or a port is taken.
         """
         self._loop = asyncio.get_running_loop()
+        self.engine_failed = asyncio.Event()
         self.models = Models.load(
             self.settings.model,
             _engine_options(self.settings),
             self._deliver,
+            on_failure=self._notice_failure,
             keep_retired=self.settings.keep_retired,
         )
         keys = CapsuleKeys.load(self.settings.capsule_keys)
@@ -119,6 +121,7 @@ class Server:
         """
         async with self._reloading:
             dropped = await asyncio.to_thread(self.models.reload)
+        self._tell_failure()  # of one that failed before its name had it
         close = [
             asyncio.to_thread(model.engine.close, drain_seconds=self.settings.grace_seconds)
             for model in dropped
@@ -201,15 +204,18 @@ class Server:
     def _deliver(self, delivery: Delivery) -> None:
         """Take an engine's delivery, on its thread, to the event loop: one hop for all chunks."""
         try:
-            self._loop.call_soon_threadsafe(self._hand_over, delivery)
+            self._loop.call_soon_threadsafe(call_listeners, delivery)
         except RuntimeError:  # the loop is closed, and so are all readers
             log.debug("%d chunks came after the end", len(delivery))
 
-    def _hand_over(self, delivery: Delivery) -> None:
-        call_listeners(delivery)
-        if any(isinstance(chunk.error, ClosedError) for _, chunk in delivery) and any(
-            model.engine.has_failed for model in self.models
-        ):  # balancers shall look elsewhere
+    def _notice_failure(self) -> None:
+        """Take the news that an engine failed, on its thread, to the event loop."""
+        self._loop.call_soon_threadsafe(self._tell_failure)
+
+    def _tell_failure(self) -> None:
+        """Where a served model's engine has failed, tell balancers to look elsewhere."""
+        if self.models.has_failed and not self.engine_failed.is_set():
+            self.engine_failed.set()
             self._last_news = asyncio.ensure_future(self._health.enter_graceful_shutdown())
 
 
@@ -221,6 +227,7 @@ async def serve(settings: ServerSettings, announce: Callable[[Server], None]) ->
         announce: called once the server is ready.
 
     Raises:
+        EngineFailedError: an engine failed, and `exit_on_engine_failure` is set.
         UnrollError: as Server.start.
     """
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
@@ -232,7 +239,7 @@ async def serve(settings: ServerSettings, announce: Callable[[Server], None]) ->
         if settings.port_file is not None:
             write_port(settings.port_file, server.port)
         announce(server)
-        await stopping.wait()
+        await _first(stopping, *[server.engine_failed] * settings.exit_on_engine_failure)
         for number in signals:
             loop.remove_signal_handler(number)
         loop.remove_signal_handler(signal.SIGHUP)
@@ -240,6 +247,19 @@ async def serve(settings: ServerSettings, announce: Callable[[Server], None]) ->
             task.cancel()
         log.info("draining for up to %g s", settings.grace_seconds)
         await server.stop(settings.grace_seconds)
+        if settings.exit_on_engine_failure and server.models.has_failed:
+            raise EngineFailedError(
+                "an engine failed, see the log; the process ends so that its supervisor starts it "
+                "again (exit_on_engine_failure)"
+            )
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Wait until one of the events is set."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
 
 
 def _reload_on_sighup(server: Server, loop: asyncio.AbstractEventLoop) -> set["asyncio.Task[None]"]:

@@ -158,6 +158,10 @@ class ServerSettings:
     grace_seconds: float = 30.0
     """On SIGTERM or SIGINT, running requests have so long to finish."""
 
+    exit_on_engine_failure: Annotated[bool, Parameter(negative=())] = False
+    """End the process with status 70 when a model's engine fails, so that a supervisor starts it
+    again. Without it, the process stays and its health is NOT_SERVING."""
+
     keepalive_seconds: float = 60.0
     """A client that says nothing for so long is asked whether it is there."""
 

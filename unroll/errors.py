@@ -31,6 +31,7 @@ UnrollError
 |   |-- DeadlineError         the deadline passed before the end
 |   |-- CancelledError        the sequence was cancelled
 |   `-- ClosedError           the engine is draining or closed
+|       `-- EngineFailedError     it has failed and runs nothing any more
 `-- ServerError           a server failed, or answered what this client does not know
     `-- UnavailableError      no server can be reached
 
@@ -208,6 +209,12 @@ class CancelledError(EngineError):
 
 class ClosedError(EngineError):
     """The engine is draining or closed."""
+
+
+class EngineFailedError(ClosedError):
+    """The engine failed and runs nothing any more."""
+
+    exit_status = 70  # EX_SOFTWARE of sysexits.h
 
 
 class ServerError(UnrollError):

@@ -18,7 +18,7 @@ from math import inf
 from serving.engine.counts import WorkerCounts
 from serving.engine.prefixes import PrefixCache
 from serving.engine.request import Chunk, SequenceRequest
-from serving.engine.scheduler import Scheduler
+from serving.engine.scheduler import LONGEST_WAIT, Scheduler
 from serving.engine.sequence import SHORTEST_PREFIX, Delivery, Sequence
 from serving.engine.slots import Slots
 from serving.engine.snapshot import StateLayout
@@ -26,7 +26,7 @@ from serving.engine.worker import Worker
 from serving.runtime.decoder import Decoder, State
 from serving.runtime.host import HostRunner, Runner
 from unroll.bundle.folder import Bundle
-from unroll.errors import ClosedError
+from unroll.errors import ClosedError, EngineFailedError
 
 CLOSE_SECONDS = 10.0
 
@@ -77,6 +77,8 @@ class Engine:
             is gathered meanwhile, but for a sequence's first and last.
         prefix_bytes: memory for the states of prompts that were read; 0 keeps none.
         new_runner: makes a runner with so many slots for each worker; by default a HostRunner.
+        on_failure: called once on a worker's thread when the engine has failed and runs nothing any
+            more; must not block.
         deliver: called on a worker's thread with the chunks of each call, by several workers at
             the same time; must not block. The chunks of one sequence come in order.
     """
@@ -93,6 +95,7 @@ class Engine:
         chunks_per_second: float = inf,
         prefix_bytes: int = 0,
         new_runner: Callable[[int], Runner] | None = None,
+        on_failure: Callable[[], None] = lambda: None,
         deliver: Callable[[Delivery], None] = call_listeners,
     ) -> None:
         self.bundle = bundle
@@ -113,6 +116,7 @@ class Engine:
         ]
         self._scheduler = Scheduler([worker.slots for worker in self._workers], queue_limit)
         self._deliver_unsafe = deliver
+        self._on_failure = on_failure
         self._lock = threading.RLock()  # guards the scheduler and the three below
         self._changed = threading.Condition(self._lock)  # workers without a row wait for it
         self._emptied = threading.Condition(self._lock)  # who closes the engine waits for it
@@ -154,13 +158,15 @@ class Engine:
 
         Raises:
             OverloadedError: the queue is full.
-            ClosedError: the engine is closing.
+            ClosedError: the engine is closing, or has failed.
         """
         sequence = Sequence(request, self.bundle.vocabulary, self.layout, listener)
         self._skip_prefix(sequence)
         with self._lock:
             if self._closing is not None:
-                raise ClosedError(*self._closing.args)  # raised again, one would keep all frames
+                raise type(self._closing)(
+                    *self._closing.args
+                )  # raised again, one would keep all frames
             self._scheduler.add(sequence)
             self._changed.notify()
         return sequence
@@ -182,7 +188,9 @@ class Engine:
         with self._lock:
             self._closing = self._closing or ClosedError("the server is shutting down")
             self._drain = not self._failed
-            self._emptied.wait_for(lambda: len(self._scheduler) == 0, drain_seconds)
+            self._emptied.wait_for(
+                lambda: len(self._scheduler) == 0, min(drain_seconds, LONGEST_WAIT)
+            )
             self._drain = False
             self._changed.notify_all()
         for worker, thread in zip(self._workers, self._threads, strict=True):
@@ -214,11 +222,20 @@ class Engine:
                 self._turn(worker, rows)
         except Exception:
             log.exception("the engine failed; no sequence can go on")
-            with self._lock:
-                self._closing = ClosedError("the engine failed; see the server's log")
-                self._failed, self._drain = True, False
-                self._changed.notify_all()
+            self._fail()
         self._end_all(worker)
+
+    def _fail(self) -> None:
+        with self._lock:
+            was_failed, self._failed = self._failed, True
+            self._closing = EngineFailedError("the engine failed; see the server's log")
+            self._drain = False
+            self._changed.notify_all()
+        if not was_failed:
+            try:
+                self._on_failure()
+            except Exception:  # the event loop that it tells may be gone
+                log.exception("nobody could be told that the engine failed")
 
     @property
     def _goes_on(self) -> bool:

@@ -109,6 +109,7 @@ class Models:
         options: EngineOptions,
         deliver: Callable[[Delivery], None] = call_listeners,
         *,
+        on_failure: Callable[[], None] = lambda: None,
         keep_retired: int = 1,
     ) -> "Models":
         """Load bundles; the engines are not started yet.
@@ -117,6 +118,7 @@ class Models:
             sources: `NAME=FOLDER` or `FOLDER`, one or more.
             options: how to run them.
             deliver: see Engine.
+            on_failure: see Engine; called for each engine that fails.
             keep_retired: how many retired models of a name stay, 0 or more.
 
         Raises:
@@ -135,7 +137,7 @@ class Models:
             folders[name] = folder
 
         def make(name: str, bundle: Bundle) -> ServedModel:
-            return _make(name, bundle, options, deliver)
+            return _make(name, bundle, options, deliver, on_failure)
 
         served = [make(name, load_bundle(folder)) for name, folder in folders.items()]
         return cls(served, make, keep_retired=keep_retired)
@@ -215,6 +217,11 @@ class Models:
         return next(matching, None)
 
     @property
+    def has_failed(self) -> bool:
+        """Whether the engine of a model that new texts begin on has failed."""
+        return any(model.engine.has_failed for model in self)
+
+    @property
     def everyone(self) -> list[ServedModel]:
         """All models, the retired ones last."""
         return [*self._by_name.values(), *reversed(self._retired)]
@@ -239,7 +246,11 @@ class Models:
 
 
 def _make(
-    name: str, bundle: Bundle, options: EngineOptions, deliver: Callable[[Delivery], None]
+    name: str,
+    bundle: Bundle,
+    options: EngineOptions,
+    deliver: Callable[[Delivery], None],
+    on_failure: Callable[[], None],
 ) -> ServedModel:
     decoder = Decoder(bundle, options.device, options.threads)
 
@@ -258,6 +269,7 @@ def _make(
         chunks_per_second=options.chunks_per_second,
         prefix_bytes=options.prefix_bytes,
         new_runner=new_runner,
+        on_failure=on_failure,
         deliver=deliver,
     )
     return ServedModel(name=name, bundle=bundle, decoder=decoder, engine=engine)

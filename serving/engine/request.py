@@ -1,6 +1,7 @@
 """What a sequence is asked to do, and what it gives."""
 
 from dataclasses import dataclass, field
+from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,8 @@ class SequenceRequest:
             raise InputError("buffer_symbols", f"must be 1 or more, got {self.buffer_symbols}")
         if not self.chunk_seconds >= 0:
             raise InputError("chunk_seconds", f"must be 0 or more, got {self.chunk_seconds}")
+        if self.deadline is not None and isnan(self.deadline):
+            raise InputError("deadline", "must be a time, got NaN")
         if not 0 <= self.seed < SEED_LIMIT:
             raise InputError("seed", f"must be between 0 and 2^63 - 1, got {self.seed}")
         if len(self.stop) > STOPS_AT_MOST:

@@ -1,11 +1,14 @@
 """Who is computed where: the queue, the workers' slots, the stalled and the doomed."""
 
 from collections import deque
+from collections.abc import Iterator
 from math import inf
 
 from serving.engine.sequence import Delivery, Sequence
 from serving.engine.slots import Slots
 from unroll.errors import CancelledError, DeadlineError, EngineError, OverloadedError
+
+LONGEST_WAIT = 3600.0  # seconds; threading.TIMEOUT_MAX, far above it, would raise OverflowError
 
 
 class Scheduler:
@@ -30,7 +33,7 @@ class Scheduler:
         self._doomed: dict[Sequence, EngineError] = {}
         self._everyone: dict[Sequence, None] = {}
         self._queue_limit = queue_limit
-        self._soonest = inf  # no deadline is before this
+        self._soonest = inf  # no deadline of anyone who is still here is before this
 
     def __len__(self) -> int:
         return len(self._everyone)
@@ -80,8 +83,9 @@ class Scheduler:
         return True
 
     def patience(self, now: float) -> float | None:
-        """Return how long a worker without a row may wait for a change; None for ever."""
-        return None if self._soonest == inf else max(self._soonest - now, 0.0)
+        """Return how many seconds a worker without a row may wait for a change; None for ever."""
+        self._soonest = min(self._deadlines(), default=inf)  # the soonest may have ended
+        return None if self._soonest == inf else min(max(self._soonest - now, 0.0), LONGEST_WAIT)
 
     def end_doomed(self, slots: Slots, now: float) -> list[tuple[Sequence, EngineError]]:
         """End the cancelled and the late that this worker, or none, holds; return them."""
@@ -142,17 +146,19 @@ class Scheduler:
         return any(sequence in slots for slots in self.workers)
 
     def _doom_late(self, now: float) -> None:
-        self._soonest = inf
         for sequence in self._everyone:
             deadline = sequence.request.deadline
-            if deadline is None or sequence in self._doomed:
-                continue
-            if now >= deadline:
+            if deadline is not None and now >= deadline and sequence not in self._doomed:
                 self._doomed[sequence] = DeadlineError(
                     "the deadline passed before the text was complete"
                 )
-            else:
-                self._soonest = min(self._soonest, deadline)
+        self._soonest = min(self._deadlines(), default=inf)
+
+    def _deadlines(self) -> Iterator[float]:
+        """Yield the deadlines that are still to come."""
+        for sequence in self._everyone:
+            if sequence.request.deadline is not None and sequence not in self._doomed:
+                yield sequence.request.deadline
 
     def _end(self, slots: Slots, sequence: Sequence) -> None:
         del self._everyone[sequence]

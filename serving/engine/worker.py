@@ -1,5 +1,6 @@
 """A worker: runs calls of the sequences in its slots."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,11 +14,15 @@ from serving.engine.prefixes import is_boundary
 from serving.engine.request import Chunk
 from serving.engine.sequence import Delivery, Sequence
 from serving.engine.slots import Slots
+from serving.engine.snapshot import NO_LOG_PROBS
 from serving.runtime.decoder import FREE, DecodeCall, State
 from serving.runtime.host import Written
 from serving.runtime.sampling import SamplingParams
 from unroll.bundle.vocabulary import Vocabulary
+from unroll.errors import EngineError
 from unroll.terms import Capsules, FinishReason
+
+log = logging.getLogger(__name__)
 
 
 class Worker:
@@ -97,33 +102,59 @@ class Worker:
         delivery: Delivery = []
         T = len(call.forced)
         tokens: list[list[int]] = written.tokens.T.tolist()  # (N, T)
-        text = self._vocabulary.decode(chain.from_iterable(tokens))  # one call: a third of the time
+        texts = self._texts(tokens)
         log_probs = np.ascontiguousarray(written.log_probs.T)  # (N, T)
         made = np.minimum(call.steps, T).tolist()
-        now, counts = time.monotonic(), self.slots.counts
+        now = time.monotonic()
         patience = self._chunk_seconds * len(rows)
         for index, row in enumerate(rows):
-            own = text[index * T : (index + 1) * T]
-            chunk = row.take(tokens[index], own, log_probs[index], made[index], now, patience)
-            if row.keeps_prefixes and is_boundary(row.done, len(row.request.prompt)):
-                self._keep_prefix(row, self.slots.read(row))
-            if chunk is not None and _wants_snapshot(row, chunk):
-                if chunk.finish is FinishReason.STOP and row.excess:
-                    self.slots.write(row, before[row])
-                    kept = tokens[index][: made[index] - row.excess]
-                    row.settle(int(call.tokens[index]), kept, chunk)
-                    continue
-                chunk = replace(chunk, snapshot=row.snapshot(self.slots.read(row)))
+            try:
+                text = self._vocabulary.decode(tokens[index]) if texts is None else texts[index]
+                chunk = row.take(tokens[index], text, log_probs[index], made[index], now, patience)
+                if row.keeps_prefixes and is_boundary(row.done, len(row.request.prompt)):
+                    self._keep_prefix(row, self.slots.read(row))
+                if chunk is not None and _wants_snapshot(row, chunk):
+                    if chunk.finish is FinishReason.STOP and row.excess:
+                        self.slots.write(row, before[row])
+                        kept = tokens[index][: made[index] - row.excess]
+                        row.settle(int(call.tokens[index]), kept, chunk)
+                        continue
+                    chunk = replace(chunk, snapshot=row.snapshot(self.slots.read(row)))
+                if chunk is not None:
+                    self._note(row, chunk, now)
+            except Exception:  # of this row alone; the others' texts go on
+                log.exception("a sequence failed and ends; the engine goes on")
+                chunk = _failed_chunk(row)
             if chunk is not None:
                 delivery.append((row, chunk))
-                row.times.note_chunk(
-                    counts,
-                    now,
-                    is_text=row.request.max_new_symbols > 0,
-                    is_streamed=row.request.chunk_seconds < inf,
-                    is_last=chunk.is_last,
-                )
         return delivery
+
+    def _texts(self, tokens: list[list[int]]) -> list[str] | None:
+        """Decode all rows' tokens, in one go: a third of the time. None where one has no symbol."""
+        T = len(tokens[0])
+        try:
+            text = self._vocabulary.decode(chain.from_iterable(tokens))
+        except IndexError:
+            return None
+        return [text[index * T : (index + 1) * T] for index in range(len(tokens))]
+
+    def _note(self, row: Sequence, chunk: Chunk, now: float) -> None:
+        row.times.note_chunk(
+            self.slots.counts,
+            now,
+            is_text=row.request.max_new_symbols > 0,
+            is_streamed=row.request.chunk_seconds < inf,
+            is_last=chunk.is_last,
+        )
+
+
+def _failed_chunk(row: Sequence) -> Chunk:
+    return Chunk(
+        text="",
+        log_probs=NO_LOG_PROBS,
+        error=EngineError("the text could not go on; the server's log tells why"),
+        generated=row.generated,
+    )
 
 
 def _columns(sampling: list[SamplingParams]) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from pathlib import Path
 
 import grpc
@@ -15,10 +16,13 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
+from serving import server as module
 from serving.rpc import servicer
 from serving.runtime.decoder import DecodeCall, DecodeResult, State
+from serving.runtime.host import HostRunner
 from serving.runtime.onnx import Device
 from serving.server import SERVICE
+from serving.settings import ServerSettings
 from tests.serving.rpc.health import NOT_SERVING, SERVING, check_health
 from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
@@ -26,6 +30,7 @@ from unroll.client.client import Client
 from unroll.errors import (
     ClosedError,
     DeviceError,
+    EngineFailedError,
     InputError,
     OverloadedError,
     ServerError,
@@ -34,6 +39,8 @@ from unroll.errors import (
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
 from unroll.wire import from_rpc_error
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
 @pytest.mark.parametrize("method", ["Generate", "Score"])
@@ -84,6 +91,42 @@ def test_failed_engine_ends_its_calls_and_the_health(
         with pytest.raises(ClosedError, match="the engine failed"):
             client.generate("abc", timeout=PATIENCE)
         wait_for(lambda: check_health(channel) == NOT_SERVING)
+
+
+def test_failed_warm_up_ends_the_health_without_a_call(
+    tiny_bundles: dict[Cell, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(runner: HostRunner) -> None:
+        raise MemoryError("no room for graphs")
+
+    monkeypatch.setattr(HostRunner, "warm_up", fail)
+    with (
+        serve(str(tiny_bundles["gru"])) as running,
+        grpc.insecure_channel(running.address) as channel,
+    ):
+        wait_for(lambda: check_health(channel) == NOT_SERVING)
+
+
+def test_process_ends_with_a_failed_engine_if_it_was_asked_to(
+    tiny_bundles: dict[Cell, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(runner: HostRunner) -> None:
+        raise MemoryError("no room for graphs")
+
+    monkeypatch.setattr(HostRunner, "warm_up", fail)
+    settings = ServerSettings(
+        model=(str(tiny_bundles["gru"]),), port=0, exit_on_engine_failure=True
+    )
+    with pytest.raises(EngineFailedError) as caught:
+        asyncio.run(asyncio.wait_for(module.serve(settings, lambda server: None), PATIENCE))
+    assert caught.value.exit_status == 70
+
+
+def test_deployments_end_with_a_failed_engine() -> None:
+    config = tomllib.loads((DEPLOY / "server.toml").read_text(encoding="utf-8"))
+    assert config["exit_on_engine_failure"] is True
+    compose = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+    assert "--exit-on-engine-failure" in compose
 
 
 def test_reflection_lists_the_service_and_its_messages(shared_server: RunningServer) -> None:

@@ -1,6 +1,9 @@
 """However a sequence or the engine ends, it ends once, cleanly and for everyone."""
 
+import threading
 import time
+from dataclasses import replace
+from math import inf, nan
 
 import pytest
 
@@ -8,10 +11,12 @@ from serving.engine.engine import Engine, call_listeners
 from serving.engine.request import Chunk, SequenceRequest
 from serving.engine.sequence import Delivery
 from serving.runtime.decoder import DecodeCall, Decoder, DecodeResult, State
+from serving.runtime.host import HostRunner
 from serving.runtime.onnx import Device
+from serving.runtime.sampling import SamplingParams
 from tests.serving.engine.harness import PATIENCE, Reader, alone, is_alive, request, running, turn
 from unroll.bundle.folder import Bundle
-from unroll.errors import CancelledError, ClosedError, DeadlineError, EngineError
+from unroll.errors import CancelledError, ClosedError, DeadlineError, EngineError, InputError
 
 
 def test_deadline_ends_a_sequence_wherever_it_is(bundle: Bundle, decoder: Decoder) -> None:
@@ -41,6 +46,46 @@ def test_deadline_wakes_an_engine_that_waits_for_a_reader(bundle: Bundle, decode
         reader.wait()
     assert isinstance(reader.error, DeadlineError)
     assert reader.outcome.generated > 0
+
+
+@pytest.mark.parametrize("deadline", [9.3e9, 3.6e11, 1e300, inf])
+def test_far_deadline_ends_nobody(bundle: Bundle, decoder: Decoder, deadline: float) -> None:
+    asked = request(bundle.vocabulary, "", 50, deadline=deadline)
+    stalled, other = Reader(), Reader()
+    with running(Engine(bundle, decoder)) as engine:
+        engine.submit(replace(asked, buffer_symbols=1), stalled)  # leaves the worker without a row
+        for _ in range(2):
+            engine.submit(asked, other)
+            assert other.wait().text
+            other = Reader()
+        assert not engine.has_failed
+    assert isinstance(stalled.error, ClosedError)
+
+
+def test_wait_for_a_deadline_ends_with_its_sequence(bundle: Bundle, decoder: Decoder) -> None:
+    engine, now = Engine(bundle, decoder), time.monotonic()
+    one = request(bundle.vocabulary, "", 50, deadline=now + 100, buffer_symbols=1)
+    sooner = engine.submit(replace(one, deadline=now + 50), Reader())
+    engine.submit(one, Reader())
+    turn(engine, 3)
+    assert engine._scheduler.patience(now) == pytest.approx(50)
+    engine.cancel(sooner)
+    turn(engine, 3)
+    assert engine._scheduler.patience(now) == pytest.approx(100)
+
+
+def test_deadline_that_is_no_number_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(InputError, match="deadline: must be a time, got NaN"):
+        request(bundle.vocabulary, "", 1, deadline=nan)
+
+
+@pytest.mark.parametrize("seconds", [1e10, inf])
+def test_drain_may_be_given_any_time(bundle: Bundle, decoder: Decoder, seconds: float) -> None:
+    engine, reader = Engine(bundle, decoder), Reader()
+    engine.start()
+    engine.submit(request(bundle.vocabulary, "", 50), reader)
+    engine.close(drain_seconds=seconds)
+    assert len(reader.wait().text) == 50
 
 
 def test_cancelled_sequence_frees_its_slot_at_the_next_call(
@@ -159,6 +204,60 @@ def test_failure_of_a_call_ends_everyone_and_refuses_more(
     assert "boom" in caplog.text
     engine.close(drain_seconds=PATIENCE)
     assert not is_alive(engine)
+
+
+def test_failed_warm_up_is_told_at_once_and_once(bundle: Bundle, decoder: Decoder) -> None:
+    class ColdRunner(HostRunner):
+        def warm_up(self) -> None:
+            raise RuntimeError("no memory for graphs")
+
+    told: list[bool] = []
+    failed = threading.Event()
+
+    def on_failure() -> None:
+        told.append(engine.has_failed)
+        failed.set()
+        raise RuntimeError("the loop is closed")
+
+    engine = Engine(
+        bundle,
+        decoder,
+        workers=3,
+        new_runner=lambda slots: ColdRunner(decoder, slots),
+        on_failure=on_failure,
+    )
+    engine.start()
+    assert failed.wait(PATIENCE)
+    engine.close()
+    assert told == [True]
+    assert not is_alive(engine)
+
+
+class OutOfVocabulary(Decoder):
+    """A decoder whose rows with this temperature write a symbol that nobody has."""
+
+    TEMPERATURE = 0.5
+
+    def run(self, call: DecodeCall, state: State) -> DecodeResult:
+        """Spoil some rows."""
+        result = super().run(call, state)
+        result.tokens[:, call.temperature == self.TEMPERATURE] = 10**6
+        return result
+
+
+def test_row_that_cannot_be_read_ends_alone(bundle: Bundle, decoder: Decoder) -> None:
+    asked = request(bundle.vocabulary, "abc", 200)
+    spoilt = replace(asked, sampling=SamplingParams(temperature=OutOfVocabulary.TEMPERATURE))
+    readers = [Reader() for _ in range(4)]
+    with running(Engine(bundle, OutOfVocabulary(bundle, Device.CPU), slots=4)) as engine:
+        for index, reader in enumerate(readers):
+            engine.submit(spoilt if index == 1 else asked, reader)
+        outcomes = [reader.wait() for reader in readers]
+        assert not engine.has_failed
+    broken = readers.pop(1)
+    assert type(broken.error) is EngineError
+    assert "the text could not go on" in str(broken.error)
+    assert outcomes[0] == outcomes[2] == outcomes[3] == alone(decoder, bundle.vocabulary, asked)
 
 
 def frames_of_refusal(engine: Engine, one: SequenceRequest) -> int:
