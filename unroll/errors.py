@@ -31,7 +31,7 @@ UnrollError
 |   |-- DeadlineError         the deadline passed before the end
 |   |-- CancelledError        the sequence was cancelled
 |   `-- ClosedError           the engine is draining or closed
-|       `-- EngineFailedError     it has failed and runs nothing any more
+|-- EngineFailedError     a server's engine failed, so the server ended
 `-- ServerError           a server failed, or answered what this client does not know
     `-- UnavailableError      no server can be reached
 
@@ -211,8 +211,8 @@ class ClosedError(EngineError):
     """The engine is draining or closed."""
 
 
-class EngineFailedError(ClosedError):
-    """The engine failed and runs nothing any more."""
+class EngineFailedError(UnrollError):
+    """A server's engine failed, so the server ended."""
 
     exit_status = 70  # EX_SOFTWARE of sysexits.h
 

@@ -26,7 +26,7 @@ from serving.engine.worker import Worker
 from serving.runtime.decoder import Decoder, State
 from serving.runtime.host import HostRunner, Runner
 from unroll.bundle.folder import Bundle
-from unroll.errors import ClosedError, EngineFailedError
+from unroll.errors import ClosedError
 
 CLOSE_SECONDS = 10.0
 
@@ -164,9 +164,7 @@ class Engine:
         self._skip_prefix(sequence)
         with self._lock:
             if self._closing is not None:
-                raise type(self._closing)(
-                    *self._closing.args
-                )  # raised again, one would keep all frames
+                raise ClosedError(*self._closing.args)  # raised again, one would keep all frames
             self._scheduler.add(sequence)
             self._changed.notify()
         return sequence
@@ -228,7 +226,7 @@ class Engine:
     def _fail(self) -> None:
         with self._lock:
             was_failed, self._failed = self._failed, True
-            self._closing = EngineFailedError("the engine failed; see the server's log")
+            self._closing = ClosedError("the engine failed; see the server's log")
             self._drain = False
             self._changed.notify_all()
         if not was_failed:
