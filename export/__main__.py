@@ -14,8 +14,8 @@ from export.compiler import export
 from export.quality import load_texts
 from serving.runtime.onnx import Device
 from training.run.checkpoint import load_checkpoint
-from unroll.bundle.architecture import architecture
 from unroll.bundle.folder import Bundle
+from unroll.bundle.manifest import architecture
 from unroll.cli import run
 
 

@@ -11,7 +11,7 @@ from report.authors.authors import fair
 from report.authors.authorship import whose_is_it
 from report.authors.library import others
 from report.material import read_texts
-from report.measurements import measure
+from report.measures.measurements import measure
 from report.page.page import write_page
 from report.settings import CELLS, ReportSettings, training_settings
 from report.subject import read_subjects

@@ -8,7 +8,7 @@ from serving.runtime.onnx import runtime_name
 from serving.server import Server, serve
 from serving.settings import ServerSettings
 from serving.telemetry.logs import configure_logging
-from unroll.bundle.architecture import architecture
+from unroll.bundle.manifest import architecture
 from unroll.cli import run
 
 # A worker back from a call waits for the interpreter's lock until the event loop lets go of it, by

@@ -7,23 +7,22 @@ from rich.console import Console
 
 from training.data.corpus import Corpus, load_corpus
 from training.data.prepared import TrainingData, prepare_data
-from training.interrupt import StopRequest
 from training.log.plot import plot_losses
 from training.log.progress import Reporter
 from training.log.tensorboard import require_tensorboard
 from training.model.cudnn import prepare_cudnn, require_cudnn
+from training.model.device import apply_precision, keep_freed_memory, resolve_precision
 from training.model.initialisation import build_model
-from training.model.memory import keep_freed_memory
 from training.model.model import CharRNN
-from training.model.precision import apply_precision, resolve_precision
-from training.parallel import Group
 from training.presets import preset_files
 from training.run.checkpoint import Checkpoint, load_checkpoint
 from training.run.folder import RunFolder
+from training.run.interrupt import StopRequest
+from training.run.parallel import Group
 from training.run.resume import settings_to_resume
+from training.run.trainer import Outcome, Trainer
 from training.settings import TrainingSettings
-from training.trainer import Outcome, Trainer
-from unroll.bundle.architecture import architecture
+from unroll.bundle.manifest import architecture
 from unroll.cli import run
 from unroll.errors import CheckpointError, DeviceError
 

@@ -4,7 +4,7 @@ For each model, precision and number of threads: the lab's loop (one stream, win
 the same loop at our batch with our optimizer, our trainer's whole update, and the matrix products
 that such an update needs, alone. The first update of each loop must have our loss and gradients,
 before anything is timed. Torch's loops compute in fp32, and profit from what the trainer does
-about freed memory (training/model/memory.py).
+about freed memory (training/model/device.py).
 """
 
 from dataclasses import asdict, dataclass
@@ -25,8 +25,7 @@ from benchmarks.training.record import (
     write,
 )
 from benchmarks.training.tables import target_rows, training_rows
-from training.model.memory import keep_freed_memory
-from training.model.precision import Precision, resolve_precision
+from training.model.device import Precision, keep_freed_memory, resolve_precision
 from unroll.cli import run
 from unroll.errors import SettingsError
 

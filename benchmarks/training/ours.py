@@ -15,12 +15,12 @@ from rich.console import Console
 from training.data.corpus import Corpus
 from training.data.prepared import prepare_data
 from training.log.progress import Reporter
+from training.model.device import Precision
 from training.model.model import CharRNN
-from training.model.precision import Precision
 from training.presets import preset_settings
 from training.run.folder import RunFolder
+from training.run.trainer import Trainer
 from training.settings import TrainingSettings
-from training.trainer import Trainer
 
 SLOWLY = 1e-4  # a learning rate at which no model explodes on a random text
 

@@ -13,10 +13,10 @@ from benchmarks.training.loops import TorchLoop
 from benchmarks.training.ours import batch_settings, lab_settings, random_corpus, trainer
 from benchmarks.training.products import operations_of, products_alone, products_of
 from benchmarks.training.record import LAB, MM, OURS, PRODUCTS, TORCH, TrainingPoint
+from training.model.device import Precision
 from training.model.model import CharRNN
 from training.model.optimizer import build_optimizer
-from training.model.precision import Precision
-from training.trainer import Trainer
+from training.run.trainer import Trainer
 from unroll.errors import UnrollError
 
 # Greatest difference of a first update's loss or gradients from torch's, relative to the greatest

@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from report.authors.writing import write
 from report.material import Texts
 from report.measures.traits import TRAITS
+from report.measures.writing import write
 from report.subject import Subject
-from training.model.model import CharRNN
+from training.run.checkpoint import Checkpoint
 
 Floats = NDArray[np.float64]
 
@@ -55,21 +55,20 @@ def show_problems(subject: Subject, nats: Floats, texts: Texts, seed: int) -> Pr
         texts: the corpus.
         seed: of what it writes.
     """
-    vocabulary = subject.best.vocabulary
-    model = subject.best.model()
     capitals = [s for s in texts.held_out if s.isupper()]
     first = max(sorted(set(capitals)), key=capitals.count) if capitals else texts.held_out[0]
     place = len(texts.held_out) // 3
     prompt = texts.held_out[place - PROMPT : place]
 
     def on(start: str, row: int) -> str:
-        return write(
-            model, vocabulary, prompt=start, symbols=200, temperatures=[0.8], seed=seed + row
-        )[0]
+        (text,) = write(
+            subject.best, prompt=start, symbols=200, temperatures=[0.8], seed=seed + row
+        )
+        return text
 
     return Problems(
         by=subject.title,
-        after=[(symbol, _likeliest(model, subject, symbol)) for symbol in _frequent(texts)],
+        after=[(symbol, _likeliest(subject.best, symbol)) for symbol in _frequent(texts)],
         first=first,
         written=on(first, 100),
         prompt=prompt,
@@ -86,12 +85,14 @@ def _frequent(texts: Texts) -> list[str]:
 
 
 @torch.no_grad()
-def _likeliest(model: CharRNN, subject: Subject, symbol: str) -> list[tuple[str, float]]:
-    ids = torch.from_numpy(subject.best.vocabulary.encode(symbol))
+def _likeliest(checkpoint: Checkpoint, symbol: str) -> list[tuple[str, float]]:
+    model, vocabulary = checkpoint.model(), checkpoint.vocabulary
+    ids = torch.from_numpy(vocabulary.encode(symbol))
     logits, _ = model(ids[:, None], model.zero_state(1))  # (1, 1, V)
     probabilities, ids = F.softmax(logits[0, 0], 0).topk(min(LIKELIEST, logits.shape[-1]))
-    symbols = subject.best.vocabulary.symbols
-    return [(symbols[i], float(p)) for i, p in zip(ids.tolist(), probabilities, strict=True)]
+    return [
+        (vocabulary.symbols[i], float(p)) for i, p in zip(ids.tolist(), probabilities, strict=True)
+    ]
 
 
 def _by_position(nats: Floats, texts: Texts) -> Floats:

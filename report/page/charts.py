@@ -11,9 +11,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from report.authors.authors import Verdicts
 from report.curves import Floats, thin
-from report.measurements import Measured, Measurements
 from report.measures.colouring import Coloured
 from report.measures.gradients import Norms
+from report.measures.measurements import Measured, Measurements
 from report.measures.memory import THRESHOLD
 from report.page.chart import DASHES, INK, MUTED, SERIES, Chart
 

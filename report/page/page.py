@@ -12,8 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from report.authors.authors import Verdicts
-from report.facts import compare_all
-from report.measurements import (
+from report.measures.measurements import (
     GRADIENT_REACH,
     GRADIENT_TEXTS,
     MEMORY_PAST,
@@ -29,9 +28,10 @@ from report.measurements import (
 from report.measures.memory import THRESHOLD
 from report.measures.texts import Share, TextMeasures
 from report.page.charts import charts, coloured_text
-from report.verdict import listed, percent, verdict
+from report.page.facts import compare_all
+from report.page.verdict import listed, percent, verdict
 from training.log.progress import duration
-from unroll.bundle.architecture import architecture
+from unroll.bundle.manifest import architecture
 
 HTML, MARKDOWN, FIGURES = "index.html", "report.md", "images"
 Row = list[str]

@@ -9,8 +9,8 @@ import torch
 
 from tests.training.test_command import call, command
 from training.model.cudnn import require_cudnn
+from training.model.device import Precision, apply_precision
 from training.model.model import CELLS, CharRNN, ModelSettings
-from training.model.precision import Precision, apply_precision
 from training.run.checkpoint import load_checkpoint
 from training.settings import Cell
 from unroll.errors import DeviceError

@@ -12,14 +12,14 @@ from rich.console import Console
 
 from training.data.corpus import Corpus
 from training.data.prepared import prepare_data
-from training.interrupt import StopRequest
 from training.log.progress import Reporter
 from training.model.initialisation import build_model
-from training.parallel import Group
 from training.run.folder import RunFolder
+from training.run.interrupt import StopRequest
+from training.run.parallel import Group
 from training.run.state import TrainingState
+from training.run.trainer import Trainer
 from training.settings import TrainingSettings
-from training.trainer import Trainer
 
 TEXT = "the tall man ate ham; a mat, a hat, a lamp! " * 20
 

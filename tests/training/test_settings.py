@@ -13,7 +13,7 @@ from training.model.initialisation import build_model
 from training.model.model import CELLS
 from training.presets import FOLDER, preset_files, preset_settings
 from training.run.resume import settings_to_resume
-from training.schedule import Length, Schedule
+from training.run.schedule import Length, Schedule
 from training.settings import Cell, TrainingSettings
 from unroll.errors import SettingsError
 

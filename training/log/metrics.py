@@ -1,11 +1,13 @@
-"""What a training measures: the figures of a milestone, and the log of all of them."""
+"""What a training measures: the figures of a milestone, and the logs of all of them."""
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, Protocol
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,55 @@ class Metrics:
         return self.loss / math.log(2)
 
 
+class Log(Protocol):
+    """What writes down how a training goes."""
+
+    def update(self, update: int, loss: float, rate: float, gradient_norm: float) -> None:
+        """Log one update: its loss in nats per symbol, its rate, its gradient's norm."""
+
+    def milestone(self, metrics: Metrics, sample: str) -> None:
+        """Log a milestone and its sample, which may be empty; on disk at once."""
+
+    def rewind(self, update: int, **rollback: Any) -> None:
+        """Forget what was logged after an update, because it will be done again.
+
+        Args:
+            update: the last update to keep.
+            **rollback: what to log about it, if anything.
+        """
+
+    def give_up(self, update: int) -> None:
+        """Log that the training ends because it exploded too often."""
+
+    def flush(self) -> None:
+        """Write everything to disk."""
+
+    def close(self) -> None:
+        """Close the log."""
+
+
+class Logs:
+    """Passes everything on to each of some logs; with none, it is silent."""
+
+    def __init__(self, *logs: Log) -> None:
+        self.update = _all(log.update for log in logs)
+        self.milestone = _all(log.milestone for log in logs)
+        self.rewind = _all(log.rewind for log in logs)
+        self.give_up = _all(log.give_up for log in logs)
+        self.flush = _all(log.flush for log in logs)
+        self.close = _all(log.close for log in logs)
+
+
+def _all(methods: Iterable[Callable[P, None]]) -> Callable[P, None]:
+    called = list(methods)
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        for method in called:
+            method(*args, **kwargs)
+
+    return call
+
+
 class MetricsLog:
     """A file of JSON lines, one for each `update`, `milestone` and `rollback`.
 
@@ -52,21 +103,16 @@ class MetricsLog:
         self._file = path.open("a", encoding="utf-8")
 
     def update(self, update: int, loss: float, rate: float, gradient_norm: float) -> None:
-        """Log one update: its loss in nats per symbol, its rate, its gradient's norm."""
+        """See Log."""
         self._write("update", update=update, loss=loss, rate=rate, gradient_norm=gradient_norm)
 
     def milestone(self, metrics: Metrics, sample: str) -> None:
-        """Log a milestone, on disk at once; its sample lies in a file of its own."""
+        """See Log; the sample lies in a file of its own."""
         self._write("milestone", **asdict(metrics), bits_per_character=metrics.bits_per_character)
         self._file.flush()
 
     def rewind(self, update: int, **rollback: Any) -> None:
-        """Forget what was logged after an update, because it will be done again.
-
-        Args:
-            update: the last update to keep.
-            **rollback: what to log about it, if anything.
-        """
+        """See Log."""
         self._file.close()
         kept = [record for record in read_metrics(self.path) if record["update"] <= update]
         with self.path.open("w", encoding="utf-8") as file:
@@ -76,15 +122,15 @@ class MetricsLog:
             self._write("rollback", update=update, **rollback)
 
     def give_up(self, update: int) -> None:
-        """Log that the training ends because it exploded again after so many updates."""
+        """See Log."""
         self._write("given_up", update=update)
 
     def flush(self) -> None:
-        """Bring everything to disk."""
+        """See Log."""
         self._file.flush()
 
     def close(self) -> None:
-        """Close the file."""
+        """See Log."""
         self._file.close()
 
     def _write(self, event: str, **values: Any) -> None:

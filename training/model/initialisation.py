@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from training.model.device import resolve_precision
 from training.model.model import CharRNN, ModelSettings
-from training.model.precision import resolve_precision
 from training.settings import TrainingSettings
 
 EMBEDDING_STD = 0.3

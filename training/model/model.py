@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.model.precision import Precision
+from training.model.device import Precision
 from training.recurrence.dropout import dropout
 from training.recurrence.stack import run_stack
 from training.recurrence.threads_apart import run_apart

@@ -1,4 +1,4 @@
-"""Numbers within compiled loops: operands of products, and the functions of the cells.
+"""Numbers of compiled loops: torch's memory as arrays, operands, and the functions of the cells.
 
 An operand is a float32, or a bfloat16 as its bits in a uint16 (numpy has no such type); all
 arithmetic is float32.
@@ -8,12 +8,32 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from numba import types
 from numba.extending import overload
+from torch import Tensor
 
 from training.recurrence.compiling import Array, inlined
 
 f32, i32, u32 = np.float32, np.int32, np.uint32
+
+
+def view(tensor: Tensor) -> Array:
+    """Return a tensor's memory as numpy's; bfloat16 as its bits, uint16."""
+    tensor = tensor.detach()
+    bits = tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor
+    array: Array = bits.numpy()
+    return array
+
+
+def words(tensor: Tensor) -> Array:
+    """Return a tensor's memory in words of 32 bits: float32, or uint32 of two bfloat16 each.
+
+    Args:
+        tensor: contiguous, of an even last dimension if bfloat16.
+    """
+    array = view(tensor)
+    return array.view(np.uint32) if tensor.dtype == torch.bfloat16 else array
 
 
 def wide(number: Any) -> Any:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from training.recurrence import kernels
-from training.recurrence.arrays import Array, view
+from training.recurrence.arithmetic import view
+from training.recurrence.compiling import Array
 from training.recurrence.tile import COLUMNS
 from training.settings import Cell
 

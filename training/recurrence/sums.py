@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from training.recurrence.arithmetic import wide
-from training.recurrence.arrays import view
+from training.recurrence.arithmetic import view, wide
 from training.recurrence.compiling import Array, compiled
 from training.recurrence.steps import Columns
 

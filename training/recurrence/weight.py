@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from training.recurrence import tile
-from training.recurrence.arrays import Array, view, words
+from training.recurrence.arithmetic import view, words
+from training.recurrence.compiling import Array
 from training.recurrence.products import (
     WORD,
     multiply,

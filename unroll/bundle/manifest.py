@@ -89,6 +89,11 @@ class ModelSummary:
     members: int = 1
 
 
+def architecture(cell: str, hidden_size: int, layers: int, members: int) -> str:
+    """Return a model's sizes in one line: `gru 512x1`, or `2 x gru 432x1` of two side by side."""
+    return f"{members} x " * (members > 1) + f"{cell} {hidden_size}x{layers}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingSummary:
     """Where the weights come from; losses in nats per symbol."""

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from unroll.bundle.architecture import architecture
+from unroll.bundle.manifest import architecture
 from unroll.cli import run
 from unroll.client.client import Client
 from unroll.client.results import Piece

@@ -1,4 +1,4 @@
-"""Surprise and written texts against the slow way, one symbol at a time."""
+"""Surprise against the slow way, one symbol at a time."""
 
 import math
 
@@ -6,11 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from report.authors.writing import write
 from report.measures.surprise import compare, surprise
 from tests.report.models import V, a_model
-from training.sample import sample
-from unroll.bundle.vocabulary import Vocabulary
 
 IDS = torch.randint(V, (13,), generator=torch.Generator().manual_seed(5))
 
@@ -38,25 +35,3 @@ def test_a_difference_is_measurable_if_it_is_more_than_two_errors() -> None:
     swung = compare(first, second - 2.0 + 0.5)
     assert not swung.is_measurable
     assert compare(second, first).value == -2.0
-
-
-def test_same_seed_writes_the_same_and_rows_draw_by_themselves() -> None:
-    model, vocabulary = a_model("lstm"), Vocabulary("\nabcd", "\n")
-
-    def texts(temperatures: list[float], seed: int) -> list[str]:
-        return write(
-            model, vocabulary, prompt="\na", symbols=40, temperatures=temperatures, seed=seed
-        )
-
-    three = texts([1.0, 0.5, 1.0], 11)
-    assert texts([1.0, 0.5, 1.0], 11) == three
-    assert texts([0.5], 12) == [three[1]]
-    assert len({*three, *texts([1.0], 14)}) == 4
-    assert [len(text) for text in three] == [40, 40, 40]
-
-
-def test_a_very_low_temperature_takes_the_likeliest_symbols() -> None:
-    model, vocabulary = a_model("gru"), Vocabulary("\nabcd", "\n")
-    [text] = write(model, vocabulary, prompt="\n", symbols=20, temperatures=[1e-4], seed=1)
-    slow = sample(model, vocabulary, prompt="\n", symbols=20, seed=2, temperature=1e-4)
-    assert text == slow

@@ -10,9 +10,7 @@ from torch.nn import functional as F
 from training.model.initialisation import RELU_MEMORY, RELU_MEMORY_ABOVE, initialise
 from training.model.model import CELLS, CharRNN, ModelSettings, State
 from training.model.validation import validation_loss
-from training.sample import sample
 from training.settings import Cell
-from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import SettingsError
 
 V, E, H, L, N, T = 7, 3, 5, 2, 4, 6
@@ -150,23 +148,6 @@ def test_long_validation_texts_are_read_in_parallel_streams_with_little_loss() -
         logits, _ = model(ids[:-1, None], model.zero_state(1))
     alone = float(F.cross_entropy(logits[:, 0], ids[1:]))
     assert validation_loss(model, ids) == pytest.approx(alone, abs=5e-3)
-
-
-def test_samples_repeat_under_one_seed_and_follow_the_softmax() -> None:
-    vocabulary = Vocabulary("abcdefg", "a")
-    model = build("gru")
-    texts = [
-        sample(model, vocabulary, prompt="ab", symbols=30, seed=seed) for seed in (1, 1, [2, 3])
-    ]
-    assert texts[0] == texts[1] != texts[2]
-    assert len(texts[0]) == 30
-    with torch.no_grad():
-        model.decoder.weight.zero_()
-        model.decoder.bias.copy_(torch.tensor([0.7, 0.3, 0, 0, 0, 0, 0]).log())
-    drawn = sample(model, vocabulary, prompt="c", symbols=1000, seed=7)
-    assert set(drawn) == {"a", "b"}
-    # Five standard deviations of a share of 1000 draws.
-    assert drawn.count("a") / 1000 == pytest.approx(0.7, abs=5 * math.sqrt(0.21 / 1000))
 
 
 def test_unknown_cells_and_sizes_are_refused() -> None:

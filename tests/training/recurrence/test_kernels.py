@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from training.recurrence import arithmetic
-from training.recurrence.arrays import view
+from training.recurrence.arithmetic import view
 from training.recurrence.compiling import Array, compiled
 
 f32 = np.float32

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from training.model.device import Precision, resolve_precision
 from training.model.model import CELLS, CharRNN, ModelSettings, State
-from training.model.precision import Precision, resolve_precision
 from training.recurrence import threads as threads_module
 from training.recurrence import weight
 from training.settings import Cell

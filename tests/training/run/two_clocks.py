@@ -8,8 +8,8 @@ import torch
 
 from tests.training.conftest import Room, tiny_settings
 from training.log.metrics import read_metrics
-from training.parallel import Group
-from training.trainer import Outcome
+from training.run.parallel import Group
+from training.run.trainer import Outcome
 
 
 def main() -> None:

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from tests.training.conftest import Room, tiny_settings
-from training.interrupt import StopRequest
 from training.log.metrics import read_metrics
 from training.model.model import CELLS
 from training.presets import preset_settings
 from training.run.checkpoint import load_checkpoint
+from training.run.interrupt import StopRequest
+from training.run.trainer import Outcome, Trainer
 from training.settings import Cell
-from training.trainer import Outcome, Trainer
 from unroll.errors import ExplosionError
 
 

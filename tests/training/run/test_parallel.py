@@ -13,8 +13,8 @@ import torch
 
 from tests.training.conftest import TEXT, Room, tiny_settings
 from training.log.metrics import read_metrics
-from training.parallel import Group
 from training.run.checkpoint import Checkpoint, load_checkpoint
+from training.run.parallel import Group
 from unroll.errors import CheckpointError, SettingsError
 
 # Sums in float32 in another order, each half of the streams by itself, fed back over 34 updates:
@@ -141,7 +141,13 @@ def test_two_interrupted_and_resumed_with_dropout_equal_two_uninterrupted(tmp_pa
 
 
 def test_a_training_by_the_clock_ends_in_all_processes_together(tmp_path: Path) -> None:
-    command = [*TORCHRUN, "--nproc-per-node=2", "-m", "tests.training.two_clocks", str(tmp_path)]
+    command = [
+        *TORCHRUN,
+        "--nproc-per-node=2",
+        "-m",
+        "tests.training.run.two_clocks",
+        str(tmp_path),
+    ]
     done = subprocess.run(
         [sys.executable, "-m", *command],
         capture_output=True,

@@ -9,16 +9,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from training.data.prepared import TrainingData
-from training.interrupt import StopRequest
 from training.log.progress import Reporter
 from training.model.model import CharRNN, State, detach
 from training.model.optimizer import build_optimizer, set_rate
-from training.parallel import Group
-from training.recorder import Recorder
 from training.run.folder import RunFolder
+from training.run.interrupt import StopRequest
+from training.run.parallel import Group
+from training.run.recorder import Recorder
 from training.run.recovery import KEEP_EVERY, Recovery
+from training.run.schedule import Length, Pace, Schedule
 from training.run.state import Progress, TrainingState, capture, restore
-from training.schedule import Length, Pace, Schedule
 from training.settings import TrainingSettings
 from unroll.errors import ExplosionError
 

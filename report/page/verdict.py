@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from report.facts import Comparison, Facts, differ
 from report.measures.texts import Share, TextMeasures
+from report.page.facts import Comparison, Facts, differ
 
 FAR = 50  # steps, about a window of training
 VANISHED, EXPLODED = 1e-3, 2.0  # what is left of a gradient after FAR steps

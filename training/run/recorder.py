@@ -8,16 +8,15 @@ from types import TracebackType
 import numpy as np
 
 from training.data.prepared import TrainingData
-from training.log.logs import Log, Logs
-from training.log.metrics import Metrics, MetricsLog
+from training.log.metrics import Log, Logs, Metrics, MetricsLog
 from training.log.progress import Reporter
 from training.log.tensorboard import TensorBoardLog
 from training.model.model import CharRNN
+from training.model.sample import sample
 from training.model.validation import validation_loss
 from training.run.checkpoint import Checkpoint, save_checkpoint
 from training.run.folder import RunFolder
 from training.run.state import Progress, TrainingState
-from training.sample import sample
 from training.settings import TrainingSettings
 
 SECONDS_BETWEEN_SAVES = 15.0
@@ -140,13 +139,11 @@ class Recorder:
         ids = self.data.streams.ids
         first = int(ids[np.random.default_rng(seed).integers(len(ids))])
         start = self.data.vocabulary.decode([first])
-        text = start + sample(
-            self.model,
-            self.data.vocabulary,
-            prompt=start,
-            symbols=self.settings.sample_symbols,
-            seed=[*seed, 1],
+        numbers = np.random.default_rng([*seed, 1]).random((self.settings.sample_symbols, 1))
+        (written,) = sample(
+            self.model, self.data.vocabulary, prompt=start, uniforms=numbers, temperatures=[1.0]
         )
+        text = start + written
         self.folder.add_sample(
             f"epoch {metrics.epoch}, update {metrics.update}, loss {metrics.loss:.4f}", text
         )

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from report.facts import Comparison, Facts, differ
 from report.measures.surprise import Difference, run_away
 from report.measures.texts import Share, TextMeasures
-from report.verdict import Section, listed, verdict
+from report.page.facts import Comparison, Facts, differ
+from report.page.verdict import Section, listed, verdict
 
 
 def a_share(value: float, error: float = 0.01) -> Share:

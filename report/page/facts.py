@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from report.measurements import MEMORY_REACH, TEMPERATURES, Measured, Measurements
 from report.measures.gradients import decay_per_step
+from report.measures.measurements import MEMORY_REACH, TEMPERATURES, Measured, Measurements
 from report.measures.surprise import Difference, run_away
 from report.measures.texts import Share, TextMeasures
 

@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from report.authors.writing import write
 from report.material import Texts, cut, passage
 from report.measures.colouring import Coloured, colour
 from report.measures.gradients import Norms, gradient_norms
@@ -16,8 +15,8 @@ from report.measures.memory import Memory, measure_memory
 from report.measures.problems import Problems, show_problems
 from report.measures.surprise import Difference, compare, surprise
 from report.measures.texts import Source, TextMeasures, measure_texts, words
+from report.measures.writing import write
 from report.subject import Subject
-from training.model.model import CharRNN
 
 Floats = NDArray[np.float64]
 
@@ -139,7 +138,7 @@ def _measure(
         nats=surprise(model, held_out, streams=STRETCHES, warm_up=WARM_UP),
         training_nats=surprise(model, training, streams=STRETCHES, warm_up=WARM_UP),
         samples=_samples(subject, seed),
-        texts=[measure_texts(each, source, lexicon) for each in _write(model, subject, seed)],
+        texts=[measure_texts(each, source, lexicon) for each in _write(subject, seed)],
         before=gradient_norms(untrained, _windows(held_out), past=GRADIENT_PAST),
         after=gradient_norms(model, _windows(held_out), past=GRADIENT_PAST),
         memory=measure_memory(
@@ -155,13 +154,11 @@ def _windows(ids: Tensor) -> Tensor:
     return torch.stack([ids[start : start + length] for start in starts], 1)
 
 
-def _write(model: CharRNN, subject: Subject, seed: int) -> list[list[str]]:
+def _write(subject: Subject, seed: int) -> list[list[str]]:
     """Write SAMPLES texts at each temperature."""
-    vocabulary = subject.best.vocabulary
     texts = write(
-        model,
-        vocabulary,
-        prompt=vocabulary.start_symbol,
+        subject.best,
+        prompt=subject.best.vocabulary.start_symbol,
         symbols=SAMPLE_SYMBOLS,
         temperatures=np.repeat(TEMPERATURES, SAMPLES).tolist(),
         seed=seed,
@@ -172,8 +169,7 @@ def _write(model: CharRNN, subject: Subject, seed: int) -> list[list[str]]:
 def _samples(subject: Subject, seed: int) -> list[list[str]]:
     return [
         write(
-            moment.model(),
-            moment.vocabulary,
+            moment,
             prompt=moment.vocabulary.start_symbol,
             symbols=SHOWN_SYMBOLS,
             temperatures=list(TEMPERATURES),

@@ -1,0 +1,49 @@
+"""Text from the model in torch, many rows at a time."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.model.model import CharRNN
+from unroll.bundle.vocabulary import Vocabulary
+
+
+@torch.no_grad()
+def sample(
+    model: CharRNN,
+    vocabulary: Vocabulary,
+    *,
+    prompt: str,
+    uniforms: NDArray[np.floating[Any]],
+    temperatures: Sequence[float],
+) -> list[str]:
+    """Continue a prompt from a zero state with symbols drawn from the softmax.
+
+    Args:
+        model: is in its previous mode again afterwards.
+        vocabulary: the model's.
+        prompt: at least one symbol, all in the vocabulary.
+        uniforms: random numbers in [0, 1), one for each symbol of each text, (symbols, N).
+        temperatures: of each of the N texts, above 0; below 1 the likely symbols become likelier.
+
+    Returns:
+        The N texts, without the prompt.
+    """
+    was_training = model.training
+    model.eval()
+    device, N = model.decoder.weight.device, len(temperatures)
+    ids = torch.from_numpy(vocabulary.encode(prompt, field="prompt"))
+    tokens = ids[:, None].repeat(1, N).to(device)  # (T, N)
+    divisor = torch.tensor(temperatures, dtype=torch.float64, device=device)[:, None]  # (N, 1)
+    state, drawn = model.zero_state(N), []
+    for numbers in torch.from_numpy(uniforms).double().to(device):
+        logits, state = model(tokens, state)  # (T, N, V)
+        cumulative = torch.softmax(logits[-1].double() / divisor, 1).cumsum(1)  # (N, V)
+        chosen = (cumulative <= numbers[:, None] * cumulative[:, -1:]).sum(1)  # (N,)
+        tokens = chosen.clamp(max=len(vocabulary) - 1)[None]  # (1, N)
+        drawn.append(tokens[0])
+    model.train(was_training)
+    return [vocabulary.decode(row) for row in torch.stack(drawn, 1).tolist()]
