@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from export.compiler import export
 from tests.serving.running import RunningServer, serve
-from training.run.checkpoint import load_checkpoint
+from training.run.checkpoint import load_checkpoint, save_checkpoint
 from unroll.bundle.folder import load_bundle
 from unroll.client.client import Client
 from unroll.client.options import GenerateOptions, ScoreOptions
@@ -105,14 +106,13 @@ def test_checkpoint_exports_to_the_same_model(tmp_path: Path) -> None:
 
 def test_training_goes_on(tmp_path: Path) -> None:
     shutil.copytree(BEFORE / "run", tmp_path / "compat-gru")
-    then = load_checkpoint(BEFORE / "run" / "last.safetensors")
+    last = tmp_path / "compat-gru" / "last.safetensors"
+    then = load_checkpoint(last)
+    longer = replace(then.training_settings, minutes=0.12)  # what was kept had come to its end
+    save_checkpoint(replace(then, training_settings=longer), last)
     command = [sys.executable, "-m", "training", "--resume", "--name", "compat-gru"]
     done = subprocess.run(
-        [*command, "--runs-dir", str(tmp_path), "--minutes", "0.12"],
-        check=False,
-        capture_output=True,
-        text=True,
+        [*command, "--runs-dir", str(tmp_path)], check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    now = load_checkpoint(tmp_path / "compat-gru" / "last.safetensors")
-    assert now.metrics.update > then.metrics.update
+    assert load_checkpoint(last).metrics.update > then.metrics.update
