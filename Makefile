@@ -95,6 +95,7 @@ check: $(READY) ## Check format, lint, types, protos, stubs and the import rule
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/unasync.py --check
 	$(BIN)/buf lint protos
 	$(BIN)/buf format protos --diff --exit-code
 	$(MAKE) --no-print-directory stubs OUT=build/stubs
@@ -103,6 +104,7 @@ check: $(READY) ## Check format, lint, types, protos, stubs and the import rule
 fix: $(READY) ## Mend what check finds and can be mended by a tool
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python scripts/unasync.py
 	$(BIN)/buf format protos --write
 	$(MAKE) --no-print-directory stubs
 

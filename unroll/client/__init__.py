@@ -1,1 +1,1 @@
-"""Call a server: `blocking.Client`, `aio.AsyncClient`, their sessions, and a command line."""
+"""Call a server: `client.Client`, `aio.AsyncClient` and their sessions."""

@@ -1,40 +1,26 @@
-"""A client for asyncio; see `blocking.py` for its twin for threads."""
+"""A client for asyncio."""
 
-import asyncio
-import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
 from typing import Self
 
 import grpc
-from grpc_health.v1 import health_pb2_grpc
 
 from unroll.client import messages
+from unroll.client.aio_calls import AsyncCalls
 from unroll.client.aio_session import AsyncSession
-from unroll.client.connection import (
-    CHANNEL_OPTIONS,
-    DEFAULT_TARGET,
-    HEALTH_REQUEST,
-    POLL_SECONDS,
-    check_security,
-    is_serving,
-    not_ready,
-    read_targets,
-)
+from unroll.client.connection import DEFAULT_TARGET
 from unroll.client.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
 from unroll.client.results import Generation, ModelInfo, Piece, Score
-from unroll.client.resume import BREAKS, Resumption, vocabulary_of
+from unroll.client.resume import Resumption
 from unroll.client.security import Security
 from unroll.v1 import text_generation_pb2 as pb
-from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
-from unroll.wire import from_rpc_error
 
 
 class AsyncClient:
     """Calls a server; belongs to the event loop on which it was made.
 
-    All methods raise the errors of serving.errors: InputError and its kin for what was asked,
+    All methods raise the errors of unroll.errors: InputError and its kin for what was asked,
     OverloadedError, DeadlineError, ClosedError and UnavailableError for what may pass,
     ServerError for the rest.
 
@@ -45,6 +31,13 @@ class AsyncClient:
             the client closes it.
         security: encryption, certificates and token; by default none of them, for servers on this
             machine.
+        retries: how often a call that may be repeated is made again at most; 0 by default, so that
+            the caller sees each refusal at once and decides. Each time the client waits for what
+            the server asks (`error.retry_after`) and up to half as much again at random, and never
+            beyond the call's timeout. Any call but a stream is repeated if the server refused it
+            before it began (OverloadedError and its kin, ClosedError). Calls that change nothing
+            (`score`, `get_model`, `list_models`, `get_session`, `describe`, and `generate` outside
+            a session) are repeated, too, if the server cannot be reached. Streams have `resume`.
 
     Raises:
         InputError: the arguments do not fit together, or a token would go out in plain text.
@@ -57,16 +50,11 @@ class AsyncClient:
         *,
         channel: grpc.aio.Channel | None = None,
         security: Security = Security(),  # noqa: B008, frozen
+        retries: int = 0,
     ) -> None:
-        self.targets = read_targets(target, has_channel=channel is not None)
-        check_security(security, self.targets, has_channel=channel is not None)
+        self._calls = AsyncCalls(target, channel=channel, security=security, retries=retries)
+        self.targets = self._calls.targets
         self.target = self.targets[0]
-        self._channels = _connect(self.targets, security) if channel is None else [channel]
-        self._stubs = [
-            TextGenerationServiceStub(security.authorize(each)) for each in self._channels
-        ]
-        self.stub = self._stubs[0]
-        self._health = health_pb2_grpc.HealthStub(self._channels[0])
 
     async def generate(
         self,
@@ -91,8 +79,7 @@ class AsyncClient:
         """
         origin = Origin(session=session, capsule=capsule, expected_position=expected_position)
         request = messages.generate_request(prompt, options, origin)
-        with self.calling():
-            return messages.read_generation(await self.stub.Generate(request, timeout=timeout))
+        return await self._calls.generate(request, timeout)
 
     def stream(
         self,
@@ -127,8 +114,8 @@ class AsyncClient:
             resumption = Resumption(
                 prompt, options, origin, target_count=len(self.targets), timeout=timeout
             )
-            return self._resumed(resumption)
-        return self._pieces(messages.generate_request(prompt, options, origin), timeout)
+            return self._calls.resume(resumption)
+        return self._calls.stream(messages.generate_request(prompt, options, origin), timeout)
 
     async def score(
         self,
@@ -151,8 +138,7 @@ class AsyncClient:
         """
         origin = Origin(session=session, capsule=capsule)
         request = messages.score_request(text, options, origin)
-        with self.calling():
-            return messages.read_score(await self.stub.Score(request, timeout=timeout))
+        return await self._calls.score(request, timeout)
 
     async def start_session(
         self,
@@ -169,27 +155,33 @@ class AsyncClient:
             timeout: in seconds; None waits for ever.
         """
         request = messages.start_request(options, capsule)
-        with self.calling():
-            response = await self.stub.StartSession(request, timeout=timeout)
-        return AsyncSession(self, messages.read_session(response.session))
+        response = await self._calls.ask(
+            self._calls.stub.StartSession, request, timeout, is_repeatable=False
+        )
+        return AsyncSession(self._calls, messages.read_session(response.session))
 
     async def get_session(self, session_id: str, *, timeout: float | None = None) -> AsyncSession:
         """Find a session that was started before, by its id."""
         request = messages.get_session_request(session_id)
-        with self.calling():
-            response = await self.stub.GetSession(request, timeout=timeout)
-        return AsyncSession(self, messages.read_session(response.session))
+        response = await self._calls.ask(
+            self._calls.stub.GetSession, request, timeout, is_repeatable=True
+        )
+        return AsyncSession(self._calls, messages.read_session(response.session))
 
     async def get_model(self, name: str = "", *, timeout: float | None = None) -> ModelInfo:
         """Describe one model, by default the server's first."""
         request = messages.model_request(name)
-        with self.calling():
-            return messages.read_model((await self.stub.GetModel(request, timeout=timeout)).model)
+        response = await self._calls.ask(
+            self._calls.stub.GetModel, request, timeout, is_repeatable=True
+        )
+        return messages.read_model(response.model)
 
     async def list_models(self, *, timeout: float | None = None) -> list[ModelInfo]:
         """Describe all models; the first is the default."""
-        with self.calling():
-            response = await self.stub.ListModels(pb.ListModelsRequest(), timeout=timeout)
+        request = pb.ListModelsRequest()
+        response = await self._calls.ask(
+            self._calls.stub.ListModels, request, timeout, is_repeatable=True
+        )
         return [messages.read_model(model) for model in response.models]
 
     async def wait_until_ready(self, timeout: float = 30.0) -> None:
@@ -201,22 +193,11 @@ class AsyncClient:
         Raises:
             UnavailableError: it did not within the timeout.
         """
-        ends = time.monotonic() + timeout
-        while (left := ends - time.monotonic()) > 0:
-            try:
-                if is_serving(
-                    await self._health.Check(HEALTH_REQUEST, timeout=left, wait_for_ready=True)
-                ):
-                    return
-            except grpc.RpcError:  # nobody there yet, or somebody who is leaving
-                pass
-            await asyncio.sleep(POLL_SECONDS)
-        raise not_ready(self.target, timeout)
+        await self._calls.wait_until_ready(timeout)
 
     async def close(self) -> None:
         """Close the connection; calls that run are cancelled."""
-        for channel in self._channels:
-            await channel.close()
+        await self._calls.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -228,69 +209,3 @@ class AsyncClient:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
-
-    async def _pieces(
-        self, request: pb.GenerateRequest, timeout: float | None
-    ) -> AsyncGenerator[Piece]:
-        piece = None
-        async with aclosing(self._messages(0, request, timeout)) as received:
-            async for message in received:
-                piece = messages.read_piece(message)
-                yield piece
-        messages.check_ended(piece)
-
-    async def _resumed(self, resumption: Resumption) -> AsyncGenerator[Piece]:
-        piece = None
-        resumption.begin()
-        while piece is None or piece.completion is None:
-            attempt = self._messages(resumption.target, resumption.request, resumption.seconds_left)
-            try:
-                async with aclosing(attempt) as received:
-                    async for message in received:
-                        vocabulary = await self._vocabulary(resumption, message)
-                        piece = resumption.take(message, vocabulary)
-                        if piece.text or piece.completion is not None:
-                            yield piece
-                resumption.check_ended(piece)
-            except BREAKS as error:
-                pause = resumption.break_off(error)
-                await asyncio.sleep(pause)
-
-    async def _messages(
-        self, target: int, request: pb.GenerateRequest, timeout: float | None
-    ) -> AsyncGenerator[pb.StreamGenerateResponse]:
-        with self.calling(target):
-            call = self._stubs[target].StreamGenerate(request, timeout=timeout)
-            try:
-                async for message in call:
-                    yield message
-            finally:
-                call.cancel()  # nothing to an ended call
-
-    async def _vocabulary(self, resumption: Resumption, last: pb.StreamGenerateResponse) -> str:
-        reason = last.completion.finish_reason
-        is_end = reason not in {pb.FINISH_REASON_UNSPECIFIED, pb.FINISH_REASON_SHUTDOWN}
-        if not resumption.needs_vocabulary or not is_end:
-            return ""
-        with self.calling(resumption.target):
-            stub, timeout = self._stubs[resumption.target], resumption.seconds_left
-            models = await stub.ListModels(pb.ListModelsRequest(), timeout=timeout)
-        return vocabulary_of(models, last.completion.fingerprint)
-
-    @contextmanager
-    def calling(self, target: int = 0) -> Iterator[None]:
-        """Turn what a call in the block raises into the errors of serving.errors."""
-        try:
-            yield
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, self.targets[target]) from error
-
-
-def _connect(targets: Sequence[str], security: Security) -> list[grpc.aio.Channel]:
-    credentials = security.credentials()
-    return [
-        grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
-        if credentials is None
-        else grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
-        for target in targets
-    ]

@@ -1,16 +1,13 @@
-"""A session, for asyncio; see `session.py` for its twin."""
+"""A session, for asyncio."""
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from typing import TYPE_CHECKING
 
 from unroll.client import messages
-from unroll.client.options import GenerateOptions, ScoreOptions
+from unroll.client.aio_calls import AsyncCalls
+from unroll.client.options import GenerateOptions, Origin, ScoreOptions
 from unroll.client.results import Completion, Generation, Piece, Score, SessionInfo
 from unroll.v1 import text_generation_pb2 as pb
-
-if TYPE_CHECKING:
-    from unroll.client.aio import AsyncClient
 
 
 class AsyncSession:
@@ -22,14 +19,14 @@ class AsyncSession:
     where it stands.
 
     Args:
-        client: to call with.
+        calls: of the client that made it.
         info: of the session.
     """
 
-    def __init__(self, client: "AsyncClient", info: SessionInfo) -> None:
+    def __init__(self, calls: AsyncCalls, info: SessionInfo) -> None:
         self.session_id = info.session_id
         self.position = info.position
-        self._client = client
+        self._calls = calls
 
     async def generate(
         self,
@@ -39,13 +36,8 @@ class AsyncSession:
         timeout: float | None = None,
     ) -> Generation:
         """Continue the session's text by a prompt and an answer; as `AsyncClient.generate`."""
-        generation = await self._client.generate(
-            prompt,
-            options,
-            session=self.session_id,
-            expected_position=self.position,
-            timeout=timeout,
-        )
+        request = messages.generate_request(prompt, options, self._origin)
+        generation = await self._calls.generate(request, timeout)
         self._follow(generation.completion)
         return generation
 
@@ -60,14 +52,8 @@ class AsyncSession:
 
         The session advances with the last piece; closed earlier, it stays where it was.
         """
-        pieces = self._client.stream(
-            prompt,
-            options,
-            session=self.session_id,
-            expected_position=self.position,
-            timeout=timeout,
-        )
-        async with aclosing(pieces):
+        request = messages.generate_request(prompt, options, self._origin)
+        async with aclosing(self._calls.stream(request, timeout)) as pieces:
             async for piece in pieces:
                 self._follow(piece.completion)
                 yield piece
@@ -80,38 +66,45 @@ class AsyncSession:
         timeout: float | None = None,
     ) -> Score:
         """Judge a text as a continuation of the session, which stays where it is."""
-        return await self._client.score(text, options, session=self.session_id, timeout=timeout)
+        request = messages.score_request(text, options, Origin(session=self.session_id))
+        return await self._calls.score(request, timeout)
 
     async def fork(
         self, seeds: Iterable[int], *, timeout: float | None = None
     ) -> list["AsyncSession"]:
         """Start one session a seed where this one stands; it stays as it is."""
         request = messages.fork_request(self.session_id, seeds)
-        with self._client.calling():
-            response = await self._client.stub.ForkSession(request, timeout=timeout)
+        response = await self._calls.ask(
+            self._calls.stub.ForkSession, request, timeout, is_repeatable=False
+        )
         return [
-            AsyncSession(self._client, messages.read_session(fork)) for fork in response.sessions
+            AsyncSession(self._calls, messages.read_session(fork)) for fork in response.sessions
         ]
 
     async def rewind(self, position: int, *, timeout: float | None = None) -> SessionInfo:
         """Put the session back to one of its marks; `describe` tells them."""
         request = messages.rewind_request(self.session_id, position)
-        with self._client.calling():
-            response = await self._client.stub.RewindSession(request, timeout=timeout)
+        response = await self._calls.ask(
+            self._calls.stub.RewindSession, request, timeout, is_repeatable=False
+        )
         return self._learn(response.session)
 
     async def describe(self, *, timeout: float | None = None) -> SessionInfo:
         """Ask where the session stands, and go on from there."""
         request = messages.get_session_request(self.session_id)
-        with self._client.calling():
-            response = await self._client.stub.GetSession(request, timeout=timeout)
+        response = await self._calls.ask(
+            self._calls.stub.GetSession, request, timeout, is_repeatable=True
+        )
         return self._learn(response.session)
 
     async def end(self, *, timeout: float | None = None) -> None:
         """End the session; its capsules stay valid."""
         request = pb.EndSessionRequest(session=self.session_id)
-        with self._client.calling():
-            await self._client.stub.EndSession(request, timeout=timeout)
+        await self._calls.ask(self._calls.stub.EndSession, request, timeout, is_repeatable=False)
+
+    @property
+    def _origin(self) -> Origin:
+        return Origin(session=self.session_id, expected_position=self.position)
 
     def _follow(self, completion: Completion | None) -> None:
         if completion is not None:

@@ -1,39 +1,28 @@
-"""A client for threads; see `aio.py` for its twin on asyncio."""
+# Made from aio.py by scripts/unasync.py: edit that file, then `make fix`.
 
-import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+"""A client for threads."""
+
+from collections.abc import Generator, Sequence
 from types import TracebackType
 from typing import Self
 
 import grpc
-from grpc_health.v1 import health_pb2_grpc
 
 from unroll.client import messages
-from unroll.client.connection import (
-    CHANNEL_OPTIONS,
-    DEFAULT_TARGET,
-    HEALTH_REQUEST,
-    POLL_SECONDS,
-    check_security,
-    is_serving,
-    not_ready,
-    read_targets,
-)
+from unroll.client.calls import Calls
+from unroll.client.connection import DEFAULT_TARGET
 from unroll.client.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
 from unroll.client.results import Generation, ModelInfo, Piece, Score
-from unroll.client.resume import BREAKS, Resumption, vocabulary_of
+from unroll.client.resume import Resumption
 from unroll.client.security import Security
 from unroll.client.session import Session
 from unroll.v1 import text_generation_pb2 as pb
-from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
-from unroll.wire import from_rpc_error
 
 
 class Client:
     """Calls a server; one client can be used by many threads.
 
-    All methods raise the errors of serving.errors: InputError and its kin for what was asked,
+    All methods raise the errors of unroll.errors: InputError and its kin for what was asked,
     OverloadedError, DeadlineError, ClosedError and UnavailableError for what may pass,
     ServerError for the rest.
 
@@ -44,6 +33,13 @@ class Client:
             the client closes it.
         security: encryption, certificates and token; by default none of them, for servers on this
             machine.
+        retries: how often a call that may be repeated is made again at most; 0 by default, so that
+            the caller sees each refusal at once and decides. Each time the client waits for what
+            the server asks (`error.retry_after`) and up to half as much again at random, and never
+            beyond the call's timeout. Any call but a stream is repeated if the server refused it
+            before it began (OverloadedError and its kin, ClosedError). Calls that change nothing
+            (`score`, `get_model`, `list_models`, `get_session`, `describe`, and `generate` outside
+            a session) are repeated, too, if the server cannot be reached. Streams have `resume`.
 
     Raises:
         InputError: the arguments do not fit together, or a token would go out in plain text.
@@ -56,16 +52,11 @@ class Client:
         *,
         channel: grpc.Channel | None = None,
         security: Security = Security(),  # noqa: B008, frozen
+        retries: int = 0,
     ) -> None:
-        self.targets = read_targets(target, has_channel=channel is not None)
-        check_security(security, self.targets, has_channel=channel is not None)
+        self._calls = Calls(target, channel=channel, security=security, retries=retries)
+        self.targets = self._calls.targets
         self.target = self.targets[0]
-        self._channels = _connect(self.targets, security) if channel is None else [channel]
-        self._stubs = [
-            TextGenerationServiceStub(security.authorize(each)) for each in self._channels
-        ]
-        self.stub = self._stubs[0]
-        self._health = health_pb2_grpc.HealthStub(self._channels[0])
 
     def generate(
         self,
@@ -90,8 +81,7 @@ class Client:
         """
         origin = Origin(session=session, capsule=capsule, expected_position=expected_position)
         request = messages.generate_request(prompt, options, origin)
-        with self.calling():
-            return messages.read_generation(self.stub.Generate(request, timeout=timeout))
+        return self._calls.generate(request, timeout)
 
     def stream(
         self,
@@ -126,8 +116,8 @@ class Client:
             resumption = Resumption(
                 prompt, options, origin, target_count=len(self.targets), timeout=timeout
             )
-            return self._resumed(resumption)
-        return self._pieces(messages.generate_request(prompt, options, origin), timeout)
+            return self._calls.resume(resumption)
+        return self._calls.stream(messages.generate_request(prompt, options, origin), timeout)
 
     def score(
         self,
@@ -150,8 +140,7 @@ class Client:
         """
         origin = Origin(session=session, capsule=capsule)
         request = messages.score_request(text, options, origin)
-        with self.calling():
-            return messages.read_score(self.stub.Score(request, timeout=timeout))
+        return self._calls.score(request, timeout)
 
     def start_session(
         self,
@@ -168,27 +157,31 @@ class Client:
             timeout: in seconds; None waits for ever.
         """
         request = messages.start_request(options, capsule)
-        with self.calling():
-            response = self.stub.StartSession(request, timeout=timeout)
-        return Session(self, messages.read_session(response.session))
+        response = self._calls.ask(
+            self._calls.stub.StartSession, request, timeout, is_repeatable=False
+        )
+        return Session(self._calls, messages.read_session(response.session))
 
     def get_session(self, session_id: str, *, timeout: float | None = None) -> Session:
         """Find a session that was started before, by its id."""
         request = messages.get_session_request(session_id)
-        with self.calling():
-            response = self.stub.GetSession(request, timeout=timeout)
-        return Session(self, messages.read_session(response.session))
+        response = self._calls.ask(
+            self._calls.stub.GetSession, request, timeout, is_repeatable=True
+        )
+        return Session(self._calls, messages.read_session(response.session))
 
     def get_model(self, name: str = "", *, timeout: float | None = None) -> ModelInfo:
         """Describe one model, by default the server's first."""
         request = messages.model_request(name)
-        with self.calling():
-            return messages.read_model(self.stub.GetModel(request, timeout=timeout).model)
+        response = self._calls.ask(self._calls.stub.GetModel, request, timeout, is_repeatable=True)
+        return messages.read_model(response.model)
 
     def list_models(self, *, timeout: float | None = None) -> list[ModelInfo]:
         """Describe all models; the first is the default."""
-        with self.calling():
-            response = self.stub.ListModels(pb.ListModelsRequest(), timeout=timeout)
+        request = pb.ListModelsRequest()
+        response = self._calls.ask(
+            self._calls.stub.ListModels, request, timeout, is_repeatable=True
+        )
         return [messages.read_model(model) for model in response.models]
 
     def wait_until_ready(self, timeout: float = 30.0) -> None:
@@ -200,22 +193,11 @@ class Client:
         Raises:
             UnavailableError: it did not within the timeout.
         """
-        ends = time.monotonic() + timeout
-        while (left := ends - time.monotonic()) > 0:
-            try:
-                if is_serving(
-                    self._health.Check(HEALTH_REQUEST, timeout=left, wait_for_ready=True)
-                ):
-                    return
-            except grpc.RpcError:  # nobody there yet, or somebody who is leaving
-                pass
-            time.sleep(POLL_SECONDS)
-        raise not_ready(self.target, timeout)
+        self._calls.wait_until_ready(timeout)
 
     def close(self) -> None:
         """Close the connection; calls that run are cancelled."""
-        for channel in self._channels:
-            channel.close()
+        self._calls.close()
 
     def __enter__(self) -> Self:
         return self
@@ -227,66 +209,3 @@ class Client:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _pieces(self, request: pb.GenerateRequest, timeout: float | None) -> Generator[Piece]:
-        piece = None
-        with closing(self._messages(0, request, timeout)) as received:
-            for message in received:
-                piece = messages.read_piece(message)
-                yield piece
-        messages.check_ended(piece)
-
-    def _resumed(self, resumption: Resumption) -> Generator[Piece]:
-        piece = None
-        resumption.begin()
-        while piece is None or piece.completion is None:
-            attempt = self._messages(resumption.target, resumption.request, resumption.seconds_left)
-            try:
-                with closing(attempt) as received:
-                    for message in received:
-                        vocabulary = self._vocabulary(resumption, message)
-                        piece = resumption.take(message, vocabulary)
-                        if piece.text or piece.completion is not None:
-                            yield piece
-                resumption.check_ended(piece)
-            except BREAKS as error:
-                pause = resumption.break_off(error)
-                time.sleep(pause)
-
-    def _messages(
-        self, target: int, request: pb.GenerateRequest, timeout: float | None
-    ) -> Generator[pb.StreamGenerateResponse]:
-        with self.calling(target):
-            call = self._stubs[target].StreamGenerate(request, timeout=timeout)
-            try:
-                yield from call
-            finally:
-                call.cancel()  # nothing to an ended call
-
-    def _vocabulary(self, resumption: Resumption, last: pb.StreamGenerateResponse) -> str:
-        reason = last.completion.finish_reason
-        is_end = reason not in {pb.FINISH_REASON_UNSPECIFIED, pb.FINISH_REASON_SHUTDOWN}
-        if not resumption.needs_vocabulary or not is_end:
-            return ""
-        with self.calling(resumption.target):
-            stub, timeout = self._stubs[resumption.target], resumption.seconds_left
-            models = stub.ListModels(pb.ListModelsRequest(), timeout=timeout)
-        return vocabulary_of(models, last.completion.fingerprint)
-
-    @contextmanager
-    def calling(self, target: int = 0) -> Iterator[None]:
-        """Turn what a call in the block raises into the errors of serving.errors."""
-        try:
-            yield
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, self.targets[target]) from error
-
-
-def _connect(targets: Sequence[str], security: Security) -> list[grpc.Channel]:
-    credentials = security.credentials()
-    return [
-        grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
-        if credentials is None
-        else grpc.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
-        for target in targets
-    ]

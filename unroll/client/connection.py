@@ -12,13 +12,15 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 SERVICE: str = pb.DESCRIPTOR.services_by_name["TextGenerationService"].full_name
 POLL_SECONDS = 0.05  # between two questions whether the server is ready
 
-CHANNEL_OPTIONS = [
+_OPTIONS = [
     ("grpc.max_receive_message_length", 8 * 2**20),
     ("grpc.initial_reconnect_backoff_ms", 100),  # a server that is just starting is found soon
     ("grpc.max_reconnect_backoff_ms", 5000),
     ("grpc.keepalive_time_ms", 30_000),  # while a call runs: a dead server ends it
     ("grpc.keepalive_timeout_ms", 20_000),
 ]
+# A proxy of the environment (`http_proxy`) would be told all that is sent in plain text.
+CHANNEL_OPTIONS = [*_OPTIONS, ("grpc.enable_http_proxy", 0)]
 
 HEALTH_REQUEST = health_pb2.HealthCheckRequest(service=SERVICE)
 
@@ -48,6 +50,22 @@ def check_security(security: Security, targets: Sequence[str], *, has_channel: b
     security.validate(targets)
 
 
+def check_retries(retries: int) -> int:
+    """Return how often calls may be made again.
+
+    Raises:
+        InputError: it is no such number.
+    """
+    if retries < 0:
+        raise InputError("retries", f"must be 0 (never) or more, got {retries}")
+    return retries
+
+
+def channel_options(*, is_encrypted: bool) -> list[tuple[str, int]]:
+    """Return a new channel's options; proxies only pass on what is encrypted."""
+    return _OPTIONS if is_encrypted else CHANNEL_OPTIONS
+
+
 def is_serving(response: health_pb2.HealthCheckResponse) -> bool:
     """Whether a health check says that texts can be had."""
     serving: bool = response.status == health_pb2.HealthCheckResponse.SERVING
@@ -57,5 +75,5 @@ def is_serving(response: health_pb2.HealthCheckResponse) -> bool:
 def not_ready(target: str, seconds: float) -> UnavailableError:
     """Make the error of a server that did not become ready in time."""
     return UnavailableError(
-        f"{target}: no server was ready there within {seconds:g} s; start one with `make serve`"
+        f"{target}: no server was ready there within {seconds:g} s; start one with `unroll serve`"
     )

@@ -2,12 +2,12 @@
 
 import logging
 import secrets
-import time
 from dataclasses import replace
 
 from unroll.client import messages
 from unroll.client.options import GenerateOptions, Origin
 from unroll.client.results import Completion, Piece, Usage
+from unroll.client.retry import Deadline
 from unroll.errors import (
     ClosedError,
     InputError,
@@ -61,7 +61,7 @@ class Resumption:
         self._limit = self.request.max_new_symbols
         self._target_count = target_count
         self._timeout = timeout
-        self._ends: float | None = None
+        self._deadline = Deadline(None)
         self._received = 0  # symbols
         self._gone_on_after: int | None = None  # symbols; None while it is the first request
         self._capsule = b""
@@ -70,12 +70,12 @@ class Resumption:
 
     def begin(self) -> None:
         """Start the clock."""
-        self._ends = None if self._timeout is None else time.monotonic() + self._timeout
+        self._deadline = Deadline(self._timeout)
 
     @property
     def seconds_left(self) -> float | None:
         """How long it may still take; None for as long as it likes."""
-        return None if self._ends is None else max(self._ends - time.monotonic(), 0.0)
+        return self._deadline.seconds_left
 
     @property
     def needs_vocabulary(self) -> bool:
@@ -121,17 +121,22 @@ class Resumption:
             UnrollError: the error, if it makes no sense to go on.
         """
         self._failures += 1
-        is_late = self._ends is not None and time.monotonic() >= self._ends
-        if self._failures >= ATTEMPTS_AT_MOST or is_late or (self._received and not self._capsule):
+        left = self.seconds_left
+        if (
+            self._failures >= ATTEMPTS_AT_MOST
+            or left == 0
+            or (self._received and not self._capsule)
+        ):
             raise error
         log.info("a stream broke after %d symbols and will go on: %s", self._received, error)
         self.target = (self.target + 1) % self._target_count
         if self._received:
             self._go_on()
         round_ = self._failures // self._target_count
-        pause = FIRST_PAUSE * 2 ** (round_ - 1) if round_ else 0.0
-        left = self.seconds_left
-        return min(pause, LONGEST_PAUSE, LONGEST_PAUSE if left is None else left)
+        if not round_:
+            return 0.0
+        pause = max(min(FIRST_PAUSE * 2.0 ** (round_ - 1), LONGEST_PAUSE), error.retry_after or 0.0)
+        return pause if left is None else min(pause, left)
 
     def _go_on(self) -> None:
         self._gone_on_after = self._received

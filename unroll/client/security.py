@@ -20,6 +20,9 @@ TOKEN_VARIABLE = "UNROLL_TOKEN"
 class Security:
     """What a connection is secured with; by default nothing, which is for this machine alone.
 
+    Plain text goes straight to the server: the variables `http_proxy`, `https_proxy` and
+    `grpc_proxy` are heeded only where the connection is encrypted, from here to the server.
+
     Attributes:
         tls: whether to encrypt; certificates below imply it.
         ca: file of the authorities that may vouch for the server, in PEM; by default those that

@@ -1,16 +1,15 @@
-"""A session, for threads; see `aio_session.py` for its twin."""
+# Made from aio_session.py by scripts/unasync.py: edit that file, then `make fix`.
+
+"""A session, for threads."""
 
 from collections.abc import Generator, Iterable
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 from unroll.client import messages
-from unroll.client.options import GenerateOptions, ScoreOptions
+from unroll.client.calls import Calls
+from unroll.client.options import GenerateOptions, Origin, ScoreOptions
 from unroll.client.results import Completion, Generation, Piece, Score, SessionInfo
 from unroll.v1 import text_generation_pb2 as pb
-
-if TYPE_CHECKING:
-    from unroll.client.client import Client
 
 
 class Session:
@@ -22,14 +21,14 @@ class Session:
     where it stands.
 
     Args:
-        client: to call with.
+        calls: of the client that made it.
         info: of the session.
     """
 
-    def __init__(self, client: "Client", info: SessionInfo) -> None:
+    def __init__(self, calls: Calls, info: SessionInfo) -> None:
         self.session_id = info.session_id
         self.position = info.position
-        self._client = client
+        self._calls = calls
 
     def generate(
         self,
@@ -39,13 +38,8 @@ class Session:
         timeout: float | None = None,
     ) -> Generation:
         """Continue the session's text by a prompt and an answer; as `Client.generate`."""
-        generation = self._client.generate(
-            prompt,
-            options,
-            session=self.session_id,
-            expected_position=self.position,
-            timeout=timeout,
-        )
+        request = messages.generate_request(prompt, options, self._origin)
+        generation = self._calls.generate(request, timeout)
         self._follow(generation.completion)
         return generation
 
@@ -60,14 +54,8 @@ class Session:
 
         The session advances with the last piece; closed earlier, it stays where it was.
         """
-        pieces = self._client.stream(
-            prompt,
-            options,
-            session=self.session_id,
-            expected_position=self.position,
-            timeout=timeout,
-        )
-        with closing(pieces):
+        request = messages.generate_request(prompt, options, self._origin)
+        with closing(self._calls.stream(request, timeout)) as pieces:
             for piece in pieces:
                 self._follow(piece.completion)
                 yield piece
@@ -80,34 +68,41 @@ class Session:
         timeout: float | None = None,
     ) -> Score:
         """Judge a text as a continuation of the session, which stays where it is."""
-        return self._client.score(text, options, session=self.session_id, timeout=timeout)
+        request = messages.score_request(text, options, Origin(session=self.session_id))
+        return self._calls.score(request, timeout)
 
     def fork(self, seeds: Iterable[int], *, timeout: float | None = None) -> list["Session"]:
         """Start one session a seed where this one stands; it stays as it is."""
         request = messages.fork_request(self.session_id, seeds)
-        with self._client.calling():
-            response = self._client.stub.ForkSession(request, timeout=timeout)
-        return [Session(self._client, messages.read_session(fork)) for fork in response.sessions]
+        response = self._calls.ask(
+            self._calls.stub.ForkSession, request, timeout, is_repeatable=False
+        )
+        return [Session(self._calls, messages.read_session(fork)) for fork in response.sessions]
 
     def rewind(self, position: int, *, timeout: float | None = None) -> SessionInfo:
         """Put the session back to one of its marks; `describe` tells them."""
         request = messages.rewind_request(self.session_id, position)
-        with self._client.calling():
-            response = self._client.stub.RewindSession(request, timeout=timeout)
+        response = self._calls.ask(
+            self._calls.stub.RewindSession, request, timeout, is_repeatable=False
+        )
         return self._learn(response.session)
 
     def describe(self, *, timeout: float | None = None) -> SessionInfo:
         """Ask where the session stands, and go on from there."""
         request = messages.get_session_request(self.session_id)
-        with self._client.calling():
-            response = self._client.stub.GetSession(request, timeout=timeout)
+        response = self._calls.ask(
+            self._calls.stub.GetSession, request, timeout, is_repeatable=True
+        )
         return self._learn(response.session)
 
     def end(self, *, timeout: float | None = None) -> None:
         """End the session; its capsules stay valid."""
         request = pb.EndSessionRequest(session=self.session_id)
-        with self._client.calling():
-            self._client.stub.EndSession(request, timeout=timeout)
+        self._calls.ask(self._calls.stub.EndSession, request, timeout, is_repeatable=False)
+
+    @property
+    def _origin(self) -> Origin:
+        return Origin(session=self.session_id, expected_position=self.position)
 
     def _follow(self, completion: Completion | None) -> None:
         if completion is not None:

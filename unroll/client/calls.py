@@ -1,0 +1,167 @@
+# Made from aio_calls.py by scripts/unasync.py: edit that file, then `make fix`.
+
+"""The calls of a client for threads: to which servers, how often, with which errors."""
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2_grpc
+
+from unroll.client import messages
+from unroll.client.connection import (
+    HEALTH_REQUEST,
+    POLL_SECONDS,
+    channel_options,
+    check_retries,
+    check_security,
+    is_serving,
+    not_ready,
+    read_targets,
+)
+from unroll.client.results import Generation, Piece, Score
+from unroll.client.resume import BREAKS, Resumption, vocabulary_of
+from unroll.client.retry import Attempts
+from unroll.client.security import Security
+from unroll.errors import UnrollError
+from unroll.v1 import text_generation_pb2 as pb
+from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
+from unroll.wire import from_rpc_error
+
+
+class Calls:
+    """What a client and its sessions call servers with; arguments and errors as Client's."""
+
+    def __init__(
+        self,
+        target: str | Sequence[str],
+        *,
+        channel: grpc.Channel | None,
+        security: Security,
+        retries: int,
+    ) -> None:
+        self.targets = read_targets(target, has_channel=channel is not None)
+        check_security(security, self.targets, has_channel=channel is not None)
+        self._retries = check_retries(retries)
+        self._channels = _connect(self.targets, security) if channel is None else [channel]
+        self._stubs = [
+            TextGenerationServiceStub(security.authorize(each)) for each in self._channels
+        ]
+        self.stub = self._stubs[0]
+        self._health = health_pb2_grpc.HealthStub(self._channels[0])
+
+    def ask(
+        self,
+        method: Callable[..., Any],
+        request: Message,
+        timeout: float | None,
+        *,
+        is_repeatable: bool,
+    ) -> Any:
+        """Make a unary call, and make it again as far as that is allowed; see Attempts."""
+        attempts = Attempts(self._retries, timeout, is_repeatable=is_repeatable)
+        while True:
+            try:
+                with self._translating():
+                    return method(request, timeout=attempts.seconds_left)
+            except UnrollError as error:
+                time.sleep(attempts.pause(error))
+
+    def generate(self, request: pb.GenerateRequest, timeout: float | None) -> Generation:
+        """Have a whole text."""
+        is_repeatable = not request.session
+        response = self.ask(self.stub.Generate, request, timeout, is_repeatable=is_repeatable)
+        return messages.read_generation(response)
+
+    def score(self, request: pb.ScoreRequest, timeout: float | None) -> Score:
+        """Have a text judged."""
+        response = self.ask(self.stub.Score, request, timeout, is_repeatable=True)
+        return messages.read_score(response)
+
+    def stream(self, request: pb.GenerateRequest, timeout: float | None) -> Generator[Piece]:
+        """Have a text piece by piece."""
+        piece = None
+        with closing(self._messages(0, request, timeout)) as received:
+            for message in received:
+                piece = messages.read_piece(message)
+                yield piece
+        messages.check_ended(piece)
+
+    def resume(self, resumption: Resumption) -> Generator[Piece]:
+        """Have a text piece by piece, from one server after another."""
+        piece = None
+        resumption.begin()
+        while piece is None or piece.completion is None:
+            attempt = self._messages(resumption.target, resumption.request, resumption.seconds_left)
+            try:
+                with closing(attempt) as received:
+                    for message in received:
+                        vocabulary = self._vocabulary(resumption, message)
+                        piece = resumption.take(message, vocabulary)
+                        if piece.text or piece.completion is not None:
+                            yield piece
+                resumption.check_ended(piece)
+            except BREAKS as error:
+                pause = resumption.break_off(error)
+                time.sleep(pause)
+
+    def wait_until_ready(self, timeout: float) -> None:
+        """Wait until the first server says that it serves."""
+        ends = time.monotonic() + timeout
+        while (left := ends - time.monotonic()) > 0:
+            try:
+                if is_serving(
+                    self._health.Check(HEALTH_REQUEST, timeout=left, wait_for_ready=True)
+                ):
+                    return
+            except grpc.RpcError:  # nobody there yet, or somebody who is leaving
+                pass
+            time.sleep(POLL_SECONDS)
+        raise not_ready(self.targets[0], timeout)
+
+    def close(self) -> None:
+        """Close the connections."""
+        for channel in self._channels:
+            channel.close()
+
+    def _messages(
+        self, target: int, request: pb.GenerateRequest, timeout: float | None
+    ) -> Generator[pb.StreamGenerateResponse]:
+        with self._translating(target):
+            call = self._stubs[target].StreamGenerate(request, timeout=timeout)
+            try:
+                yield from call
+            finally:
+                call.cancel()  # nothing to an ended call
+
+    def _vocabulary(self, resumption: Resumption, last: pb.StreamGenerateResponse) -> str:
+        reason = last.completion.finish_reason
+        is_end = reason not in {pb.FINISH_REASON_UNSPECIFIED, pb.FINISH_REASON_SHUTDOWN}
+        if not resumption.needs_vocabulary or not is_end:
+            return ""
+        with self._translating(resumption.target):
+            stub, timeout = self._stubs[resumption.target], resumption.seconds_left
+            models = stub.ListModels(pb.ListModelsRequest(), timeout=timeout)
+        return vocabulary_of(models, last.completion.fingerprint)
+
+    @contextmanager
+    def _translating(self, target: int = 0) -> Iterator[None]:
+        """Turn what a call in the block raises into the errors of unroll.errors."""
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self.targets[target]) from error
+
+
+def _connect(targets: Sequence[str], security: Security) -> list[grpc.Channel]:
+    credentials = security.credentials()
+    options = channel_options(is_encrypted=credentials is not None)
+    return [
+        grpc.insecure_channel(target, options=options)
+        if credentials is None
+        else grpc.secure_channel(target, credentials, options=options)
+        for target in targets
+    ]
