@@ -204,14 +204,14 @@ class Engine:
             sequence.keeps_prefixes = len(request.prompt) >= SHORTEST_PREFIX
             if sequence.keeps_prefixes:
                 with self._prefixes_lock:
-                    prefix = self.prefixes.find(request.prompt)
+                    prefix = self.prefixes.find(request.prompt, request.caller)
                 if prefix is not None:
                     sequence.skip(prefix)
 
     def _keep_prefix(self, sequence: Sequence, state: State) -> None:
-        snapshot = sequence.snapshot(state)
+        request, snapshot = sequence.request, sequence.snapshot(state)
         with self._prefixes_lock:
-            self.prefixes.add(sequence.request.prompt[: sequence.done], snapshot)
+            self.prefixes.add(request.prompt[: sequence.done], snapshot, request.caller)
 
     def _loop(self, worker: Worker) -> None:
         try:

@@ -31,6 +31,7 @@ class SequenceRequest:
             ended by FinishReason.SHUTDOWN; needs snapshots.
         chunk_seconds: after a chunk, what comes is gathered for at least so long, 0 or more; the
             first chunk and the last do not wait.
+        caller: tag of who asks; only the same caller's prompts share what was read.
 
     Raises:
         InputError: a field is out of its range.
@@ -47,6 +48,7 @@ class SequenceRequest:
     buffer_symbols: int | None = None
     chunk_seconds: float = 0.0
     is_cut_on_close: bool = False
+    caller: bytes = b""
 
     def __post_init__(self) -> None:
         if self.max_new_symbols < 0 or len(self.prompt) + self.max_new_symbols == 0:

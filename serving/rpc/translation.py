@@ -104,6 +104,7 @@ def read_generate(
         buffer_symbols=limits.buffer if is_streamed else None,
         chunk_seconds=0.0 if is_streamed else math.inf,
         is_cut_on_close=is_streamed and not origin.is_repeated,
+        caller=origin.owner,
     )
     return Parsed(
         request=request,

@@ -1,10 +1,13 @@
 """The prefix cache: what was read is not read again, and no text tells the difference."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving.engine import prefixes
 from serving.engine.engine import Engine
 from serving.engine.prefixes import BLOCK, ENTRY_BYTES, PrefixCache
 from serving.engine.snapshot import NO_LOG_PROBS, Snapshot
@@ -143,3 +146,41 @@ def test_cache_without_room_keeps_nothing(limit: int) -> None:
     cache.add(ids(40), snapshot(40))
     assert len(cache) == 0
     assert cache.is_on is bool(limit)
+
+
+def test_callers_do_not_share_what_was_read(bundle: Bundle, decoder: Decoder) -> None:
+    engine = Engine(bundle, decoder, prefix_bytes=2**20)
+    for caller, hits in ((b"anna", 0), (b"bert", 0), (b"anna", 1), (b"bert", 2)):
+        asked = replace(request(bundle.vocabulary, PROMPT, 20, seed=3), caller=caller)
+        engine.submit(asked, reader := Reader())
+        while turn(engine, 64):
+            pass
+        assert reader.wait() == own(engine, PROMPT)
+        assert engine.prefixes.hits == hits
+
+
+def test_prompts_of_equal_length_and_other_content_are_told_apart() -> None:
+    cache = PrefixCache(10**6)
+    for first in (0, 1, 2):
+        cache.add(ids(300, first), snapshot(first))
+    for first in (0, 1, 2):
+        found = cache.find(ids(310, first))
+        assert found is not None
+        assert found.snapshot.position == first
+
+
+def test_lookup_costs_no_more_however_much_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = PrefixCache(10**9)
+    for length in range(32, 5 * BLOCK):
+        cache.add(ids(length), snapshot(length, 1))
+    hashed: list[bytes] = []
+    after = prefixes._Block.after
+
+    def counted(block: prefixes._Block, tail: bytes) -> bytes:
+        hashed.append(tail)
+        return after(block, tail)
+
+    monkeypatch.setattr(prefixes._Block, "after", counted)
+    assert cache.find(ids(100 * BLOCK)).length == 5 * BLOCK - 1  # type: ignore[union-attr]
+    assert cache.find(np.full(100 * BLOCK, 3, np.int64)) is None
+    assert len(hashed) <= 2 * prefixes.LOOKS_AT_MOST
