@@ -23,7 +23,8 @@ CREATE TABLE IF NOT EXISTS sessions (id TEXT PRIMARY KEY, used REAL NOT NULL, da
 CREATE INDEX IF NOT EXISTS sessions_used ON sessions (used);
 CREATE TABLE IF NOT EXISTS clock (only INTEGER PRIMARY KEY CHECK (only = 0), now REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS sessions_owner ON sessions ({_OWNER});
-CREATE TABLE IF NOT EXISTS gone (id TEXT PRIMARY KEY, fate TEXT NOT NULL, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS gone
+    (id TEXT PRIMARY KEY, fate TEXT NOT NULL, at REAL NOT NULL, owner BLOB);
 CREATE INDEX IF NOT EXISTS gone_at ON gone (at);
 """
 log = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ class DiskStore:
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_AT_MOST}")
             self._db.executescript(_SCHEMA)
+            if "owner" not in {row[1] for row in self._db.execute("PRAGMA table_info(gone)")}:
+                self._db.execute("ALTER TABLE gone ADD COLUMN owner BLOB")  # version 0.1 had none
             self.now: Callable[[], float] = StoreClock(self._last_seen())
             self._db.execute(*self._tick())  # a database that cannot be written to is refused here
             self._reads = _connect(self._path)
@@ -88,12 +91,12 @@ class DiskStore:
     def _tick(self) -> Write:
         return "INSERT OR REPLACE INTO clock VALUES (0, ?)", (self.now(),)
 
-    async def get(self, session_id: str) -> Record | Gone:
+    async def get(self, session_id: str, owner: bytes) -> Record | Gone:
         """See SessionStore."""
         unwritten = self._unwritten.get(session_id)
         if unwritten is not None:  # whoever waited for it may have been cancelled
             await asyncio.wait([unwritten])
-        return await self._read(self._select, session_id)
+        return await self._read(self._select, session_id, owner)
 
     async def put(self, session_id: str, record: Record) -> None:
         """See SessionStore."""
@@ -110,7 +113,7 @@ class DiskStore:
         """See SessionStore."""
         await self._write(
             (
-                "INSERT OR REPLACE INTO gone SELECT id, ?, ? FROM sessions WHERE id = ?",
+                f"INSERT OR REPLACE INTO gone SELECT id, ?, ?, {_OWNER} FROM sessions WHERE id = ?",
                 (gone.value, self.now(), session_id),
             ),
             ("DELETE FROM sessions WHERE id = ?", (session_id,)),
@@ -206,13 +209,16 @@ class DiskStore:
                 self._db.execute("ROLLBACK")
             raise
 
-    def _select(self, session_id: str) -> Record | Gone:
+    def _select(self, session_id: str, owner: bytes) -> Record | Gone:
+        asked = (session_id, owner)
         row = self._reads.execute(
-            "SELECT used, data FROM sessions WHERE id = ?", (session_id,)
+            f"SELECT used, data FROM sessions WHERE id = ? AND {_OWNER} = ?", asked
         ).fetchone()
         if row is not None:
             return Record(*row)
-        row = self._reads.execute("SELECT fate FROM gone WHERE id = ?", (session_id,)).fetchone()
+        row = self._reads.execute(
+            "SELECT fate FROM gone WHERE id = ? AND ifnull(owner, ?2) = ?2", asked
+        ).fetchone()
         return Gone.UNKNOWN if row is None else Gone(row[0])
 
     def _count_of(self, owner: bytes) -> int:
@@ -231,7 +237,8 @@ class DiskStore:
     async def _remove_if_as_old(self, records: list[tuple[float, str]]) -> int:
         def remove() -> int:
             there = "FROM sessions WHERE used = ? AND id = ?"
-            noted = f"INSERT OR REPLACE INTO gone SELECT id, '{Gone.EXPIRED.value}', ? {there}"
+            fate = f"'{Gone.EXPIRED.value}', ?, {_OWNER}"
+            noted = f"INSERT OR REPLACE INTO gone SELECT id, {fate} {there}"
             with self._transaction():
                 self._db.executemany(noted, [(self.now(), *record) for record in records])
                 return self._db.executemany(f"DELETE {there}", records).rowcount
@@ -314,12 +321,12 @@ class TieredStore:
     def __len__(self) -> int:
         return len(self._memory)
 
-    async def get(self, session_id: str) -> Record | Gone:
+    async def get(self, session_id: str, owner: bytes) -> Record | Gone:
         """See SessionStore."""
-        found = await self._memory.get(session_id)
+        found = await self._memory.get(session_id, owner)
         if isinstance(found, Record):
             return found
-        found = await self._disk.get(session_id)
+        found = await self._disk.get(session_id, owner)
         if isinstance(found, Record):
             self.loaded += 1
         return found

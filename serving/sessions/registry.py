@@ -194,7 +194,7 @@ class Sessions:
         return await self._find(session_id, owner, is_in_use=session_id in self._busy)
 
     async def _find(self, session_id: str, owner: bytes, *, is_in_use: bool) -> Session:
-        found = await self._store.get(session_id)
+        found = await self._store.get(session_id, owner)
         if isinstance(found, Record) and not is_in_use and self._is_expired(session_id, found):
             found = Gone.EXPIRED  # `expire` removes it soon
         if isinstance(found, Record):
@@ -207,9 +207,7 @@ class Sessions:
                 raise SessionUnknownError(
                     f"session {session_id!r}: its record is damaged{_ADVICE}"
                 ) from damage
-            if session.owner == owner:
-                return session
-            found = Gone.UNKNOWN  # that it exists is nobody else's business
+            return session
         error, what = _GONE[found]
         raise error(f"session {session_id!r}: {what}{_ADVICE}")
 
@@ -221,6 +219,7 @@ class Sessions:
             SessionBusyError: another request is using it; else as `get`.
         """
         if session_id in self._busy:
+            await self._find(session_id, owner, is_in_use=True)  # only its owner hears that
             raise SessionBusyError(
                 f"session {session_id!r} is answering another request; wait for that to end, or "
                 "fork the session"

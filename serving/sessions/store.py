@@ -57,8 +57,11 @@ class SessionStore(Protocol):
         """See the class."""
         ...
 
-    async def get(self, session_id: str) -> Record | Gone:
-        """Return a record, or why there is none."""
+    async def get(self, session_id: str, owner: bytes) -> Record | Gone:
+        """Return a record of this owner, or why there is none.
+
+        What became of another's is nobody else's business: it is unknown.
+        """
         ...
 
     async def put(self, session_id: str, record: Record) -> None:
@@ -99,7 +102,7 @@ class MemoryStore:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._records: OrderedDict[str, bytes] = OrderedDict()
-        self._gone: OrderedDict[str, Gone] = OrderedDict()
+        self._gone: OrderedDict[str, tuple[Gone, bytes]] = OrderedDict()
         self.now: Callable[[], float] = StoreClock(time.time())
         self._owned: Counter[bytes] = Counter()
         self.evicted = 0
@@ -107,12 +110,14 @@ class MemoryStore:
     def __len__(self) -> int:
         return len(self._records)
 
-    async def get(self, session_id: str) -> Record | Gone:
+    async def get(self, session_id: str, owner: bytes) -> Record | Gone:
         """See SessionStore."""
         packed = self._records.get(session_id)
         if packed is None:
-            return self._gone.get(session_id, Gone.UNKNOWN)
-        return Record(_used(packed), packed[_USED.size :])
+            gone, its_owner = self._gone.get(session_id, (Gone.UNKNOWN, owner))
+            return gone if its_owner == owner else Gone.UNKNOWN
+        record = Record(_used(packed), packed[_USED.size :])
+        return record if record.data[OWNER] == owner else Gone.UNKNOWN
 
     async def put(self, session_id: str, record: Record) -> None:
         """See SessionStore."""
@@ -161,17 +166,18 @@ class MemoryStore:
         """See SessionStore."""
 
     def _drop(self, session_id: str, gone: Gone) -> None:
-        self._disown(session_id)
+        owner = self._disown(session_id)
         del self._records[session_id]
-        self._gone[session_id] = gone
+        self._gone[session_id] = gone, owner
         if len(self._gone) > GONE_AT_MOST:
             self._gone.popitem(last=False)
 
-    def _disown(self, session_id: str) -> None:
+    def _disown(self, session_id: str) -> bytes:
         owner = self._records[session_id][_USED.size :][OWNER]
         self._owned[owner] -= 1
         if not self._owned[owner]:
             del self._owned[owner]
+        return owner
 
 
 def _used(packed: bytes) -> float:

@@ -35,13 +35,13 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SessionSto
 
 def test_contract_put_get_replace(store: SessionStore) -> None:
     async def scenario() -> None:
-        assert await store.get("a") is Gone.UNKNOWN
+        assert await store.get("a", b"") is Gone.UNKNOWN
         await store.put("a", record(1.5, b"\x00one"))
         await store.put("b", record(2.5, b"two"))
-        assert await store.get("a") == record(1.5, b"\x00one")
+        assert await store.get("a", b"") == record(1.5, b"\x00one")
         await store.put("a", record(3.5, b"three"))
-        assert await store.get("a") == record(3.5, b"three")
-        assert await store.get("b") == record(2.5, b"two")
+        assert await store.get("a", b"") == record(3.5, b"three")
+        assert await store.get("b", b"") == record(2.5, b"two")
 
     asyncio.run(scenario())
 
@@ -51,11 +51,11 @@ def test_contract_remove_remembers_why(store: SessionStore, gone: Gone) -> None:
     async def scenario() -> None:
         await store.put("a", record(1.0))
         await store.remove("a", gone)
-        assert await store.get("a") is gone
+        assert await store.get("a", b"") is gone
         await store.remove("never there", gone)
-        assert await store.get("never there") is Gone.UNKNOWN
+        assert await store.get("never there", b"") is Gone.UNKNOWN
         await store.put("a", record(2.0))
-        assert await store.get("a") == record(2.0)
+        assert await store.get("a", b"") == record(2.0)
 
     asyncio.run(scenario())
 
@@ -91,7 +91,7 @@ def test_contract_expire_takes_the_long_unused_alone(store: SessionStore) -> Non
             await store.put(str(number), record(float(number)))
         await store.put("0", record(20.0))
         assert await store.expire(5.0) == 4
-        found = [await store.get(str(number)) for number in range(9)]
+        found = [await store.get(str(number), b"") for number in range(9)]
         assert found[1:5] == [Gone.EXPIRED] * 4
         assert found[0] == record(20.0)
         assert found[5:] == [record(float(number)) for number in range(5, 9)]
@@ -103,7 +103,7 @@ def test_contract_expire_takes_the_long_unused_alone(store: SessionStore) -> Non
 def test_contract_writes_at_the_same_time_are_all_kept(store: SessionStore) -> None:
     async def scenario() -> None:
         await asyncio.gather(*(store.put(str(n), record(float(n), b"%d" % n)) for n in range(300)))
-        found = await asyncio.gather(*(store.get(str(n)) for n in range(300)))
+        found = await asyncio.gather(*(store.get(str(n), b"") for n in range(300)))
         assert found == [record(float(n), b"%d" % n) for n in range(300)]
 
     asyncio.run(scenario())
@@ -116,8 +116,8 @@ def test_memory_evicts_the_least_recently_used() -> None:
         await store.put("b", record(2.0))
         await store.put("a", record(3.0))
         await store.put("c", record(4.0))
-        assert await store.get("b") is Gone.EVICTED
-        assert await store.get("a") == record(3.0)
+        assert await store.get("b", b"") is Gone.EVICTED
+        assert await store.get("a", b"") == record(3.0)
         assert (len(store), store.evicted) == (2, 1)
 
     asyncio.run(scenario())
@@ -129,7 +129,7 @@ def test_memory_forgets_the_oldest_fates(monkeypatch: pytest.MonkeyPatch) -> Non
         for name in "abc":
             await store.put(name, record(1.0))
             await store.remove(name, Gone.ENDED)
-        assert [await store.get(name) for name in "abc"] == [
+        assert [await store.get(name, b"") for name in "abc"] == [
             Gone.UNKNOWN, Gone.ENDED, Gone.ENDED,
         ]  # fmt: skip
 
@@ -144,8 +144,8 @@ def test_new_store_on_the_same_folder_has_everything(tmp_path: Path) -> None:
         await store.remove("ended", Gone.ENDED)
 
     async def read(store: DiskStore) -> None:
-        assert await store.get("kept") == record(1.25, bytes(range(256)))
-        assert await store.get("ended") is Gone.ENDED
+        assert await store.get("kept", bytes(range(256))[OWNER]) == record(1.25, bytes(range(256)))
+        assert await store.get("ended", b"") is Gone.ENDED
         assert store.count() == 1
 
     for use in (write, read):
@@ -196,7 +196,7 @@ def test_fates_on_disk_are_forgotten_after_a_week(
         await store.remove("a", Gone.ENDED)
         monkeypatch.setattr("serving.sessions.disk_store.GONE_SECONDS", -1.0)
         await store.expire(0.0)
-        assert await store.get("a") is Gone.UNKNOWN
+        assert await store.get("a", b"") is Gone.UNKNOWN
 
     asyncio.run(scenario())
     store.close()
@@ -208,16 +208,16 @@ def test_spilled_records_come_back(tmp_path: Path) -> None:
         for number in range(5):
             await store.put(str(number), record(float(number), b"%d" % number))
         assert (len(store), store.spilled) == (2, 3)
-        assert [await store.get(str(n)) for n in range(5)] == [
+        assert [await store.get(str(n), b"") for n in range(5)] == [
             record(float(n), b"%d" % n) for n in range(5)
         ]
         assert store.loaded == 3
         assert await store.spill(4.0) == 1
         assert await store.spill(9.0) == 1
         assert len(store) == 0
-        assert await store.get("4") == record(4.0, b"4")
+        assert await store.get("4", b"") == record(4.0, b"4")
         await store.remove("0", Gone.ENDED)
-        assert await store.get("0") is Gone.ENDED
+        assert await store.get("0", b"") is Gone.ENDED
         store.close()
 
     asyncio.run(scenario())
@@ -233,7 +233,7 @@ def test_cancelled_write_leaves_no_older_record_in_memory(tmp_path: Path) -> Non
         writing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await writing
-        assert await store.get("a") == await disk.get("a") == record(2.0)
+        assert await store.get("a", b"") == await disk.get("a", b"") == record(2.0)
         store.close()
 
     asyncio.run(scenario())
@@ -253,10 +253,10 @@ def test_contract_touched_records_are_used_and_those_in_use_are_kept(store: Sess
             await store.put(str(number), record(float(number)))
         await store.touch({"1": 20.0, "never there": 20.0})
         assert await store.expire(5.0, lambda session_id: session_id == "3") == 3
-        assert await store.get("1") == record(20.0)
-        assert await store.get("3") == record(3.0)
-        assert await store.get("2") is Gone.EXPIRED
-        assert await store.get("never there") is Gone.UNKNOWN
+        assert await store.get("1", b"") == record(20.0)
+        assert await store.get("3", b"") == record(3.0)
+        assert await store.get("2", b"") is Gone.EXPIRED
+        assert await store.get("never there", b"") is Gone.UNKNOWN
 
     asyncio.run(scenario())
 
@@ -271,8 +271,8 @@ def test_contract_more_than_one_portion_expires(
         for number in range(11):
             await store.put(str(number), record(float(number // 3)))
         assert await store.expire(9.0, lambda session_id: int(session_id) < 5) == 6
-        assert await store.get("4") == record(1.0)
-        assert await store.get("10") is Gone.EXPIRED
+        assert await store.get("4", b"") == record(1.0)
+        assert await store.get("10", b"") is Gone.EXPIRED
 
     asyncio.run(scenario())
 
@@ -294,7 +294,7 @@ def test_wall_clock_that_jumps_while_the_server_is_down_or_up_expires_nothing(
         assert abs(store.now() - today) < 60.0
         monkeypatch.setattr(time, "time", lambda: today)
         assert await store.expire(store.now() - 3600.0) == 0
-        assert [type(await store.get(each)) for each in "ab"] == [Record, Record]
+        assert [type(await store.get(each, b"")) for each in "ab"] == [Record, Record]
         store.close()
 
     asyncio.run(scenario())
@@ -328,7 +328,7 @@ def test_reads_do_not_wait_for_a_database_that_another_process_holds(
         await store.put("a", record(1.0))
         with closing(sqlite3.connect(tmp_path / "sessions.sqlite3", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            assert await store.get("a") == record(1.0)
+            assert await store.get("a", b"") == record(1.0)
             assert store.count() == 1
             with pytest.raises(StoreError, match="could not be written"):
                 await store.put("a", record(2.0))
@@ -359,7 +359,7 @@ def test_damaged_pages_are_a_typed_error(tmp_path: Path) -> None:
         data = bytearray(path.read_bytes())
         data[8192:] = b"\xff" * (len(data) - 8192)
         path.write_bytes(bytes(data))
-        reads = (store.get(str(number)) for number in range(50))
+        reads = (store.get(str(number), b"") for number in range(50))
         with pytest.raises(StoreError, match="could not be read"):
             await asyncio.gather(*reads)
         store.close()
