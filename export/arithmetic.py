@@ -1,7 +1,7 @@
 """How a precision multiplies: the products of the cells and of the decoder.
 
 fp32   Gemm; what is to be added goes in as its C, so that adding costs no node
-fp16   the same in half precision; logits and the state between calls stay fp32
+fp16   the same in half precision; logits and the state between runs stay fp32
 int8   activations in 8 bits with a static scale, weights in 8 bits with a scale for every unit,
        sums in 32 bits: com.microsoft.QGemm. Integer sums are exact, whatever their order.
 """

@@ -11,7 +11,7 @@
          h_n (and c_n)
 
 The second graph also takes top_k (batch) int64, 0 keeps all, and top_p, min_p (batch) float; with
-values that keep all symbols it gives the same bits as the first, so calls without a filter need not
+values that keep all symbols it gives the same bits as the first, so runs without a filter need not
 pay for one.
 
 The loop is ONNX's Scan over time: it hands each step its slices, where a Loop would have to gather

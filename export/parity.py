@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from export.arithmetic import Precision
 from export.quality import judge
 from export.reference import TIE, Reference, Run, torch_state, verify_run
-from serving.runtime.decoder import FREE, DecodeCall, Decoder, DecodeResult, State
+from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.onnx import Device, open_session
 from serving.runtime.sampling import uniforms
 from training.model.model import CharRNN
@@ -29,7 +29,7 @@ from unroll.errors import ParityError
 EQUAL = 0.0
 T, N = 29, 5
 LONG = 10_000
-LONG_CALL = 250
+LONG_RUN = 250
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,9 +173,7 @@ def _decode_rungs(
     decoder: Decoder, model: Reference, case: Case, tolerance: Tolerance
 ) -> Iterator[Rung]:
     """Compare the loop with its reference while every symbol is forced."""
-    result = decoder.run(
-        DecodeCall.plain(case.tokens[0], case.tokens[1:], case.uniform), case.state
-    )
+    result = decoder.run(LoopRun.plain(case.tokens[0], case.tokens[1:], case.uniform), case.state)
     logits, state = model(torch.from_numpy(case.tokens[:-1]), torch_state(case.state))
     expected = torch.log_softmax(logits, -1).numpy()  # (T, N, V)
     of_forced = np.take_along_axis(expected, case.tokens[1:, :, None], 2)[..., 0]
@@ -190,18 +188,18 @@ def _invariance_rungs(decoder: Decoder, case: Case, tolerance: Tolerance) -> Ite
     """Compare the loop with itself: cut differently, and row by row."""
     forced = case.tokens[1:].copy()
     forced[T // 3 :] = FREE
-    whole = decoder.run(DecodeCall.plain(case.tokens[0], forced, case.uniform), case.state)
+    whole = decoder.run(LoopRun.plain(case.tokens[0], forced, case.uniform), case.state)
     for name, cut in (("chunks of 4", 4), ("one at a time", 1)):
         tokens, state, parts = case.tokens[0], case.state, []
         for t in range(0, T, cut):
             part = decoder.run(
-                DecodeCall.plain(tokens, forced[t : t + cut], case.uniform[t : t + cut]), state
+                LoopRun.plain(tokens, forced[t : t + cut], case.uniform[t : t + cut]), state
             )
             tokens, state = part.tokens[-1], part.state
             parts.append(part)
         yield _equal(f"decode: {name}", whole, _joined(parts, axis=0), f"{T} symbols, all outputs")
     keeps_all = replace(
-        DecodeCall.plain(case.tokens[0], forced, case.uniform),
+        LoopRun.plain(case.tokens[0], forced, case.uniform),
         top_k=np.full(N, np.iinfo(np.int32).max, np.int64),
     )
     yield _equal(
@@ -213,7 +211,7 @@ def _invariance_rungs(decoder: Decoder, case: Case, tolerance: Tolerance) -> Ite
         state = {name: tensor[:, only] for name, tensor in case.state.items()}
         alone.append(
             decoder.run(
-                DecodeCall.plain(case.tokens[0, only], forced[:, only], case.uniform[:, only]),
+                LoopRun.plain(case.tokens[0, only], forced[:, only], case.uniform[:, only]),
                 state,
             )
         )
@@ -229,11 +227,11 @@ def _long_rungs(
     uniform[:, 0] = 0
     tokens, state = np.full(2, start), decoder.zero_state(2)
     parts = []
-    for t in range(0, long, LONG_CALL):
-        numbers = uniform[t : t + LONG_CALL]
+    for t in range(0, long, LONG_RUN):
+        numbers = uniform[t : t + LONG_RUN]
         forced = np.full(numbers.shape, FREE)
-        call = DecodeCall.plain(tokens, forced, numbers, temperature=[0, 1])
-        result = decoder.run(call, state)
+        loop_run = LoopRun.plain(tokens, forced, numbers, temperature=[0, 1])
+        result = decoder.run(loop_run, state)
         tokens, state = result.tokens[-1], result.state
         parts.append(result)
     written = _joined(parts, axis=0)
@@ -251,11 +249,11 @@ def _long_rungs(
         )
 
 
-def _joined(parts: list[DecodeResult], axis: int) -> DecodeResult:
+def _joined(parts: list[LoopResult], axis: int) -> LoopResult:
     """Join results along time (0) or the batch (1)."""
     last = parts[-1].state
     state = {name: np.concatenate([p.state[name] for p in parts], 1) for name in last}
-    return DecodeResult(
+    return LoopResult(
         tokens=np.concatenate([part.tokens for part in parts], axis),
         log_probs=np.concatenate([part.log_probs for part in parts], axis),
         state=state if axis == 1 else last,
@@ -266,7 +264,7 @@ def _close(name: str, difference: float, compared: str, tolerance: Tolerance = F
     return Rung(name=name, difference=difference, limit=tolerance.close, compared=compared)
 
 
-def _equal(name: str, one: DecodeResult, other: DecodeResult, compared: str) -> Rung:
+def _equal(name: str, one: LoopResult, other: LoopResult, compared: str) -> Rung:
     differences = [
         np.abs(one.tokens - other.tokens).max(),
         np.abs(one.log_probs - other.log_probs).max(),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from export.arithmetic import UNIT, Scale
-from serving.runtime.decoder import DecodeCall, Decoder
+from serving.runtime.decoder import Decoder, LoopRun
 from training.data.corpus import load_same_corpus
 from training.data.prepared import prepare_data
 from training.model.model import CharRNN, ModelSettings, Network
@@ -126,8 +126,8 @@ def _compiled_loss(decoder: Decoder, rows: Ids) -> float:
     state = decoder.zero_state(N)
     for t in range(0, len(rows) - 1, CALL):
         forced = rows[t + 1 : t + 1 + CALL]
-        call = DecodeCall.plain(rows[t], forced, np.zeros(forced.shape, np.float32))
-        result = decoder.run(call, state)
+        run = LoopRun.plain(rows[t], forced, np.zeros(forced.shape, np.float32))
+        result = decoder.run(run, state)
         total -= float(result.log_probs.sum(dtype=np.float64))
         state = result.state
     return total / rows[1:].size

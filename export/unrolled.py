@@ -1,16 +1,16 @@
 """unrolled-<length>.onnx: the loop's body, a fixed number of times, for CUDA graphs.
 
 A CUDA graph can capture no loop, and what it captures reads and writes fixed addresses. So these
-graphs have a fixed length, and all that outlives a call lies in buffers that they read and write:
+graphs have a fixed length, and all that outlives a loop run lies in buffers that they use:
 
     in   slots    (batch) int64         where each row's state lies in h_0
-         start    (1) int64             the step of the call at which these steps begin
+         start    (1) int64             the step of the loop run at which these steps begin
          tokens   (batch) int64         the last symbol, not yet consumed
-         forced, uniform (time, batch)  of the whole call, as in decode.onnx
-         steps    (batch) int64         counted from the call's first step, as in decode.onnx
+         forced, uniform (time, batch)  of the whole loop run, as in decode.onnx
+         steps    (batch) int64         counted from the run's first step, as in decode.onnx
          temperature (batch) float; with filters also top_k, top_p and min_p
          h_0 (and c_0)  (slots, layers, hidden)   of every slot; a slot's state in one piece
-         tokens_out_0, log_probs_0 (time, batch)  what earlier steps of the call wrote
+         tokens_out_0, log_probs_0 (time, batch)  what earlier steps of the loop run wrote
     out  tokens_out, log_probs (time, batch)      the same with the rows from `start` on written
          tokens_n (batch) int64         the last symbol, for the steps that follow
          h_n (and c_n)  (slots, layers, hidden)   the same with the rows' states written
@@ -93,7 +93,7 @@ class _Compiler:
         return [SLOTS, len(self._model.layers), self._model.hidden_size]
 
     def _taken(self, tensor: str, window: str) -> str:
-        """Take these steps' part of a tensor of the whole call."""
+        """Take these steps' part of a tensor of the whole loop run."""
         return self._graph.op("Gather", tensor, window, axis=0)
 
     def _is_alive(self, window: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from serving.runtime.decoder import FREE, DecodeCall, Decoder, State
+from serving.runtime.decoder import FREE, Decoder, LoopRun, State
 from serving.runtime.device import DeviceRunner
 from serving.runtime.host import HostRunner, Runner, Written
 from serving.runtime.onnx import Device
@@ -22,7 +22,7 @@ SLOTS = 8
 
 
 def prove_unrolled(bundle: Bundle, seed: int, limit: float) -> list[Rung]:
-    """Run the same calls through the loop and through the unrolled graphs.
+    """Make the same loop runs through the loop and through the unrolled graphs.
 
     Args:
         bundle: one exported for CUDA; its manifest's parity report is not read.
@@ -45,7 +45,7 @@ def prove_unrolled(bundle: Bundle, seed: int, limit: float) -> list[Rung]:
         }
         for _ in range(N)
     ]
-    plain = _call(len(bundle.vocabulary), seed)
+    plain = _loop_run(len(bundle.vocabulary), seed)
     with_filters = replace(
         plain,
         top_k=np.array([0, 3, 0, 0, 5]),
@@ -55,11 +55,11 @@ def prove_unrolled(bundle: Bundle, seed: int, limit: float) -> list[Rung]:
     rungs = [
         Rung(
             name=f"unrolled: {name}",
-            difference=_difference(runners, states, call),
+            difference=_difference(runners, states, run),
             limit=limit,
             compared=f"{T} symbols x {N} rows, all outputs",
         )
-        for name, call in (("plain", plain), ("filters", with_filters))
+        for name, run in (("plain", plain), ("filters", with_filters))
     ]
     failed = [rung for rung in rungs if not rung.difference <= rung.limit]
     if failed:
@@ -71,13 +71,13 @@ def prove_unrolled(bundle: Bundle, seed: int, limit: float) -> list[Rung]:
     return rungs
 
 
-def _call(vocabulary_size: int, seed: int) -> DecodeCall:
+def _loop_run(vocabulary_size: int, seed: int) -> LoopRun:
     """Rows that are read, written, or first read and then written; one ends early."""
     random = np.random.default_rng(seed + 1)
     forced = random.integers(0, vocabulary_size, (T, N))
     forced[:, 0] = FREE
     forced[T // 2 :, 1:4] = FREE
-    return DecodeCall(
+    return LoopRun(
         tokens=random.integers(0, vocabulary_size, N),
         forced=forced,
         uniform=np.stack([uniforms(seed + row, 0, T) for row in range(N)], axis=1),
@@ -89,9 +89,9 @@ def _call(vocabulary_size: int, seed: int) -> DecodeCall:
     )
 
 
-def _difference(runners: tuple[Runner, Runner], states: list[State], call: DecodeCall) -> float:
+def _difference(runners: tuple[Runner, Runner], states: list[State], run: LoopRun) -> float:
     """Greatest difference of what two runners write and of the states they end in."""
-    (one, one_states), (other, other_states) = (_run(runner, states, call) for runner in runners)
+    (one, one_states), (other, other_states) = (_run(runner, states, run) for runner in runners)
     differences = [
         np.abs(one.tokens - other.tokens).max(),
         np.abs(one.log_probs - other.log_probs).max(),
@@ -104,8 +104,8 @@ def _difference(runners: tuple[Runner, Runner], states: list[State], call: Decod
     return float(np.max(differences))  # unlike max(), NaN where any is
 
 
-def _run(runner: Runner, states: list[State], call: DecodeCall) -> tuple[Written, list[State]]:
+def _run(runner: Runner, states: list[State], run: LoopRun) -> tuple[Written, list[State]]:
     slots = list(range(SLOTS))[::-1][:N]
     for slot, state in zip(slots, states, strict=True):
         runner.load(slot, state)
-    return runner.run(slots, call), [runner.read(slot) for slot in slots]
+    return runner.run(slots, run), [runner.read(slot) for slot in slots]

@@ -295,7 +295,7 @@ def _engine_options(settings: ServerSettings) -> EngineOptions:
         slots=settings.slots,
         workers=settings.workers,
         queue_limit=settings.queue_limit,
-        call_seconds=settings.call_ms / 1e3,
+        run_seconds=settings.run_ms / 1e3,
         chunks_per_second=settings.messages_per_second,
         prefix_bytes=settings.prefix_cache_mb * 2**20,
     )

@@ -83,8 +83,8 @@ class ServerSettings:
     queue_limit: int = 1024
     """Sequences of one model that may wait for a slot; more are refused."""
 
-    call_ms: float = 10.0
-    """How long one call of the compiled loop may take, in milliseconds: what a new request waits
+    run_ms: float = 10.0
+    """How long one run of the compiled loop may take, in milliseconds: what a new request waits
     for at most before its prompt is read."""
 
     messages_per_second: float = 1500.0
@@ -249,7 +249,7 @@ _AT_LEAST_ONE = (
     "max_new_symbols", "max_score_symbols", "max_message_bytes",
 )  # fmt: skip
 _ABOVE_ZERO = (
-    "call_ms",
+    "run_ms",
     "messages_per_second",
     "session_spill_seconds",
     "keepalive_seconds",

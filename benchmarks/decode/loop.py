@@ -4,14 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.decode.peers.peer import START, Tokens, Work, Writer
-from serving.runtime.decoder import FREE, DecodeCall, Decoder
+from serving.runtime.decoder import FREE, Decoder, LoopRun
 from serving.runtime.device import DeviceRunner
 from serving.runtime.onnx import Device
 
 
-def plain_call(uniform: NDArray[np.float32]) -> DecodeCall:
-    """Make the call that writes one symbol a random number, (T, N)."""
-    return DecodeCall.plain(np.full(uniform.shape[1], START), np.full(uniform.shape, FREE), uniform)
+def plain_run(uniform: NDArray[np.float32]) -> LoopRun:
+    """Describe the loop run that writes one symbol a random number, (T, N)."""
+    return LoopRun.plain(np.full(uniform.shape[1], START), np.full(uniform.shape, FREE), uniform)
 
 
 def whole_loop(work: Work) -> Writer:
@@ -21,20 +21,20 @@ def whole_loop(work: Work) -> Writer:
 
 def _on_the_host(work: Work) -> Writer:
     decoder = Decoder(work.bundle, work.device)
-    call = plain_call(work.uniform)
+    run = plain_run(work.uniform)
     state = decoder.zero_state(work.uniform.shape[1])
-    return lambda: decoder.run(call, state).tokens
+    return lambda: decoder.run(run, state).tokens
 
 
 def _on_the_device(work: Work) -> Writer:
     """Write with a state that stays on the device: the first text from zero, each from the last."""
     N = work.uniform.shape[1]
     runner = DeviceRunner(work.bundle, work.device, N)
-    call, slots = plain_call(work.uniform), list(range(N))
+    run, slots = plain_run(work.uniform), list(range(N))
     for slot in slots:
         runner.load(slot, None)
 
     def write() -> Tokens:
-        return runner.run(slots, call).tokens
+        return runner.run(slots, run).tokens
 
     return write

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.load.clients import serialised_requests
 from benchmarks.load.settings import LoadSettings
-from serving.runtime.decoder import FREE, DecodeCall, Decoder
+from serving.runtime.decoder import FREE, Decoder, LoopRun
 from unroll.client.connection import SERVICE
 from unroll.v1 import text_generation_pb2 as pb
 
@@ -93,7 +93,7 @@ async def _time(method: Method, requests: Iterator[bytes]) -> float:
 
 
 def _timed_step(decoder: Decoder) -> float:
-    call = DecodeCall(
+    call = LoopRun(
         tokens=np.zeros(1, np.int64),
         forced=np.full((1, 1), FREE),
         uniform=np.full((1, 1), 0.5, np.float32),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from benchmarks.soak.claim import Claim
 from benchmarks.soak.plan import Asked
-from serving.runtime.decoder import FREE, DecodeCall, Decoder
+from serving.runtime.decoder import FREE, Decoder, LoopRun
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import uniforms
 from unroll.bundle.folder import Bundle
@@ -82,7 +82,7 @@ class Reference:
         P, T = len(read), len(read) + new
         forced = np.full((T, 1), FREE, np.int64)
         forced[:P, 0] = read
-        plain = DecodeCall.plain(
+        plain = LoopRun.plain(
             np.array([self._vocabulary.start_id]), forced, uniforms(asked.seed, 0, T)[:, None]
         )
         call = replace(

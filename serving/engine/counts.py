@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_CALL_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
+_RUN_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
 _WAIT_SECONDS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
@@ -54,9 +54,9 @@ class WorkerCounts:
     Attributes:
         symbols_read: of prompts and scored texts, by the model; not those of a cached prefix.
         symbols_written: by the model, those behind a stop string included.
-        rows: of each call: how full the batch was.
-        steps: of each call.
-        call_seconds: of each call.
+        rows: of each loop run: how full the batch was.
+        steps: of each loop run.
+        run_seconds: of each loop run.
         queue_seconds: from a request's arrival to its first slot.
         prefill_seconds: from there to its first symbol, or to a score's end.
         first_seconds: from its arrival to its first symbol.
@@ -69,7 +69,7 @@ class WorkerCounts:
         self.symbols_written = 0
         self.rows = Tally(_ROWS)
         self.steps = Tally(_STEPS)
-        self.call_seconds = Tally(_CALL_SECONDS)
+        self.run_seconds = Tally(_RUN_SECONDS)
         self.queue_seconds = Tally(_WAIT_SECONDS)
         self.prefill_seconds = Tally(_WAIT_SECONDS)
         self.first_seconds = Tally(_WAIT_SECONDS)

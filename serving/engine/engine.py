@@ -1,11 +1,11 @@
 """The engine: workers that turn sequences into text, many at a time.
 
-    submit -> queue -> a worker's slot -> call, call, ... -> chunks -> deliver
+    submit -> queue -> a worker's slot -> loop run, loop run, ... -> chunks -> deliver
 
-Each worker is a thread that schedules, runs one call of the compiled loop, collects what came and
-delivers it. Rows that read a prompt, rows that write and rows that score share a call. Workers
+Each worker is a thread that schedules, makes one run of the compiled loop, collects what came and
+delivers it. Rows that read a prompt, rows that write and rows that score share a loop run. Workers
 share the decoder, so the weights are in memory once; a sequence may go on with another worker
-between two calls, and its text does not change by that.
+between two loop runs, and its text does not change by that.
 """
 
 import logging
@@ -63,23 +63,23 @@ class Engine:
     """Runs the sequences of one model.
 
     Text is a function of the bundle, the prompt, the seed and the sampling parameters; who
-    else is in the batch, when a sequence came, which worker ran it and how calls are cut do not
+    else is in the batch, when a sequence came, which worker ran it and how runs are cut do not
     change a bit of it.
 
     Args:
         bundle: whose vocabulary.
         decoder: runs the bundle's loop; all workers share it.
-        slots: rows of a worker's call at most.
-        workers: threads that run calls side by side, 1 or more.
+        slots: rows of a worker's loop run at most.
+        workers: threads that make loop runs side by side, 1 or more.
         queue_limit: sequences that may wait for a slot.
-        call_seconds: how long a call may take.
+        run_seconds: how long a loop run may take.
         chunks_per_second: how many chunks there may be of all sequences together, at most; text
             is gathered meanwhile, but for a sequence's first and last.
         prefix_bytes: memory for the states of prompts that were read; 0 keeps none.
         new_runner: makes a runner with so many slots for each worker; by default a HostRunner.
         on_failure: called once on a worker's thread when the engine has failed and runs nothing any
             more; must not block.
-        deliver: called on a worker's thread with the chunks of each call, by several workers at
+        deliver: called on a worker's thread with the chunks of each loop run, by several workers at
             the same time; must not block. The chunks of one sequence come in order.
     """
 
@@ -91,7 +91,7 @@ class Engine:
         slots: int = 64,
         workers: int = 1,
         queue_limit: int = 1024,
-        call_seconds: float = 0.01,
+        run_seconds: float = 0.01,
         chunks_per_second: float = inf,
         prefix_bytes: int = 0,
         new_runner: Callable[[int], Runner] | None = None,
@@ -108,7 +108,7 @@ class Engine:
             Worker(
                 bundle.vocabulary,
                 Slots(make(slots)),
-                call_seconds,
+                run_seconds,
                 workers / chunks_per_second,
                 self._keep_prefix,
             )
@@ -170,7 +170,7 @@ class Engine:
         return sequence
 
     def cancel(self, sequence: Sequence) -> None:
-        """Stop a sequence at the next call; it ends with CancelledError unless it has ended."""
+        """Stop a sequence at the next loop run; it ends with CancelledError unless it has ended."""
         with self._lock:
             self._scheduler.cancel(sequence)
             self._changed.notify()
@@ -240,7 +240,7 @@ class Engine:
         return self._closing is None or (self._drain and len(self._scheduler) > 0)
 
     def _await_rows(self, worker: Worker) -> list[Sequence]:
-        """Return the rows of a worker's next call, once there are some; none is the end."""
+        """Return the rows of a worker's next loop run, once there are some; none is the end."""
         while True:
             with self._lock:
                 rows, ended = self._next_rows(worker)
@@ -264,7 +264,7 @@ class Engine:
         return rows, [(sequence, sequence.fail(error)) for sequence, error in doomed]
 
     def _turn(self, worker: Worker, rows: list[Sequence]) -> None:
-        """Run a worker's call and deliver what it gave."""
+        """Make a worker's loop run and deliver what it gave."""
         delivery = worker.step(rows)
         with self._lock:
             self._scheduler.settle(worker.slots, delivery)

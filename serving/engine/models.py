@@ -32,10 +32,10 @@ class EngineOptions:
     Attributes:
         device: where to compute.
         threads: threads of one operator on the CPU, 1 or more.
-        slots: rows of a worker's call at most, 1 or more.
-        workers: threads that run calls side by side, 1 or more; they share the weights.
+        slots: rows of a worker's loop run at most, 1 or more.
+        workers: threads that make loop runs side by side, 1 or more; they share the weights.
         queue_limit: sequences that may wait for a slot, 0 or more.
-        call_seconds: how long a call may take, above 0.
+        run_seconds: how long a loop run may take, above 0.
         chunks_per_second: how many chunks there may be of all sequences together, above 0.
         prefix_bytes: memory for the states of prompts that were read; 0 keeps none.
     """
@@ -45,7 +45,7 @@ class EngineOptions:
     slots: int = 64
     workers: int = 1
     queue_limit: int = 1024
-    call_seconds: float = 0.01
+    run_seconds: float = 0.01
     chunks_per_second: float = inf
     prefix_bytes: int = 0
 
@@ -265,7 +265,7 @@ def _make(
         slots=options.slots,
         workers=options.workers,
         queue_limit=options.queue_limit,
-        call_seconds=options.call_seconds,
+        run_seconds=options.run_seconds,
         chunks_per_second=options.chunks_per_second,
         prefix_bytes=options.prefix_bytes,
         new_runner=new_runner,

@@ -1,23 +1,23 @@
-"""How long a call may be."""
+"""How long a loop run may be."""
 
 from collections import deque
 
 from serving.engine.sequence import Sequence
 
-LONGEST_CALL = 64  # steps
-FIRST_SYMBOLS = 4  # a call ends this many symbols after a row's first one
-REMEMBERED = 5  # calls; of an odd number of them up to half may be outliers
+LONGEST_RUN = 64  # steps
+FIRST_SYMBOLS = 4  # a loop run ends this many symbols after a row's first one
+REMEMBERED = 5  # runs; of an odd number of them up to half may be outliers
 
 
-class CallLength:
-    """Chooses how many steps a call makes, from how long steps take.
+class RunLength:
+    """Chooses how many steps a loop run makes, from how long steps take.
 
-    A new request waits for at most one call, so a call is bounded in time; it is shorter while a
-    row is about to have its first symbols. A step's time is the median of the last calls of that
-    size, so that a call which the machine held up does not shorten those that follow.
+    A new request waits for at most one run, so a run is bounded in time; it is shorter while a
+    row is about to have its first symbols. A step's time is the median of the last runs of that
+    size, so that a run which the machine held up does not shorten those that follow.
 
     Args:
-        seconds: about how long a call may take; half a step more or less.
+        seconds: about how long a loop run may take; half a step more or less.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -25,7 +25,7 @@ class CallLength:
         self._samples: dict[int, deque[float]] = {}  # by the power of two above the batch size
 
     def steps(self, rows: list[Sequence]) -> int:
-        """Return the number of steps of the next call, 1 or more."""
+        """Return the number of steps of the next loop run, 1 or more."""
         longest = self._in_time(_size_class(len(rows)))
         for row in rows:
             if not row.generated:
@@ -35,7 +35,7 @@ class CallLength:
         return max(row.steps for row in rows)
 
     def learn(self, rows: int, steps: int, seconds: float) -> None:
-        """Take in how long a call took."""
+        """Take in how long a loop run took."""
         samples = self._samples.setdefault(_size_class(rows), deque(maxlen=REMEMBERED))
         samples.append(seconds / steps)
 
@@ -43,7 +43,7 @@ class CallLength:
         """Return how many steps of a batch are in time; a guess at a new size stays short."""
         if size in self._samples:
             samples = sorted(self._samples[size])
-            return min(LONGEST_CALL, round(self._seconds / samples[len(samples) // 2]))
+            return min(LONGEST_RUN, round(self._seconds / samples[len(samples) // 2]))
         if not self._samples:
             return 1
         near = min(self._samples, key=lambda known: abs(known - size))
@@ -55,7 +55,7 @@ class CallLength:
 def _until_first(row: Sequence) -> int:
     """Return after how many steps a row has its first symbols; long if it will never have any."""
     if not row.request.max_new_symbols:
-        return LONGEST_CALL
+        return LONGEST_RUN
     left = row.prompt_left
     # A prompt's state is kept where the prompt ends, so the row stops there for a moment.
     return row.steps if left and row.steps <= left else min(left + FIRST_SYMBOLS, row.left)

@@ -101,7 +101,7 @@ class Scheduler:
         return ended
 
     def schedule(self, slots: Slots) -> list[Sequence]:
-        """Return the rows of a worker's next call; may be none."""
+        """Return the rows of a worker's next loop run; may be none."""
         share = self._share(slots)
         for sequence in slots.sequences[: max(len(slots) - share, 0)]:
             slots.release(sequence, keep_state=True)
@@ -111,7 +111,7 @@ class Scheduler:
         return slots.sequences
 
     def settle(self, slots: Slots, delivery: Delivery) -> None:
-        """Take in what a worker's call gave: count what is unread, end what is complete."""
+        """Take in what a worker's loop run gave: count what is unread, end what is complete."""
         for sequence, chunk in delivery:
             sequence.unread += len(chunk.log_probs)
             if chunk.is_last:

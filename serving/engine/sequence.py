@@ -28,10 +28,10 @@ _STARTED = count(1)
 
 @dataclass(kw_only=True)
 class Settling:
-    """The way back to where a stop string ended within a call that went further.
+    """The way back to where a stop string ended within a loop run that went further.
 
     Attributes:
-        tokens: what the call chose up to there, to be forced again from the call's beginning.
+        tokens: what the loop run chose up to there, to be forced again from its beginning.
         done: how many of them have been forced.
         last: the chunk to deliver when all have been.
     """
@@ -65,7 +65,7 @@ class Sequence:
         self.times = Times(time.monotonic())
         self.token = vocabulary.start_id  # the last symbol, not yet consumed
         self.done = 0  # symbols read or written by this request
-        self.excess = 0  # symbols that its last call wrote after the stop string
+        self.excess = 0  # symbols that its last run wrote after the stop string
         self.state: State | None = None  # while it holds no slot; None for zero
         self.keeps_prefixes = False
         self.unread = 0  # symbols delivered and not yet taken by the reader
@@ -118,7 +118,7 @@ class Sequence:
 
     @property
     def steps(self) -> int:
-        """How many steps the next call may make for it."""
+        """How many steps the next loop run may make for it."""
         if self.keeps_prefixes and self.done < self._prompt_length:
             return next_boundary(self.done, self._prompt_length) - self.done
         return self.left
@@ -141,7 +141,7 @@ class Sequence:
         return self._settling is not None or self.done < self._prompt_length
 
     def may_go_back(self, steps: int) -> bool:
-        """Whether a stop string may end within a call of so many steps, and its state be wanted."""
+        """Whether a stop string may end within so many steps, and its state be wanted."""
         request = self.request
         return (
             bool(request.stop)
@@ -180,7 +180,7 @@ class Sequence:
         now: float,
         patience: float = 0.0,
     ) -> Chunk | None:
-        """Take in what a call chose for this row.
+        """Take in what a loop run chose for this row.
 
         Args:
             tokens: ids of the symbols.
@@ -213,10 +213,10 @@ class Sequence:
         return self._chunk(text, log_probs, finish, now, patience)
 
     def settle(self, token: int, tokens: list[int], last: Chunk) -> None:
-        """Prepare to force a call's symbols again up to the stop string's end.
+        """Prepare to force a run's symbols again up to the stop string's end.
 
         Args:
-            token: what the call began with.
+            token: what the loop run began with.
             tokens: what it chose, up to the end.
             last: what to deliver then.
         """

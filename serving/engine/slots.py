@@ -4,7 +4,7 @@ import time
 
 from serving.engine.counts import WorkerCounts
 from serving.engine.sequence import Sequence
-from serving.runtime.decoder import DecodeCall, State
+from serving.runtime.decoder import LoopRun, State
 from serving.runtime.host import Runner, Written
 
 
@@ -66,12 +66,12 @@ class Slots:
         """Put a state into a sequence's slot, each tensor (layers, hidden)."""
         self._runner.load(self._of[sequence], state)
 
-    def run(self, call: DecodeCall) -> Written:
-        """Run a call of all sequences, in order."""
-        return self._runner.run(list(self._of.values()), call)
+    def run(self, run: LoopRun) -> Written:
+        """Make a loop run of all sequences, in order."""
+        return self._runner.run(list(self._of.values()), run)
 
     def warm_up(self) -> None:
-        """Do on the worker's thread what its first calls would have to wait for."""
+        """Do on the worker's thread what its first loop runs would have to wait for."""
         self._runner.warm_up()
 
     def abandon(self) -> list[Sequence]:

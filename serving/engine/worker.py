@@ -1,4 +1,4 @@
-"""A worker: runs calls of the sequences in its slots."""
+"""A worker: makes loop runs of the sequences in its slots."""
 
 import logging
 import time
@@ -9,13 +9,13 @@ from math import inf
 
 import numpy as np
 
-from serving.engine.pacing import CallLength
+from serving.engine.pacing import RunLength
 from serving.engine.prefixes import is_boundary
 from serving.engine.request import Chunk
 from serving.engine.sequence import Delivery, Sequence
 from serving.engine.slots import Slots
 from serving.engine.snapshot import NO_LOG_PROBS
-from serving.runtime.decoder import FREE, DecodeCall, State
+from serving.runtime.decoder import FREE, LoopRun, State
 from serving.runtime.host import Written
 from serving.runtime.sampling import SamplingParams
 from unroll.bundle.vocabulary import Vocabulary
@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Advances the sequences in its slots, one call at a time. One thread uses it.
+    """Advances the sequences in its slots, one run at a time. One thread uses it.
 
     Args:
         vocabulary: of the model.
         slots: where the sequences' states are.
-        call_seconds: how long a call may take.
+        run_seconds: how long a loop run may take.
         chunk_seconds: how much time there shall be from one chunk to the next, whose ever they are.
         keep_prefix: called with a sequence at each boundary of its prompt, and its state there.
     """
@@ -40,41 +40,41 @@ class Worker:
         self,
         vocabulary: Vocabulary,
         slots: Slots,
-        call_seconds: float,
+        run_seconds: float,
         chunk_seconds: float,
         keep_prefix: Callable[[Sequence, State], None],
     ) -> None:
         self._vocabulary = vocabulary
         self.slots = slots
-        self.length = CallLength(call_seconds)
+        self.length = RunLength(run_seconds)
         self._chunk_seconds = chunk_seconds
         self._keep_prefix = keep_prefix
         self._sampling = _columns([])
         self._sampling_of = slots.changes
 
     def step(self, rows: list[Sequence]) -> Delivery:
-        """Run one call of all sequences in the slots; return what can be delivered."""
+        """Make one loop run of all sequences in the slots; return what can be delivered."""
         steps = self.length.steps(rows)
-        call = self._assemble(rows, steps)
+        run = self._assemble(rows, steps)
         before = {row: self.slots.read(row) for row in rows if row.may_go_back(steps)}
         started = time.perf_counter()
-        written = self.slots.run(call)
+        written = self.slots.run(run)
         seconds = time.perf_counter() - started
         self.length.learn(len(rows), steps, seconds)
-        self._count(call, seconds)
-        return self._collect(rows, call, written, before)
+        self._count(run, seconds)
+        return self._collect(rows, run, written, before)
 
-    def _count(self, call: DecodeCall, seconds: float) -> None:
-        T, N = call.forced.shape
+    def _count(self, run: LoopRun, seconds: float) -> None:
+        T, N = run.forced.shape
         counts = self.slots.counts
         counts.rows.add(N)
         counts.steps.add(T)
-        counts.call_seconds.add(seconds)
-        read = int(np.count_nonzero(call.forced != FREE))
+        counts.run_seconds.add(seconds)
+        read = int(np.count_nonzero(run.forced != FREE))
         counts.symbols_read += read
-        counts.symbols_written += int(np.minimum(call.steps, T).sum()) - read
+        counts.symbols_written += int(np.minimum(run.steps, T).sum()) - read
 
-    def _assemble(self, rows: list[Sequence], steps: int) -> DecodeCall:
+    def _assemble(self, rows: list[Sequence], steps: int) -> LoopRun:
         if self._sampling_of != self.slots.changes:
             self._sampling = _columns([row.request.sampling for row in rows])
             self._sampling_of = self.slots.changes
@@ -84,7 +84,7 @@ class Worker:
             if row.is_forced:
                 forced[:, index] = row.forced(steps)
         uniform = np.concatenate([row.uniform(steps) for row in rows]).reshape(N, steps)
-        return DecodeCall(
+        return LoopRun(
             tokens=np.array([row.token for row in rows], np.int64),
             forced=forced,
             uniform=np.ascontiguousarray(uniform.T),
@@ -95,16 +95,16 @@ class Worker:
     def _collect(
         self,
         rows: list[Sequence],
-        call: DecodeCall,
+        run: LoopRun,
         written: Written,
         before: dict[Sequence, State],
     ) -> Delivery:
         delivery: Delivery = []
-        T = len(call.forced)
+        T = len(run.forced)
         tokens: list[list[int]] = written.tokens.T.tolist()  # (N, T)
         texts = self._texts(tokens)
         log_probs = np.ascontiguousarray(written.log_probs.T)  # (N, T)
-        made = np.minimum(call.steps, T).tolist()
+        made = np.minimum(run.steps, T).tolist()
         now = time.monotonic()
         patience = self._chunk_seconds * len(rows)
         for index, row in enumerate(rows):
@@ -117,7 +117,7 @@ class Worker:
                     if chunk.finish is FinishReason.STOP and row.excess:
                         self.slots.write(row, before[row])
                         kept = tokens[index][: made[index] - row.excess]
-                        row.settle(int(call.tokens[index]), kept, chunk)
+                        row.settle(int(run.tokens[index]), kept, chunk)
                         continue
                     chunk = replace(chunk, snapshot=row.snapshot(self.slots.read(row)))
                 if chunk is not None:
@@ -158,7 +158,7 @@ def _failed_chunk(row: Sequence) -> Chunk:
 
 
 def _columns(sampling: list[SamplingParams]) -> dict[str, np.ndarray]:
-    """Return the sampling parameters of a call by the field of DecodeCall, each (N,)."""
+    """Return the sampling parameters of a loop run by the field of LoopRun, each (N,)."""
     return {
         "temperature": np.array([s.temperature for s in sampling], np.float32),
         "top_k": np.array([s.top_k for s in sampling], np.int64),

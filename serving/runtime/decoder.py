@@ -17,8 +17,8 @@ FREE = -1  # in `forced`: sample this symbol
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeCall:
-    """One call of the loop: T steps of N rows.
+class LoopRun:
+    """One run of the loop: T steps of N rows.
 
     Attributes:
         tokens: the last symbol of each row, not yet consumed, (N,).
@@ -48,8 +48,8 @@ class DecodeCall:
         forced: NDArray[np.int64],
         uniform: NDArray[np.float32],
         temperature: float | list[float] = 1.0,
-    ) -> "DecodeCall":
-        """Make a call whose rows all make every step and filter nothing."""
+    ) -> "LoopRun":
+        """Describe a loop run whose rows all make every step and filter nothing."""
         rows = len(tokens)
         return cls(
             tokens=tokens,
@@ -69,13 +69,13 @@ class DecodeCall:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeResult:
-    """What a call gave.
+class LoopResult:
+    """What a loop run gave.
 
     Attributes:
         tokens: the symbols that came, (T, N).
         log_probs: of each under the model, before temperature, (T, N).
-        state: after the call, by the input's name; it has consumed all of the row's
+        state: after the loop run, by the input's name; it has consumed all of the row's
             steps but the last symbol.
     """
 
@@ -114,23 +114,23 @@ class Decoder:
             for tensor in self._state
         }
 
-    def run(self, call: DecodeCall, state: State) -> DecodeResult:
+    def run(self, run: LoopRun, state: State) -> LoopResult:
         """Make T steps from a state; threads may do so at the same time."""
         feeds = {
-            "tokens": call.tokens,
-            "forced": call.forced,
-            "uniform": call.uniform,
-            "steps": call.steps,
-            "temperature": call.temperature,
+            "tokens": run.tokens,
+            "forced": run.forced,
+            "uniform": run.uniform,
+            "steps": run.steps,
+            "temperature": run.temperature,
             **state,
         }
         session = self._plain
-        if call.is_filtered:
+        if run.is_filtered:
             session = self._filtered
-            feeds |= {"top_k": call.top_k, "top_p": call.top_p, "min_p": call.min_p}
+            feeds |= {"top_k": run.top_k, "top_p": run.top_p, "min_p": run.min_p}
         tokens, log_probs, *last = session.run(self._outputs, feeds)
         names = [tensor.input for tensor in self._state]
-        return DecodeResult(
+        return LoopResult(
             tokens=tokens, log_probs=log_probs, state=dict(zip(names, last, strict=True))
         )
 

@@ -1,9 +1,9 @@
 """A runner whose states stay on the device.
 
     states   (slots + 1, layers, hidden); rows of padding share the last one, which holds NaN
-    batches  of 1, 2, 4, ... rows and of all slots; a call takes the smallest that it fits in
+    batches  of 1, 2, 4, ... rows and of all slots; a loop run takes the smallest that it fits in
 
-A graph gathers the states of a call's rows from their slots and scatters them back, so rows come
+A graph gathers the states of a run's rows from their slots and scatters them back, so rows come
 and go without a copy. For a row of padding no step is made: what it reads is what it writes.
 """
 
@@ -11,7 +11,7 @@ import threading
 
 import numpy as np
 
-from serving.runtime.decoder import DecodeCall, State
+from serving.runtime.decoder import LoopRun, State
 from serving.runtime.device_batch import WINDOW, DeviceBatch, Sessions
 from serving.runtime.device_buffer import DeviceBuffer
 from serving.runtime.host import Written
@@ -25,7 +25,7 @@ _LOCK = threading.RLock()
 
 
 def batch_sizes(capacity: int) -> list[int]:
-    """Rows of the calls that graphs are captured for: 1, 2, 4, ... and the capacity."""
+    """Rows of the loop runs that graphs are captured for: 1, 2, 4, ... and the capacity."""
     sizes = [1]
     while sizes[-1] < capacity:
         sizes.append(min(2 * sizes[-1], capacity))
@@ -86,24 +86,24 @@ class DeviceRunner:
         self._check(slot)
         self._fill(slot, np.nan)
 
-    def run(self, slots: list[int], call: DecodeCall) -> Written:
-        """Run a call whose row i goes on with the state in slots[i], and keep their new states."""
+    def run(self, slots: list[int], run: LoopRun) -> Written:
+        """Make a loop run whose row i goes on with the state in slots[i]; keep their new states."""
         for slot in slots:
             self._check(slot)
         with _LOCK:
             size = next(size for size in batch_sizes(self.capacity) if size >= len(slots))
             for captured in (self.capacity, size):  # the largest first
-                self._batch(captured).capture(filtered=call.is_filtered)
+                self._batch(captured).capture(filtered=run.is_filtered)
             batch = self._batch(size)
-            batch.begin(slots, self.capacity, call)
-            parts = [batch.run(call, begin) for begin in range(0, len(call.forced), WINDOW)]
+            batch.begin(slots, self.capacity, run)
+            parts = [batch.run(run, begin) for begin in range(0, len(run.forced), WINDOW)]
         return Written(
             tokens=np.concatenate([part.tokens for part in parts]),
             log_probs=np.concatenate([part.log_probs for part in parts]),
         )
 
     def warm_up(self) -> None:
-        """Capture the graphs of all batch sizes for this thread, lest a first call wait for it."""
+        """Capture the graphs of all batch sizes for this thread, lest a loop run wait for it."""
         with _LOCK:
             for size in reversed(batch_sizes(self.capacity)):
                 for filtered in (False, True):

@@ -1,6 +1,6 @@
-"""Calls of one batch size on a device: the places of their inputs and outputs, and their graphs.
+"""Loop runs of one batch size on a device: their inputs, outputs and graphs.
 
-A call copies to the device its first symbols, random numbers and steps, and the slots and sampling
+A loop run copies to the device its first symbols, random numbers, steps, slots and sampling
 parameters if they are other ones than before. It is made in pieces: each begins where the one
 before it ended, with the symbols and states that lie on the device. What they wrote comes back in
 one copy.
@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from serving.runtime.decoder import FREE, DecodeCall
+from serving.runtime.decoder import FREE, LoopRun
 from serving.runtime.device_buffer import DeviceBuffer
 from serving.runtime.host import Written
 from serving.runtime.onnx import Device
@@ -47,10 +47,10 @@ def pieces_of(steps: int) -> list[int]:
 
 
 class DeviceBatch:
-    """The inputs and outputs of calls of at most `size` rows, at fixed places.
+    """The inputs and outputs of loop runs of at most `size` rows, at fixed places.
 
     Args:
-        size: rows of every call, those of padding included.
+        size: rows of every loop run, those of padding included.
         device: where the places are.
         sessions: the graphs.
         states: of all slots, (slots, layers, hidden), by the state's input; the last slot is the
@@ -100,21 +100,21 @@ class DeviceBatch:
         self._options.add_run_config_entry("gpu_graph_id", str(size))
         self._captured = threading.local()
 
-    def begin(self, slots: list[int], padding_slot: int, call: DecodeCall) -> None:
-        """Bring to the device what holds for the whole call; the graphs must be captured."""
+    def begin(self, slots: list[int], padding_slot: int, run: LoopRun) -> None:
+        """Bring to the device what holds for the whole loop run; the graphs must be captured."""
         self._put("slots", self._padded(np.array(slots, np.int64), padding_slot))
         for name, neutral in NEUTRAL.items():
-            self._put(name, self._padded(getattr(call, name), neutral))
-        self._places["tokens"].overwrite(0, self._padded(call.tokens, 0))
+            self._put(name, self._padded(getattr(run, name), neutral))
+        self._places["tokens"].overwrite(0, self._padded(run.tokens, 0))
 
-    def run(self, call: DecodeCall, begin: int) -> Written:
-        """Make the steps of a call from `begin` on, WINDOW of them at most."""
-        T, N = min(WINDOW, len(call.forced) - begin), call.forced.shape[1]
+    def run(self, run: LoopRun, begin: int) -> Written:
+        """Make the steps of a loop run from `begin` on, WINDOW of them at most."""
+        T, N = min(WINDOW, len(run.forced) - begin), run.forced.shape[1]
         window = slice(begin, begin + T)
-        self._put("forced", self._padded(call.forced[window], FREE))
-        self._put("uniform", self._padded(call.uniform[window], 0.0))
-        self._put("steps", self._padded(np.clip(call.steps - begin, 0, T), 0))
-        start, filtered = 0, call.is_filtered
+        self._put("forced", self._padded(run.forced[window], FREE))
+        self._put("uniform", self._padded(run.uniform[window], 0.0))
+        self._put("steps", self._padded(np.clip(run.steps - begin, 0, T), 0))
+        start, filtered = 0, run.is_filtered
         for length in pieces_of(T):
             self._put("start", np.array([start], np.int64))
             self._run(Unrolled(length=length, filtered=filtered))
@@ -125,7 +125,7 @@ class DeviceBatch:
         )
 
     def capture(self, *, filtered: bool) -> None:
-        """Make the first runs on this thread, of no steps; once they are made, do nothing."""
+        """Make the first loop runs on this thread, of no steps; once they are made, do nothing."""
         if hasattr(self._captured, f"filtered_{filtered}"):
             return
         self._put("steps", np.zeros(self._size, np.int64))

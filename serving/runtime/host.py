@@ -1,4 +1,4 @@
-"""One worker's recurrent states, and the calls that advance them."""
+"""One worker's recurrent states, and the loop runs that advance them."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -6,12 +6,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.runtime.decoder import DecodeCall, Decoder, State
+from serving.runtime.decoder import Decoder, LoopRun, State
 
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What a call wrote.
+    """What a loop run wrote.
 
     Attributes:
         tokens: the symbols that came, (T, N).
@@ -23,12 +23,12 @@ class Written:
 
 
 class Runner(Protocol):
-    """Holds a state in each slot and runs calls on them; nothing else touches the device.
+    """Holds a state in each slot and makes loop runs on them; nothing else touches the device.
 
     One thread uses it at a time. A slot that was cleared, or never loaded, holds NaN.
 
     Attributes:
-        capacity: how many slots there are, and rows of a call at most.
+        capacity: how many slots there are, and rows of a loop run at most.
     """
 
     capacity: int
@@ -42,18 +42,18 @@ class Runner(Protocol):
     def clear(self, slot: int) -> None:
         """Fill a slot with NaN, so that nobody can go on with its state unnoticed."""
 
-    def run(self, slots: list[int], call: DecodeCall) -> Written:
-        """Run a call whose row i goes on with the state in slots[i], and keep their new states."""
+    def run(self, slots: list[int], run: LoopRun) -> Written:
+        """Make a loop run whose row i goes on with the state in slots[i]; keep their new states."""
 
     def warm_up(self) -> None:
-        """Do on the thread that will run calls what its first ones would have to wait for."""
+        """Do on the thread that will make loop runs what its first ones would have to wait for."""
 
 
 class HostRunner:
     """Keeps the states in the host's memory.
 
     Args:
-        decoder: runs the calls; runners may share it.
+        decoder: makes the loop runs; runners may share it.
         capacity: how many slots, 1 or more.
     """
 
@@ -78,13 +78,13 @@ class HostRunner:
         for tensor in self._state.values():
             tensor[:, slot] = np.nan
 
-    def run(self, slots: list[int], call: DecodeCall) -> Written:
-        """Run a call whose row i goes on with the state in slots[i], and keep their new states."""
+    def run(self, slots: list[int], run: LoopRun) -> Written:
+        """Make a loop run whose row i goes on with the state in slots[i]; keep their new states."""
         gathered = {name: tensor[:, slots] for name, tensor in self._state.items()}
-        result = self._decoder.run(call, gathered)
+        result = self._decoder.run(run, gathered)
         for name, tensor in self._state.items():
             tensor[:, slots] = result.state[name]
         return Written(tokens=result.tokens, log_probs=result.log_probs)
 
     def warm_up(self) -> None:
-        """Do nothing: the first call is like any other."""
+        """Do nothing: the first loop run is like any other."""

@@ -17,9 +17,9 @@ LABELS = ("model", "fingerprint")
 FINGERPRINT_SHOWN = 12  # hex digits
 
 _TALLIES = {
-    "rows": ("unroll_batch_rows", "Rows of each call of the compiled loop: how full batches are."),
-    "steps": ("unroll_loop_steps", "Steps of each call of the compiled loop."),
-    "call_seconds": ("unroll_loop_seconds", "Time of each call of the compiled loop."),
+    "rows": ("unroll_batch_rows", "Rows of each run of the compiled loop: how full batches are."),
+    "steps": ("unroll_loop_steps", "Steps of each run of the compiled loop."),
+    "run_seconds": ("unroll_loop_seconds", "Time of each run of the compiled loop."),
     "queue_seconds": ("unroll_queue_seconds", "From a request's arrival to its slot."),
     "prefill_seconds": (
         "unroll_prefill_seconds",

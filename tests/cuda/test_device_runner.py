@@ -7,12 +7,12 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from serving.runtime.decoder import FREE, DecodeCall, Decoder, DecodeResult, State
+from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.device import DeviceRunner, batch_sizes
 from serving.runtime.device_batch import DeviceBatch
 from serving.runtime.onnx import Device, open_fixed_session, open_session
 from tests.serving.running import serve
-from tests.serving.runtime.calls import (
+from tests.serving.runtime.runs import (
     FILTERED,
     PLAIN,
     assert_same_bits,
@@ -34,21 +34,21 @@ CLOSE = 1e-4
 INFO, WARNING = 1, 2
 
 
-def run(runner: DeviceRunner, call: DecodeCall, state: State) -> DecodeResult:
+def run(runner: DeviceRunner, call: LoopRun, state: State) -> LoopResult:
     """Run a call from a state, rows in the first slots."""
     rows = range(len(call.tokens))
     for row in rows:
         runner.load(row, {name: tensor[:, row] for name, tensor in state.items()})
     written = runner.run(list(rows), call)
     after = [runner.read(row) for row in rows]
-    return DecodeResult(
+    return LoopResult(
         tokens=written.tokens,
         log_probs=written.log_probs,
         state={name: np.stack([one[name] for one in after], axis=1) for name in state},
     )
 
 
-def a_call(bundle: Bundle, rows: int, steps: int) -> tuple[DecodeCall, State]:
+def a_call(bundle: Bundle, rows: int, steps: int) -> tuple[LoopRun, State]:
     """Rows of all kinds in the middle of their texts."""
     sampling = [(PLAIN + FILTERED)[row % 9] for row in range(rows)]
     decoder = Decoder(bundle, Device.CPU)

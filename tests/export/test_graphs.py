@@ -10,11 +10,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from serving.runtime.decoder import FREE, DecodeCall, Decoder
+from serving.runtime.decoder import FREE, Decoder, LoopRun
 from serving.runtime.onnx import Device, open_session
 from serving.runtime.sampling import SamplingParams, uniforms
 from tests.conftest import tiny_checkpoint
-from tests.serving.runtime.calls import random_call
+from tests.serving.runtime.runs import random_call
 from training.model.model import CELLS, CharRNN
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
@@ -129,7 +129,7 @@ def compiled_loop(
     """Write with the decode graph, in one call."""
     decoder = Decoder(bundle, Device.CPU)
     start, forced = np.array([bundle.vocabulary.start_id]), np.full((SYMBOLS, 1), FREE)
-    call = DecodeCall.plain(start, forced, uniform[:, None], temperature)
+    call = LoopRun.plain(start, forced, uniform[:, None], temperature)
     return decoder.run(call, decoder.zero_state(1)).tokens[:, 0]
 
 

@@ -14,11 +14,11 @@ from export.arithmetic import UNIT, Precision, Scale, quantise
 from export.compiler import export
 from export.quality import Texts, load_texts, measure_scales
 from export.weights import ModelWeights
-from serving.runtime.decoder import DecodeCall, Decoder, State
+from serving.runtime.decoder import Decoder, LoopRun, State
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams, uniforms
 from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
-from tests.serving.runtime.calls import (
+from tests.serving.runtime.runs import (
     FILTERED,
     PLAIN,
     assert_same_bits,
@@ -158,7 +158,7 @@ def test_int8_step_is_the_sum_of_integers_that_it_says(tmp_path: Path) -> None:
     model = ModelWeights.of(tiny_checkpoint("gru").model())
     for token in range(V):
         state = {"h_0": random.uniform(-1, 1, (3, 1, 7)).astype(np.float32)}
-        call = DecodeCall.plain(
+        call = LoopRun.plain(
             np.array([token]), np.zeros((1, 1), np.int64), np.zeros((1, 1), np.float32)
         )
         after = decoder.run(call, state).state["h_0"][0, 0]
@@ -337,10 +337,10 @@ def test_int8_text_is_the_same_in_one_call_as_in_two_hundred(int8_bundle: Bundle
     decoder = Decoder(int8_bundle, Device.CPU)
     uniform = uniforms(3, 0, 200)[:, None]
     start, free = np.array([int8_bundle.vocabulary.start_id]), np.full((200, 1), -1)
-    whole = decoder.run(DecodeCall.plain(start, free, uniform), decoder.zero_state(1))
+    whole = decoder.run(LoopRun.plain(start, free, uniform), decoder.zero_state(1))
     token, state, written = start, decoder.zero_state(1), []
     for t in range(200):
-        part = decoder.run(DecodeCall.plain(token, free[:1], uniform[t : t + 1]), state)
+        part = decoder.run(LoopRun.plain(token, free[:1], uniform[t : t + 1]), state)
         token, state = part.tokens[-1], part.state
         written.append(int(token[0]))
     assert written == whole.tokens[:, 0].tolist()

@@ -14,10 +14,10 @@ from export.compiler import export
 from export.graph import WeightFile
 from export.unrolled import compile_unrolled
 from export.weights import ModelWeights
-from serving.runtime.decoder import DecodeCall, Decoder, State
+from serving.runtime.decoder import Decoder, LoopRun, State
 from serving.runtime.onnx import Device, open_fixed_session
 from tests.conftest import tiny_checkpoint
-from tests.serving.runtime.calls import FILTERED, PLAIN, random_call
+from tests.serving.runtime.runs import FILTERED, PLAIN, random_call
 from training.model.model import CELLS
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
@@ -54,7 +54,7 @@ def graph_of(bundle: Bundle, kind: Unrolled) -> onnx.ModelProto:
 
 
 def run_unrolled(
-    bundle: Bundle, kind: Unrolled, call: DecodeCall, state: State, slots: NDArray[np.int64]
+    bundle: Bundle, kind: Unrolled, call: LoopRun, state: State, slots: NDArray[np.int64]
 ) -> dict[str, NDArray[np.generic]]:
     """Run a graph on the CPU; what it does not write are ones."""
     session = open_fixed_session(bundle.folder / kind.name, Device.CPU, 1)

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 from serving import server as module
 from serving.rpc import servicer
-from serving.runtime.decoder import DecodeCall, DecodeResult, State
+from serving.runtime.decoder import LoopResult, LoopRun, State
 from serving.runtime.host import HostRunner
 from serving.runtime.onnx import Device
 from serving.server import SERVICE
@@ -78,7 +78,7 @@ def test_unexpected_failure_is_logged_and_tells_the_client_nothing(
 def test_failed_engine_ends_its_calls_and_the_health(
     tiny_bundles: dict[Cell, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(call: DecodeCall, state: State) -> DecodeResult:
+    def fail(call: LoopRun, state: State) -> LoopResult:
         raise MemoryError(f"no room for {len(call.tokens)} rows")
 
     with (

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.engine.engine import Engine
-from serving.engine.pacing import CallLength
+from serving.engine.pacing import RunLength
 from serving.engine.request import Chunk, SequenceRequest
 from serving.engine.sequence import Sequence
-from serving.runtime.decoder import FREE, DecodeCall, Decoder
+from serving.runtime.decoder import FREE, Decoder, LoopRun
 from serving.runtime.host import HostRunner
 from serving.runtime.sampling import uniforms
 from unroll.bundle.vocabulary import Vocabulary
@@ -67,7 +67,7 @@ class Reader:
         return self.outcome
 
 
-class ChosenLength(CallLength):
+class ChosenLength(RunLength):
     """Calls as long as the test says."""
 
     def __init__(self, steps: int = 4) -> None:
@@ -127,7 +127,7 @@ def alone(decoder: Decoder, vocabulary: Vocabulary, asked: SequenceRequest) -> O
     tokens, log_probs = [], []
     for position in range(P + asked.max_new_symbols):
         result = decoder.run(
-            DecodeCall(
+            LoopRun(
                 tokens=np.array([token]),
                 forced=np.array([[asked.prompt[position] if position < P else FREE]]),
                 uniform=uniforms(asked.seed, position, 1)[:, None],

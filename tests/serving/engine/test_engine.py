@@ -9,7 +9,7 @@ from serving.engine.request import SequenceRequest
 from serving.runtime.decoder import Decoder
 from serving.runtime.sampling import SamplingParams
 from tests.serving.engine.harness import PATIENCE, Reader, alone, request, running, turn
-from tests.serving.runtime.calls import FILTERED, PLAIN
+from tests.serving.runtime.runs import FILTERED, PLAIN
 from unroll.bundle.folder import Bundle
 from unroll.errors import OverloadedError
 from unroll.terms import FinishReason

@@ -10,7 +10,7 @@ import pytest
 from serving.engine.engine import Engine, call_listeners
 from serving.engine.request import Chunk, SequenceRequest
 from serving.engine.sequence import Delivery
-from serving.runtime.decoder import DecodeCall, Decoder, DecodeResult, State
+from serving.runtime.decoder import Decoder, LoopResult, LoopRun, State
 from serving.runtime.host import HostRunner
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
@@ -179,7 +179,7 @@ class FailingDecoder(Decoder):
 
     calls = 0
 
-    def run(self, call: DecodeCall, state: State) -> DecodeResult:
+    def run(self, call: LoopRun, state: State) -> LoopResult:
         """Fail, the third time."""
         self.calls += 1
         if self.calls == 3:
@@ -238,7 +238,7 @@ class OutOfVocabulary(Decoder):
 
     TEMPERATURE = 0.5
 
-    def run(self, call: DecodeCall, state: State) -> DecodeResult:
+    def run(self, call: LoopRun, state: State) -> LoopResult:
         """Spoil some rows."""
         result = super().run(call, state)
         result.tokens[:, call.temperature == self.TEMPERATURE] = 10**6

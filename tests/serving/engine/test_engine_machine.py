@@ -26,7 +26,7 @@ from serving.runtime.onnx import Device
 from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
 from tests.export.test_precision import own_texts
 from tests.serving.engine.harness import Outcome, Reader, alone, request, slot_states, turn
-from tests.serving.runtime.calls import FILTERED, PLAIN
+from tests.serving.runtime.runs import FILTERED, PLAIN
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
 from unroll.errors import CancelledError

@@ -63,8 +63,8 @@ def test_first_model_is_the_default_and_unknown_names_get_the_nearest(
         ("threads", 0, "1 or more"),
         ("buffer_symbols", 0, "1 or more"),
         ("queue_limit", -1, "0 or more"),
-        ("call_ms", 0.0, "above 0"),
-        ("call_ms", float("nan"), "above 0"),
+        ("run_ms", 0.0, "above 0"),
+        ("run_ms", float("nan"), "above 0"),
         ("grace_seconds", -0.5, "0 or more"),
     ],
 )

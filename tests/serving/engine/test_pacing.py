@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.engine.pacing import FIRST_SYMBOLS, LONGEST_CALL, CallLength
+from serving.engine.pacing import FIRST_SYMBOLS, LONGEST_RUN, RunLength
 from serving.engine.sequence import Sequence
 from serving.engine.snapshot import StateLayout
 from tests.serving.engine.harness import Reader, request
@@ -21,9 +21,9 @@ def row(bundle: Bundle, prompt: int, new: int, done: int = 0) -> Sequence:
     return sequence
 
 
-def taught(*sizes: int) -> CallLength:
+def taught(*sizes: int) -> RunLength:
     """Make one that knows the time of a step at these sizes."""
-    length = CallLength(STEP * (IN_TIME + 0.5))
+    length = RunLength(STEP * (IN_TIME + 0.5))
     for size in sizes:
         for steps in (1, 4, 7, 7, 7):
             length.learn(size, steps, STEP * steps)
@@ -32,7 +32,7 @@ def taught(*sizes: int) -> CallLength:
 
 def test_first_call_of_a_size_is_short(bundle: Bundle) -> None:
     writer = row(bundle, 0, 900, done=5)
-    assert CallLength(1.0).steps([writer]) == 1
+    assert RunLength(1.0).steps([writer]) == 1
     length = taught(2)
     assert length.steps([writer] * 2) == IN_TIME
     assert length.steps([writer]) == FIRST_SYMBOLS
@@ -84,18 +84,18 @@ def test_text_that_is_scored_shortens_no_call(bundle: Bundle) -> None:
 
 
 def test_call_is_no_longer_than_its_rows_nor_than_the_longest(bundle: Bundle) -> None:
-    length = CallLength(1.0)
+    length = RunLength(1.0)
     for _ in range(5):
         length.learn(2, 1, 1e-6)
     short = row(bundle, 0, 8, done=5)
     assert length.steps([short, row(bundle, 0, 7, done=5)]) == 3
-    assert length.steps([short, row(bundle, 0, 900, done=5)]) == LONGEST_CALL
+    assert length.steps([short, row(bundle, 0, 900, done=5)]) == LONGEST_RUN
 
 
 @pytest.mark.parametrize(("step", "steps"), [(0.0021, 5), (0.0052, 2), (0.0074, 1), (0.03, 1)])
 def test_call_takes_the_number_of_steps_nearest_to_its_time(
     bundle: Bundle, step: float, steps: int
 ) -> None:
-    length = CallLength(0.01)
+    length = RunLength(0.01)
     length.learn(1, 1, step)
     assert length.steps([row(bundle, 0, 900, done=5)]) == steps

@@ -9,7 +9,7 @@ from serving.engine.snapshot import StateLayout
 from serving.runtime.decoder import Decoder
 from serving.runtime.host import HostRunner
 from tests.serving.engine.harness import Reader, request, slot_states, turn
-from tests.serving.runtime.calls import PLAIN, random_call
+from tests.serving.runtime.runs import PLAIN, random_call
 from unroll.bundle.folder import Bundle
 
 

@@ -16,7 +16,7 @@ from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
 from tests.conftest import TINY_SYMBOLS
 from tests.serving.engine.harness import Reader, alone, request, turn
-from tests.serving.runtime.calls import FILTERED, PLAIN
+from tests.serving.runtime.runs import FILTERED, PLAIN
 from training.model.model import CELLS
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle

@@ -249,8 +249,8 @@ def test_all_at_once_among_cancellations_is_one_by_one(
     [
         {"workers": 1},
         {"workers": 3, "slots": 5},
-        {"call_ms": 1.0},
-        {"call_ms": 50.0},
+        {"run_ms": 1.0},
+        {"run_ms": 50.0},
         {"messages_per_second": 1.0},
         {"messages_per_second": 1e6},
         {"prefix_cache_mb": 0},

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.compiler import export
-from serving.runtime.decoder import Decoder, DecodeResult
+from serving.runtime.decoder import Decoder, LoopResult
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
 from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
-from tests.serving.runtime.calls import (
+from tests.serving.runtime.runs import (
     FILTERED,
     PLAIN,
     Index,
@@ -64,7 +64,7 @@ def test_row_in_a_batch_equals_row_alone(
     decoder = Decoder(sized_bundle, Device.CPU)
     call, state = random_call(decoder, V, 3, mixed(params, MOST_ROWS))
 
-    def run(rows: Index) -> DecodeResult:
+    def run(rows: Index) -> LoopResult:
         return decoder.run(rows_of(call, rows), state_rows(state, rows))
 
     alone = joined_rows([run([row]) for row in range(MOST_ROWS)])

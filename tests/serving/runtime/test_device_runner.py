@@ -26,7 +26,7 @@ from serving.runtime.device_buffer import DeviceBuffer
 from serving.runtime.host import HostRunner
 from serving.runtime.onnx import Device
 from tests.serving.engine.harness import Reader, alone, request, running
-from tests.serving.runtime.calls import FILTERED, PLAIN, random_call
+from tests.serving.runtime.runs import FILTERED, PLAIN, random_call
 from training.model.model import CELLS
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.runtime.decoder import FREE, DecodeCall, Decoder, DecodeResult, State
+from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.sampling import SamplingParams, uniforms
 
 Index = slice | list[int] | NDArray[np.int64]
@@ -28,7 +28,7 @@ FILTERED = (
 
 def random_call(
     decoder: Decoder, vocabulary_size: int, steps: int, sampling: Sequence[SamplingParams]
-) -> tuple[DecodeCall, State]:
+) -> tuple[LoopRun, State]:
     """Make rows of which no two are alike, in the middle of their texts.
 
     A third of the rows samples, a third is forced, a third changes over on the way; states are
@@ -39,7 +39,7 @@ def random_call(
     forced = random.integers(0, vocabulary_size, (steps, rows))
     forced[:, ::3] = FREE
     forced[steps // 2 :, 1::3] = FREE
-    call = DecodeCall(
+    call = LoopRun(
         tokens=random.integers(0, vocabulary_size, rows),
         forced=forced,
         uniform=np.stack([uniforms(row, 3 * row, steps) for row in range(rows)], axis=1),
@@ -56,9 +56,9 @@ def random_call(
     return call, state
 
 
-def rows_of(call: DecodeCall, rows: Index) -> DecodeCall:
+def rows_of(call: LoopRun, rows: Index) -> LoopRun:
     """Take some rows of a call."""
-    return DecodeCall(
+    return LoopRun(
         tokens=call.tokens[rows],
         forced=call.forced[:, rows],
         uniform=call.uniform[:, rows],
@@ -75,7 +75,7 @@ def state_rows(state: State, rows: Index) -> State:
     return {name: tensor[:, rows] for name, tensor in state.items()}
 
 
-def run_in_cuts(decoder: Decoder, call: DecodeCall, state: State, cuts: list[int]) -> DecodeResult:
+def run_in_cuts(decoder: Decoder, call: LoopRun, state: State, cuts: list[int]) -> LoopResult:
     """Run a call as several, each going on where the one before it ended."""
     tokens, parts = call.tokens, []
     ends = sorted({*cuts, len(call.forced)})
@@ -89,14 +89,14 @@ def run_in_cuts(decoder: Decoder, call: DecodeCall, state: State, cuts: list[int
         )
         parts.append(decoder.run(part, state))
         tokens, state = parts[-1].tokens[-1], parts[-1].state
-    return DecodeResult(
+    return LoopResult(
         tokens=np.concatenate([part.tokens for part in parts]),
         log_probs=np.concatenate([part.log_probs for part in parts]),
         state=state,
     )
 
 
-def assert_same_bits(one: DecodeResult, other: DecodeResult) -> None:
+def assert_same_bits(one: LoopResult, other: LoopResult) -> None:
     """Compare all outputs, bit for bit; no NaN equals another."""
     assert np.isfinite(one.log_probs).all()
     np.testing.assert_array_equal(one.tokens, other.tokens)
@@ -107,18 +107,18 @@ def assert_same_bits(one: DecodeResult, other: DecodeResult) -> None:
         np.testing.assert_array_equal(tensor, other.state[name], err_msg=name)
 
 
-def result_rows(result: DecodeResult, rows: Index) -> DecodeResult:
+def result_rows(result: LoopResult, rows: Index) -> LoopResult:
     """Take some rows of a result."""
-    return DecodeResult(
+    return LoopResult(
         tokens=result.tokens[:, rows],
         log_probs=result.log_probs[:, rows],
         state=state_rows(result.state, rows),
     )
 
 
-def joined_rows(results: list[DecodeResult]) -> DecodeResult:
+def joined_rows(results: list[LoopResult]) -> LoopResult:
     """Put results side by side."""
-    return DecodeResult(
+    return LoopResult(
         tokens=np.concatenate([result.tokens for result in results], 1),
         log_probs=np.concatenate([result.log_probs for result in results], 1),
         state={
