@@ -1,9 +1,10 @@
 """Who is computed where: the queue, the workers' slots, the stalled and the doomed."""
 
-from collections import deque
+from collections import Counter
 from collections.abc import Iterator
 from math import inf
 
+from serving.engine.queue import FairQueue
 from serving.engine.sequence import Delivery, Sequence
 from serving.engine.slots import Slots
 from unroll.errors import CancelledError, DeadlineError, EngineError, OverloadedError
@@ -18,6 +19,10 @@ class Scheduler:
     front of the queue, and only where another worker has at least two fewer: less would go back
     and forth. The one that has been with it longest goes, so that none moves again and again.
 
+    Callers share queue and slots fairly. Where one has at least two slots more than another that
+    waits, it gives up one; where the queue is full, a caller with fewer sequences in it takes the
+    place of the last one of whoever has most.
+
     The caller sees to it that one thread at a time is here, and that `schedule` and `settle` are
     called by the thread of the worker that they are about.
 
@@ -28,7 +33,7 @@ class Scheduler:
 
     def __init__(self, workers: list[Slots], queue_limit: int) -> None:
         self.workers = workers
-        self._queue: deque[Sequence] = deque()
+        self._queue = FairQueue()
         self._stalled: set[Sequence] = set()
         self._doomed: dict[Sequence, EngineError] = {}
         self._everyone: dict[Sequence, None] = {}
@@ -56,13 +61,10 @@ class Scheduler:
         """Queue a new sequence.
 
         Raises:
-            OverloadedError: the queue is full.
+            OverloadedError: the queue is full, and this caller has its share of it.
         """
         if len(self._queue) >= self._queue_limit:
-            raise OverloadedError(
-                f"{len(self._queue)} sequences are waiting, the limit is {self._queue_limit}; "
-                "try again later"
-            )
+            self._make_room(sequence.request.caller)
         self._queue.append(sequence)
         self._everyone[sequence] = None
         if sequence.request.deadline is not None:
@@ -79,7 +81,7 @@ class Scheduler:
         if sequence not in self._stalled or sequence.is_stalled:
             return False
         self._stalled.remove(sequence)
-        self._queue.appendleft(sequence)
+        self._queue.append_first(sequence)
         return True
 
     def patience(self, now: float) -> float | None:
@@ -104,10 +106,9 @@ class Scheduler:
         """Return the rows of a worker's next loop run; may be none."""
         share = self._share(slots)
         for sequence in slots.sequences[: max(len(slots) - share, 0)]:
-            slots.release(sequence, keep_state=True)
-            self._queue.appendleft(sequence)
-        while self._queue and len(slots) < share and slots.has_free:
-            slots.admit(self._queue.popleft())
+            self._put_back(slots, sequence)
+        if len(self._queue):
+            self._admit(slots, share)
         return slots.sequences
 
     def settle(self, slots: Slots, delivery: Delivery) -> None:
@@ -131,6 +132,43 @@ class Scheduler:
         for sequence in ended:
             self._end(slots, sequence)
         return ended
+
+    def _admit(self, slots: Slots, share: int) -> None:
+        held = Counter(sequence.request.caller for sequence in slots.sequences)
+        while len(self._queue):
+            is_full = len(slots) >= share or not slots.has_free
+            if is_full and not self._take_from_greediest(slots, held):
+                return
+            sequence = self._queue.pop(held)
+            slots.admit(sequence)
+            held[sequence.request.caller] += 1
+
+    def _take_from_greediest(self, slots: Slots, held: Counter[bytes]) -> bool:
+        """Free a slot for whose turn it is, if another caller has at least two more."""
+        waits = self._queue.next(held).request.caller
+        greediest, most = held.most_common(1)[0] if held else (waits, 0)
+        if most - held[waits] < 2:
+            return False
+        self._put_back(
+            slots, next(each for each in slots.sequences if each.request.caller == greediest)
+        )
+        held[greediest] -= 1
+        return True
+
+    def _put_back(self, slots: Slots, sequence: Sequence) -> None:
+        slots.release(sequence, keep_state=True)
+        self._queue.append_first(sequence)
+
+    def _make_room(self, caller: bytes) -> None:
+        error = OverloadedError(
+            f"{len(self._queue)} sequences are waiting, the limit is {self._queue_limit}; try "
+            "again later"
+        )
+        last = self._queue.youngest_of_greediest(caller) if len(self._queue) else None
+        if last is None:
+            raise error
+        self._queue.remove(last)
+        self._doomed[last] = error
 
     def _share(self, slots: Slots) -> int:
         """Return how many a worker may hold: an even share, and one of those left over.

@@ -1,0 +1,78 @@
+"""Who is next: sequences that wait for a slot, in turns among their callers."""
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+
+from serving.engine.sequence import Sequence
+
+Turns = OrderedDict[Sequence, None]
+
+
+class FairQueue:
+    """Keeps each caller's sequences in order, and the callers in turns.
+
+    The caller with the fewest sequences in slots comes first; among equals, whoever has waited
+    longest for its turn. (Max-min fairness, as fair queueing in routers: Demers, Keshav, Shenker,
+    1989.)
+    """
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[bytes, Turns] = OrderedDict()
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __contains__(self, sequence: Sequence) -> bool:
+        return sequence in self._of.get(sequence.request.caller, ())
+
+    def append(self, sequence: Sequence) -> None:
+        """Let a sequence wait behind its caller's others."""
+        self._of.setdefault(sequence.request.caller, OrderedDict())[sequence] = None
+        self._length += 1
+
+    def append_first(self, sequence: Sequence) -> None:
+        """Let a sequence wait before its caller's others."""
+        self.append(sequence)
+        self._of[sequence.request.caller].move_to_end(sequence, last=False)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Let a sequence wait no more."""
+        caller = sequence.request.caller
+        del self._of[caller][sequence]
+        self._length -= 1
+        if not self._of[caller]:
+            del self._of[caller]
+
+    def next(self, held: Counter[bytes]) -> Sequence:
+        """Return whose turn it is; one or more must wait.
+
+        Args:
+            held: how many slots each caller has.
+        """
+        idle = next((caller for caller in self._of if not held[caller]), None)
+        caller = min(self._of, key=held.__getitem__) if idle is None else idle
+        return next(iter(self._of[caller]))
+
+    def pop(self, held: Counter[bytes]) -> Sequence:
+        """Take whose turn it is, and let its caller's next turn be the last."""
+        sequence = self.next(held)
+        self.remove(sequence)
+        if sequence.request.caller in self._of:
+            self._of.move_to_end(sequence.request.caller)
+        return sequence
+
+    def youngest_of_greediest(self, other: bytes) -> Sequence | None:
+        """Return the last sequence of the caller with the most, if those are more than another's.
+
+        Args:
+            other: a caller that wants to add one more.
+        """
+        greediest = max(self._of.values(), key=len)
+        if len(greediest) <= len(self._of.get(other, ())) + 1:
+            return None
+        return next(self._untouched(greediest), None)
+
+    @staticmethod
+    def _untouched(turns: Turns) -> Iterator[Sequence]:
+        return (each for each in reversed(turns) if each.times.began is None)
