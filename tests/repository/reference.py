@@ -1,14 +1,29 @@
-"""The tables of docs/operations.md, made from the code: `python -m tests.serving.operations`."""
+"""The tables of docs/reference that are made from the code: settings and metrics."""
 
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
+from export.__main__ import ExportSettings
+from report.settings import ReportSettings
 from serving.settings import ServerSettings
-from tests.repository.tables import put, settings_table
+from training.evaluate.settings import EvaluationSettings
+from training.settings import TrainingSettings
+from unroll.client.settings import ClientSettings
 
-PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
+ROOT = Path(__file__).parents[2]
+SETTINGS = ROOT / "docs" / "reference" / "settings.md"
+METRICS = ROOT / "docs" / "reference" / "metrics.md"
+COMMANDS: dict[str, type[Any]] = {
+    "unroll serve": ServerSettings,
+    "unroll train": TrainingSettings,
+    "unroll evaluate": EvaluationSettings,
+    "unroll export": ExportSettings,
+    "unroll generate": ClientSettings,
+    "unroll report": ReportSettings,
+}
 PROCESS = {each.name for each in ProcessCollector(registry=CollectorRegistry()).collect()}
 
 
@@ -23,9 +38,3 @@ def metrics_table(page: str) -> str:
             rows.append(f"| `{name}` | {family.type} | {names} | {family.documentation} |")
     rows.append("| `process_*` | | | Memory, processor time and open files of the process. |")
     return "\n".join(["| metric | type | labels | meaning |", "|---|---|---|---|", *rows])
-
-
-if __name__ == "__main__":
-    PAGE.write_text(
-        put("settings", settings_table(ServerSettings), PAGE.read_text("utf-8")), "utf-8"
-    )

@@ -1,4 +1,4 @@
-"""docs/operations.md and deploy/ tell what is there."""
+"""The files of deploy/ fit the settings, and deploy/README.md explains them."""
 
 import os
 import re
@@ -6,41 +6,14 @@ import shutil
 import subprocess
 import tomllib
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 
 from serving.settings import ServerSettings
-from tests.repository.operations import PAGE, metrics_table
-from tests.repository.tables import between, put, settings_table
-from tests.serving.running import serve
-from tests.serving.telemetry.test_metrics import read_page
-from training.settings import Cell
+from tests.repository.reference import ROOT
 
-DEPLOY = PAGE.parents[1] / "deploy"
+DEPLOY = ROOT / "deploy"
 KNOWN = {field.name for field in fields(ServerSettings)}
-
-
-def test_table_of_settings_is_that_of_the_code() -> None:
-    told = between("settings", PAGE.read_text("utf-8"))
-    assert told == settings_table(ServerSettings), (
-        "python -m tests.serving.operations writes it anew"
-    )
-
-
-def test_table_of_metrics_is_that_of_the_page(
-    tiny_bundles: dict[Cell, Path], tmp_path: Path
-) -> None:
-    with (
-        serve(str(tiny_bundles["gru"]), metrics_port=0, state_dir=tmp_path) as server,
-        server.client() as client,
-    ):
-        client.generate("abc")
-        table = metrics_table(read_page(server))
-    text = PAGE.read_text("utf-8")
-    if os.environ.get("WRITE_DOCS"):
-        PAGE.write_text(put("metrics", table, text), "utf-8")
-    assert between("metrics", text) == table, "WRITE_DOCS=1 writes it anew"
 
 
 def test_settings_of_the_unit_are_settings() -> None:
@@ -68,7 +41,7 @@ def test_supervisors_wait_for_longer_than_the_grace_time() -> None:
 def test_each_line_of_the_unit_is_explained() -> None:
     unit = (DEPLOY / "unroll.service").read_text("utf-8")
     assert len(re.findall(r"^\w+=", unit, re.MULTILINE)) > 20
-    text = PAGE.read_text("utf-8")
+    text = (DEPLOY / "README.md").read_text("utf-8")
     for name in ("Type", "LimitNOFILE", "KillSignal", "TimeoutStopSec", "DynamicUser", "Restart"):
         assert re.search(rf"^{name}=", unit, re.MULTILINE)
         assert f"`{name}" in text

@@ -1,0 +1,36 @@
+"""The tables of docs/reference are those of the code."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.repository.reference import COMMANDS, METRICS, SETTINGS, metrics_table
+from tests.repository.tables import between, put, settings_table
+from tests.serving.running import serve
+from tests.serving.telemetry.test_metrics import read_page
+from training.settings import Cell
+
+
+def check_table(page: Path, name: str, table: str) -> None:
+    text = page.read_text("utf-8")
+    if os.environ.get("WRITE_DOCS"):
+        page.write_text(put(name, table, text), "utf-8")
+    assert between(name, text) == table, "WRITE_DOCS=1 writes it anew"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_table_of_settings_is_that_of_the_code(command: str) -> None:
+    check_table(SETTINGS, command, settings_table(COMMANDS[command]))
+
+
+def test_table_of_metrics_is_that_of_the_page(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    with (
+        serve(str(tiny_bundles["gru"]), metrics_port=0, state_dir=tmp_path) as server,
+        server.client() as client,
+    ):
+        client.generate("abc")
+        table = metrics_table(read_page(server))
+    check_table(METRICS, "metrics", table)
