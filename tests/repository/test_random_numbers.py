@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from serving.runtime.decoder import FREE, LoopRun, Decoder
+from serving.runtime.decoder import FREE, Decoder, LoopRun
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import uniforms
 from unroll.bundle.folder import load_bundle
@@ -118,9 +118,7 @@ def test_text_of_the_page_is_that_of_its_rules_and_of_the_compiled_loop() -> Non
     forced = np.full((steps, 1), FREE, np.int64)
     forced[: len(prompt), 0] = ids[1 : len(prompt) + 1]
     decoder = Decoder(bundle, Device.CPU)
-    call = LoopRun.plain(
-        np.array(ids[:1]), forced, uniforms(seed, 0, steps)[:, None], temperature
-    )
+    call = LoopRun.plain(np.array(ids[:1]), forced, uniforms(seed, 0, steps)[:, None], temperature)
     result = decoder.run(call, decoder.zero_state(1))
     assert result.tokens[len(prompt) :, 0].tolist() == drawn
 

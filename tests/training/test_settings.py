@@ -121,7 +121,7 @@ def test_resuming_keeps_the_stored_settings_and_refuses_others() -> None:
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(("preset", "most"), [("cpu", 1.5e6), ("gpu", 5e6)])
 def test_presets_keep_to_their_size(preset: str, most: float, cell: Cell) -> None:
-    """What docs/notes/experiments.md compares by: trained weights with tinyshakespeare's 65 symbols."""
+    """docs/notes/experiments.md compares by trained weights, of tinyshakespeare's 65 symbols."""
     settings = replace(preset_settings(preset, cell), device="cpu", precision="fp32")
     model = build_model(settings, 65)
     assert 0.4 * most < sum(weight.numel() for weight in model.parameters()) <= most

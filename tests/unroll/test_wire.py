@@ -191,7 +191,9 @@ def test_details_of_another_make_are_as_good_as_none(junk: bytes) -> None:
 
 
 def test_documented_table_is_the_table_and_the_limits_are_the_settings() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "errors.md").read_text(
+        encoding="utf-8"
+    )
     rows = [
         f"| `{row.reason}` | {row.code.name} | {'yes' if row.retryable else 'no'} "
         f"| `{row.error.__name__}` | {(row.error.__doc__ or '').strip().splitlines()[0]} |"
