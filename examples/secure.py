@@ -1,7 +1,7 @@
 """An encrypted connection with a token: `python -m examples.secure HOST:PORT CA-FILE TOKEN-FILE`.
 
-The server runs with `--tls-certificate`, `--tls-key` and `--tokens`; docs/guide/security.md tells how to
-make all of these files. Sessions belong to the token's name: nobody else can see or use them.
+The server runs with `--tls-certificate`, `--tls-key` and `--tokens`; docs/guide/security.md
+tells how to make these files. Sessions belong to the token's name: nobody else can see or use them.
 """
 
 import sys

@@ -1,1 +1,1 @@
-"""How a model is measured: `python -m training.evaluate`; docs/reference/evaluation.md has the protocol."""
+"""How a model is measured: docs/reference/evaluation.md has the protocol."""

@@ -19,7 +19,8 @@ from unroll.errors import SettingsError, TrainingError
 Protocol = Literal["stream", "window", "server", "adaptive"]
 
 # A stream predicts each symbol from all that a window has, and more, so it should cost less: by
-# 0.023 where this was measured (docs/reference/evaluation.md). If it costs more by as much, there is a reason.
+# 0.023 where this was measured (docs/reference/evaluation.md). If it costs more by as much, there
+# is a reason.
 STREAM_WORSE_BY = 0.02
 # What a window loses by its cold start is bounded: 6 nats where this was measured, most of them on
 # its first symbols. 0.1 a symbol is 26 nats, which is no cold start any more.

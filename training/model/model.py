@@ -94,7 +94,8 @@ class CharRNN(nn.Module):
 
     It is M networks side by side, mostly one. None sees another's state; each is trained by a loss
     of its own, and what the model says is the mean of their logits, which is the geometric mean of
-    their distributions (an ensemble: Hansen and Salamon 1990; docs/notes/experiments.md has its worth).
+    their distributions (an ensemble: Hansen and Salamon 1990). docs/notes/experiments.md says what
+    that brings.
 
     Where gradients are wanted on a CPU, in float32, the layers of training/recurrence run, faster
     than torch's; everywhere else torch's own run, on CUDA those of cuDNN.
