@@ -225,6 +225,11 @@ class UnavailableError(ServerError):
     """No server can be reached."""
 
 
+def shown(text: str, most: int = 64) -> str:
+    """Return a caller's text as an error quotes it: cut, so that no message grows with it."""
+    return repr(text) if len(text) <= most else repr(text[:most]) + f"… ({len(text)} symbols)"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return advice for an unknown name: the nearest known one, or all of them."""
     names = sorted(known)

@@ -18,7 +18,7 @@ from serving.runtime.device import DeviceRunner
 from serving.runtime.host import HostRunner, Runner
 from serving.runtime.onnx import Device
 from unroll.bundle.folder import Bundle, load_bundle
-from unroll.errors import SettingsError, UnknownModelError, UnrollError, nearest
+from unroll.errors import SettingsError, UnknownModelError, UnrollError, nearest, shown
 
 log = logging.getLogger(__name__)
 
@@ -205,10 +205,8 @@ class Models:
         if not name:
             return next(iter(self))
         if name not in self._by_name:
-            shown = name if len(name) <= NAME_SHOWN else name[:NAME_SHOWN] + "…"
-            raise UnknownModelError(
-                "model", f"no model {shown!r} is served here; {nearest(shown, self._by_name)}"
-            )
+            advice = nearest(name[:NAME_SHOWN], self._by_name)
+            raise UnknownModelError("model", f"no model {shown(name)} is served here; {advice}")
         return self._by_name[name]
 
     def serving(self, fingerprint: str) -> ServedModel | None:

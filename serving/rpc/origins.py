@@ -9,7 +9,7 @@ from serving.engine.request import SequenceRequest
 from serving.engine.snapshot import SamplerState, Snapshot
 from serving.sessions.capsule import CapsuleCodec, CapsuleContents, CapsuleKeys, check
 from serving.sessions.registry import NO_REQUEST, Session, Sessions, digest_of
-from unroll.errors import ForeignCapsuleError, InputError, PositionError
+from unroll.errors import ForeignCapsuleError, InputError, PositionError, shown
 from unroll.v1 import text_generation_pb2 as pb
 
 Request = pb.GenerateRequest | pb.ScoreRequest
@@ -151,7 +151,7 @@ class Origins:
         model = self._models.serving(session.fingerprint)
         assert model is not None, "sessions of models that are not served are not found"
         if name and self._models.get(name).name != model.name:
-            raise InputError("model", f"is {name!r}, but the session is one of {model.name!r}")
+            raise InputError("model", f"is {shown(name)}, but the session is one of {model.name!r}")
         return replace(self._origin(model, owner), session=session, contents=session.current)
 
     def _origin(self, model: ServedModel, owner: bytes) -> Origin:

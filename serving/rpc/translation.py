@@ -13,7 +13,7 @@ from serving.rpc.origins import Origin
 from serving.runtime.onnx import runtime_name
 from serving.runtime.sampling import SamplingParams
 from unroll.bundle.vocabulary import Vocabulary
-from unroll.errors import InputError
+from unroll.errors import InputError, shown
 from unroll.terms import (
     DEFAULT_NEW_SYMBOLS,
     SAMPLES_AT_MOST,
@@ -216,8 +216,8 @@ def _encode(
     if message.replacement_symbol and policy is not UnknownSymbols.REPLACE:
         raise InputError(
             "replacement_symbol",
-            f"is {message.replacement_symbol!r} while unknown symbols are not replaced; leave it "
-            "empty or set unknown_symbols to UNKNOWN_SYMBOLS_REPLACE",
+            f"is {shown(message.replacement_symbol)} while unknown symbols are not replaced; "
+            "leave it empty or set unknown_symbols to UNKNOWN_SYMBOLS_REPLACE",
         )
     return vocabulary.encode(
         text, unknown=policy, replacement=message.replacement_symbol, field=field

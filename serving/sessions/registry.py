@@ -27,9 +27,11 @@ from unroll.errors import (
     SessionUnknownError,
     StoreError,
     UnknownModelError,
+    shown,
 )
 
 ID_BYTES = 16
+ID_LENGTH = 22  # of so many bytes in base64
 NO_REQUEST = bytes(16)  # a digest that no request has
 NOBODY = owner_tag("")
 # version, marks, fingerprint, owner, created, last request; then the marks and, since version 2,
@@ -194,7 +196,8 @@ class Sessions:
         return await self._find(session_id, owner, is_in_use=session_id in self._busy)
 
     async def _find(self, session_id: str, owner: bytes, *, is_in_use: bool) -> Session:
-        found = await self._store.get(session_id, owner)
+        is_id = len(session_id) == ID_LENGTH  # megabytes of one are not looked for
+        found = await self._store.get(session_id, owner) if is_id else Gone.UNKNOWN
         if isinstance(found, Record) and not is_in_use and self._is_expired(session_id, found):
             found = Gone.EXPIRED  # `expire` removes it soon
         if isinstance(found, Record):
@@ -205,11 +208,11 @@ class Sessions:
             except (ValueError, struct.error, InputError) as damage:
                 log.error("the record of session %s is damaged: %s", session_id, damage)
                 raise SessionUnknownError(
-                    f"session {session_id!r}: its record is damaged{_ADVICE}"
+                    f"session {shown(session_id)}: its record is damaged{_ADVICE}"
                 ) from damage
             return session
         error, what = _GONE[found]
-        raise error(f"session {session_id!r}: {what}{_ADVICE}")
+        raise error(f"session {shown(session_id)}: {what}{_ADVICE}")
 
     @asynccontextmanager
     async def use(self, session_id: str, owner: bytes) -> AsyncIterator[Session]:

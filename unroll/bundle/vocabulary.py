@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from unroll.errors import InputError, UnknownSymbolError
+from unroll.errors import InputError, UnknownSymbolError, shown
 from unroll.terms import UnknownSymbols
 
 NAMED_AT_MOST = 5
@@ -34,6 +34,9 @@ class Vocabulary:
         self.symbols = symbols
         self.start_symbol = start_symbol
         self._id_of = {symbol: i for i, symbol in enumerate(symbols)}
+        points = _code_points(symbols)
+        self._ids = np.full(int(points.max()) + 2, -1, np.int64)  # by code point; the last: none
+        self._ids[points] = np.arange(len(symbols))
 
     @classmethod
     def of(cls, text: str) -> "Vocabulary":
@@ -89,22 +92,21 @@ class Vocabulary:
         if unknown is UnknownSymbols.REPLACE and self._id_of.get(replacement) is None:
             raise InputError(
                 "replacement_symbol",
-                f"must be one symbol of the model's vocabulary, got {replacement!r}",
+                f"must be one symbol of the model's vocabulary, got {shown(replacement)}",
             )
-        try:
-            return np.array([self._id_of[s] for s in text], np.int64)
-        except KeyError:
-            pass
+        ids = self._look_up(text)
+        is_known = ids >= 0
+        if is_known.all():
+            return ids
         if unknown is UnknownSymbols.REFUSE:
-            raise UnknownSymbolError(field, self._describe_unknown(text))
+            raise UnknownSymbolError(field, self._describe_unknown(text, is_known))
         if unknown is UnknownSymbols.SKIP:
-            return np.array([self._id_of[s] for s in text if s in self._id_of], np.int64)
-        stand_in = self._id_of[replacement]
-        return np.array([self._id_of.get(s, stand_in) for s in text], np.int64)
+            return ids[is_known]
+        return np.where(is_known, ids, self._id_of[replacement])
 
     def count_unknown(self, text: str) -> int:
         """Count the symbols of a text that the vocabulary does not hold."""
-        return sum(symbol not in self._id_of for symbol in text)
+        return int(np.count_nonzero(self._look_up(text) < 0))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Translate token ids back into text.
@@ -117,12 +119,23 @@ class Vocabulary:
             raise IndexError(f"token ids must be in [0, {len(self)}), got {min(listed)}")
         return "".join([symbols[i] for i in listed])
 
-    def _describe_unknown(self, text: str) -> str:
-        found = [(i, s) for i, s in enumerate(text) if s not in self._id_of]
-        named = ", ".join(f"{s!r} (U+{ord(s):04X}) at {i}" for i, s in found[:NAMED_AT_MOST])
+    def _look_up(self, text: str) -> NDArray[np.int64]:
+        """Return the id of each symbol; -1 where it has none."""
+        points = _code_points(text)
+        return self._ids[np.minimum(points, len(self._ids) - 1)]
+
+    def _describe_unknown(self, text: str, is_known: NDArray[np.bool_]) -> str:
+        found = np.flatnonzero(~is_known)
+        named = ", ".join(
+            f"{text[i]!r} (U+{ord(text[i]):04X}) at {i}" for i in found[:NAMED_AT_MOST]
+        )
         more = f" and {len(found) - NAMED_AT_MOST} more" if len(found) > NAMED_AT_MOST else ""
         return (
             f"{len(found)} of {len(text)} symbols are not in the model's vocabulary of "
             f"{len(self)}: {named}{more}; remove them, or ask for unknown symbols to be "
             "skipped or replaced"
         )
+
+
+def _code_points(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")

@@ -17,7 +17,7 @@ from serving.engine.snapshot import SamplerState, Snapshot, StateLayout
 from serving.runtime.sampling import SamplingParams
 from serving.sessions.capsule import CapsuleContents
 from serving.sessions.registry import Session, Sessions, digest_of
-from serving.sessions.store import MemoryStore, Record
+from serving.sessions.store import Gone, MemoryStore, Record
 from unroll.bundle.manifest import BATCH, StateTensor
 from unroll.errors import (
     InputError,
@@ -336,5 +336,19 @@ def test_what_became_of_a_session_is_told_to_its_owner_alone(what: str) -> None:
                 await made.get(session_id, BERT)
             with pytest.raises(SessionUnknownError):
                 await stack.enter_async_context(made.use(session_id, BERT))
+
+    asyncio.run(scenario())
+
+
+def test_giant_id_is_unknown_without_a_look_into_the_store_and_not_repeated() -> None:
+    class Untouched(MemoryStore):
+        async def get(self, session_id: str, owner: bytes) -> Record | Gone:
+            raise AssertionError(f"looked for {len(session_id)} symbols")
+
+    async def scenario() -> None:
+        made = Sessions(Untouched(9), {FINGERPRINT: LAYOUT})
+        with pytest.raises(SessionUnknownError) as caught:
+            await made.get("x" * 2**20, ANNA)
+        assert len(str(caught.value)) < 300
 
     asyncio.run(scenario())
