@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from training.presets import preset_settings
 from training.settings import SEED_LIMIT, Cell, TrainingSettings
-from unroll.errors import SettingsError
+from unroll.ranges import Range, check_ranges
 
 CELLS: tuple[Cell, ...] = ("rnn_tanh", "gru", "lstm")
 """The cells that are compared, in this order."""
@@ -39,7 +39,7 @@ class ReportSettings:
     training_preset: str = "quick"
     """Preset of the three trainings' other settings; it may differ from cell to cell."""
 
-    minutes: float = 3.0
+    minutes: Annotated[float, Range(above=0, most=24 * 60)] = 3.0
     """Length of each of the three trainings."""
 
     out: Path = Path("reports")
@@ -51,10 +51,10 @@ class ReportSettings:
     fresh: bool = False
     """Train again, also where a finished training of the same settings lies in the folder."""
 
-    seed: int = 25
-    """Seed of everything random; in [0, 2^63)."""
+    seed: Annotated[int, Range(0, below=SEED_LIMIT)] = 25
+    """Seed of everything random."""
 
-    threads: int = 1
+    threads: Annotated[int, Range(1, 1024)] = 1
     """Processor threads; on a busy processor 1 is best."""
 
     def validate(self) -> None:
@@ -63,14 +63,7 @@ class ReportSettings:
         Raises:
             SettingsError: one is broken; the message names the setting, its value and the range.
         """
-        if not 0 < self.minutes <= 24 * 60:
-            raise SettingsError(
-                f"minutes = {self.minutes:g}: must be above 0 and at most 1440; change --minutes"
-            )
-        if not 0 <= self.seed < SEED_LIMIT:
-            raise SettingsError(f"seed = {self.seed}: must be in [0, {SEED_LIMIT}); change --seed")
-        if self.threads < 1:
-            raise SettingsError(f"threads = {self.threads}: must be at least 1; change --threads")
+        check_ranges(self)
 
     @property
     def folder(self) -> Path:

@@ -10,9 +10,12 @@ from serving.access.tls import TlsFiles
 from serving.runtime.onnx import Device
 from serving.telemetry.logs import LogFormat, LogLevel
 from unroll.errors import SettingsError
+from unroll.ranges import Range, check_ranges
 from unroll.terms import STOPS_AT_MOST, is_loopback
 
-PORT_LIMIT = 65536
+COUNT = 2**31 - 1
+DAY = 86_400  # seconds; gRPC counts milliseconds in 32 bits, which end after 24.8 days
+YEAR = 365 * DAY
 
 
 @Parameter(name="*")
@@ -27,17 +30,17 @@ class ServerSettings:
     host: str = "127.0.0.1"
     """Address to listen on. One that other machines can reach needs a certificate."""
 
-    port: int = 50051
+    port: Annotated[int, Range(0, 65535)] = 50051
     """Port to listen on; 0 takes a free one."""
 
-    keep_retired: int = 1
+    keep_retired: Annotated[int, Range(0, 1024)] = 1
     """SIGHUP looks at the folders of all models again. Where one holds another bundle, new texts
     begin on that, and so many earlier ones of each name stay for what began on them."""
 
     port_file: Path | None = None
     """File to write the port to once the server is ready."""
 
-    metrics_port: int | None = None
+    metrics_port: Annotated[int | None, Range(0, 65535)] = None
     """Port of a page for Prometheus on the same host; 0 takes a free one. None by default."""
 
     log_format: LogFormat = LogFormat.HUMAN
@@ -60,9 +63,8 @@ class ServerSettings:
     """Authorities, in PEM, whose certificates clients must show; by default they show none."""
 
     tokens: Path | None = None
-    """File of the tokens that callers need, one NAME:SHA256 a line;
-    `python -m serving.access.tokens` makes them. By default callers need none. Health checks
-    never do."""
+    """File of the tokens that callers need, one NAME:SHA256 a line; `unroll token` makes them.
+    By default callers need none. Health checks never do."""
 
     plaintext_anywhere: Annotated[bool, Parameter(negative=())] = False
     """Listen without encryption where other machines can reach it."""
@@ -70,29 +72,29 @@ class ServerSettings:
     device: Device = Device.CPU
     """Where to compute."""
 
-    threads: int = 1
+    threads: Annotated[int, Range(1, 1024)] = 1
     """Processor threads of one model's operators."""
 
-    workers: int = 1
+    workers: Annotated[int, Range(1, 1024)] = 1
     """Workers of one model, each with a core's work and slots of its own; they share the weights.
     Leave a core to the event loop: two cores serve best with one worker."""
 
-    slots: int = 64
+    slots: Annotated[int, Range(1, 65536)] = 64
     """Sequences of one model that each worker computes side by side."""
 
-    queue_limit: int = 1024
+    queue_limit: Annotated[int, Range(0, COUNT)] = 1024
     """Sequences of one model that may wait for a slot; more are refused."""
 
-    run_ms: float = 10.0
+    run_ms: Annotated[float, Range(0.1, 10_000)] = 10.0
     """How long one run of the compiled loop may take, in milliseconds: what a new request waits
     for at most before its prompt is read."""
 
-    messages_per_second: float = 1500.0
+    messages_per_second: Annotated[float, Range(above=0, most=10**9)] = 1500.0
     """How many messages the streams of one model send together, at most: the more streams, the
     longer each one's text is gathered, but for its first symbols. A message costs the event loop
     about 0.1 ms, however long it is."""
 
-    prefix_cache_mb: int = 64
+    prefix_cache_mb: Annotated[int, Range(0, 2**20)] = 64
     """Memory of one model for the states of prompts that were read, so that they are not read
     again, in MiB; 0 keeps none."""
 
@@ -103,103 +105,88 @@ class ServerSettings:
     state_dir: Path | None = None
     """Folder where sessions outlive the server; by default they live in memory alone."""
 
-    sessions_in_memory: int = 100_000
+    sessions_in_memory: Annotated[int, Range(1, COUNT)] = 100_000
     """Sessions kept in memory; past that, the longest unused are spilled to the state_dir or, where
     there is none, evicted."""
 
-    session_spill_seconds: float = 300.0
+    session_spill_seconds: Annotated[float, Range(above=0, most=YEAR)] = 300.0
     """With a state_dir, sessions unused for so long leave the memory."""
 
-    session_idle_seconds: float = 86400.0
+    session_idle_seconds: Annotated[float, Range(0, 10 * YEAR)] = 86400.0
     """Sessions unused for so long expire; 0 keeps them for ever."""
 
-    session_marks: int = 4
+    session_marks: Annotated[int, Range(1, 1024)] = 4
     """Positions that a session can be put back to, the current one included."""
 
-    buffer_symbols: int = 4096
+    buffer_symbols: Annotated[int, Range(1, COUNT)] = 4096
     """A stream pauses while so many of its symbols wait for a slow reader."""
 
-    max_prompt_symbols: int = 65536
+    max_prompt_symbols: Annotated[int, Range(1, COUNT)] = 65536
     """Longest prompt."""
 
-    max_new_symbols: int = 65536
+    max_new_symbols: Annotated[int, Range(1, COUNT)] = 65536
     """Longest text that one request may ask for."""
 
-    max_score_symbols: int = 1_000_000
+    max_score_symbols: Annotated[int, Range(1, COUNT)] = 1_000_000
     """Longest text that one request may have scored."""
 
-    max_stop_strings: int = 8
-    """Stop strings of one request; 0 to 8."""
+    max_stop_strings: Annotated[int, Range(0, STOPS_AT_MOST)] = 8
+    """Stop strings of one request."""
 
-    max_calls_per_caller: int = 512
+    max_calls_per_caller: Annotated[int, Range(1, COUNT)] = 512
     """Calls and streams that one caller may have at once. A caller is known by its token, else by
     its certificate, else by its address."""
 
-    rate_per_caller: float = 1000.0
+    rate_per_caller: Annotated[float, Range(0, 10**9)] = 1000.0
     """Calls a second that one caller may make in the long run; 0 sets no limit."""
 
-    burst_per_caller: int = 1000
+    burst_per_caller: Annotated[int, Range(1, COUNT)] = 1000
     """Calls that one caller may make at once after a rest."""
 
-    rate_without_token: float = 10.0
+    rate_without_token: Annotated[float, Range(0, 10**9)] = 10.0
     """Calls a second without a valid token that one address may make in the long run, where tokens
     are needed; more are refused as too many. Valid tokens are let in all the same. 0 sets no
     limit."""
 
-    burst_without_token: int = 100
+    burst_without_token: Annotated[int, Range(1, COUNT)] = 100
     """Calls without a valid token that one address may make at once after a rest."""
 
-    max_sessions_per_caller: int = 10_000
+    max_sessions_per_caller: Annotated[int, Range(0, COUNT)] = 10_000
     """Sessions that one caller with a token or a certificate may have; 0 sets no limit."""
 
-    max_message_bytes: int = 8 * 2**20
+    max_message_bytes: Annotated[int, Range(1024, 2**30)] = 8 * 2**20
     """Largest message, in either direction."""
 
-    grace_seconds: float = 30.0
+    grace_seconds: Annotated[float, Range(0, DAY)] = 30.0
     """On SIGTERM or SIGINT, running requests have so long to finish."""
 
     exit_on_engine_failure: Annotated[bool, Parameter(negative=())] = False
     """End the process with status 70 when a model's engine fails, so that a supervisor starts it
     again. Without it, the process stays and its health is NOT_SERVING."""
 
-    keepalive_seconds: float = 60.0
+    keepalive_seconds: Annotated[float, Range(0.1, DAY)] = 60.0
     """A client that says nothing for so long is asked whether it is there."""
 
-    keepalive_timeout_seconds: float = 20.0
+    keepalive_timeout_seconds: Annotated[float, Range(0.1, DAY)] = 20.0
     """A client that does not answer that in so long is gone, and its requests end."""
 
-    max_connection_age_seconds: float = 3600.0
+    max_connection_age_seconds: Annotated[float, Range(0, 20 * DAY)] = 3600.0
     """Clients connect anew after so long, a tenth more or less, which spreads them over servers and
     ends connections whose certificates are trusted no more; 0 leaves them be."""
 
-    max_connection_age_grace_seconds: float = 300.0
+    max_connection_age_grace_seconds: Annotated[float, Range(0, 20 * DAY)] = 300.0
     """Calls on such an old connection have so long to finish; then they end with UNAVAILABLE, and
     streams with `resume` go on by a new one."""
 
     def validate(self) -> None:
-        """Check every range.
+        """Check every range and every rule between settings.
 
         Raises:
             SettingsError: one is broken; the message names the setting, its value and the range.
         """
         if not self.model:
             raise SettingsError("model: no bundle to serve; name one with --model NAME=FOLDER")
-        if not 0 <= self.port < PORT_LIMIT:
-            raise self._error("port", f"0 to {PORT_LIMIT - 1}")
-        if self.metrics_port is not None and not 0 <= self.metrics_port < PORT_LIMIT:
-            raise self._error("metrics_port", f"0 to {PORT_LIMIT - 1}")
-        for name in _AT_LEAST_ONE:
-            if getattr(self, name) < 1:
-                raise self._error(name, "1 or more")
-        for name in _ABOVE_ZERO:
-            if not getattr(self, name) > 0:
-                raise self._error(name, "above 0")
-        for name in _NEVER_NEGATIVE:
-            if not getattr(self, name) >= 0:
-                raise self._error(name, "0 or more")
-
-        if not 0 <= self.max_stop_strings <= STOPS_AT_MOST:
-            raise self._error("max_stop_strings", f"0 to {STOPS_AT_MOST}")
+        check_ranges(self)
         self._validate_security()
 
     @property
@@ -235,29 +222,3 @@ class ServerSettings:
                 "give --tls-certificate and --tls-key, listen on 127.0.0.1, or ask for it with "
                 "--plaintext-anywhere"
             )
-
-    def _error(self, name: str, allowed: str) -> SettingsError:
-        flag = name.replace("_", "-")
-        return SettingsError(
-            f"{name} = {getattr(self, name)!r}: must be {allowed}; change --{flag}"
-        )
-
-
-_AT_LEAST_ONE = (
-    "threads", "workers", "slots", "sessions_in_memory", "session_marks", "buffer_symbols",
-    "max_calls_per_caller", "burst_per_caller", "burst_without_token", "max_prompt_symbols",
-    "max_new_symbols", "max_score_symbols", "max_message_bytes",
-)  # fmt: skip
-_ABOVE_ZERO = (
-    "run_ms",
-    "messages_per_second",
-    "session_spill_seconds",
-    "keepalive_seconds",
-    "keepalive_timeout_seconds",
-)
-_NEVER_NEGATIVE = (
-    "keep_retired", "queue_limit", "rate_per_caller", "rate_without_token",
-    "max_sessions_per_caller", "grace_seconds", "prefix_cache_mb", "session_idle_seconds",
-    "max_connection_age_seconds",
-    "max_connection_age_grace_seconds",
-)  # fmt: skip

@@ -1,13 +1,13 @@
 """Everything that can be set about a training, with the rules between the settings."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from unroll.errors import SettingsError
+from unroll.ranges import Range, check_ranges, wrong_setting
 
 Cell = Literal["rnn_tanh", "rnn_relu", "gru", "lstm"]
 Split = Literal["test", "tune"]
@@ -25,11 +25,11 @@ class TrainingSettings:
     encoding: str = "utf-8"
     """Encoding of the text."""
 
-    max_symbols: int = 0
+    max_symbols: Annotated[int, Range(0, 10**12)] = 0
     """Train on the first so many symbols only; 0 takes all. The vocabulary is the whole text's."""
 
-    validation_fraction: float = 0.1
-    """Share of the text, at its end, that is kept for validation; in [0, 0.5]."""
+    validation_fraction: Annotated[float, Range(0, 0.5)] = 0.1
+    """Share of the text, at its end, that is kept for validation."""
 
     split: Split = "test"
     """What is kept: the text's end (test); or, to choose settings by, the end of what precedes that
@@ -47,77 +47,77 @@ class TrainingSettings:
     cell: Cell = "gru"
     """Recurrent cell."""
 
-    embedding_size: int = 64
+    embedding_size: Annotated[int, Range(1, 2**16)] = 64
     """Size E of a symbol's embedding."""
 
-    hidden_size: int = 256
+    hidden_size: Annotated[int, Range(1, 2**16)] = 256
     """Size H of a layer's state."""
 
-    layers: int = 1
+    layers: Annotated[int, Range(1, 1024)] = 1
     """Number L of recurrent layers."""
 
-    members: int = 1
+    members: Annotated[int, Range(1, 1024)] = 1
     """Number M of networks side by side, of these sizes each: every one is trained by a loss of its
     own, and their logits are averaged."""
 
-    dropout: float = 0.2
-    """Probability of dropping an activation, between layers and after the last; in [0, 1)."""
+    dropout: Annotated[float, Range(0, below=1)] = 0.2
+    """Probability of dropping an activation, between layers and after the last."""
 
-    weight_dropout: float = 0.0
-    """Probability of dropping a recurrent weight for the length of a window; in [0, 1)."""
+    weight_dropout: Annotated[float, Range(0, below=1)] = 0.0
+    """Probability of dropping a recurrent weight for the length of a window."""
 
     init: Literal["tuned", "torch"] = "tuned"
     """Initial weights: chosen for each cell, or as torch does it."""
 
-    streams: int = 64
+    streams: Annotated[int, Range(1, 2**20)] = 64
     """Number N of stretches of the text that are read side by side."""
 
-    window: int = 64
+    window: Annotated[int, Range(1, 2**20)] = 64
     """Number T of symbols that gradients flow back through."""
 
-    respell_names: float = 0.0
+    respell_names: Annotated[float, Range(0, 1)] = 0.0
     """Share of the names (words that the text never writes in lower case) that each epoch spells
-    otherwise, so that none is learned by heart; in [0, 1]."""
+    otherwise, so that none is learned by heart."""
 
-    start_offset: int = 0
+    start_offset: Annotated[int, Range(0, 10**12)] = 0
     """Each epoch starts at a random one of the first so many symbols and ends with the text; 0 lets
     it start at any symbol and go round."""
 
-    epochs: int = 0
+    epochs: Annotated[int, Range(0, 10**9)] = 0
     """Length of the training in epochs; give this or minutes."""
 
-    minutes: float = 0.0
+    minutes: Annotated[float, Range(0, 10**6)] = 0.0
     """Length of the training in minutes, validation and samples included."""
 
     optimizer: Literal["adamw", "adam"] = "adamw"
     """Optimizer."""
 
-    learning_rate: float = 4e-3
+    learning_rate: Annotated[float, Range(above=0, most=10)] = 4e-3
     """Highest learning rate."""
 
     schedule: Literal["linear", "constant"] = "linear"
     """Learning rate after the warm-up: falling to zero, or staying."""
 
-    warmup_fraction: float = 0.03
-    """Share of the training in which the rate rises from zero; in [0, 1). By the clock, over 50
+    warmup_fraction: Annotated[float, Range(0, below=1)] = 0.03
+    """Share of the training in which the rate rises from zero. By the clock, over 50
     updates at least; 0 is none."""
 
-    weight_decay: float = 0.02
+    weight_decay: Annotated[float, Range(0, 1000)] = 0.02
     """Weight decay of the matrices (adamw only)."""
 
-    beta2: float = 0.99
-    """Decay of the optimizer's second moment; in (0, 1)."""
+    beta2: Annotated[float, Range(above=0, below=1)] = 0.99
+    """Decay of the optimizer's second moment."""
 
-    gradient_clip: float = 1.0
+    gradient_clip: Annotated[float, Range(0, 10**9)] = 1.0
     """Highest norm of the gradient; 0 leaves it as it is."""
 
-    validate_every: int = 0
+    validate_every: Annotated[int, Range(0, 10**9)] = 0
     """Validate, sample and save after every so many updates; 0 does it after each epoch."""
 
-    patience: int = 0
+    patience: Annotated[int, Range(0, 10**9)] = 0
     """Stop after so many validations in a row without a better one; 0 never does."""
 
-    sample_symbols: int = 200
+    sample_symbols: Annotated[int, Range(0, 10**6)] = 200
     """Length of the sample that is drawn at every validation; 0 draws none."""
 
     snapshots: bool = False
@@ -127,10 +127,10 @@ class TrainingSettings:
     tensorboard: bool = False
     """Write curves and samples for TensorBoard too; needs the extra `tensorboard`."""
 
-    seed: int = 25
-    """Seed of everything random; in [0, 2^63)."""
+    seed: Annotated[int, Range(0, below=SEED_LIMIT)] = 25
+    """Seed of everything random."""
 
-    threads: int = 0
+    threads: Annotated[int, Range(0, 1024)] = 0
     """Processor threads; 0 leaves it to torch. On a busy processor 1 is best, because of two
     each spends its time waiting for the other."""
 
@@ -149,27 +149,11 @@ class TrainingSettings:
         Raises:
             SettingsError: one is broken; the message names the setting, its value and the range.
         """
-        for name in ("embedding_size", "hidden_size", "layers", "members", "streams", "window"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in _NEVER_NEGATIVE:
-            value = getattr(self, name)
-            _require(0 <= value < math.inf, name, value, "0 or more, and finite")
-        _require(0 <= self.validation_fraction <= 0.5, *self._of("validation_fraction", "[0, 0.5]"))
-        _require(
-            self.split == "test" or self.validation_fraction > 0,
-            *self._of("split", "'test' where validation_fraction is 0"),
-        )
-        _require(0 <= self.dropout < 1, *self._of("dropout", "[0, 1)"))
-        _require(0 <= self.weight_dropout < 1, *self._of("weight_dropout", "[0, 1)"))
-        _require(0 <= self.respell_names <= 1, *self._of("respell_names", "[0, 1]"))
-        _require(0 <= self.warmup_fraction < 1, *self._of("warmup_fraction", "[0, 1)"))
-        _require(0 < self.beta2 < 1, *self._of("beta2", "(0, 1)"))
-        _require(0 < self.learning_rate <= 10, *self._of("learning_rate", "(0, 10]"))
-        _require(self.seed < SEED_LIMIT, *self._of("seed", f"[0, {SEED_LIMIT})"))
-        _require(
-            not set(self.name) & set("/\\") and self.name not in {".", ".."},
-            *self._of("name", "a plain folder name"),
-        )
+        check_ranges(self)
+        if self.split != "test" and self.validation_fraction == 0:
+            raise wrong_setting("split", self.split, "'test' where validation_fraction is 0")
+        if set(self.name) & set("/\\") or self.name in {".", ".."}:
+            raise wrong_setting("name", self.name, "a plain folder name")
         if (self.epochs > 0) == (self.minutes > 0):
             raise SettingsError(
                 f"epochs = {self.epochs} and minutes = {self.minutes:g}: a training needs exactly "
@@ -185,21 +169,3 @@ class TrainingSettings:
     def run_name(self) -> str:
         """The run's name, derived from corpus and cell where none is given."""
         return self.name or f"{Path(self.corpus).stem}-{self.cell}"
-
-    def _of(self, name: str, allowed: str) -> tuple[str, object, str]:
-        return name, getattr(self, name), f"in {allowed}" if allowed[0] in "[(" else allowed
-
-
-_NEVER_NEGATIVE = (
-    "max_symbols", "start_offset", "epochs", "minutes", "weight_decay", "gradient_clip",
-    "validate_every", "patience", "sample_symbols", "seed", "threads",
-)  # fmt: skip
-
-
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise SettingsError(f"{name} = {value!r}: must be {allowed}; change --{_flag(name)}")
-
-
-def _flag(name: str) -> str:
-    return name.replace("_", "-")

@@ -8,9 +8,11 @@ from enum import Enum
 from itertools import pairwise
 from typing import Any
 
+from unroll.ranges import flag, ranges_of
+
 
 def settings_table(settings: type[Any]) -> str:
-    """One row a setting of a dataclass: its flag, its default and its docstring."""
+    """One row a setting of a dataclass: its flag, its default, its range and its docstring."""
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
     assert isinstance(tree, ast.ClassDef)
     told = {
@@ -22,11 +24,13 @@ def settings_table(settings: type[Any]) -> str:
         and isinstance(text.value, ast.Constant)
         and isinstance(text.value.value, str)
     }
+    ranges = ranges_of(settings)
     rows = [
-        f"| `--{field.name.replace('_', '-')}` | {_default(field.default)} | {told[field.name]} |"
+        f"| `{flag(field.name)}` | {_default(field.default)} | {ranges.get(field.name, '')} "
+        f"| {told[field.name]} |"
         for field in fields(settings)
     ]
-    return "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows])
+    return "\n".join(["| setting | default | range | meaning |", "|---|---|---|---|", *rows])
 
 
 def between(name: str, text: str) -> str:

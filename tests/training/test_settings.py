@@ -23,15 +23,15 @@ from unroll.errors import SettingsError
     [
         ({"epochs": 0}, "exactly one"),
         ({"minutes": 1.0}, "exactly one"),
-        ({"dropout": 1.0}, r"dropout = 1.0: must be in \[0, 1\)"),
-        ({"window": 0}, "window = 0: must be at least 1"),
-        ({"gradient_clip": -1.0}, "gradient_clip = -1.0: must be 0 or more"),
-        ({"validation_fraction": 0.6}, r"\[0, 0.5\]"),
+        ({"dropout": 1.0}, r"dropout = 1.0: must be at least 0 and below 1"),
+        ({"window": 0}, "window = 0: must be 1 to 1048576"),
+        ({"gradient_clip": -1.0}, "gradient_clip = -1.0: must be 0 to"),
+        ({"validation_fraction": 0.6}, r"must be 0 to 0\.5; change --validation-fraction"),
         ({"learning_rate": math.nan}, "learning_rate = nan"),
         ({"minutes": math.inf, "epochs": 0}, "minutes = inf"),
         ({"optimizer": "adam"}, "weight_decay = 0.02: adam has none"),
         ({"name": "../x"}, "plain folder name"),
-        ({"seed": 2**63}, "seed = 9223372036854775808: must be in"),
+        ({"seed": 2**63}, "seed = 9223372036854775808: must be at least 0 and below"),
     ],
 )
 def test_broken_rules_name_the_setting_and_the_range(changes: dict[str, Any], message: str) -> None:

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from training.settings import Split
 from unroll.errors import SettingsError
+from unroll.ranges import Range, check_ranges
 
 
 @Parameter(name="*")
@@ -39,7 +40,7 @@ class EvaluationSettings:
     json: Path | None = None
     """File to write the figures to."""
 
-    threads: int = 0
+    threads: Annotated[int, Range(0, 1024)] = 0
     """Processor threads; 0 leaves it to torch. One is best for a single stream."""
 
     device: Literal["cpu", "cuda"] = "cpu"
@@ -51,8 +52,7 @@ class EvaluationSettings:
         Raises:
             SettingsError: a rule is broken; the message names the setting and its value.
         """
-        if self.threads < 0:
-            raise SettingsError(f"threads = {self.threads}: must be 0 or more; change --threads")
+        check_ranges(self)
         if self.model and not self.target:
             raise SettingsError(
                 f"model = {self.model!r}: is of use with a server alone; name one with --target"

@@ -10,6 +10,7 @@ from unroll.client.connection import DEFAULT_TARGET
 from unroll.client.options import GenerateOptions, ScoreOptions
 from unroll.client.security import Security, read_token
 from unroll.errors import SettingsError
+from unroll.ranges import Range, check_ranges
 from unroll.terms import UnknownSymbols
 
 _TEXT = Parameter(allow_leading_hyphen=True, negative=())  # a text may begin with a hyphen
@@ -71,7 +72,7 @@ class ClientSettings:
     replacement_symbol: Annotated[str, _TEXT] = ""
     """What replaces them, if they are replaced."""
 
-    timeout: float = 0.0
+    timeout: Annotated[float, Range(0, 30 * 86_400)] = 0.0
     """Give up after so many seconds; 0 never does."""
 
     score: bool = False
@@ -89,10 +90,7 @@ class ClientSettings:
         Raises:
             SettingsError: a rule is broken; the message names the setting.
         """
-        if not self.timeout >= 0:
-            raise SettingsError(
-                f"timeout = {self.timeout!r}: must be 0 (never) or more; change --timeout"
-            )
+        check_ranges(self)
         if self.score + self.list_models + self.check > 1:
             raise SettingsError("score, list_models and check: one thing at a time; choose one")
 

@@ -56,19 +56,25 @@ def test_first_model_is_the_default_and_unknown_names_get_the_nearest(
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
-        ("model", (), "--model NAME=FOLDER"),
+        ("model", (), "name one with"),
         ("port", 65536, "0 to 65535"),
         ("port", -1, "0 to 65535"),
-        ("slots", 0, "1 or more"),
-        ("threads", 0, "1 or more"),
-        ("buffer_symbols", 0, "1 or more"),
-        ("queue_limit", -1, "0 or more"),
-        ("run_ms", 0.0, "above 0"),
-        ("run_ms", float("nan"), "above 0"),
-        ("grace_seconds", -0.5, "0 or more"),
+        ("slots", 0, "1 to 65536"),
+        ("threads", 0, "1 to 1024"),
+        ("buffer_symbols", 0, "1 to 2147483647"),
+        ("queue_limit", -1, "0 to 2147483647"),
+        ("run_ms", 0.0, "0.1 to 10000"),
+        ("run_ms", float("nan"), "0.1 to 10000"),
+        ("run_ms", float("inf"), "0.1 to 10000"),
+        ("messages_per_second", 0.0, "above 0 and at most"),
+        ("session_idle_seconds", 1e12, "0 to 315360000"),
+        ("max_connection_age_seconds", 24.9 * 86400, "0 to 1728000"),
+        ("max_message_bytes", 2**31, "1024 to 1073741824"),
+        ("keepalive_seconds", 1e-9, "0.1 to 86400"),
+        ("grace_seconds", -0.5, "0 to 86400"),
     ],
 )
 def test_setting_out_of_range_is_refused(name: str, value: object, allowed: str) -> None:
     values = {"model": ("x",), name: value}
-    with pytest.raises(SettingsError, match=f"{name}.*{allowed}"):
+    with pytest.raises(SettingsError, match=f"^{name}.*{allowed}.*--{name.replace('_', '-')}"):
         ServerSettings(**values).validate()  # type: ignore[arg-type]

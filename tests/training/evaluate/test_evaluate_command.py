@@ -215,7 +215,7 @@ def test_a_text_longer_than_the_server_scores_is_refused(folder: Path, call: Cal
         ("tune", ["--split=best"], "split"),
         ("tune", ["--corpus=nowhere"], "neither a file nor a known name"),
         ("tune", ["--model=x"], "name one with --target"),
-        ("tune", ["--threads=-1"], "threads = -1: must be 0 or more"),
+        ("tune", ["--threads=-1"], "threads = -1: must be 0 to 1024"),
         ("tune", ["--json=/nowhere/at/all.json"], "there is no folder /nowhere/at"),
         ("tune", ["--target=127.0.0.1:9"], "127.0.0.1:9"),
     ],

@@ -1,0 +1,83 @@
+"""Ranges of numbers, written where a setting is annotated and checked from there."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from unroll.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Range:
+    """Finite numbers between two bounds: `Annotated[int, Range(1, 64)]`.
+
+    Args:
+        least: the lowest number allowed.
+        most: the highest number allowed.
+        above: what numbers must be above, in place of `least`.
+        below: what numbers must be below, in place of `most`.
+    """
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def __contains__(self, value: float) -> bool:
+        """Tell whether a number is allowed; NaN and infinity never are."""
+        return (
+            math.isfinite(value)
+            and (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        if self.least is not None and self.most is not None:
+            return f"{_plain(self.least)} to {_plain(self.most)}"
+        bounds = {
+            "at least": self.least,
+            "above": self.above,
+            "at most": self.most,
+            "below": self.below,
+        }
+        told = [f"{word} {_plain(bound)}" for word, bound in bounds.items() if bound is not None]
+        return " and ".join(told)
+
+
+def ranges_of(settings: type) -> dict[str, Range]:
+    """Return the range of each setting that has one, by the setting's name."""
+    hints = get_type_hints(settings, include_extras=True)
+    return {
+        name: extra
+        for name, hint in hints.items()
+        for extra in getattr(hint, "__metadata__", ())
+        if isinstance(extra, Range)
+    }
+
+
+def check_ranges(settings: object) -> None:
+    """Check that each setting lies in its range; None, where a setting allows it, has none.
+
+    Raises:
+        SettingsError: one does not; the message names it, its value, its range and its flag.
+    """
+    for name, allowed in ranges_of(type(settings)).items():
+        value = getattr(settings, name)
+        if value is not None and value not in allowed:
+            raise wrong_setting(name, value, allowed)
+
+
+def wrong_setting(name: str, value: Any, allowed: object) -> SettingsError:
+    """Return the error for a setting's value, with what is allowed and the flag to change."""
+    return SettingsError(f"{name} = {value!r}: must be {allowed}; change {flag(name)}")
+
+
+def flag(name: str) -> str:
+    """Return the flag of a setting, as a command line has it."""
+    return "--" + name.replace("_", "-")
+
+
+def _plain(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
