@@ -64,6 +64,11 @@ class Measured:
         """Mean surprise on a part of the training text, nats per character."""
         return float(self.training_nats.mean())
 
+    @property
+    def plain(self) -> TextMeasures:
+        """Measures of its texts at temperature 1, the model's own distribution."""
+        return self.texts[TEMPERATURES.index(1.0)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measurements:

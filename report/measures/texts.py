@@ -160,6 +160,11 @@ def share(counts: list[tuple[int, int]]) -> Share | None:
     return Share(value=float(value), error=float(spread / whole.sum()))
 
 
+def differ(first: Share, second: Share) -> bool:
+    """Tell whether two shares differ by more than twice what chance makes of their difference."""
+    return abs(first.value - second.value) > 2 * math.hypot(first.error, second.error)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextMeasures:
     """What a set of texts of equal length is like.

@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,26 +31,27 @@ STYLE: dict[Any, Any] = {
 WIDTH = 10.5  # inches
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Chart:
     """A picture with the words that belong to it.
 
     Attributes:
         name: of its file, and in the page.
+        draw: draws on as many axes as there are columns.
         alt: what it shows, for those who cannot see it.
         caption: what to look at.
         height: in inches.
         columns: axes side by side.
-        draw: draws on so many axes.
         share_y: whether the axes have the same scale.
     """
 
     name: str
+    draw: Callable[[list[Axes]], None]
+    _: KW_ONLY
     alt: str
     caption: str
     height: float
-    columns: int
-    draw: Callable[[list[Axes]], None]
+    columns: int = 1
     share_y: bool = False
 
     def svg(self) -> str:

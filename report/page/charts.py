@@ -26,82 +26,82 @@ LINES = 3
 def charts(measurements: Measurements, verdicts: Verdicts) -> list[Chart]:
     """Return all charts, in the order of the page."""
     models = measurements.models
-    names = ", ".join(model.subject.title for model in models)
+    return [
+        *_of_trainings(models),
+        *_of_models(measurements),
+        *_of_problems(measurements, verdicts),
+    ]
+
+
+def _of_trainings(models: list[Measured]) -> list[Chart]:
+    names = _names(models)
     return [
         Chart(
-            name="curves",
+            "curves", partial(_curves, models), height=3.6, columns=2, share_y=True,
             alt=f"Training and validation loss of {names}, against characters read and seconds.",
             caption="Thin: loss of each update. Thick: its rolling average. Dots: loss on held-out "
             "text. Training loss is measured with dropout, so it may lie above the other.",
-            height=3.6,
-            columns=2,
-            draw=partial(_curves, models),
-            share_y=True,
         ),
         Chart(
-            name="updates",
+            "updates", partial(_update_norms, models),
+            height=2.7, columns=len(models), share_y=True,
             alt=f"Norm of the gradient at each update of {names}, logarithmic.",
             caption="Norm of the gradient of all weights before it is cut to the grey line. Thick: "
             "rolling average of its logarithm.",
-            height=2.7,
-            columns=len(models),
-            draw=partial(_update_norms, models),
-            share_y=True,
         ),
+    ]  # fmt: skip
+
+
+def _of_models(measurements: Measurements) -> list[Chart]:
+    models, names = measurements.models, _names(measurements.models)
+    return [
         Chart(
-            name="gradients",
+            "gradients", partial(_gradients, models), height=3.5, columns=2, share_y=True,
             alt=f"Norm of the gradient of the loss at the state k steps back, of {names}, before "
             "and after training, logarithmic.",
             caption="How much the loss now depends on the state k steps ago. A straight line down "
             "is exponential decay: the gradient vanishes; a line up is an explosion. For the LSTM, "
             "h is what flows through the gates and c what flows through the cell.",
-            height=3.5,
-            columns=2,
-            draw=partial(_gradients, models),
-            share_y=True,
         ),
         Chart(
-            name="memory",
+            "memory", partial(_memory, models), height=3.5, columns=2, share_y=True,
             alt=f"How much another past changes the predictions of {names}, against the number of "
             "symbols since.",
             caption="Mean KL divergence of the next symbol's distribution from what it was. Left: "
             "all that came before was another text. Right: one symbol was another. The model "
             f"has forgotten where its line stays below {THRESHOLD:g} nats.",
-            height=3.5,
-            columns=2,
-            draw=partial(_memory, models),
-            share_y=True,
         ),
         Chart(
-            name="units",
+            "units", partial(_units, measurements),
+            height=0.62 * max(3, len(measurements.coloured)) + 0.8,
             alt=f"Score of the best unit of {names} for each trait of the text, and of their best "
             "units before training.",
             caption="Score on text other than that on which the unit was chosen. AUC: 0.5 is "
             "chance, 1 is perfect; R²: 0 to 1. Hollow: the best unit of the untrained model, "
             "found in the same way.",
-            height=0.62 * max(3, len(measurements.coloured)) + 0.8,
-            columns=1,
-            draw=partial(_units, measurements),
         ),
+    ]  # fmt: skip
+
+
+def _of_problems(measurements: Measurements, verdicts: Verdicts) -> list[Chart]:
+    return [
         Chart(
-            name="authors",
+            "authors", partial(_authors, verdicts), height=3.0,
             alt=f"Share of passages of {', '.join(verdicts.authors)} whose author is named "
             "rightly, against their length.",
             caption="Held-out passages; bars are two standard errors. The dashed line is chance.",
-            height=3.0,
-            columns=1,
-            draw=partial(_authors, verdicts),
         ),
         Chart(
-            name="positions",
+            "positions", partial(_positions, measurements), height=2.6,
             alt="Mean surprise at each letter of a word, in bits.",
             caption=f"Mean surprise of the {measurements.problems.by} at the symbols between words "
             "and at each letter of a word.",
-            height=2.6,
-            columns=1,
-            draw=partial(_positions, measurements),
         ),
-    ]
+    ]  # fmt: skip
+
+
+def _names(models: list[Measured]) -> str:
+    return ", ".join(model.subject.title for model in models)
 
 
 def coloured_text(measurements: Measurements) -> Chart | None:
@@ -111,13 +111,12 @@ def coloured_text(measurements: Measurements) -> Chart | None:
         return None
     best = max(clear, key=lambda each: max(found.score for found in each.found))
     return Chart(
-        name="unit",
+        "unit",
+        partial(_coloured, best, measurements.models),
         alt=f"A text coloured by the unit of each model that tracks best: {best.found[0].trait}.",
         caption="The state of one unit after each symbol: orange high, blue low. Underlined: where "
         "the trait holds.",
         height=0.25 * (LINES + 1.4) * len(measurements.models) + 0.3,
-        columns=1,
-        draw=partial(_coloured, best, measurements.models),
     )
 
 

@@ -5,10 +5,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from report.measures.surprise import Difference, run_away
-from report.measures.texts import Share, TextMeasures
-from report.page.facts import Comparison, Facts, differ
-from report.page.verdict import Section, listed, verdict
+from report.curves import Course
+from report.material import Texts
+from report.measures.measurements import Measured, Measurements
+from report.measures.memory import Memory
+from report.measures.problems import Problems
+from report.measures.surprise import run_away
+from report.measures.texts import Share, TextMeasures, differ
+from report.page.verdict import verdict
+from report.subject import Subject
+from training.data.corpus import Corpus
+from training.settings import Cell, TrainingSettings
+
+CELLS: tuple[Cell, ...] = ("rnn_tanh", "gru", "lstm")
+RANDOM = np.random.default_rng(5)
+NOISE = RANDOM.normal(0, 0.02, (16, 3))  # of 16 stretches
 
 
 def a_share(value: float, error: float = 0.01) -> Share:
@@ -17,223 +28,184 @@ def a_share(value: float, error: float = 0.01) -> Share:
 
 REAL = TextMeasures(words=a_share(0.97), repeats=a_share(0.01), closed=a_share(0.95), copy="x" * 30)
 ALIKE = TextMeasures(words=a_share(0.8), repeats=a_share(0.02), closed=a_share(0.7), copy="x" * 25)
+COURSE = Course(
+    characters=np.array([100.0, 200]),
+    seconds=np.array([1.0, 2]),
+    loss=np.array([2.0, 1.5]),
+    gradient_norm=np.array([0.5, 1.5]),
+    validation_characters=np.array([100.0, 200]),
+    validation_seconds=np.array([1.0, 2]),
+    validation_loss=np.array([1.8, 1.5]),
+    rollbacks=0,
+    given_up=False,
+    gradient_clip=1.0,
+)
 
 
-def a_model(title: str, **changes: object) -> Facts:
-    facts = Facts(
-        title=title,
-        loss=1.5,
-        training_loss=1.48,
-        speed=10_000.0,
-        characters=1e6,
-        best_at=1.0,
-        lowest=1.5,
-        last=1.5,
-        rollbacks=0,
-        given_up=False,
-        roughness=0.02,
-        gradient_median=0.3,
-        gradient_high=0.6,
-        clipped=0.0,
-        texts=ALIKE,
-        memory=20,
-        decay={"h": 0.9},
-        decay_before={"h": 0.8},
+def decaying(factor: float) -> dict[str, np.ndarray]:
+    """Norms of a gradient that each step back multiplies by a factor."""
+    return {"h": factor ** np.arange(20.0)}
+
+
+def a_model(
+    cell: Cell, loss: float = 1.5, *, course: Course = COURSE, **changes: object
+) -> Measured:
+    subject = Subject(settings=TrainingSettings(cell=cell, minutes=1.0), course=course, moments=[])
+    forgotten = Memory(symbol=np.zeros(9), prefix=np.array([np.nan, 1, 1, 1, 0, 0, 0, 0, 0]))
+    model = Measured(
+        subject=subject,
+        nats=np.full((16, 3), loss),
+        training_nats=np.full((16, 3), 1.48),
+        samples=[],
+        texts=[ALIKE] * 3,
+        before=decaying(0.8),
+        after=decaying(0.9),
+        memory=forgotten,
+        passage=np.zeros(3),
     )
-    return replace(facts, **changes)  # type: ignore[arg-type]
+    return replace(model, **changes)  # type: ignore[arg-type]
 
 
-def told(models: list[Facts], *, error: float = 0.005) -> dict[str, str]:
-    """Return the answers by question; errors of all differences of loss are the same."""
-    differences = [[Difference(value=b.loss - a.loss, error=error) for b in models] for a in models]
-    comparison = Comparison(
-        models=models, differences=differences, reference=REAL, memory_reach=200
-    )
-    sections: list[Section] = verdict(comparison)
-    keys = ("texts", "prediction", "copies", "trainings", "memory")
-    return {key: " ".join(section.sentences) for key, section in zip(keys, sections, strict=True)}
+def three(*changes: dict[str, object]) -> list[Measured]:
+    return [a_model(cell, **each) for cell, each in zip(CELLS, changes, strict=True)]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("losses", "best"), [((1.4, 1.5, 1.6), "A"), ((1.6, 1.5, 1.4), "C")])
-def test_lowest_loss_predicts_best_and_others_are_behind_by_the_difference(
-    losses: tuple[float, ...], best: str
+def told(models: list[Measured], reference: TextMeasures = REAL) -> dict[str, list[str]]:
+    """Return the verdict's cells by the name of their row."""
+    corpus = Corpus(name="a", text="ab", sha256="")
+    measurements = Measurements(
+        texts=Texts(corpus=corpus, training="a", held_out="b"),
+        models=models,
+        reference=reference,
+        passage="",
+        coloured=[],
+        missing=[],
+        problems=Problems(
+            by="", after=[], first="", written="", prompt="", continued="", truth="",
+            by_position=np.zeros(2),
+        ),
+    )  # fmt: skip
+    table = verdict(measurements)
+    assert {len(row) for row in table.rows} == {len(table.header)}
+    return {name: cells for name, *cells in table.rows}
+
+
+def plain(texts: TextMeasures) -> dict[str, object]:
+    return {"texts": [ALIKE, ALIKE, texts]}
+
+
+def texts(**changes: Share | str | None) -> dict[str, object]:
+    return plain(replace(ALIKE, **changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("losses", "best"), [((1.4, 1.5, 1.6), 0), ((1.6, 1.5, 1.4), 2)])
+def test_lowest_loss_is_best_and_others_are_behind_by_the_difference(
+    losses: tuple[float, ...], best: int
 ) -> None:
-    models = [a_model(title, loss=loss) for title, loss in zip("ABC", losses, strict=True)]
-    text = told(models)["prediction"]
-    assert f"The {best} predicts unseen text best: 1.400 nats a character (2.02 bits)." in text
-    assert "The B is 0.100 ± 0.005 nats behind" in text
-    last = "C" if best == "A" else "A"
-    assert f"The {last} is 0.200 ± 0.005 nats behind" in text
-    assert "18.1 % less probability" in text  # 1 - exp(-0.2)
+    rows = told([a_model(cell, loss) for cell, loss in zip(CELLS, losses, strict=True)])
+    behind = rows["behind the best, nats"]
+    assert behind[best] == "best"
+    assert behind[1] == "0.100 ± 0.000"
+    assert behind[2 - best] == "0.200 ± 0.000"
+    assert rows["loss, nats a character"][best] == "1.400"
+    assert rows["loss, bits a character"][best] == "2.020"
 
 
-def test_near_ties_are_called_ties() -> None:
-    models = [a_model("A", loss=1.508), a_model("B", loss=1.5), a_model("C", loss=1.6)]
-    text = told(models)["prediction"]
-    assert text.startswith("The B and the A predict unseen text equally well")
-    assert "difference of 0.008 ± 0.005 nats is within" in text
-    assert "The C is 0.100" in text
-    assert "predicts unseen text best" not in text
-    sure = told(models, error=0.001)["prediction"]
-    assert sure.startswith("The B predicts unseen text best")
-    assert "The A is 0.008 ± 0.001 nats behind" in sure
+def test_a_difference_that_chance_makes_is_told_to_be_chance() -> None:
+    models = three({"loss": 1.501}, {}, {"loss": 1.6})
+    models[0] = replace(models[0], nats=models[0].nats + NOISE - NOISE.mean())
+    behind = told(models)["behind the best, nats"]
+    assert behind[0].startswith("0.001 ± 0.00")
+    assert behind[0].endswith(", within chance")
+    assert "chance" not in behind[2]
 
 
-def texts(**changes: Share | str | None) -> TextMeasures:
-    return replace(ALIKE, **changes)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("better", ["A", "B"])
-def test_better_text_is_the_one_nearer_to_real_text(better: str) -> None:
-    good, bad = texts(words=a_share(0.9)), ALIKE
-    models = [a_model(title, texts=good if title == better else bad) for title in "AB"]
-    text = told(models)["texts"]
-    assert text.startswith(
-        f"The {better} writes the better text: it is nearer to real text in words"
-    )
-    assert f"{better} 90.0 %" in text
-    assert "four-word runs repeated" not in text.split(".")[0]
+@pytest.mark.parametrize("better", [0, 1, 2])
+def test_the_text_nearer_to_real_text_is_marked(better: int) -> None:
+    changes: list[dict[str, object]] = [{}, {}, {}]
+    changes[better] = texts(words=a_share(0.9))
+    rows = told(three(*changes))
+    assert [cell.endswith(" *") for cell in rows["words that exist"]] == [
+        index == better for index in range(4)
+    ]
+    assert rows["words that exist"][better] == "90.0 % ± 1.0 *"
+    assert not any("*" in cell for cell in rows["four-word runs repeated"])
 
 
 def test_a_measure_beyond_real_text_is_no_merit() -> None:
-    models = [
-        a_model("A", texts=texts(repeats=a_share(0.3))),
-        a_model("B", texts=texts(repeats=a_share(0.02))),
-    ]
-    assert told(models)["texts"].startswith("The B writes the better text")
+    rows = told(three(texts(repeats=a_share(0.3)), {}, {}))
+    assert [" *" in cell for cell in rows["four-word runs repeated"]] == [False, True, True, False]
 
 
-def test_no_text_is_better_within_chance_or_where_each_leads_in_something() -> None:
-    near = [
-        a_model("A", texts=texts(words=a_share(0.82))),
-        a_model("B", texts=texts(words=a_share(0.80))),
-    ]
-    alike = told(near)["texts"]
-    assert alike.startswith("No text is measurably better")
-    assert "no two of them differ measurably" in alike
-    mixed = [
-        a_model("A", texts=texts(words=a_share(0.9))),
-        a_model("B", texts=texts(closed=a_share(0.9))),
-    ]
-    assert told(mixed)["texts"].startswith("No text is better on the whole: the A and the B lead")
-
-
-def test_two_of_three_may_write_equally_good_texts() -> None:
-    good = texts(words=a_share(0.9))
-    models = [a_model("A", texts=good), a_model("B"), a_model("C", texts=good)]
-    text = told(models)["texts"]
-    assert text.startswith(
-        "The A and the C write equally good texts on the whole, better ones than"
-    )
-    assert "better ones than the B." in text
+def test_shares_within_chance_are_not_marked() -> None:
+    rows = told(three(texts(words=a_share(0.82)), {}, {}))
+    assert not any("*" in cell for cell in rows["words that exist"])
 
 
 def test_what_cannot_be_counted_is_told() -> None:
-    models = [a_model("A", texts=texts(closed=None)), a_model("B", texts=texts(closed=None))]
-    assert "Quotation marks and brackets closed: there are none to count." in told(models)["texts"]
-    one = [a_model("A", texts=texts(closed=None)), a_model("B")]
-    assert "A none to count, B 70.0 %" in told(one)["texts"]
+    rows = told(three(texts(closed=None), {}, {}))
+    shares = ["none", "70.0 % ± 1.0", "70.0 % ± 1.0", "95.0 % ± 1.0"]
+    assert rows["quotation marks and brackets closed"] == shares
+    rows = told(three({}, {}, texts(words=a_share(0.9))), replace(REAL, words=None))
+    assert rows["words that exist"][2:] == ["90.0 % ± 1.0", "none"]
 
 
 def test_reciting_is_told_by_the_longest_copy() -> None:
-    models = [a_model("A", texts=texts(copy="x" * 56)), a_model("B")]
-    text = told(models)["copies"]
-    assert text.startswith("The A recited: its longest copy")
-    assert "56 (A) and 25 (B)" in text
-    both = told([replace(model, texts=texts(copy="x" * 60)) for model in models])["copies"]
-    assert both.startswith("The A and the B recited: their")
-    chance = told([a_model("A", texts=texts(copy="x" * 55)), a_model("B")])["copies"]
-    assert chance.startswith("None recited")
+    rows = told(three(texts(copy="x" * 56), texts(copy="x" * 55), {}))
+    assert rows["longest copy, characters"] == ["56, recited", "55", "25", "30"]
 
 
-def test_trainings_differ_in_speed_overfitting_and_explosions() -> None:
-    models = [
-        a_model("A", speed=30_000.0, rollbacks=2, gradient_high=9.0, clipped=0.25),
-        a_model("B", training_loss=1.2, best_at=0.4, lowest=1.5, last=1.75, roughness=0.08),
-    ]
-    text = told(models)["trainings"]
-    assert text.startswith("The A read fastest, 3.0 times as fast as the B.")
-    assert "+0.300 (B) and +0.020 (A); the B knows the training text better" in text
-    assert "The B was at its best after 40.0 % of its time" in text
-    assert "risen by 0.250 nats" in text
-    assert "A twice" in text
-    assert "given up" not in text
-    assert "0.30 and 9.00 (A, 25.0 % cut)" in text
-    assert "the loss of the B jumped most from update to update, by 0.080 nats" in text
+def test_trainings_differ_in_overfitting_their_best_and_their_gradients() -> None:
+    early = replace(COURSE, validation_loss=np.array([1.5, 1.75]))
+    rows = told(three({}, {"training_nats": np.full((16, 3), 1.2)}, {"course": early}))
+    assert rows["unseen less training text, nats"][:3] == ["+0.020", "+0.300", "+0.020"]
+    assert rows["best validation after, of its time"][:3] == ["100.0 %", "100.0 %", "50.0 %"]
+    assert rows["validation loss risen since, nats"][:3] == ["+0.000", "+0.000", "+0.250"]
+    assert rows["norm of the updates' gradients, median, 95 %"][0] == "1.00, 1.45"
+    assert rows["updates whose gradient was cut"][0] == "50.0 %"
 
 
-def test_a_training_that_was_given_up_is_told() -> None:
-    models = [a_model("A", rollbacks=3, given_up=True), a_model("B", rollbacks=1)]
-    text = told(models)["trainings"]
-    assert "A 3 times and B once. That of the A then exploded again and was given up" in text
-    assert "That of the B" not in text
+def test_memory_and_gradients_are_followed() -> None:
+    endless = Memory(symbol=np.zeros(9), prefix=np.ones(9))
+    both = decaying(0.9) | {"c": decaying(1.1)["h"]}
+    rows = told(
+        three(
+            {"after": decaying(0.7)},
+            {"memory": endless, "before": both, "after": both},
+            {"after": {"h": np.zeros(20)}},
+        )
+    )
+    assert rows["memory, characters"][:2] == ["4", "more than 200"]
+    untrained = rows["gradient, factor a step back, untrained"]
+    assert untrained[:3] == ["0.800", "h 0.900, c 1.100", "0.800"]
+    trained = rows["gradient, factor a step back, trained"]
+    assert trained[:3] == ["0.700", "h 0.900, c 1.100", "0"]
+    left = rows["left of it after 50 steps"]
+    assert left[:3] == ["1.8e-08, vanished", "1.2e+02, exploded", "0, vanished"]
 
 
-def test_trainings_that_do_not_differ_are_called_alike() -> None:
-    text = told([a_model("A"), a_model("B", speed=10_500.0)])["trainings"]
-    assert text.startswith("All read about equally fast.")
-    assert "none overfits" in text
-    assert "Each was at its best" in text
-    assert "None exploded." in text
-    assert "their losses jumped alike" in text
-
-
-def test_memory_is_compared_and_gradients_are_followed() -> None:
-    models = [
-        a_model("A", memory=10, decay={"h": 0.7}),
-        a_model("B", memory=None, decay={"h": 0.9, "c": 1.1}, decay_before={"h": 0.5, "c": 0.99}),
-    ]
-    text = told(models)["memory"]
-    assert text.startswith("The B remembers longest.")
-    assert "more than 200 (B) and 10 (A)" in text
-    assert "by 0.800 before training and by 0.700 after; it vanishes: 2e-08 of it" in text
-    assert "by 0.500 before training and by 0.900 after through h and by 0.990" in text
-    assert "it explodes, 117-fold in 50 steps" in text
-    alike = told([a_model("A", memory=20), a_model("B", memory=21, decay={"h": None})])["memory"]
-    assert alike.startswith("All remember about equally far.")
-    assert "by 0 after; it vanishes at once" in alike
-
-
-def test_turning_the_figures_round_turns_the_verdict_round() -> None:
-    good = {
-        "loss": 1.3, "training_loss": 1.29, "speed": 30_000.0, "memory": 90,
-        "texts": texts(words=a_share(0.95)),
+def test_turning_the_models_round_turns_the_verdict_round() -> None:
+    good: dict[str, object] = {
+        "loss": 1.3, "training_nats": np.full((16, 3), 1.29), **texts(words=a_share(0.95)),
     }  # fmt: skip
-    first = told([a_model("A", **good), a_model("B")])
-    second = told([a_model("A"), a_model("B", **good)])
-    leads = {key: text.split(".")[0] for key, text in first.items() if key != "copies"}
-    for key, lead in leads.items():
-        swapped = lead.translate(str.maketrans("AB", "BA"))
-        swapped = swapped.replace("Bll", "All").replace("Aits", "Bits")
-        assert second[key].split(".")[0] == swapped, key
+    first, second = told(three(good, {}, {})), told(three({}, {}, good))
+    for name, cells in first.items():
+        assert second[name][:3] == cells[:3][::-1], name
+
+
+def test_a_model_whose_state_ran_away_is_neither_best_nor_overfitted() -> None:
+    models = three({"loss": 1.4}, {"loss": 1.3}, {"loss": 1.5})
+    assert "stretches where its state ran away" not in told(models)
+    models[1].nats[3] += 1.5
+    rows = told(models)
+    assert rows["behind the best, nats"][0] == "best"
+    assert rows["stretches where its state ran away"] == ["0", "1 (1.300 nats without)", "0", ""]
+    assert rows["unseen less training text, nats"][1] == "-0.180"
 
 
 def test_a_difference_of_shares_is_measured_against_both_errors() -> None:
     assert differ(a_share(0.5, 0.03), a_share(0.61, 0.04))
     assert not differ(a_share(0.5, 0.03), a_share(0.59, 0.04))
-    assert not differ(None, a_share(0.5))
-
-
-def test_lists_read_as_one_writes_them() -> None:
-    assert [listed(list("abc")[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
-
-
-def test_a_model_whose_state_ran_away_is_neither_alike_nor_overfitted() -> None:
-    models = [
-        a_model("A", loss=1.4, training_loss=1.39),
-        a_model("B", loss=2.2, training_loss=1.41, calm_loss=1.42, runaways=1),
-        a_model("C", loss=1.5),
-    ]
-    answers = told(models, error=0.6)
-    assert "the B predict" not in answers["prediction"]
-    assert "B lost its way in 1 of the stretches" in answers["prediction"]
-    assert (
-        "2.200 nats a character (3.17 bits) with them, 1.420 nats without"
-        in (answers["prediction"])
-    )
-    assert "+0.010 (B)" in answers["trainings"]
-    assert "none overfits" in answers["trainings"]
-    assert "lost its way" not in told([a_model("A"), a_model("C")])["prediction"]
 
 
 def test_a_stretch_far_above_the_others_has_run_away() -> None:
