@@ -13,18 +13,17 @@ from typing import Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from serving.access.callers import CallerLimits, Callers
 from serving.access.tls import server_credentials
 from serving.access.tokens import Tokens
-from serving.engine.engine import call_listeners
 from serving.engine.models import EngineOptions, Models
-from serving.engine.sequence import Delivery
-from serving.rpc.gate import Gate
+from serving.rpc.call import CallCounts
+from serving.rpc.delivery import LoopDelivery
+from serving.rpc.gate import Gate, no_span
 from serving.rpc.health import Health
 from serving.rpc.origins import Origins
-from serving.rpc.requests import CallCounts, CallInterceptor
+from serving.rpc.reflection import add_reflection
 from serving.rpc.servicer import TextGenerationServicer
 from serving.rpc.translation import Limits
 from serving.sessions.capsule import CapsuleKeys
@@ -33,12 +32,11 @@ from serving.sessions.registry import Sessions
 from serving.sessions.store import MemoryStore
 from serving.settings import ServerSettings
 from serving.telemetry.metrics import Metrics, MetricsPage
-from serving.telemetry.tracing import open_tracing
+from serving.telemetry.tracing import Tracing, open_tracing
 from unroll.errors import EngineFailedError, SettingsError
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import add_TextGenerationServiceServicer_to_server
 
-SERVICE: str = pb.DESCRIPTOR.services_by_name["TextGenerationService"].full_name
 TIDY_SECONDS = 5.0
 LAST_WORDS_SECONDS = 0.25  # for statuses on their way, once all calls have ended
 CUT_SECONDS = 1.0  # for the last messages of streams that the grace time's end cut off
@@ -77,11 +75,12 @@ class Server:
         """
         self._loop = asyncio.get_running_loop()
         self.engine_failed = asyncio.Event()
+        delivery = LoopDelivery(self._loop, self._tell_health)
         self.models = Models.load(
             self.settings.model,
             _engine_options(self.settings),
-            self._deliver,
-            on_failure=self._notice_failure,
+            delivery,
+            on_failure=delivery.tell_failure,
             keep_retired=self.settings.keep_retired,
         )
         keys = CapsuleKeys.load(self.settings.capsule_keys)
@@ -95,21 +94,18 @@ class Server:
         self._health = Health()
         self.calls = CallCounts()
         self._tracing = open_tracing(self.settings.otel_endpoint)
-        counting = CallInterceptor(
-            self.calls, None if self._tracing is None else self._tracing.span
-        )
+        self.gate = _gate(self.settings, self.calls, self._tracing)
         self._grpc = grpc.aio.server(
-            interceptors=[counting, _gate(self.settings)],  # what is refused is counted, too
-            options=_channel_options(self.settings),
+            interceptors=[self.gate], options=_channel_options(self.settings)
         )
-        add_TextGenerationServiceServicer_to_server(self._servicer, self._grpc)
+        # Handlers get the gate's Call, of which the stubs know nothing.
+        add_TextGenerationServiceServicer_to_server(self._servicer, self._grpc)  # type: ignore[arg-type]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        names = (SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._grpc)
+        add_reflection(self._grpc, [pb.DESCRIPTOR, health_pb2.DESCRIPTOR])
         self.port = self._listen()
         self.metrics_page = self._open_metrics()
         self.models.start()
-        await self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        self._tell_health()
         await self._grpc.start()
         self._tidying = asyncio.create_task(self._tidy())
         self._reloading = asyncio.Lock()
@@ -121,7 +117,7 @@ class Server:
         """
         async with self._reloading:
             dropped = await asyncio.to_thread(self.models.reload)
-        self._tell_failure()  # of one that failed before its name had it
+        self._tell_health()
         close = [
             asyncio.to_thread(model.engine.close, drain_seconds=self.settings.grace_seconds)
             for model in dropped
@@ -135,9 +131,9 @@ class Server:
         does no harm.
         """
         ends = self._loop.time() + grace_seconds
-        await self._health.enter_graceful_shutdown()
+        self._health.drain()
         await asyncio.to_thread(self.models.close, grace_seconds)
-        await self._servicer.wait_idle(max(ends - self._loop.time(), CUT_SECONDS))
+        await self.gate.wait_idle(max(ends - self._loop.time(), CUT_SECONDS))
         self._health.end_watches()
         await self._grpc.stop(LAST_WORDS_SECONDS)
         self._tidying.cancel()
@@ -201,22 +197,11 @@ class Server:
                 "another with --port, or 0 for a free one"
             ) from error
 
-    def _deliver(self, delivery: Delivery) -> None:
-        """Take an engine's delivery, on its thread, to the event loop: one hop for all chunks."""
-        try:
-            self._loop.call_soon_threadsafe(call_listeners, delivery)
-        except RuntimeError:  # the loop is closed, and so are all readers
-            log.debug("%d chunks came after the end", len(delivery))
-
-    def _notice_failure(self) -> None:
-        """Take the news that an engine failed, on its thread, to the event loop."""
-        self._loop.call_soon_threadsafe(self._tell_failure)
-
-    def _tell_failure(self) -> None:
-        """Where a served model's engine has failed, tell balancers to look elsewhere."""
-        if self.models.has_failed and not self.engine_failed.is_set():
+    def _tell_health(self) -> None:
+        """Tell balancers which models can be used."""
+        self._health.tell({model.name: model.engine.has_failed for model in self.models})
+        if self.models.has_failed:
             self.engine_failed.set()
-            self._last_news = asyncio.ensure_future(self._health.enter_graceful_shutdown())
 
 
 async def serve(settings: ServerSettings, announce: Callable[[Server], None]) -> None:
@@ -301,7 +286,7 @@ def _engine_options(settings: ServerSettings) -> EngineOptions:
     )
 
 
-def _gate(settings: ServerSettings) -> Gate:
+def _gate(settings: ServerSettings, counts: CallCounts, tracing: Tracing | None) -> Gate:
     limits = CallerLimits(
         calls=settings.max_calls_per_caller,
         rate=settings.rate_per_caller,
@@ -312,6 +297,8 @@ def _gate(settings: ServerSettings) -> Gate:
         None if settings.tokens is None else Tokens(settings.tokens),
         Callers(limits),
         Callers(strangers, what="calls without a valid token from this address"),
+        counts,
+        no_span if tracing is None else tracing.span,
     )
 
 

@@ -45,6 +45,8 @@ from unroll.errors import (
 from unroll.terms import Capsules, FinishReason, UnknownSymbols
 from unroll.v1 import text_generation_pb2 as pb
 
+SERVICE: str = pb.DESCRIPTOR.services_by_name["TextGenerationService"].full_name
+
 # The proto's enums. Where the caller leaves one out, the contract's default holds.
 WRITTEN_UNKNOWN_SYMBOLS = {
     UnknownSymbols.REFUSE: pb.UNKNOWN_SYMBOLS_REFUSE,

@@ -15,10 +15,11 @@ import grpc
 from benchmarks.load.settings import Channels, LoadSettings, Mode
 from benchmarks.load.tally import Tally
 from unroll.client import messages
-from unroll.client.connection import CHANNEL_OPTIONS, SERVICE, not_ready
+from unroll.client.connection import CHANNEL_OPTIONS, not_ready
 from unroll.client.options import GenerateOptions
 from unroll.terms import Capsules
 from unroll.v1 import text_generation_pb2 as pb
+from unroll.wire import SERVICE
 
 SEEDS_A_CLIENT = 2**24
 PAUSE_SECONDS = 0.1  # after a request that failed, so that a server in trouble is not hammered

@@ -16,8 +16,8 @@ import numpy as np
 from benchmarks.load.clients import serialised_requests
 from benchmarks.load.settings import LoadSettings
 from serving.runtime.decoder import FREE, Decoder, LoopRun
-from unroll.client.connection import SERVICE
 from unroll.v1 import text_generation_pb2 as pb
+from unroll.wire import SERVICE
 
 WARM_UP = 20
 

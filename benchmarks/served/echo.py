@@ -13,8 +13,8 @@ from cyclopts import Parameter
 
 from serving.server import write_port
 from unroll.cli import run
-from unroll.client.connection import SERVICE
 from unroll.v1 import text_generation_pb2 as pb
+from unroll.wire import SERVICE
 
 
 @Parameter(name="*")

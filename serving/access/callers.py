@@ -1,63 +1,14 @@
-"""Who calls, and how much one caller may ask for at once."""
+"""How much one caller may ask for at once."""
 
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
 
-from grpc.aio import ServicerContext
+from unroll.errors import CallerBusyError, RateError
 
-from serving.access.tokens import Tokens
-from unroll.errors import AuthenticationError, CallerBusyError, RateError
-
-_BEARER = "bearer "
 _TIDY_ABOVE = 4096  # callers remembered before those are looked for that have gone
-
-_identity: ContextVar[str] = ContextVar("identity", default="")
-
-
-def current_identity() -> str:
-    """Return who makes the call that is being answered; empty for a caller without a name."""
-    return _identity.get()
-
-
-def identify(context: ServicerContext[Any, Any], tokens: Tokens | None) -> str:
-    """Find out who calls, and remember it for the rest of the call.
-
-    Args:
-        context: of the call.
-        tokens: that are known; None if callers need none.
-
-    Returns:
-        The token's name, else what the certificate is made out to, else nothing.
-
-    Raises:
-        AuthenticationError: a token is needed, and what came is none. It does not tell why.
-    """
-    if tokens is not None:
-        name = tokens.name_of(_bearer(context))
-        if name is None:
-            raise AuthenticationError(
-                "a valid token is needed, as metadata `authorization: Bearer TOKEN`; clients send "
-                "that of --token-file or UNROLL_TOKEN"
-            )
-        identity = f"token:{name}"
-    else:
-        proved = context.peer_identities()
-        identity = "certificate:" + b"".join(sorted(proved)).hex() if proved else ""
-    _identity.set(identity)
-    return identity
-
-
-def _bearer(context: ServicerContext[Any, Any]) -> bytes:
-    for key, value in context.invocation_metadata() or ():
-        if key == "authorization" and isinstance(value, str):
-            scheme, token = value[: len(_BEARER)], value[len(_BEARER) :]
-            return token.strip().encode() if scheme.lower() == _BEARER else b""
-    return b""
 
 
 @dataclass(frozen=True, kw_only=True)

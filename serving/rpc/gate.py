@@ -1,24 +1,44 @@
-"""The gate that every call passes first: who calls, how often, and with what kind of bytes."""
+"""The gate: the one wrapper round every call, of our service and of those beside it.
 
+From the outside in: a call gets its record and its id, is counted and traced; its caller is found
+out and has to have room; its message is parsed; its handler answers. On the way back, whatever was
+raised becomes a status, here and nowhere else, and the call gets its line in the log.
+"""
+
+import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager
+import logging
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import (
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc.aio import ServicerContext
+from grpc.aio import AbortError, InternalError
 
-from serving.access.callers import Callers, identify
+from serving.access.callers import Callers
 from serving.access.tokens import Tokens
-from serving.rpc.requests import current_call
-from unroll.errors import AuthenticationError, InputError, UnrollError
+from serving.rpc.call import Call, CallCounts, Context, Metadata, Span
+from unroll.errors import AuthenticationError, CancelledError, InputError, UnrollError
 from unroll.wire import to_status
 
+OWN_PACKAGE = "/unroll.v1."  # health checks and reflection are neither counted nor logged
 # Probes and balancers have no token, and learn no more than whether the server is up.
 OPEN_SERVICE = "/grpc.health.v1.Health/"
 
-Context = ServicerContext[Any, Any]
+log = logging.getLogger(__name__)
+
+REQUEST_ID = "x-request-id"
+_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_BEARER = "bearer "
 _MAKERS = {
     (False, False): grpc.unary_unary_rpc_method_handler,
     (False, True): grpc.unary_stream_rpc_method_handler,
@@ -27,8 +47,13 @@ _MAKERS = {
 }
 
 
+def no_span(call: Call) -> AbstractContextManager[None]:
+    """Surround a call with nothing."""
+    return nullcontext()
+
+
 class Gate(grpc.aio.ServerInterceptor):
-    """Lets calls through to their handlers, or refuses them with a status of the one table.
+    """Lets calls through to their handlers, which get a Call in place of gRPC's context.
 
     Messages are parsed behind it: a stranger's are not looked at, and one that cannot be parsed is
     INVALID_ARGUMENT, where gRPC would say UNKNOWN and show a piece of the parser's mind.
@@ -37,12 +62,29 @@ class Gate(grpc.aio.ServerInterceptor):
         tokens: that callers need; None if they need none.
         callers: keeps account of them.
         strangers: keeps account of the addresses of calls without a valid token.
+        counts: counts the calls of our service.
+        span: opens what surrounds them in a trace; nothing by default.
     """
 
-    def __init__(self, tokens: Tokens | None, callers: Callers, strangers: Callers) -> None:
+    def __init__(
+        self,
+        tokens: Tokens | None,
+        callers: Callers,
+        strangers: Callers,
+        counts: CallCounts,
+        span: Span = no_span,
+    ) -> None:
         self._tokens = tokens
         self._callers = callers
         self._strangers = strangers
+        self._counts = counts
+        self._span = span
+        self.running: set[asyncio.Task[Any]] = set()
+
+    async def wait_idle(self, seconds: float) -> None:
+        """Wait until no call of our service is running, for so long at most."""
+        if self.running:
+            await asyncio.wait(self.running, timeout=seconds)
 
     async def intercept_service(
         self,
@@ -53,68 +95,166 @@ class Gate(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        is_open = handler_call_details.method.startswith(OPEN_SERVICE)
-        kind = (handler.request_streaming, handler.response_streaming)
-        behave: Any = self._answers(handler, is_open=is_open)
-        if handler.request_streaming:
-            behave = self._converses(handler, is_open=is_open)
-        return _MAKERS[kind](behave, response_serializer=handler.response_serializer)
+        wrap = self._converses if handler.request_streaming else self._answers
+        behave: Any = wrap(handler, handler_call_details.method)
+        make = _MAKERS[handler.request_streaming, handler.response_streaming]
+        return make(behave, response_serializer=handler.response_serializer)
 
-    def _answers(self, handler: Any, *, is_open: bool) -> Callable[..., Awaitable[Any]]:
-        """Guard a handler of one request: a coroutine, which may write a stream of answers."""
+    def _answers(self, handler: Any, path: str) -> Callable[..., Awaitable[Any]]:
+        """Wrap a handler of one request: a coroutine, which may write a stream of answers."""
         inner, parse = handler.unary_unary or handler.unary_stream, handler.request_deserializer
         assert not inspect.isasyncgenfunction(inner), "answers must be written by a coroutine"
 
         async def answer(data: bytes, context: Context) -> Any:
-            try:
-                with self._admit(context, is_open=is_open):
-                    return await inner(_parse(parse, data), context)
-            except UnrollError as error:
-                await context.abort_with_status(to_status(error, current_call().request_id))
+            async with self._surround(path, context) as call:
+                return await inner(parse(data), call)
 
         return answer
 
-    def _converses(self, handler: Any, *, is_open: bool) -> Callable[..., AsyncIterator[Any]]:
-        """Guard a handler of a stream of requests and answers, an async generator."""
+    def _converses(self, handler: Any, path: str) -> Callable[..., AsyncIterator[Any]]:
+        """Wrap a handler of a stream of requests and answers, an async generator."""
         inner, parse = handler.stream_stream, handler.request_deserializer
 
         async def parsed(requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
             async for data in requests:
-                yield _parse(parse, data)
+                yield parse(data)
 
         async def converse(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
-            try:
-                with self._admit(context, is_open=is_open):
-                    async for response in inner(parsed(requests), context):
-                        yield response
-            except UnrollError as error:
-                await context.abort_with_status(to_status(error, current_call().request_id))
+            async with self._surround(path, context) as call:
+                async for response in inner(parsed(requests), call):
+                    yield response
 
         return converse
 
-    def _admit(self, context: Context, *, is_open: bool) -> AbstractContextManager[None]:
-        """Return the block of a call's time.
+    @asynccontextmanager
+    async def _surround(self, path: str, context: Context) -> AsyncIterator[Call]:
+        metadata = tuple(context.invocation_metadata() or ())
+        call = Call(
+            context=context,
+            metadata=metadata,
+            method=path.rpartition("/")[2],
+            request_id=_request_id(metadata),
+            caller=_caller(context),
+            began=time.monotonic(),
+            deadline=deadline_of(context),
+        )
+        is_own = path.startswith(OWN_PACKAGE)
+        with self._counted(call) if is_own else nullcontext():
+            try:
+                if is_own:
+                    await _send_id(call)
+                with self._admit(call, path):
+                    yield call
+            except (Exception, asyncio.CancelledError) as error:
+                await _refuse(call, error)
+
+    @contextmanager
+    def _counted(self, call: Call) -> Iterator[None]:
+        """Keep account of a call, trace it, and write its line in the log when it has ended."""
+        task = asyncio.current_task()  # gRPC's own, which also sends the status after this block
+        assert task is not None
+        self.running.add(task)
+        task.add_done_callback(self.running.discard)
+        self._counts.running[call.method] += 1
+        is_answered = False
+        try:
+            with self._span(call):
+                try:
+                    yield
+                    is_answered = True
+                finally:
+                    call.note_end(is_answered=is_answered)
+        finally:
+            seconds = time.monotonic() - call.began
+            self._counts.end(call, seconds)
+            call.log_end(seconds)
+
+    def _admit(self, call: Call, path: str) -> AbstractContextManager[None]:
+        """Find out who calls, and return the block of the call's time in their account.
 
         A caller without a name is known by its address. Probes have an account of their own, so
-        that a busy caller on the same machine does not make the server look dead.
+        that a busy caller on the same machine does not make the server look dead; so have watches,
+        which last.
         """
-        address = "address:" + context.peer().rpartition(":")[0]
-        if is_open:
-            return self._callers.admit("probe:" + address)
-        try:
-            identity = identify(context, self._tokens)
-        except AuthenticationError:
-            with self._strangers.admit(address):  # one too many is told to wait instead
-                raise
-        if identity.startswith("token:"):  # a certificate's name is known already
-            current_call().caller = identity
-        return self._callers.admit(identity or address)
+        address = "address:" + call.context.peer().rpartition(":")[0]
+        if path.startswith(OPEN_SERVICE):
+            return self._callers.admit(f"{call.method}:{address}")
+        if self._tokens is not None:
+            name = self._tokens.name_of(_bearer(call))
+            if name is None:
+                with self._strangers.admit(address):  # one too many is told to wait instead
+                    raise AuthenticationError(
+                        "a valid token is needed, as metadata `authorization: Bearer TOKEN`; "
+                        "clients send that of --token-file or UNROLL_TOKEN"
+                    )
+            call.identity = call.caller = f"token:{name}"
+        else:
+            proved = call.context.peer_identities()
+            call.identity = "certificate:" + b"".join(sorted(proved)).hex() if proved else ""
+        return self._callers.admit(call.identity or address)
 
 
-def _parse(parse: Callable[[bytes], Any] | None, data: bytes) -> Any:
-    try:
-        return data if parse is None else parse(data)
-    except DecodeError as error:
-        raise InputError(
+async def _refuse(call: Call, error: BaseException) -> None:
+    """Answer what a call raised with a status of the one table.
+
+    Raises:
+        AbortError: always, unless the client has gone or has the status already.
+    """
+    has_gone = call.context.cancelled()  # by the client, its deadline or the server's stop
+    if isinstance(error, AbortError):
+        raise error
+    if isinstance(error, asyncio.CancelledError):
+        if has_gone:
+            raise error
+        # gRPC would send no status at all, and the client would wait for ever (grpc#29248).
+        error = CancelledError("the call was cancelled")
+    elif isinstance(error, DecodeError):
+        error = InputError(
             "request", "is no message of this method; call it with the client of the same contract"
-        ) from error
+        )
+    elif not isinstance(error, UnrollError):
+        if has_gone:  # a write to it has failed
+            return
+        log.error(
+            "call %s failed for a reason that should not exist", call.request_id, exc_info=error
+        )
+    assert isinstance(error, Exception)
+    await call.context.abort_with_status(to_status(error, call.request_id))
+
+
+def deadline_of(context: Context) -> float | None:
+    """Return time.monotonic() at a call's deadline; None without one."""
+    left: float | None = context.time_remaining()  # None without one, whatever its stub says
+    return None if left is None else time.monotonic() + left
+
+
+def _request_id(metadata: Metadata) -> str:
+    """Return the client's id of a call; a new one if it has none that can be put into a log."""
+    for key, value in metadata:
+        if key == REQUEST_ID and isinstance(value, str) and _ID.fullmatch(value):
+            return value
+    return secrets.token_hex(8)
+
+
+async def _send_id(call: Call) -> None:
+    """Tell the client the request id; a client that has gone does not get it."""
+    try:
+        await call.context.send_initial_metadata(((REQUEST_ID, call.request_id),))
+    except Exception as error:
+        if not (call.context.cancelled() or isinstance(error, InternalError)):
+            raise
+
+
+def _bearer(call: Call) -> bytes:
+    for key, value in call.metadata:
+        if key == "authorization" and isinstance(value, str):
+            scheme, token = value[: len(_BEARER)], value[len(_BEARER) :]
+            return token.strip().encode() if scheme.lower() == _BEARER else b""
+    return b""
+
+
+def _caller(context: Context) -> str:
+    identities = context.peer_identities()
+    if not identities:
+        return str(context.peer())
+    return ",".join(sorted(identity.decode(errors="replace") for identity in identities))

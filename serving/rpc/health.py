@@ -1,41 +1,111 @@
-"""The standard health service, whose watches end with the server."""
+"""The standard health service, `grpc.health.v1.Health`: Check, List and Watch.
+
+Three kinds of names have a health:
+
+    ""                                        the server as a whole
+    unroll.v1.TextGenerationService           the same, under the service's name
+    unroll.v1.TextGenerationService/NAME      one served model
+
+The server as a whole is SERVING from the moment it is ready until it drains or until the engine of
+any served model has failed, so that balancers look elsewhere. A model is SERVING until the server
+drains or its own engine has failed.
+"""
 
 import asyncio
-from typing import Any
 
-from grpc.aio import ServicerContext
+import grpc
 from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import aio
+
+from serving.rpc.call import Call
+from unroll.wire import SERVICE
+
+SERVER = ""
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
-class Health(aio.HealthServicer):  # type: ignore[misc]  # its package has no types
-    """Tells whether a service can be used.
+def name_of(model: str) -> str:
+    """Return the name under which a model's health is told."""
+    return f"{SERVICE}/{model}"
 
-    A watch never ends by itself. gRPC would cut it off when the server stops, and log a traceback
-    for each; `end_watches` ends them in good order, after the last news.
+
+class Health:
+    """Tells whether the server and its models can be used; all on one event loop.
+
+    Each watch writes its own news in its own time, so none holds up another, or who tells the
+    news. A watch never ends by itself; gRPC would cut it off when the server stops, and log a
+    traceback for each. `end_watches` ends them in good order, after the last news.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self._ended = asyncio.Event()
+        self._statuses: dict[str, int] = {}
+        self._changed = asyncio.Event()  # replaced at each change
+        self._is_draining = False
+        self._has_ended = False
 
-    async def Watch(  # noqa: N802
-        self,
-        request: health_pb2.HealthCheckRequest,
-        context: ServicerContext[Any, Any],
-    ) -> None:
-        """Send the state of a service, and every change of it."""
-        tasks = [
-            asyncio.ensure_future(super().Watch(request, context)),
-            asyncio.ensure_future(self._ended.wait()),
-        ]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    def tell(self, failed: dict[str, bool]) -> None:
+        """Tell the health of the server by that of its models; nothing any more once it drains.
+
+        Args:
+            failed: whether the engine of a model has failed, by the model's name.
+        """
+        if self._is_draining:
+            return
+        whole = NOT_SERVING if any(failed.values()) else SERVING
+        self._statuses = {SERVER: whole, SERVICE: whole} | {
+            name_of(model): NOT_SERVING if is_failed else SERVING
+            for model, is_failed in failed.items()
+        }
+        self._wake()
+
+    def drain(self) -> None:
+        """Tell from now on that nothing can be used."""
+        self._is_draining = True
+        self._statuses = dict.fromkeys(self._statuses, NOT_SERVING)
+        self._wake()
 
     def end_watches(self) -> None:
-        """End all watches, those still to come too."""
-        self._ended.set()
+        """End all watches, those still to come too; one whose reader has no room is left."""
+        self._has_ended = True
+        self._wake()
+
+    async def Check(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, call: Call
+    ) -> health_pb2.HealthCheckResponse:
+        """Tell the health of one name; NOT_FOUND for a name that has none."""
+        status = self._statuses.get(request.service)
+        if status is None:
+            await call.context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+        return health_pb2.HealthCheckResponse(status=status)
+
+    async def List(  # noqa: N802
+        self, request: health_pb2.HealthListRequest, call: Call
+    ) -> health_pb2.HealthListResponse:
+        """Tell the health of all names."""
+        return health_pb2.HealthListResponse(
+            statuses={
+                name: health_pb2.HealthCheckResponse(status=status)
+                for name, status in self._statuses.items()
+            }
+        )
+
+    async def Watch(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, call: Call
+    ) -> None:
+        """Send the health of a name, and every change of it."""
+        told = None
+        while True:
+            changed = self._changed
+            status = self._statuses.get(request.service, SERVICE_UNKNOWN)
+            if status != told:
+                await call.write(health_pb2.HealthCheckResponse(status=status))
+                told = status
+            elif self._has_ended:
+                return
+            else:
+                await changed.wait()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -2,17 +2,39 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from serving.engine.models import Models, ServedModel
 from serving.engine.request import SequenceRequest
 from serving.engine.snapshot import SamplerState, Snapshot
-from serving.sessions.capsule import CapsuleCodec, CapsuleContents, CapsuleKeys, check
-from serving.sessions.registry import NO_REQUEST, Session, Sessions, digest_of
+from serving.sessions.capsule import (
+    CapsuleCodec,
+    CapsuleContents,
+    CapsuleKeys,
+    check,
+    owner_tag,
+)
+from serving.sessions.registry import NO_REQUEST, Session, Sessions
 from unroll.errors import ForeignCapsuleError, InputError, PositionError, shown
-from unroll.v1 import text_generation_pb2 as pb
 
-Request = pb.GenerateRequest | pb.ScoreRequest
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a request asks to begin.
+
+    Attributes:
+        model: name of the model; empty for the default, or for that of the capsule or session.
+        capsule: to go on from, if any.
+        session: id of the session to go on from, if any; never beside a capsule.
+        expected_position: where the caller believes the text to stand; None if it does not say.
+        digest: of the request, by which a session knows it again.
+    """
+
+    model: str
+    capsule: bytes | None = None
+    session: str | None = None
+    expected_position: int | None = None
+    digest: bytes = NO_REQUEST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,41 +43,27 @@ class Origin:
 
     Attributes:
         model: that goes on.
-        codec: of its capsules.
-        owner: the caller's tag.
-        contents: where the text stands; None for the start symbol.
+        caller: identity of who asks; empty for none.
+        sampler: seed and sampling parameters in force; None for the start symbol.
+        snapshot: where the text stands; None for the start symbol, also of a session without text.
         session: the session that it is, if it is one.
         is_repeated: whether the session's last answer is asked for again.
         digest: of the request.
     """
 
     model: ServedModel
-    codec: CapsuleCodec
-    owner: bytes
-    contents: CapsuleContents | None = None
+    caller: str
+    sampler: SamplerState | None = None
+    snapshot: Snapshot | None = None
     session: Session | None = None
     is_repeated: bool = False
-    digest: bytes = b""
-
-    @property
-    def snapshot(self) -> Snapshot | None:
-        """Where the text stands; None for the start symbol, of a session that has no text, too."""
-        if self.contents is None or not self.contents.snapshot.position:
-            return None
-        return self.contents.snapshot
-
-    def seal(self, sample: SequenceRequest, snapshot: Snapshot) -> bytes:
-        """Write a capsule of where a sample stands."""
-        return self.codec.seal(_contents(sample, snapshot), self.owner)
-
-
-def _contents(sample: SequenceRequest, snapshot: Snapshot) -> CapsuleContents:
-    sampler = SamplerState(seed=sample.seed, sampling=sample.sampling)
-    return CapsuleContents(sampler=sampler, snapshot=snapshot)
+    digest: bytes = NO_REQUEST
 
 
 class Origins:
     """Finds what requests go on from.
+
+    A caller is named by its identity, as a token or certificate proves it; empty for none.
 
     Args:
         models: what is served.
@@ -70,52 +78,66 @@ class Origins:
         self._codecs: dict[str, CapsuleCodec] = {}  # by fingerprint
 
     @asynccontextmanager
-    async def open(self, request: pb.GenerateRequest, owner: bytes) -> AsyncIterator[Origin]:
+    async def open(self, place: Place, caller: str) -> AsyncIterator[Origin]:
         """Find what a request goes on from; a session is kept for it until the block's end.
 
         Raises:
-            InputError: fields contradict each other.
             CapsuleError: the capsule is not valid here.
-            SessionError: the session cannot be used, or stands elsewhere.
-        """
-        if request.WhichOneof("origin") != "session":
-            yield await self.look_at(request, owner)
-            return
-        if request.sample_count > 1:
-            raise InputError("sample_count", "must be 1 in a session; fork the session instead")
-        async with self._sessions.use(request.session, owner) as session:
-            digest = digest_of(request.SerializeToString(deterministic=True))
-            expected = request.expected_position if request.HasField("expected_position") else None
-            contents, is_repeated = session.origin(expected, digest)
-            found = self._of_session(request.model, session, owner)
-            yield replace(found, contents=contents, is_repeated=is_repeated, digest=digest)
-
-    async def look_at(self, request: Request, owner: bytes) -> Origin:
-        """Find what a request goes on from, without keeping a session; raises as `open`."""
-        origin = request.WhichOneof("origin")
-        if origin == "session":
-            session = await self._sessions.get(request.session, owner)
-            return self._of_session(request.model, session, owner)
-        if origin == "capsule":
-            found = self.of_capsule(request.model, request.capsule, owner)
-            assert found.contents is not None
-            _expect(request, found.contents.snapshot.position)
-            return found
-        _expect(request, 0)
-        return self._origin(self._models.get(request.model), owner)
-
-    def of_capsule(self, name: str, capsule: bytes, owner: bytes) -> Origin:
-        """Open a capsule.
-
-        Args:
-            name: of the model that the caller asks for; empty for the capsule's own.
-            capsule: as it came.
-            owner: the caller's tag.
-
-        Raises:
-            CapsuleError: it is not valid here.
+            InputError: the session is another model's.
+            PositionError: the text stands elsewhere than the caller believes.
+            SessionError: the session cannot be used.
             UnknownModelError: no model of that name is served.
         """
+        if place.session is None:
+            yield await self.look_at(place, caller)
+            return
+        async with self._sessions.use(place.session, owner_tag(caller)) as session:
+            contents, is_repeated = session.origin(place.expected_position, place.digest)
+            yield _at(
+                self._model_of(session, place.model),
+                caller,
+                contents,
+                session=session,
+                is_repeated=is_repeated,
+                digest=place.digest,
+            )
+
+    async def look_at(self, place: Place, caller: str) -> Origin:
+        """Find what a request goes on from, without keeping a session; raises as `open`."""
+        if place.session is not None:
+            session = await self._sessions.get(place.session, owner_tag(caller))
+            model = self._model_of(session, place.model)
+            return _at(model, caller, session.current, session=session)
+        if place.capsule is not None:
+            found = self._of_capsule(place.model, place.capsule, caller)
+        else:
+            found = Origin(model=self._models.get(place.model), caller=caller)
+        stands = 0 if found.snapshot is None else found.snapshot.position
+        if place.expected_position not in (None, stands):
+            raise PositionError(
+                f"the text stands at position {stands}, not {place.expected_position}; send the "
+                "capsule or session that stands there",
+                actual=stands,
+            )
+        return found
+
+    def seal(self, origin: Origin, sample: SequenceRequest, snapshot: Snapshot) -> bytes:
+        """Write a capsule of where a sample stands."""
+        contents = _contents(sample, snapshot)
+        return self._codec(origin.model).seal(contents, owner_tag(origin.caller))
+
+    async def advance(
+        self, origin: Origin, sample: SequenceRequest, snapshot: Snapshot, *, is_whole: bool
+    ) -> None:
+        """Note where an answer left its session, if it has one and was not asked for again.
+
+        An answer that is not whole cannot be asked for again: it would come out longer.
+        """
+        if origin.session is not None and not origin.is_repeated:
+            digest = origin.digest if is_whole else NO_REQUEST
+            await self._sessions.advance(origin.session, _contents(sample, snapshot), digest)
+
+    def _of_capsule(self, name: str, capsule: bytes, caller: str) -> Origin:
         named = self._models.get(name) if name else None
         fingerprint, _ = check(capsule, self._keys)
         model = self._models.serving(fingerprint.hex())
@@ -127,48 +149,46 @@ class Origins:
                 f"its model, fingerprint {fingerprint.hex()[:12]}, is not served here; ask a "
                 "server that serves that bundle",
             )
-        found = self._origin(model, owner)
-        return replace(found, contents=found.codec.open(capsule, owner))
+        contents = self._codec(model).open(capsule, owner_tag(caller))
+        return _at(model, caller, contents)
 
-    async def advance(
-        self,
-        origin: Origin,
-        sample: SequenceRequest,
-        snapshot: Snapshot,
-        *,
-        is_whole: bool = True,
-    ) -> None:
-        """Note where an answer left its session, if it has one and was not asked for again.
-
-        An answer that is not whole cannot be asked for again: it would come out longer.
-        """
-        if origin.session is not None and not origin.is_repeated:
-            contents = _contents(sample, snapshot)
-            digest = origin.digest if is_whole else NO_REQUEST
-            await self._sessions.advance(origin.session, contents, digest)
-
-    def _of_session(self, name: str, session: Session, owner: bytes) -> Origin:
+    def _model_of(self, session: Session, name: str) -> ServedModel:
         model = self._models.serving(session.fingerprint)
         assert model is not None, "sessions of models that are not served are not found"
         if name and self._models.get(name).name != model.name:
             raise InputError("model", f"is {shown(name)}, but the session is one of {model.name!r}")
-        return replace(self._origin(model, owner), session=session, contents=session.current)
+        return model
 
-    def _origin(self, model: ServedModel, owner: bytes) -> Origin:
+    def _codec(self, model: ServedModel) -> CapsuleCodec:
         codec = self._codecs.get(model.fingerprint)
         if codec is None:
             codec = self._codecs[model.fingerprint] = CapsuleCodec(
                 self._keys, model.fingerprint, model.engine.layout
             )
-        return Origin(model=model, codec=codec, owner=owner)
+        return codec
 
 
-def _expect(request: Request, position: int) -> None:
-    if isinstance(request, pb.GenerateRequest) and request.HasField("expected_position"):
-        expected = request.expected_position
-        if expected != position:
-            raise PositionError(
-                f"the text stands at position {position}, not {expected}; send the capsule or "
-                "session that stands there",
-                actual=position,
-            )
+def _at(
+    model: ServedModel,
+    caller: str,
+    contents: CapsuleContents,
+    *,
+    session: Session | None = None,
+    is_repeated: bool = False,
+    digest: bytes = NO_REQUEST,
+) -> Origin:
+    snapshot = contents.snapshot
+    return Origin(
+        model=model,
+        caller=caller,
+        sampler=contents.sampler,
+        snapshot=snapshot if snapshot.position else None,
+        session=session,
+        is_repeated=is_repeated,
+        digest=digest,
+    )
+
+
+def _contents(sample: SequenceRequest, snapshot: Snapshot) -> CapsuleContents:
+    sampler = SamplerState(seed=sample.seed, sampling=sample.sampling)
+    return CapsuleContents(sampler=sampler, snapshot=snapshot)

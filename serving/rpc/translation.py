@@ -1,17 +1,13 @@
-"""Between protobuf messages and the engine's own types, both ways, with the contract's defaults."""
+"""From protobuf messages to the engine's own types, with the contract's defaults."""
 
 import math
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from serving.engine.models import ServedModel
-from serving.engine.request import Chunk, SequenceRequest
-from serving.rpc.origins import Origin
-from serving.runtime.onnx import runtime_name
+from serving.engine.request import SequenceRequest
+from serving.rpc.origins import Origin, Place
 from serving.runtime.sampling import SamplingParams
+from serving.sessions.registry import digest_of
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import InputError, shown
 from unroll.terms import (
@@ -23,7 +19,7 @@ from unroll.terms import (
     UnknownSymbols,
 )
 from unroll.v1 import text_generation_pb2 as pb
-from unroll.wire import CAPSULES, UNKNOWN_SYMBOLS, WRITTEN_FINISH_REASONS
+from unroll.wire import CAPSULES, UNKNOWN_SYMBOLS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +48,38 @@ class Parsed:
     Attributes:
         request: for the first or only sample.
         unknown: how many symbols were skipped or replaced.
-        wants_last_capsule: whether the answer shall end with a capsule.
+        wants_log_probs: whether symbols come with their log-probabilities.
+        wants_capsule: whether the answer shall end with a capsule.
     """
 
     request: SequenceRequest
     unknown: int
-    wants_last_capsule: bool = False
+    wants_log_probs: bool = False
+    wants_capsule: bool = False
+
+
+def read_place(message: pb.GenerateRequest | pb.ScoreRequest) -> Place:
+    """Translate where a request asks to begin.
+
+    Raises:
+        InputError: several samples are asked for in a session.
+    """
+    origin = message.WhichOneof("origin")
+    place = Place(
+        model=message.model,
+        capsule=message.capsule if origin == "capsule" else None,
+        session=message.session if origin == "session" else None,
+    )
+    if not isinstance(message, pb.GenerateRequest):
+        return place
+    if message.HasField("expected_position"):
+        place = replace(place, expected_position=message.expected_position)
+    if origin == "session":
+        if message.sample_count > 1:
+            raise InputError("sample_count", "must be 1 in a session; fork the session instead")
+        digest = digest_of(message.SerializeToString(deterministic=True))
+        place = replace(place, digest=digest)
+    return place
 
 
 def read_generate(
@@ -84,32 +106,36 @@ def read_generate(
     if len(message.stop) > limits.stops:
         raise InputError("stop", f"must be at most {limits.stops} strings, got {len(message.stop)}")
     _check_length("prompt", message.prompt, limits.prompt)
-    prompt = _encode("prompt", message.prompt, message, vocabulary)
-    sampler = None if origin.contents is None else origin.contents.sampler
-    default_seed = secrets.randbelow(SEED_LIMIT) if sampler is None else sampler.seed
     new = _max_new_symbols(message, limits)
     _check_samples(message, new)
     capsules = _capsules(message)
+    policy = _policy(message)
+    unknown = _count_unknown(message.prompt, policy, vocabulary)
+    in_force = None if origin.sampler is None else origin.sampler.sampling
+    default_seed = secrets.randbelow(SEED_LIMIT) if origin.sampler is None else origin.sampler.seed
     request = SequenceRequest(
-        prompt=prompt,
+        seed=read_seed(message, default_seed),
+        sampling=read_sampling(message, in_force),
+        prompt=vocabulary.encode(
+            message.prompt, unknown=policy, replacement=message.replacement_symbol, field="prompt"
+        ),
         max_new_symbols=new,
         origin=origin.snapshot,
         snapshots=Capsules.FINAL
         if capsules is Capsules.NEVER and origin.session is not None
         else capsules,
-        seed=read_seed(message, default_seed),
-        sampling=read_sampling(message, None if sampler is None else sampler.sampling),
         stop=tuple(message.stop),
         deadline=deadline,
         buffer_symbols=limits.buffer if is_streamed else None,
         chunk_seconds=0.0 if is_streamed else math.inf,
         is_cut_on_close=is_streamed and not origin.is_repeated,
-        caller=origin.owner,
+        caller=origin.caller.encode(),
     )
     return Parsed(
         request=request,
-        unknown=_count_unknown(message.prompt, message, vocabulary),
-        wants_last_capsule=capsules is not Capsules.NEVER,
+        unknown=unknown,
+        wants_log_probs=message.log_probs,
+        wants_capsule=capsules is not Capsules.NEVER,
     )
 
 
@@ -119,7 +145,10 @@ def read_score(
     """Translate a request for scores; arguments and errors as in read_generate."""
     vocabulary = origin.model.bundle.vocabulary
     _check_length("text", message.text, limits.score)
-    text = _encode("text", message.text, message, vocabulary)
+    policy = _policy(message)
+    text = vocabulary.encode(
+        message.text, unknown=policy, replacement=message.replacement_symbol, field="text"
+    )
     if not len(text):
         raise InputError("text", "has no symbol to score; at least 1 must be left after skipping")
     if origin.snapshot is not None and len(origin.snapshot.held):
@@ -135,7 +164,7 @@ def read_score(
         deadline=deadline,
         chunk_seconds=math.inf,
     )
-    return Parsed(request=request, unknown=_count_unknown(message.text, message, vocabulary))
+    return Parsed(request=request, unknown=_count_unknown(message.text, policy, vocabulary))
 
 
 def read_seed(message: pb.GenerateRequest | pb.StartSessionRequest, default: int) -> int:
@@ -152,11 +181,6 @@ def read_sampling(
     if in_force is not None and not message.HasField("sampling"):
         return in_force
     return _sampling(message.sampling)
-
-
-def write_sampling(sampling: SamplingParams) -> pb.SamplingParams:
-    """Tell sampling parameters."""
-    return pb.SamplingParams(**asdict(sampling))
 
 
 def _capsules(message: pb.GenerateRequest) -> Capsules:
@@ -206,81 +230,14 @@ def _policy(message: pb.GenerateRequest | pb.ScoreRequest) -> UnknownSymbols:
     if policy is None:
         names = ", ".join(f"{number} ({pb.UnknownSymbols.Name(number)})" for number in (1, 2, 3))
         raise InputError("unknown_symbols", f"must be {names}, got {message.unknown_symbols}")
-    return policy
-
-
-def _encode(
-    field: str, text: str, message: pb.GenerateRequest | pb.ScoreRequest, vocabulary: Vocabulary
-) -> NDArray[np.int64]:
-    policy = _policy(message)
     if message.replacement_symbol and policy is not UnknownSymbols.REPLACE:
         raise InputError(
             "replacement_symbol",
             f"is {shown(message.replacement_symbol)} while unknown symbols are not replaced; "
             "leave it empty or set unknown_symbols to UNKNOWN_SYMBOLS_REPLACE",
         )
-    return vocabulary.encode(
-        text, unknown=policy, replacement=message.replacement_symbol, field=field
-    )
+    return policy
 
 
-def _count_unknown(
-    text: str, message: pb.GenerateRequest | pb.ScoreRequest, vocabulary: Vocabulary
-) -> int:
-    return 0 if _policy(message) is UnknownSymbols.REFUSE else vocabulary.count_unknown(text)
-
-
-def write_completion(
-    parsed: Parsed, sample: SequenceRequest, last: Chunk, origin: Origin
-) -> pb.Completion:
-    """Tell how a sample ended."""
-    assert last.finish is not None
-    return pb.Completion(
-        finish_reason=WRITTEN_FINISH_REASONS[last.finish],
-        usage=_usage(parsed, last.generated),
-        seed=sample.seed,
-        fingerprint=origin.model.bundle.manifest.fingerprint,
-        position=last.position,
-    )
-
-
-def write_score(
-    parsed: Parsed, log_probs: NDArray[np.float32], fingerprint: str
-) -> pb.ScoreResponse:
-    """Answer with the log-probabilities of a text, (symbols,)."""
-    nats = -float(np.mean(log_probs, dtype=np.float64))
-    return pb.ScoreResponse(
-        log_probs=log_probs.tolist(),
-        bits_per_character=nats / math.log(2),
-        usage=_usage(parsed, 0),
-        fingerprint=fingerprint,
-    )
-
-
-def _usage(parsed: Parsed, generated: int) -> pb.Usage:
-    return pb.Usage(
-        prompt_symbol_count=len(parsed.request.prompt),
-        generated_symbol_count=generated,
-        unknown_symbol_count=parsed.unknown,
-    )
-
-
-def write_model(model: ServedModel) -> pb.Model:
-    """Describe a served model."""
-    manifest = model.bundle.manifest
-    return pb.Model(
-        name=model.name,
-        fingerprint=manifest.fingerprint,
-        vocabulary=manifest.symbols,
-        start_symbol=manifest.start_symbol,
-        cell=manifest.model.cell,
-        layer_count=manifest.model.layers,
-        member_count=manifest.model.members,
-        hidden_size=manifest.model.hidden_size,
-        parameter_count=manifest.model.parameters,
-        precision=manifest.model.precision,
-        validation_loss=manifest.training.validation_loss,
-        corpus_sha256=manifest.training.corpus_sha256,
-        runtime=runtime_name(),
-        execution_provider=model.decoder.provider,
-    )
+def _count_unknown(text: str, policy: UnknownSymbols, vocabulary: Vocabulary) -> int:
+    return 0 if policy is UnknownSymbols.REFUSE else vocabulary.count_unknown(text)

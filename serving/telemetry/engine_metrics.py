@@ -11,7 +11,7 @@ from prometheus_client.core import (
 
 from serving.engine.counts import Tally, WorkerCounts, merged
 from serving.engine.models import ServedModel
-from serving.rpc.requests import CallCounts
+from serving.rpc.call import CallCounts
 
 LABELS = ("model", "fingerprint")
 FINGERPRINT_SHOWN = 12  # hex digits

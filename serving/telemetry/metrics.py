@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, start_http_se
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from serving.engine.models import Models
-from serving.rpc.requests import CallCounts
+from serving.rpc.call import CallCounts
 from serving.sessions.disk_store import TieredStore
 from serving.sessions.registry import Sessions
 from serving.sessions.store import Gone, MemoryStore

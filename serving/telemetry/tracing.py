@@ -5,12 +5,11 @@ The packages come with the extra `otel` and are imported only where an endpoint 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
-from grpc.aio import ServicerContext
 
-from serving.rpc.requests import CallRecord
+from serving.rpc.call import Call
 from unroll.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -32,15 +31,15 @@ class Tracing:
         self._tracer = provider.get_tracer("serving")
 
     @contextmanager
-    def span(self, record: CallRecord, context: ServicerContext[Any, Any]) -> Iterator[None]:
+    def span(self, call: Call) -> Iterator[None]:
         """Surround a call; at its end, the span tells what the log line tells."""
         from opentelemetry.trace import SpanKind, StatusCode
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        carrier = {key: value for key, value in context.invocation_metadata() or ()}  # noqa: C416
+        carrier = dict(call.metadata)
         parent = TraceContextTextMapPropagator().extract(carrier)
         with self._tracer.start_as_current_span(
-            f"unroll.v1.TextGenerationService/{record.method}",
+            f"unroll.v1.TextGenerationService/{call.method}",
             context=parent,
             kind=SpanKind.SERVER,
             record_exception=False,  # its message may quote the prompt
@@ -52,15 +51,15 @@ class Tracing:
                 span.set_attributes(
                     {
                         "rpc.system": "grpc",
-                        "rpc.method": record.method,
-                        "rpc.grpc.status_code": grpc.StatusCode[record.code].value[0],
-                        "unroll.model": record.model,
-                        "unroll.symbols_read": record.symbols_read,
-                        "unroll.symbols_written": record.symbols_written,
-                        "unroll.request_id": record.request_id,
+                        "rpc.method": call.method,
+                        "rpc.grpc.status_code": grpc.StatusCode[call.code].value[0],
+                        "unroll.model": call.model,
+                        "unroll.symbols_read": call.symbols_read,
+                        "unroll.symbols_written": call.symbols_written,
+                        "unroll.request_id": call.request_id,
                     }
                 )
-                if record.code in _FAILURES:
+                if call.code in _FAILURES:
                     span.set_status(StatusCode.ERROR)
 
     def close(self) -> None:

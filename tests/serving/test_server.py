@@ -21,7 +21,6 @@ from serving.rpc import servicer
 from serving.runtime.decoder import LoopResult, LoopRun, State
 from serving.runtime.host import HostRunner
 from serving.runtime.onnx import Device
-from serving.server import SERVICE
 from serving.settings import ServerSettings
 from tests.serving.rpc.health import NOT_SERVING, SERVING, check_health
 from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
@@ -38,7 +37,7 @@ from unroll.errors import (
 )
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
-from unroll.wire import from_rpc_error
+from unroll.wire import SERVICE, from_rpc_error
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -135,10 +134,11 @@ def test_reflection_lists_the_service_and_its_messages(shared_server: RunningSer
         assert set(database.get_services()) == {
             "unroll.v1.TextGenerationService",
             "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
             "grpc.reflection.v1alpha.ServerReflection",
         }
         file = database.FindFileContainingSymbol("unroll.v1.GenerateRequest")
-        assert file.name == "protos/unroll/v1/text_generation.proto"
+        assert file.name == "unroll/v1/text_generation.proto"
 
 
 def test_health_knows_the_server_and_the_service(shared_server: RunningServer) -> None:

@@ -6,10 +6,9 @@ from grpc_health.v1 import health_pb2
 
 from unroll.client.security import Security
 from unroll.errors import InputError, UnavailableError
-from unroll.v1 import text_generation_pb2 as pb
+from unroll.wire import SERVICE
 
 DEFAULT_TARGET = "127.0.0.1:50051"
-SERVICE: str = pb.DESCRIPTOR.services_by_name["TextGenerationService"].full_name
 POLL_SECONDS = 0.05  # between two questions whether the server is ready
 
 _OPTIONS = [

@@ -288,7 +288,7 @@ def test_file_that_cannot_be_understood_is_refused_at_the_start(tmp_path: Path, 
 
 
 def test_missing_file_is_refused_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"python -m serving\.tokens"):
+    with pytest.raises(SettingsError, match=r"python -m serving\.access\.tokens"):
         Tokens(tmp_path / "none")
 
 

@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from serving.engine.sequence import Sequence
-from serving.rpc import servicer
+from serving.rpc import gate
 from tests.serving.running import (
     NARROW,
     PATIENCE,
@@ -75,7 +75,7 @@ def test_deadline_ends_a_stream_and_frees_the_slot(
 def test_engine_stops_at_the_deadline_by_itself(
     client: Client, shared_server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(servicer, "deadline_of", lambda context: time.monotonic() + 0.1)
+    monkeypatch.setattr(gate, "deadline_of", lambda context: time.monotonic() + 0.1)
     pieces: list[Piece] = []
     with pytest.raises(DeadlineError, match="the deadline passed before the text was complete"):
         read_into(pieces, client.stream("abc", LONG))
@@ -92,7 +92,7 @@ def test_closing_a_stream_frees_the_slot_without_a_fuss(
         assert len(shared_server.scheduler()) == 1
         stream.close()
         wait_for(lambda: len(shared_server.scheduler()) == 0)
-    wait_for(lambda: not shared_server.server._servicer._running)
+    wait_for(lambda: not shared_server.server.gate.running)
     assert not caplog.records
 
 
@@ -129,7 +129,7 @@ def test_handler_cancelled_by_anyone_else_still_answers(
     client: Client, shared_server: RunningServer
 ) -> None:
     def cancel_handlers() -> None:
-        for task in shared_server.server._servicer._running:
+        for task in shared_server.server.gate.running:
             task.cancel()
 
     for _ in range(5):

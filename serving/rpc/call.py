@@ -1,0 +1,142 @@
+"""One call: what is known of it from its beginning to its end, and how its handler answers."""
+
+import asyncio
+import logging
+from collections import Counter
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grpc
+from grpc.aio import InternalError, ServicerContext
+
+from serving.engine.counts import Tally
+from unroll.errors import CancelledError, DeadlineError
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+log = logging.getLogger("serving.access")
+
+Context = ServicerContext[Any, Any]
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class Call:
+    """One call. Prompts and texts are never in it.
+
+    Attributes:
+        context: gRPC's own view of it.
+        metadata: that came with it.
+        method: its name without the service.
+        request_id: the client's, or one of 16 random hex digits.
+        caller: its address, or the identity that its token or certificate proves.
+        began: time.monotonic() when it came.
+        deadline: time.monotonic() after which it fails; None for never.
+        identity: of the caller, as a token or certificate proves it; empty for none.
+        model: that answered; empty if it came to none.
+        symbols_read: of its prompt or scored text.
+        symbols_written: in its answer so far.
+        code: name of the status that it ended with.
+    """
+
+    context: Context
+    metadata: Metadata
+    method: str
+    request_id: str
+    caller: str
+    began: float
+    deadline: float | None
+    identity: str = ""
+    model: str = ""
+    symbols_read: int = 0
+    symbols_written: int = 0
+    code: str = grpc.StatusCode.UNKNOWN.name
+
+    async def write(self, message: Any) -> None:
+        """Send a message; returns once the reader has room.
+
+        A cancellation waits for the write to end, well or badly: gRPC takes no status before.
+
+        Raises:
+            DeadlineError: the call is over, since its deadline has passed.
+            CancelledError: the call is over, since its client has gone.
+        """
+        writing = asyncio.ensure_future(self.context.write(message))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait([writing])
+            if not writing.cancelled():
+                writing.exception()  # the call's end, which the caller learns by the cancellation
+            raise
+        except InternalError as error:  # a write fails only so, and before `cancelled` may know
+            if is_late(self.context):
+                raise DeadlineError("the deadline passed while the reader had no room") from error
+            raise CancelledError("the client has gone") from error
+
+    def note_end(self, *, is_answered: bool) -> None:
+        """Note the code that the call ended with.
+
+        Args:
+            is_answered: whether its handler came to its end.
+        """
+        # None or an int, whatever its stub says.
+        code: grpc.StatusCode | int | None = self.context.code()
+        if self.context.cancelled():
+            late, gone = grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED
+            self.code = (late if is_late(self.context) else gone).name
+        elif code is not None:
+            self.code = (_CODES[code] if isinstance(code, int) else code).name
+        elif is_answered:
+            self.code = grpc.StatusCode.OK.name
+
+    def log_end(self, seconds: float) -> None:
+        """Write the call's line in the log."""
+        facts = {
+            "method": self.method,
+            "code": self.code,
+            "model": self.model,
+            "symbols_read": self.symbols_read,
+            "symbols_written": self.symbols_written,
+            "seconds": round(seconds, 6),
+            "caller": self.caller,
+            "request_id": self.request_id,
+        }
+        log.info("call ended", extra=facts)
+
+
+class Span(Protocol):
+    """Opens what surrounds a call in a trace."""
+
+    def __call__(self, call: Call) -> AbstractContextManager[None]:
+        """Surround a call; at its end, the span tells what the log line tells."""
+        ...
+
+
+def is_late(context: Context) -> bool:
+    """Tell whether a call's deadline has passed."""
+    left: float | None = context.time_remaining()  # None without one, whatever its stub says
+    return left is not None and left <= 0
+
+
+class CallCounts:
+    """Counts calls by how they ended; all on one event loop.
+
+    Attributes:
+        running: calls under way, by method.
+        ended: calls by method and code.
+        seconds: how long they took, by method.
+    """
+
+    def __init__(self) -> None:
+        self.running: Counter[str] = Counter()
+        self.ended: Counter[tuple[str, str]] = Counter()
+        self.seconds: dict[str, Tally] = {}
+
+    def end(self, call: Call, seconds: float) -> None:
+        """Count a call that has ended."""
+        self.running[call.method] -= 1
+        self.ended[call.method, call.code] += 1
+        self.seconds.setdefault(call.method, Tally(_SECONDS)).add(seconds)
