@@ -4,8 +4,7 @@ import asyncio
 import sys
 from contextlib import aclosing
 
-from unroll.client.aio import AsyncClient
-from unroll.client.options import GenerateOptions
+from unroll import AsyncClient, GenerateOptions
 
 PROMPT = "a "  # any model knows these symbols
 

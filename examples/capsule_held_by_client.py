@@ -8,8 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
+from unroll import Client, GenerateOptions
 
 PROMPT = "a "  # any model knows these symbols
 

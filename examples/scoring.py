@@ -7,8 +7,7 @@ bits mean that the model foresaw the text.
 import math
 import sys
 
-from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
+from unroll import Client, GenerateOptions
 
 PROMPT = "a "  # any model knows these symbols
 COOL = GenerateOptions(max_new_symbols=400, seed=8, temperature=0.5)

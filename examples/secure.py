@@ -8,17 +8,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
-from unroll.client.security import Security, read_token
-from unroll.errors import AuthenticationError
+from unroll import AuthenticationError, Client, GenerateOptions, Security
 
 OPTIONS = GenerateOptions(max_new_symbols=60, seed=3)
 
 
 def main(target: str, authority: str, token_file: str) -> None:
     """Generate in a session of one's own, then try without the token."""
-    security = Security(ca=Path(authority), token=read_token(Path(token_file)))
+    token = Path(token_file).read_text(encoding="ascii").strip()
+    security = Security(ca=Path(authority), token=token)
     with Client(target, security=security) as client:
         session = client.start_session()
         print("text:", repr(session.generate("a ", OPTIONS).text))

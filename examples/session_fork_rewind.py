@@ -5,8 +5,7 @@ The server keeps the state of the text, so that each request sends only what is 
 
 import sys
 
-from unroll.client.client import Client
-from unroll.client.options import GenerateOptions, SessionOptions
+from unroll import Client, GenerateOptions, SessionOptions
 
 PROMPT = "a "  # any model knows these symbols
 LINE = GenerateOptions(max_new_symbols=40)

@@ -7,8 +7,7 @@ one while the text comes: it goes on from the second, and the text is the same a
 import logging
 import sys
 
-from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
+from unroll import Client, GenerateOptions
 
 PROMPT = "a "  # any model knows these symbols
 OPTIONS = GenerateOptions(max_new_symbols=4000, seed=3)

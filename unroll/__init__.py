@@ -1,1 +1,105 @@
-"""Recurrent language models, compiled: what client, server, trainer and compiler share."""
+"""Recurrent language models, compiled: call a server that runs one.
+
+    import unroll
+
+    with unroll.Client("127.0.0.1:50051") as client:
+        print(client.generate("The fog", unroll.GenerateOptions(seed=7)).text)
+
+Stability: the names in `__all__` and the error classes in `unroll.errors` are public. Their names,
+arguments, attributes and documented behaviour follow semantic versioning: while the version is 0.x,
+only a new minor version breaks them, and the changelog says how to adapt. Messages are for people
+and may change. Every other module is internal and may change at any time. The proto (`unroll.v1`),
+bundles and capsules have versions of their own.
+
+A name is loaded when it is first used, so that `import unroll` costs next to nothing.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unroll.client.aio import AsyncClient
+    from unroll.client.aio_session import AsyncSession
+    from unroll.client.client import Client
+    from unroll.client.options import GenerateOptions, ScoreOptions, SessionOptions
+    from unroll.client.results import (
+        Completion,
+        Generation,
+        ModelInfo,
+        Piece,
+        Score,
+        SessionInfo,
+        Usage,
+    )
+    from unroll.client.security import Security
+    from unroll.client.session import Session
+    from unroll.errors import (
+        AuthenticationError,
+        DeadlineError,
+        InputError,
+        OverloadedError,
+        ServerError,
+        SessionError,
+        UnavailableError,
+        UnrollError,
+    )
+    from unroll.terms import Capsules, FinishReason, UnknownSymbols
+
+    __version__: str
+
+__all__ = [
+    "AsyncClient",
+    "AsyncSession",
+    "AuthenticationError",
+    "Capsules",
+    "Client",
+    "Completion",
+    "DeadlineError",
+    "FinishReason",
+    "GenerateOptions",
+    "Generation",
+    "InputError",
+    "ModelInfo",
+    "OverloadedError",
+    "Piece",
+    "Score",
+    "ScoreOptions",
+    "Security",
+    "ServerError",
+    "Session",
+    "SessionError",
+    "SessionInfo",
+    "SessionOptions",
+    "UnavailableError",
+    "UnknownSymbols",
+    "UnrollError",
+    "Usage",
+    "__version__",
+]
+
+if not TYPE_CHECKING:  # type checkers know the names from above, and no others
+    # Where a name is looked for; the modules that need gRPC come last.
+    _HOMES = (
+        "unroll.terms",
+        "unroll.errors",
+        "unroll.client.options",
+        "unroll.client.results",
+        "unroll.client.security",
+        "unroll.client.session",
+        "unroll.client.client",
+        "unroll.client.aio_session",
+        "unroll.client.aio",
+    )
+
+    def __getattr__(name: str) -> object:
+        from importlib import import_module, metadata
+
+        if name == "__version__":
+            return globals().setdefault(name, metadata.version("unroll"))
+        if name in __all__:
+            for home in map(import_module, _HOMES):
+                if name in vars(home):
+                    return globals().setdefault(name, vars(home)[name])
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -19,6 +19,7 @@ UnrollError
 |-- SettingsError         a setting, preset or configuration file is wrong
 |-- CorpusError           a corpus cannot be found, fetched, decoded or used
 |-- TrainingError         training cannot go on
+|   `-- ExplosionError        it exploded too often and was given up
 |-- CheckpointError       a checkpoint is damaged, incomplete or of another version
 |-- BundleError           a bundle is damaged, inconsistent or of another version
 |-- ParityError           the compiled graphs do not say what torch says

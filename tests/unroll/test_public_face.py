@@ -1,0 +1,81 @@
+"""`import unroll`: what users get by it, and what it costs them."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import unroll
+
+ROOT = Path(__file__).parents[2]
+FACE = ROOT / "unroll" / "__init__.py"
+HEAVY = {"grpc", "google.protobuf", "numpy", "onnxruntime", "torch", "cyclopts", "asyncio"}
+
+
+def loaded_by(code: str) -> set[str]:
+    """Run code in a new interpreter; returns the modules that it loaded."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.split())
+
+
+def test_import_loads_nothing_heavy_and_nothing_of_ours() -> None:
+    loaded = loaded_by("import unroll")
+    assert HEAVY & loaded == set()
+    assert {name for name in loaded if name.split(".")[0] in {"unroll", "serving"}} == {"unroll"}
+
+
+def test_what_needs_no_connection_loads_no_grpc() -> None:
+    names = "GenerateOptions, Piece, UnrollError, Capsules"
+    assert HEAVY & loaded_by(f"from unroll import {names}") == set()
+    assert {"grpc", "asyncio"} <= loaded_by("import unroll; unroll.AsyncClient")
+
+
+@pytest.mark.parametrize("name", unroll.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    found = getattr(unroll, name)
+    assert found is getattr(unroll, name)
+    assert name in dir(unroll)
+    if name != "__version__":
+        assert (found.__name__, found.__module__.partition(".")[0]) == (name, "unroll")
+        assert found.__doc__
+
+
+def test_type_checkers_are_told_of_each_name_where_it_is() -> None:
+    told = {
+        alias.name: node.module
+        for node in ast.walk(ast.parse(FACE.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("unroll.")
+        for alias in node.names
+    }
+    assert told == {
+        name: getattr(unroll, name).__module__ for name in unroll.__all__ if name != "__version__"
+    }
+
+
+def test_other_names_are_refused() -> None:
+    for name in ("Engine", "_HOME", "load"):
+        with pytest.raises(AttributeError, match=f"'unroll' has no attribute '{name}'"):
+            getattr(unroll, name)
+    with pytest.raises(ImportError):
+        exec("from unroll import Engine")
+
+
+def test_star_imports_the_public_names() -> None:
+    names: dict[str, object] = {}
+    exec("from unroll import *", names)
+    assert names.keys() - {"__builtins__"} == set(unroll.__all__)
+    assert list(unroll.__all__) == sorted(unroll.__all__)
+
+
+def test_version_is_the_package_s() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert unroll.__version__ == project["version"]
