@@ -78,7 +78,7 @@ RETRY_AFTER = 1.0  # seconds, where an error tells no time of its own
 # A status travels in HTTP/2 headers, of which gRPC takes 8 KiB: percent-encoded (up to three
 # bytes for one) and twice in base64. A name that a caller made up may be of any length.
 MESSAGE_BYTES_AT_MOST = 1000
-INTERNAL_MESSAGE = "internal error"
+INTERNAL_MESSAGE = "internal error; details are only in the server log"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +159,10 @@ _BY_CODE: dict[grpc.StatusCode, type[UnrollError]] = {
     _CODE.CANCELLED: CancelledError,
     _CODE.UNAVAILABLE: UnavailableError,
 }
+_ADVICE: dict[type[UnrollError], str] = {
+    DeadlineError: "; allow a longer timeout or ask for less",
+    UnavailableError: "; is a server running there?",
+}
 
 
 def to_status(error: Exception, request_id: str = "") -> grpc.Status:
@@ -170,7 +174,8 @@ def to_status(error: Exception, request_id: str = "") -> grpc.Status:
     """
     row = next((_BY_CLASS[kind] for kind in type(error).__mro__ if kind in _BY_CLASS), None)
     if row is None or not isinstance(error, UnrollError):
-        return _status(_CODE.INTERNAL, INTERNAL_MESSAGE, [_info("INTERNAL"), *_named(request_id)])
+        told = f"{INTERNAL_MESSAGE} (request {request_id})" if request_id else INTERNAL_MESSAGE
+        return _status(_CODE.INTERNAL, told, [_info("INTERNAL"), *_named(request_id)])
     position = {"position": str(error.actual)} if isinstance(error, PositionError) else {}
     details: list[Message] = [_info(row.reason, position), *_named(request_id)]
     if isinstance(error, InputError):
@@ -206,8 +211,7 @@ def _read_error(error: grpc.RpcError, target: str, details: _Details) -> UnrollE
         kind = _BY_CODE.get(code, ServerError)
         if kind is CancelledError and not any(each in message for each in LOCAL):
             kind = UnavailableError  # a server that stops, or a proxy, has cut the call
-        advice = "; is a server running there?" if kind is UnavailableError else ""
-        return kind(f"{target}: {code.name}: {message}{advice}")
+        return kind(f"{target}: {code.name}: {message}{_ADVICE.get(kind, '')}")
     if issubclass(row.error, PositionError):
         return row.error(message, int(info.metadata["position"]))
     if issubclass(row.error, InputError):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -70,7 +71,7 @@ def test_unexpected_failure_is_logged_and_tells_the_client_nothing(
     monkeypatch.setattr(servicer, "write_model", fail)
     with caplog.at_level(logging.ERROR), pytest.raises(ServerError) as caught:
         client.get_model()
-    assert str(caught.value).endswith("INTERNAL: internal error")
+    assert re.search(r"INTERNAL: internal error; .* \(request .+\)$", str(caught.value))
     assert "a secret" in caplog.text
 
 

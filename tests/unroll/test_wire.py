@@ -34,6 +34,7 @@ from unroll.wire import (
     CAPSULES,
     DOMAIN,
     FINISH_REASONS,
+    INTERNAL_MESSAGE,
     MESSAGE_BYTES_AT_MOST,
     TABLE,
     UNKNOWN_SYMBOLS,
@@ -132,7 +133,8 @@ def test_every_number_of_an_enum_has_one_word_and_every_word_a_number(
 @pytest.mark.parametrize("error", [ValueError("secret path"), errors.BundleError("secret path")])
 def test_what_has_no_row_tells_nothing(error: Exception) -> None:
     status = to_status(error)
-    assert (status.code, status.details) == (grpc.StatusCode.INTERNAL, "internal error")
+    assert (status.code, status.details) == (grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE)
+    assert str(to_status(error, "q7").details).endswith("(request q7)")
     assert "secret" not in str(status.trailing_metadata)
     assert type(from_rpc_error(over_the_wire(status), "there")) is ServerError
 

@@ -34,7 +34,9 @@ def read_targets(target: str | Sequence[str], *, has_channel: bool) -> tuple[str
     if not targets:
         raise InputError("target", "is empty; name at least one server, as host:port")
     if has_channel and len(targets) > 1:
-        raise InputError("channel", f"can lead to one target only, {len(targets)} are given")
+        raise InputError(
+            "channel", f"can lead to one target only, {len(targets)} are given; leave it out"
+        )
     return targets
 
 

@@ -170,7 +170,9 @@ def check_ended(piece: Piece | None) -> None:
         ServerError: it was not.
     """
     if piece is None or piece.completion is None:
-        raise ServerError("the stream ended without telling how; the text may be incomplete")
+        raise ServerError(
+            "the stream ended without telling how; the text may be incomplete, ask again"
+        )
 
 
 def read_score(message: pb.ScoreResponse) -> Score:
@@ -226,7 +228,9 @@ def read_session(message: pb.Session) -> SessionInfo:
 def _read_completion(message: pb.Completion) -> Completion:
     reason = FINISH_REASONS.get(message.finish_reason)
     if reason is None:
-        raise ServerError(f"finish reason {message.finish_reason} is unknown to this client")
+        raise ServerError(
+            f"finish reason {message.finish_reason} is unknown to this client; update it"
+        )
     return Completion(
         finish_reason=reason,
         usage=_read_usage(message.usage),

@@ -4,10 +4,9 @@ import logging
 import secrets
 from dataclasses import replace
 
-from unroll.client import messages
+from unroll.client import messages, retry
 from unroll.client.options import GenerateOptions, Origin
 from unroll.client.results import Completion, Piece, Usage
-from unroll.client.retry import Deadline
 from unroll.errors import (
     ClosedError,
     InputError,
@@ -61,7 +60,7 @@ class Resumption:
         self._limit = self.request.max_new_symbols
         self._target_count = target_count
         self._timeout = timeout
-        self._deadline = Deadline(None)
+        self._deadline = retry.Deadline(None)
         self._received = 0  # symbols
         self._gone_on_after: int | None = None  # symbols; None while it is the first request
         self._capsule = b""
@@ -70,7 +69,7 @@ class Resumption:
 
     def begin(self) -> None:
         """Start the clock."""
-        self._deadline = Deadline(self._timeout)
+        self._deadline = retry.Deadline(self._timeout)
 
     @property
     def seconds_left(self) -> float | None:
@@ -135,7 +134,8 @@ class Resumption:
         round_ = self._failures // self._target_count
         if not round_:
             return 0.0
-        pause = max(min(FIRST_PAUSE * 2.0 ** (round_ - 1), LONGEST_PAUSE), error.retry_after or 0.0)
+        asked_for = min(error.retry_after or 0.0, retry.LONGEST_PAUSE)
+        pause = max(min(FIRST_PAUSE * 2.0 ** (round_ - 1), LONGEST_PAUSE), asked_for)
         return pause if left is None else min(pause, left)
 
     def _go_on(self) -> None:
@@ -174,7 +174,9 @@ def vocabulary_of(models: pb.ListModelsResponse, fingerprint: str) -> str:
     for model in models.models:
         if model.fingerprint == fingerprint:
             return model.vocabulary
-    raise ServerError(f"the server no longer tells of the model {fingerprint[:12]} that it runs")
+    raise ServerError(
+        f"the server no longer tells of the model {fingerprint[:12]} that it runs; ask again"
+    )
 
 
 def _fixed(options: GenerateOptions, origin: Origin) -> GenerateOptions:

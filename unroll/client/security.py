@@ -136,7 +136,9 @@ def _read(file: Path | None) -> bytes | None:
     try:
         return None if file is None else file.read_bytes()
     except OSError as error:
-        raise SettingsError(f"{file}: cannot be read: {error.strerror}") from error
+        raise SettingsError(
+            f"{file}: cannot be read: {error.strerror}; check its name and rights"
+        ) from error
 
 
 def _host(target: str) -> str:

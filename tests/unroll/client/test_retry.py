@@ -14,7 +14,8 @@ from tests.serving.running import PATIENCE, serve
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
+from unroll.client.options import GenerateOptions, Origin
+from unroll.client.resume import Resumption
 from unroll.client.retry import JITTER, LONGEST_PAUSE, Attempts
 from unroll.errors import (
     CallerBusyError,
@@ -238,6 +239,15 @@ def test_pauses_double_where_no_server_tells_how_long() -> None:
 def test_unreasonable_wait_is_left_to_the_caller() -> None:
     with pytest.raises(RateError):
         Attempts(1, None, is_repeatable=True).pause(RateError("slower", LONGEST_PAUSE + 1))
+
+
+def test_stream_is_resumed_when_the_server_says_once_all_have_been_tried() -> None:
+    stream = Resumption("a", GenerateOptions(), Origin(), target_count=2, timeout=None)
+    stream.begin()
+    assert stream.break_off(RateError("slower", 5.0)) == 0
+    assert stream.break_off(RateError("slower", 5.0)) == 5
+    assert stream.break_off(OverloadedError("full")) < 1
+    assert stream.break_off(RateError("slower", LONGEST_PAUSE + 1)) == LONGEST_PAUSE
 
 
 def test_retries_are_checked() -> None:
