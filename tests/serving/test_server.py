@@ -13,9 +13,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
-    ProtoReflectionDescriptorDatabase,
-)
 
 from serving import server as module
 from serving.rpc import servicer
@@ -38,7 +35,7 @@ from unroll.errors import (
 )
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
-from unroll.wire import SERVICE, from_rpc_error
+from unroll.wire import from_rpc_error
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -127,27 +124,6 @@ def test_deployments_end_with_a_failed_engine() -> None:
     assert config["exit_on_engine_failure"] is True
     compose = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
     assert "--exit-on-engine-failure" in compose
-
-
-def test_reflection_lists_the_service_and_its_messages(shared_server: RunningServer) -> None:
-    with grpc.insecure_channel(shared_server.address) as channel:
-        database = ProtoReflectionDescriptorDatabase(channel)
-        assert set(database.get_services()) == {
-            "unroll.v1.TextGenerationService",
-            "grpc.health.v1.Health",
-            "grpc.reflection.v1.ServerReflection",
-            "grpc.reflection.v1alpha.ServerReflection",
-        }
-        file = database.FindFileContainingSymbol("unroll.v1.GenerateRequest")
-        assert file.name == "unroll/v1/text_generation.proto"
-
-
-def test_health_knows_the_server_and_the_service(shared_server: RunningServer) -> None:
-    with grpc.insecure_channel(shared_server.address) as channel:
-        assert check_health(channel, "") == check_health(channel, SERVICE) == SERVING
-        with pytest.raises(grpc.RpcError) as caught:
-            check_health(channel, "unroll.v1.Other")
-        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 def test_client_that_pings_often_while_idle_stays_connected(shared_server: RunningServer) -> None:
