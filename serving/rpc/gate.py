@@ -25,6 +25,7 @@ from google.protobuf.message import DecodeError
 from grpc.aio import AbortError, InternalError
 
 from serving.access.callers import Callers
+from serving.access.certificates import identity_of, names_of, shown
 from serving.access.tokens import Tokens
 from serving.rpc.call import Call, CallCounts, Context, Metadata, Span
 from unroll.errors import AuthenticationError, CancelledError, InputError, UnrollError
@@ -134,7 +135,7 @@ class Gate(grpc.aio.ServerInterceptor):
             metadata=metadata,
             method=path.rpartition("/")[2],
             request_id=_request_id(metadata),
-            caller=_caller(context),
+            caller=str(context.peer()),
             began=time.monotonic(),
             deadline=deadline_of(context),
         )
@@ -188,9 +189,13 @@ class Gate(grpc.aio.ServerInterceptor):
                         "clients send that of --token-file or UNROLL_TOKEN"
                     )
             call.identity = call.caller = f"token:{name}"
-        else:
-            proved = call.context.peer_identities()
-            call.identity = "certificate:" + b"".join(sorted(proved)).hex() if proved else ""
+        elif (names := names_of(call.context.auth_context())) is not None:
+            if not names:
+                raise AuthenticationError(
+                    "the client's certificate names nobody; it needs a subject alternative name or "
+                    "a common name"
+                )
+            call.identity, call.caller = identity_of(names), shown(names)
         return self._callers.admit(call.identity or address)
 
 
@@ -251,10 +256,3 @@ def _bearer(call: Call) -> bytes:
             scheme, token = value[: len(_BEARER)], value[len(_BEARER) :]
             return token.strip().encode() if scheme.lower() == _BEARER else b""
     return b""
-
-
-def _caller(context: Context) -> str:
-    identities = context.peer_identities()
-    if not identities:
-        return str(context.peer())
-    return ",".join(sorted(identity.decode(errors="replace") for identity in identities))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from secrets import token_hex
 
 import trustme
 
@@ -29,10 +30,12 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self._ca.cert_pem.write_to_path(self.file)
 
-    def issue(self, identity: str, until: datetime | None = None) -> Pair:
-        """Make out a certificate, by default for ages."""
-        made = self._ca.issue_cert(identity, common_name=identity, not_after=until)
-        stem = f"{self._name}-{identity}-{'' if until is None else until.year}"
+    def issue(self, *names: str, until: datetime | None = None, common: str | None = None) -> Pair:
+        """Make out a certificate, by default for ages; the common name is the first by default."""
+        made = self._ca.issue_cert(
+            *names, common_name=names[0] if common is None else common, not_after=until
+        )
+        stem = f"{self._name}-{token_hex(8)}"
         pair = Pair(self._folder / f"{stem}.pem", self._folder / f"{stem}.key")
         pair.certificate.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
         made.private_key_pem.write_to_path(pair.key)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -63,16 +64,18 @@ def outcome(channel: grpc.Channel, method: MethodDescriptor) -> grpc.StatusCode:
     """Call a method with one empty message, and read one answer at most."""
     path = f"/{method.containing_service.full_name}/{method.name}"
     message = GetMessageClass(method.input_type)().SerializeToString()
+    call: Any
     if method.client_streaming:
-        call = channel.stream_stream(path)(iter([message]), timeout=PATIENCE)
+        call = channel.stream_stream(path, bytes, bytes)(iter([message]), timeout=PATIENCE)
     else:
-        call = channel.unary_stream(path)(message, timeout=PATIENCE)
+        call = channel.unary_stream(path, bytes, bytes)(message, timeout=PATIENCE)
     try:
         next(call)
     except StopIteration:
         return grpc.StatusCode.OK
     except grpc.RpcError as error:
-        return error.code()
+        code: grpc.StatusCode = error.code()
+        return code
     call.cancel()
     return grpc.StatusCode.OK
 
