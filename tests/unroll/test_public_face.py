@@ -61,6 +61,16 @@ def test_type_checkers_are_told_of_each_name_where_it_is() -> None:
     }
 
 
+def test_examples_need_no_other_names() -> None:
+    imported = {
+        node.module
+        for path in (ROOT / "examples").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "unroll"
+    }
+    assert imported == {"unroll"}
+
+
 def test_other_names_are_refused() -> None:
     for name in ("Engine", "_HOME", "load"):
         with pytest.raises(AttributeError, match=f"'unroll' has no attribute '{name}'"):

@@ -12,6 +12,7 @@ import pytest
 
 from tests.serving.running import PATIENCE, serve
 from training.settings import Cell
+from unroll.client import retry
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
 from unroll.client.options import GenerateOptions, Origin
@@ -136,7 +137,10 @@ UNCLEAR = (SessionBusyError, StoreError, UnavailableError)  # it may have begun
 
 
 @pytest.mark.parametrize("method", READING)
-def test_call_that_changes_nothing_is_repeated(face: Any, servicer: Refusing, method: str) -> None:
+def test_call_that_changes_nothing_is_repeated(
+    face: Any, servicer: Refusing, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "FIRST_PAUSE", SOON)
     client = face(servicer.address, retries=2)
     for kind in (*REFUSED, *UNCLEAR):
         refusals = [soon(kind("one")), soon(kind("two"))]
