@@ -7,6 +7,7 @@ has a product of its own: a wider one for several gates multiplies no faster and
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -39,10 +40,11 @@ class RecurrentState:
         return RecurrentState(tensors=tensors, activations=list(others))
 
 
+@dataclass(frozen=True, kw_only=True)
 class Layer(ABC):
     """What the gates of one layer receive in one step.
 
-    Args:
+    Attributes:
         g: where the nodes go.
         arithmetic: how products are made.
         index: of the layer, among those of all networks.
@@ -50,14 +52,11 @@ class Layer(ABC):
         h: its h before the step, as products take it.
     """
 
-    def __init__(
-        self, g: Graph, arithmetic: Arithmetic, index: int, weights: LayerWeights, h: str
-    ) -> None:
-        self._g = g
-        self._arithmetic = arithmetic
-        self._index = index
-        self._weights = weights
-        self._h = h
+    g: Graph
+    arithmetic: Arithmetic
+    index: int
+    weights: LayerWeights
+    h: str
 
     @abstractmethod
     def total(self, gate: str) -> str:
@@ -69,79 +68,60 @@ class Layer(ABC):
 
     def recurrent(self, gate: str) -> str:
         """R h + its bias of a gate, (N, H)."""
-        bias = self._weights.gate("Rb", gate)
+        bias = self.weights.gate("Rb", gate)
         return self._affine(f"{gate}.recurrent", [self._recurrent(gate)], bias)
 
     def _recurrent(self, gate: str) -> Term:
-        return Term(h=self._h, layer=self._index, W=self._weights.gate("R", gate))
+        return Term(h=self.h, layer=self.index, W=self.weights.gate("R", gate))
 
     def _bias(self, gate: str) -> Array:
-        return self._weights.gate("Wb", gate) + self._weights.gate("Rb", gate)
+        return self.weights.gate("Wb", gate) + self.weights.gate("Rb", gate)
 
     def _name(self, part: str) -> str:
-        return f"layer{self._index}.{part}"
+        return f"layer{self.index}.{part}"
 
     def _affine(self, part: str, terms: list[Term], bias: Array) -> str:
-        return self._arithmetic.affine(self._g, self._name(part), terms, bias)
+        return self.arithmetic.affine(self.g, self._name(part), terms, bias)
 
 
+@dataclass(frozen=True, kw_only=True)
 class FirstLayer(Layer):
     """It reads symbols: W x is a row of a table with the embedding folded in.
 
-    Args:
+    Attributes:
         token: ids, (N,).
         embedding: (V, E).
     """
 
-    def __init__(
-        self,
-        g: Graph,
-        arithmetic: Arithmetic,
-        index: int,
-        weights: LayerWeights,
-        h: str,
-        token: str,
-        embedding: Array,
-    ) -> None:
-        super().__init__(g, arithmetic, index, weights, h)
-        self._token = token
-        self._embedding = embedding
+    token: str
+    embedding: Array
 
     def total(self, gate: str) -> str:
         """Add the recurrent product to the symbol's row."""
         table = self._table(gate, self._bias(gate))
         recurrent = self._recurrent(gate)
-        return self._arithmetic.lookup(self._g, self._name(gate), table, self._token, recurrent)
+        return self.arithmetic.lookup(self.g, self._name(gate), table, self.token, recurrent)
 
     def input(self, gate: str) -> str:
         """Look up the symbol's row."""
-        table = self._table(gate, self._weights.gate("Wb", gate)).astype(self._arithmetic.dtype)
-        name = self._g.weight(self._name(f"{gate}.input"), table)
-        return self._g.op("Gather", name, self._token, axis=0)
+        table = self._table(gate, self.weights.gate("Wb", gate)).astype(self.arithmetic.dtype)
+        name = self.g.weight(self._name(f"{gate}.input"), table)
+        return self.g.op("Gather", name, self.token, axis=0)
 
     def _table(self, gate: str, bias: Array) -> Array:
-        W = self._weights.gate("W", gate).astype(np.float64)
-        return (self._embedding.astype(np.float64) @ W.T + bias).astype(np.float32)  # (V, H)
+        W = self.weights.gate("W", gate).astype(np.float64)
+        return (self.embedding.astype(np.float64) @ W.T + bias).astype(np.float32)  # (V, H)
 
 
+@dataclass(frozen=True, kw_only=True)
 class UpperLayer(Layer):
     """It reads the h of the layer below.
 
-    Args:
+    Attributes:
         x: that h after the step, as products take it.
     """
 
-    def __init__(
-        self,
-        g: Graph,
-        arithmetic: Arithmetic,
-        index: int,
-        weights: LayerWeights,
-        h: str,
-        x: str,
-    ) -> None:
-        super().__init__(g, arithmetic, index, weights, h)
-        self._x = x
+    x: str
 
     def total(self, gate: str) -> str:
         """Add both products."""
@@ -149,10 +129,10 @@ class UpperLayer(Layer):
 
     def input(self, gate: str) -> str:
         """Multiply what comes from below."""
-        return self._affine(f"{gate}.input", [self._input(gate)], self._weights.gate("Wb", gate))
+        return self._affine(f"{gate}.input", [self._input(gate)], self.weights.gate("Wb", gate))
 
     def _input(self, gate: str) -> Term:
-        return Term(h=self._x, layer=self._index - 1, W=self._weights.gate("W", gate))
+        return Term(h=self.x, layer=self.index - 1, W=self.weights.gate("W", gate))
 
 
 Step = Callable[[Graph, Layer, dict[str, str]], dict[str, str]]
@@ -215,10 +195,13 @@ def recurrent_step(
                 h = state.activations[index]
             else:
                 h = arithmetic.activation(g, index, old["h"])
+            given: dict[str, Any] = {
+                "g": g, "arithmetic": arithmetic, "index": index, "weights": weights, "h": h,
+            }  # fmt: skip
             layer = (
-                FirstLayer(g, arithmetic, index, weights, h, token, network.embedding)
+                FirstLayer(**given, token=token, embedding=network.embedding)
                 if weights is network.layers[0]
-                else UpperLayer(g, arithmetic, index, weights, h, activations[-1])
+                else UpperLayer(**given, x=activations[-1])
             )
             for name, tensor in STEPS[model.cell](g, layer, old).items():
                 new[name].append(tensor)

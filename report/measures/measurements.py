@@ -11,7 +11,7 @@ from torch import Tensor
 from report.material import Texts, cut, passage
 from report.measures.colouring import Coloured, colour
 from report.measures.gradients import Norms, gradient_norms
-from report.measures.memory import Memory, measure_memory
+from report.measures.memory import Memory, measure_memory, spread
 from report.measures.problems import Problems, show_problems
 from report.measures.surprise import Difference, compare, surprise
 from report.measures.texts import Source, TextMeasures, measure_texts, words
@@ -127,58 +127,38 @@ def measure(
     )
 
 
-def _ids(subject: Subject, text: str) -> Tensor:
-    return torch.from_numpy(subject.best.vocabulary.encode(text))
-
-
 def _measure(
     subject: Subject, texts: Texts, source: Source, lexicon: set[str], seed: int
 ) -> Measured:
-    held_out = _ids(subject, texts.held_out)
-    training = _ids(subject, texts.training[-len(texts.held_out) :])
-    model, untrained = subject.best.model(), subject.untrained.model()
-    shown = _ids(subject, passage(texts, lead=MEMORY_PAST))
+    def ids(text: str) -> Tensor:
+        return torch.from_numpy(subject.best.vocabulary.encode(text))
+
+    def nats(text: str, streams: int = STRETCHES, warm_up: int = WARM_UP) -> Floats:
+        return surprise(model, ids(text), streams=streams, warm_up=warm_up)
+
+    held_out, model = ids(texts.held_out), subject.best.model()
+    windows = spread(held_out, GRADIENT_TEXTS, GRADIENT_PAST + GRADIENT_REACH + 2)
     return Measured(
         subject=subject,
-        nats=surprise(model, held_out, streams=STRETCHES, warm_up=WARM_UP),
-        training_nats=surprise(model, training, streams=STRETCHES, warm_up=WARM_UP),
+        nats=nats(texts.held_out),
+        training_nats=nats(texts.training[-len(texts.held_out) :]),
         samples=_samples(subject, seed),
         texts=[measure_texts(each, source, lexicon) for each in _write(subject, seed)],
-        before=gradient_norms(untrained, _windows(held_out), past=GRADIENT_PAST),
-        after=gradient_norms(model, _windows(held_out), past=GRADIENT_PAST),
+        before=gradient_norms(subject.untrained.model(), windows, past=GRADIENT_PAST),
+        after=gradient_norms(model, windows, past=GRADIENT_PAST),
         memory=measure_memory(
             model, held_out, rows=MEMORY_TEXTS, past=MEMORY_PAST, reach=MEMORY_REACH
         ),
-        passage=surprise(model, shown, streams=1, warm_up=MEMORY_PAST)[0],
+        passage=nats(passage(texts, lead=MEMORY_PAST), streams=1, warm_up=MEMORY_PAST)[0],
     )
 
 
-def _windows(ids: Tensor) -> Tensor:
-    length = GRADIENT_PAST + GRADIENT_REACH + 2
-    starts = torch.linspace(0, len(ids) - length, GRADIENT_TEXTS).long()
-    return torch.stack([ids[start : start + length] for start in starts], 1)
+def _samples(subject: Subject, seed: int) -> list[list[str]]:
+    return [write(m, None, SHOWN_SYMBOLS, TEMPERATURES, seed) for m in subject.moments]
 
 
 def _write(subject: Subject, seed: int) -> list[list[str]]:
     """Write SAMPLES texts at each temperature."""
-    texts = write(
-        subject.best,
-        prompt=subject.best.vocabulary.start_symbol,
-        symbols=SAMPLE_SYMBOLS,
-        temperatures=np.repeat(TEMPERATURES, SAMPLES).tolist(),
-        seed=seed,
-    )
+    temperatures = np.repeat(TEMPERATURES, SAMPLES).tolist()
+    texts = write(subject.best, None, SAMPLE_SYMBOLS, temperatures, seed)
     return [texts[start : start + SAMPLES] for start in range(0, len(texts), SAMPLES)]
-
-
-def _samples(subject: Subject, seed: int) -> list[list[str]]:
-    return [
-        write(
-            moment,
-            prompt=moment.vocabulary.start_symbol,
-            symbols=SHOWN_SYMBOLS,
-            temperatures=list(TEMPERATURES),
-            seed=seed,
-        )
-        for moment in subject.moments
-    ]

@@ -77,9 +77,7 @@ def measure_memory(model: CharRNN, ids: Tensor, *, rows: int, past: int, reach: 
         past: symbols read before a place.
         reach: K, symbols read after it.
     """
-    length = past + reach
-    starts = torch.linspace(0, len(ids) - length, rows).long()
-    tokens = torch.stack([ids[start : start + length] for start in starts], 1)  # (length, N)
+    tokens = spread(ids, rows, past + reach)  # (past + reach, N)
     before, after = tokens[:past], tokens[past:]
     _, earlier = model(before[:-1], model.zero_state(rows))
     _, true = model(before[-1:], earlier)
@@ -89,6 +87,12 @@ def measure_memory(model: CharRNN, ids: Tensor, *, rows: int, past: int, reach: 
         symbol=divergence(model, true, one_off, after),
         prefix=divergence(model, true, elsewhere, after),
     )
+
+
+def spread(ids: Tensor, count: int, length: int) -> Tensor:
+    """Cut pieces out of a text, evenly spread over it, (length, count)."""
+    starts = torch.linspace(0, len(ids) - length, count).long()
+    return torch.stack([ids[start : start + length] for start in starts], 1)
 
 
 def _others(symbols: Tensor, ids: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from training.run.checkpoint import Checkpoint
 Floats = NDArray[np.float64]
 
 LIKELIEST = 6
-PROMPT = 200  # symbols
+PROMPT, WRITTEN = 200, 200  # symbols
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +60,13 @@ def show_problems(subject: Subject, nats: Floats, texts: Texts, seed: int) -> Pr
     place = len(texts.held_out) // 3
     prompt = texts.held_out[place - PROMPT : place]
 
-    def on(start: str, row: int) -> str:
-        (text,) = write(
-            subject.best, prompt=start, symbols=200, temperatures=[0.8], seed=seed + row
-        )
-        return text
-
     return Problems(
         by=subject.title,
         after=[(symbol, _likeliest(subject.best, symbol)) for symbol in _frequent(texts)],
         first=first,
-        written=on(first, 100),
+        written=write(subject.best, first, WRITTEN, [0.8], seed + 100)[0],
         prompt=prompt,
-        continued=on(prompt, 101),
+        continued=write(subject.best, prompt, WRITTEN, [0.8], seed + 101)[0],
         truth=texts.held_out[place : place + PROMPT],
         by_position=_by_position(nats, texts),
     )

@@ -63,8 +63,7 @@ class Found:
     """The unit that tracks a trait best, chosen on one stretch of text.
 
     Attributes:
-        trait: name of the trait.
-        is_number: whether the trait is a number: the score is R^2, else it is AUC.
+        trait: of which the score is R^2 if it is a number, else AUC.
         unit: its index.
         name: of the unit.
         chosen: score on the stretch that it was chosen on.
@@ -72,8 +71,7 @@ class Found:
         sign: 1 where it rises with the trait, -1 where it falls.
     """
 
-    trait: str
-    is_number: bool
+    trait: Trait
     unit: int
     name: str
     chosen: float
@@ -83,7 +81,7 @@ class Found:
     @property
     def measure(self) -> str:
         """What the score is."""
-        return "R²" if self.is_number else "AUC"
+        return "R²" if self.trait.is_number else "AUC"
 
 
 def find_unit(
@@ -124,8 +122,7 @@ def find_unit(
         area = float(auc(other_values > 0, other_units[:, [unit]])[0])
         score = area if sign > 0 else 1 - area
     return Found(
-        trait=trait.name,
-        is_number=trait.is_number,
+        trait=trait,
         unit=unit,
         name=choose.names[unit],
         chosen=chosen,

@@ -10,13 +10,17 @@ from training.run.checkpoint import Checkpoint
 
 
 def write(
-    checkpoint: Checkpoint, *, prompt: str, symbols: int, temperatures: Sequence[float], seed: int
+    checkpoint: Checkpoint,
+    prompt: str | None,
+    symbols: int,
+    temperatures: Sequence[float],
+    seed: int,
 ) -> list[str]:
     """Continue a prompt once for every temperature; row i draws with seed + i, as a server does.
 
     Args:
         checkpoint: of the model.
-        prompt: at least one symbol, all in the vocabulary; read from a zero state.
+        prompt: symbols of the vocabulary; by default the start symbol alone.
         symbols: to draw for each text.
         temperatures: above 0, one for each text.
         seed: the same seed gives the same texts.
@@ -28,7 +32,7 @@ def write(
     return sample(
         checkpoint.model(),
         checkpoint.vocabulary,
-        prompt=prompt,
+        prompt=prompt or checkpoint.vocabulary.start_symbol,
         uniforms=np.stack(rows, axis=1),
         temperatures=temperatures,
     )

@@ -106,14 +106,15 @@ def _names(models: list[Measured]) -> str:
 
 def coloured_text(measurements: Measurements) -> Chart | None:
     """Return a picture of a text coloured by the units of the trait that is tracked best."""
-    clear = [each for each in measurements.coloured if not each.found[0].is_number]
+    clear = [each for each in measurements.coloured if not each.found[0].trait.is_number]
     if not clear:
         return None
     best = max(clear, key=lambda each: max(found.score for found in each.found))
+    trait = best.found[0].trait.name
     return Chart(
         "unit",
         partial(_coloured, best, measurements.models),
-        alt=f"A text coloured by the unit of each model that tracks best: {best.found[0].trait}.",
+        alt=f"A text coloured by the unit of each model that tracks best: {trait}.",
         caption="The state of one unit after each symbol: orange high, blue low. Underlined: where "
         "the trait holds.",
         height=0.25 * (LINES + 1.4) * len(measurements.models) + 0.3,
@@ -232,7 +233,8 @@ def _units(measurements: Measurements, axes: list[Axes]) -> None:
             )  # fmt: skip
             right = max(found.score, coloured.untrained[number], 0) + 0.015
             axes[0].text(right, y, f"{found.score:.2f}", va="center", color=INK)
-    labels = [f"{each.found[0].trait} ({each.found[0].measure})" for each in measurements.coloured]
+    firsts = [each.found[0] for each in measurements.coloured]
+    labels = [f"{first.trait.name} ({first.measure})" for first in firsts]
     axes[0].set_yticks(range(len(labels)), labels)
     axes[0].invert_yaxis()
     axes[0].set(xlim=(0, 1.08))
@@ -253,7 +255,7 @@ def _coloured(coloured: Coloured, models: list[Measured], axes: list[Axes]) -> N
             row += 1
         row += 0.3
     board.set(xlim=(0, LINE), ylim=(row, 0))
-    board.set_title(coloured.found[0].trait)
+    board.set_title(coloured.found[0].trait.name)
 
 
 def _symbol(
@@ -265,7 +267,7 @@ def _symbol(
     symbol = coloured.text[place].replace("\n", "¶").replace("$", r"\$")
     board.text(x + 0.5, y + 0.72, symbol, ha="center", family="monospace", fontsize=7.5, color=INK)
     holds = coloured.holds[place]
-    if not coloured.found[0].is_number and holds > 0:
+    if not coloured.found[0].trait.is_number and holds > 0:
         board.plot([x, x + 1], [y + 0.93] * 2, color=INK, linewidth=1)
 
 

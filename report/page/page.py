@@ -134,9 +134,9 @@ def _coloured(coloured: Coloured, labels: list[str]) -> dict[str, Any]:
     first = coloured.found[0]
     units = zip(labels, coloured.found, coloured.untrained, coloured.values, strict=True)
     return {
-        "trait": first.trait,
+        "trait": first.trait.name,
         "text": coloured.text,
-        "holds": [] if first.is_number else [int(value > 0) for value in coloured.holds],
+        "holds": [] if first.trait.is_number else [int(value > 0) for value in coloured.holds],
         "models": [
             {
                 "title": label,

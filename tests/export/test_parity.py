@@ -163,7 +163,7 @@ def test_mistake_in_one_graph_alone_is_seen_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def without_recurrent_bias(self: Layer, gate: str) -> Array:
-        return self._weights.gate("Wb", gate)
+        return self.weights.gate("Wb", gate)
 
     monkeypatch.setattr(Layer, "_bias", without_recurrent_bias)
     told = refused("lstm", tmp_path)

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from training.evaluate.adaptive import PASSES, Choice, adaptive_losses, choose_adaptation
 from training.evaluate.held_out import find_held_out
-from training.evaluate.progress import reading, say
+from training.evaluate.progress import reading
 from training.evaluate.reading import encode, stream_losses, window_losses
 from training.evaluate.report import Figure, Report
 from training.evaluate.served import require_parity, require_same_model, served_losses
 from training.evaluate.settings import EvaluationSettings
+from training.log.progress import say
 from training.model.model import CharRNN
 from training.run.checkpoint import load_checkpoint
 from unroll.cli import run

@@ -57,18 +57,17 @@ def find_held_out(
     """
     settings = checkpoint.training_settings
     asked = load_corpus(corpus or settings.corpus, encoding=settings.encoding)
-    if corpus is None or asked.sha256 == checkpoint.corpus_sha256:
-        trained = load_same_corpus(
-            corpus or settings.corpus,
-            encoding=settings.encoding,
-            sha256=checkpoint.corpus_sha256,
-        )
-        rules = replace(settings, split=split or settings.split)
-    else:
-        trained = load_same_corpus(
-            settings.corpus, encoding=settings.encoding, sha256=checkpoint.corpus_sha256
-        )
-        rules = TrainingSettings(split=split or "test")
+    same = corpus is None or asked.sha256 == checkpoint.corpus_sha256
+    trained = load_same_corpus(
+        (same and corpus) or settings.corpus,
+        encoding=settings.encoding,
+        sha256=checkpoint.corpus_sha256,
+    )
+    rules = (
+        replace(settings, split=split or settings.split)
+        if same
+        else TrainingSettings(split=split or "test")
+    )
     seen = split_symbols(len(trained.text), settings).training
     parts = split_symbols(len(asked.text), rules)
     text = asked.text[parts.held_out.start : parts.held_out.stop]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from training.evaluate.reading import Advance
-from training.log.progress import SECONDS_BETWEEN_LINES, duration
+from training.log.progress import SECONDS_BETWEEN_LINES, duration, say
 
 
 @contextmanager
@@ -35,8 +35,3 @@ def reading(console: Console, title: str, symbols: int) -> Iterator[Advance]:
         task = bar.add_task(title, total=symbols)
         yield advance
     say(console, f"{title}: {symbols:,} symbols in {duration(time.monotonic() - begun)}")
-
-
-def say(console: Console, text: str) -> None:
-    """Print a line."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

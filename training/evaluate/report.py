@@ -56,10 +56,8 @@ class Figure:
                 f"{protocol}: the loss of symbol {wrong[0]:,} is {losses[wrong[0]]}: the model's "
                 "state has grown past all bounds; train on with a lower rate or gradient clip"
             )
-        interval = block_interval(losses)
-        return cls(
-            protocol=protocol, nats=float(losses.mean()), low=interval.low, high=interval.high
-        )
+        low, high = block_interval(losses)
+        return cls(protocol=protocol, nats=float(losses.mean()), low=low, high=high)
 
     @property
     def bits(self) -> float:
@@ -173,13 +171,8 @@ class Report:
                 "block_symbols": block_length(len(held_out.symbols)),
             },
             "figures": {
-                figure.protocol: {
-                    "nats": figure.nats,
-                    "bits": figure.bits,
-                    "low": figure.low,
-                    "high": figure.high,
-                }
-                for figure in self.figures
+                f.protocol: {"nats": f.nats, "bits": f.bits, "low": f.low, "high": f.high}
+                for f in self.figures
             },
             "window_symbols": WINDOW,
             "adaptive": None if choice is None else _choice_as_json(choice),

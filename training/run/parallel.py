@@ -11,7 +11,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import timedelta
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -83,12 +82,7 @@ class Group:
             dist.init_process_group(BACKENDS[self._device], timeout=WAIT_AT_MOST)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.size > 1 and kind is None:  # after an error the others may never say good-bye
             gc.collect()  # what holds on to the group goes first, else its threads may outlive it
             dist.barrier()

@@ -97,13 +97,13 @@ def expected(checkpoint: Checkpoint, text: str) -> dict[str, Any]:
         ("stream", stream_losses(model, ids)),
         ("window", window_losses(model, ids)),
     ):
-        interval = block_interval(losses)
+        low, high = block_interval(losses)
         nats = float(losses.mean())
         figures[name] = {
             "nats": nats,
             "bits": nats / np.log(2),
-            "low": interval.low,
-            "high": interval.high,
+            "low": low,
+            "high": high,
         }
     return figures
 
