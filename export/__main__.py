@@ -25,21 +25,21 @@ class ExportSettings:
     """Compile a checkpoint into a bundle, and prove it against torch."""
 
     checkpoint: Path
-    """A run's folder (its best checkpoint is taken) or a checkpoint file."""
+    """Run folder (its best checkpoint is used) or checkpoint file."""
 
     bundle: Path
-    """Folder to write; one that is there is replaced once the new one has proved itself."""
+    """Folder to write. An existing bundle is replaced once the new one has passed all checks."""
 
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where it may be served: for cuda, graphs of fixed lengths are added."""
+    """Device to serve on. `cuda` adds graphs of fixed lengths."""
 
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
-    """What the compiled loop computes in: int8 for the CPU, fp16 for cuda. Either is refused if it
-    costs more than 0.005 nats per symbol of the training's validation text."""
+    """Precision of the compiled loop: int8 for the CPU, fp16 for cuda. Both are refused if they
+    cost more than 0.005 nats per symbol on the training's validation text."""
 
     corpus: str | None = None
-    """For int8 and fp16: name or path of the text that the model was trained on; by default it is
-    looked for where the training found it."""
+    """For int8 and fp16: name or path of the text of the training. Default: where the training
+    found it."""
 
 
 def main() -> None:

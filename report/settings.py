@@ -37,25 +37,25 @@ class ReportSettings:
     """Encoding of the text."""
 
     training_preset: str = "quick"
-    """Preset of the three trainings' other settings; it may differ from cell to cell."""
+    """Preset for the other settings of the three trainings. It may differ from cell to cell."""
 
     minutes: Annotated[float, Range(above=0, most=24 * 60)] = 3.0
-    """Length of each of the three trainings."""
+    """Length of each of the three trainings, in minutes."""
 
     out: Path = Path("reports")
-    """Folder to write to: a folder named after the corpus is made in it."""
+    """Folder to write to. A folder named after the corpus is made in it."""
 
     pages: Path | None = None
-    """Folder to write the pages and their images to; by default that of the trainings."""
+    """Folder for the pages and their images. Default: the folder of the trainings."""
 
     fresh: bool = False
-    """Train again, also where a finished training of the same settings lies in the folder."""
+    """Train again even if finished trainings with the same settings are in the folder."""
 
     seed: Annotated[int, Range(0, below=SEED_LIMIT)] = 25
-    """Seed of everything random."""
+    """Seed of all random numbers."""
 
     threads: Annotated[int, Range(1, 1024)] = 1
-    """Processor threads; on a busy processor 1 is best."""
+    """Number of threads. Use 1 on a busy processor."""
 
     def validate(self) -> None:
         """Check every range.

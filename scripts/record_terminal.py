@@ -1,4 +1,4 @@
-"""Write what a command prints as a picture: `python scripts/record_terminal.py FILE.svg COMMAND...`.
+"""Write what a command prints as an SVG: `python scripts/record_terminal.py FILE COMMAND...`.
 
 The command runs in a pseudo terminal, so that it prints as to a person; the picture holds its last
 lines. docs/images/demo.svg is `python scripts/record_terminal.py docs/images/demo.svg make demo`.
@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-COLUMNS, LINES = 96, 34
+COLUMNS, LINES = 96, 33
 
 
 def record(command: list[str]) -> list[str]:

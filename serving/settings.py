@@ -24,159 +24,161 @@ class ServerSettings:
     """Serve bundles over gRPC."""
 
     model: Annotated[tuple[str, ...], Parameter(negative=())] = ()
-    """A bundle to serve, as NAME=FOLDER, or FOLDER to name it after the folder. Repeat it for
-    more; the first is the default model."""
+    """Bundle to serve, as NAME=FOLDER, or FOLDER to name it after the folder. Repeat it for more;
+    the first is the default model."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. One that other machines can reach needs a certificate."""
+    """Address to listen on. An address that other machines can reach needs a certificate."""
 
     port: Annotated[int, Range(0, 65535)] = 50051
     """Port to listen on; 0 takes a free one."""
 
     keep_retired: Annotated[int, Range(0, 1024)] = 1
-    """SIGHUP looks at the folders of all models again. Where one holds another bundle, new texts
-    begin on that, and so many earlier ones of each name stay for what began on them."""
+    """SIGHUP reloads changed bundles. Up to this many previous versions of each model stay loaded
+    for requests and sessions that started on them."""
 
     port_file: Path | None = None
-    """File to write the port to once the server is ready."""
+    """File to which the port is written once the server is ready."""
 
     metrics_port: Annotated[int | None, Range(0, 65535)] = None
-    """Port of a page for Prometheus on the same host; 0 takes a free one. None by default."""
+    """Port of the Prometheus page, on the same host; 0 takes a free one. Off by default."""
 
     log_format: LogFormat = LogFormat.HUMAN
-    """Lines for people, or one JSON object a line."""
+    """Log lines for people, or one JSON object a line."""
 
     log_level: LogLevel = LogLevel.INFO
-    """What is logged on standard error: that and worse. `info` has one line a finished request."""
+    """Lowest level that is logged to standard error. `info` logs one line for each finished
+    request."""
 
     otel_endpoint: str | None = None
-    """Where OpenTelemetry traces go by OTLP over gRPC, as http://HOST:4317; needs the extra `otel`.
-    None by default."""
+    """Send OpenTelemetry traces to this address (OTLP over gRPC), as http://HOST:4317. Needs the
+    extra `otel`. Off by default."""
     tls_certificate: Path | None = None
-    """The server's certificate and those between it and its authority's, in PEM; with it, all is
-    encrypted. Files of certificates, keys and tokens are read again when they change."""
+    """The server's certificate, followed by the intermediate ones, in PEM. Encrypts all
+    connections. Certificates, keys and tokens are reloaded when their files change."""
 
     tls_key: Path | None = None
     """The certificate's private key, in PEM, without a password."""
 
     tls_client_ca: Path | None = None
-    """Authorities, in PEM, whose certificates clients must show; by default they show none."""
+    """Require client certificates that are signed by an authority in this PEM file. By default none
+    are required."""
 
     tokens: Path | None = None
-    """File of the tokens that callers need, one NAME:SHA256 a line; `unroll token` makes them.
-    By default callers need none. Health checks never do."""
+    """Require a token from callers. The file has one NAME:SHA256 a line; `unroll token` adds one.
+    By default no token is needed. Health checks never need one."""
 
     plaintext_anywhere: Annotated[bool, Parameter(negative=())] = False
-    """Listen without encryption where other machines can reach it."""
+    """Listen without encryption on addresses that other machines can reach."""
 
     device: Device = Device.CPU
-    """Where to compute."""
+    """Device to compute on."""
 
     threads: Annotated[int, Range(1, 1024)] = 1
-    """Processor threads of one model's operators."""
+    """Threads for each operator of a model."""
 
     workers: Annotated[int, Range(1, 1024)] = 1
-    """Workers of one model, each with a core's work and slots of its own; they share the weights.
-    Leave a core to the event loop: two cores serve best with one worker."""
+    """Workers for each model. Each uses one core and has its own slots; all share the weights.
+    Leave one core to the event loop: 1 is best on two cores."""
 
     slots: Annotated[int, Range(1, 65536)] = 64
-    """Sequences of one model that each worker computes side by side."""
+    """Sequences that each worker computes at the same time."""
 
     queue_limit: Annotated[int, Range(0, COUNT)] = 1024
-    """Sequences of one model that may wait for a slot; more are refused."""
+    """Sequences of one model that may wait for a slot. Further requests are refused."""
 
     run_ms: Annotated[float, Range(0.1, 10_000)] = 10.0
-    """How long one run of the compiled loop may take, in milliseconds: what a new request waits
-    for at most before its prompt is read."""
+    """Maximum time of one run of the compiled loop, in milliseconds. A new request waits this long
+    at most before its prompt is read."""
 
     messages_per_second: Annotated[float, Range(above=0, most=10**9)] = 1500.0
-    """How many messages the streams of one model send together, at most: the more streams, the
-    longer each one's text is gathered, but for its first symbols. A message costs the event loop
-    about 0.1 ms, however long it is."""
+    """Maximum stream messages per second and model. With more streams, chunks get larger; first
+    symbols are not delayed. A message costs the event loop about 0.1 ms, whatever its length."""
 
     prefix_cache_mb: Annotated[int, Range(0, 2**20)] = 64
-    """Memory of one model for the states of prompts that were read, so that they are not read
-    again, in MiB; 0 keeps none."""
+    """Memory for the states of prompts that were read, in MiB and for each model. A later prompt
+    that begins with one is not read again; 0 disables the cache."""
 
     capsule_keys: Path | None = None
-    """File with the keys that sign capsules, one in hex a line, 32 bytes or more each; the first
-    signs, all are accepted. By default the variable UNROLL_CAPSULE_KEYS, else a random key."""
+    """File of keys that sign capsules, one in hex a line, of 32 bytes or more. The first signs; all
+    are accepted. Default: the variable UNROLL_CAPSULE_KEYS, else a random key."""
 
     state_dir: Path | None = None
-    """Folder where sessions outlive the server; by default they live in memory alone."""
+    """Folder in which sessions are stored, so that they survive the server. By default they are
+    only in memory."""
 
     sessions_in_memory: Annotated[int, Range(1, COUNT)] = 100_000
-    """Sessions kept in memory; past that, the longest unused are spilled to the state_dir or, where
-    there is none, evicted."""
+    """Maximum number of idle sessions in memory. Beyond it, those unused for longest are kept only
+    in the state dir or, without one, evicted."""
 
     session_spill_seconds: Annotated[float, Range(above=0, most=YEAR)] = 300.0
-    """With a state_dir, sessions unused for so long leave the memory."""
+    """With a state dir, sessions unused for this long leave the memory."""
 
     session_idle_seconds: Annotated[float, Range(0, 10 * YEAR)] = 86400.0
-    """Sessions unused for so long expire; 0 keeps them for ever."""
+    """Sessions unused for this long expire; 0 keeps them for ever."""
 
     session_marks: Annotated[int, Range(1, 1024)] = 4
-    """Positions that a session can be put back to, the current one included."""
+    """Positions to which a session can be rewound, the current one included."""
 
     buffer_symbols: Annotated[int, Range(1, COUNT)] = 4096
-    """A stream pauses while so many of its symbols wait for a slow reader."""
+    """A stream pauses when this many of its symbols wait for a slow reader."""
 
     max_prompt_symbols: Annotated[int, Range(1, COUNT)] = 65536
-    """Longest prompt."""
+    """Maximum length of a prompt, in symbols."""
 
     max_new_symbols: Annotated[int, Range(1, COUNT)] = 65536
-    """Longest text that one request may ask for."""
+    """Maximum number of new symbols that one request may ask for."""
 
     max_score_symbols: Annotated[int, Range(1, COUNT)] = 1_000_000
-    """Longest text that one request may have scored."""
+    """Maximum length of a text to score, in symbols."""
 
     max_stop_strings: Annotated[int, Range(0, STOPS_AT_MOST)] = 8
-    """Stop strings of one request."""
+    """Maximum number of stop strings in one request."""
 
     max_calls_per_caller: Annotated[int, Range(1, COUNT)] = 512
-    """Calls and streams that one caller may have at once. A caller is known by its token, else by
-    its certificate, else by its address."""
+    """Maximum concurrent calls and streams of one caller. A caller is known by its token, else its
+    certificate, else its address."""
 
     rate_per_caller: Annotated[float, Range(0, 10**9)] = 1000.0
-    """Calls a second that one caller may make in the long run; 0 sets no limit."""
+    """Maximum sustained calls per second of one caller; 0 disables."""
 
     burst_per_caller: Annotated[int, Range(1, COUNT)] = 1000
-    """Calls that one caller may make at once after a rest."""
+    """Calls that one caller may make at once after a pause."""
 
     rate_without_token: Annotated[float, Range(0, 10**9)] = 10.0
-    """Calls a second without a valid token that one address may make in the long run, where tokens
-    are needed; more are refused as too many. Valid tokens are let in all the same. 0 sets no
-    limit."""
+    """If tokens are required: maximum sustained calls per second without a valid token from one
+    address; 0 disables. Calls with a valid token are not limited by it."""
 
     burst_without_token: Annotated[int, Range(1, COUNT)] = 100
-    """Calls without a valid token that one address may make at once after a rest."""
+    """Calls without a valid token that one address may make at once after a pause."""
 
     max_sessions_per_caller: Annotated[int, Range(0, COUNT)] = 10_000
-    """Sessions that one caller with a token or a certificate may have; 0 sets no limit."""
+    """Maximum sessions of one caller that has a token or a certificate; 0 disables."""
 
     max_message_bytes: Annotated[int, Range(1024, 2**30)] = 8 * 2**20
-    """Largest message, in either direction."""
+    """Maximum size of a message in either direction, in bytes."""
 
     grace_seconds: Annotated[float, Range(0, DAY)] = 30.0
-    """On SIGTERM or SIGINT, running requests have so long to finish."""
+    """After SIGTERM or SIGINT, running requests have this long to finish."""
 
     exit_on_engine_failure: Annotated[bool, Parameter(negative=())] = False
-    """End the process with status 70 when a model's engine fails, so that a supervisor starts it
-    again. Without it, the process stays and its health is NOT_SERVING."""
+    """Exit with status 70 when a model's engine fails, so that a supervisor restarts the server. By
+    default the process stays and reports NOT_SERVING."""
 
     keepalive_seconds: Annotated[float, Range(0.1, DAY)] = 60.0
-    """A client that says nothing for so long is asked whether it is there."""
+    """Ping a silent client after this time."""
 
     keepalive_timeout_seconds: Annotated[float, Range(0.1, DAY)] = 20.0
-    """A client that does not answer that in so long is gone, and its requests end."""
+    """A client that does not answer a ping within this time is disconnected, and its requests
+    end."""
 
     max_connection_age_seconds: Annotated[float, Range(0, 20 * DAY)] = 3600.0
-    """Clients connect anew after so long, a tenth more or less, which spreads them over servers and
-    ends connections whose certificates are trusted no more; 0 leaves them be."""
+    """Close connections after this time (±10 %) so that clients rebalance; 0 disables. It also ends
+    connections whose certificates are no longer trusted."""
 
     max_connection_age_grace_seconds: Annotated[float, Range(0, 20 * DAY)] = 300.0
-    """Calls on such an old connection have so long to finish; then they end with UNAVAILABLE, and
-    streams with `resume` go on by a new one."""
+    """Calls on a connection that is being closed have this long to finish. Then they end with
+    UNAVAILABLE; streams with `resume` continue on a new connection."""
 
     def validate(self) -> None:
         """Check every range and every rule between settings.

@@ -26,81 +26,82 @@ class TrainingSettings:
     """Encoding of the text."""
 
     max_symbols: Annotated[int, Range(0, 10**12)] = 0
-    """Train on the first so many symbols only; 0 takes all. The vocabulary is the whole text's."""
+    """Train on the first so many symbols only; 0 uses all. The vocabulary is always that of the
+    whole text."""
 
     validation_fraction: Annotated[float, Range(0, 0.5)] = 0.1
-    """Share of the text, at its end, that is kept for validation."""
+    """Share of the text, at its end, that is held out for validation."""
 
     split: Split = "test"
-    """What is kept: the text's end (test); or, to choose settings by, the end of what precedes that
-    (tune), and the text's end is never read."""
+    """`test` holds out the end of the text. `tune` holds out the part before it and never reads the
+    end; use it to choose settings."""
 
     name: str = ""
-    """Name of the run; by default the corpus's name and the cell's."""
+    """Name of the run. Default: the names of corpus and cell."""
 
     runs_dir: Path = Path("runs")
-    """Folder that holds a folder for every run."""
+    """Folder that holds one folder for each run."""
 
     resume: bool = False
-    """Continue the run of that name where it was saved, with the settings it was started with."""
+    """Continue the run of this name from its last save, with the settings it was started with."""
 
     cell: Cell = "gru"
     """Recurrent cell."""
 
     embedding_size: Annotated[int, Range(1, 2**16)] = 64
-    """Size E of a symbol's embedding."""
+    """Size E of the embedding of a symbol."""
 
     hidden_size: Annotated[int, Range(1, 2**16)] = 256
-    """Size H of a layer's state."""
+    """Size H of the state of a layer."""
 
     layers: Annotated[int, Range(1, 1024)] = 1
     """Number L of recurrent layers."""
 
     members: Annotated[int, Range(1, 1024)] = 1
-    """Number M of networks side by side, of these sizes each: every one is trained by a loss of its
-    own, and their logits are averaged."""
+    """Number M of networks side by side, each of these sizes and with a loss of its own. Their
+    logits are averaged."""
 
     dropout: Annotated[float, Range(0, below=1)] = 0.2
-    """Probability of dropping an activation, between layers and after the last."""
+    """Probability of dropping an activation, between layers and after the last one."""
 
     weight_dropout: Annotated[float, Range(0, below=1)] = 0.0
     """Probability of dropping a recurrent weight for the length of a window."""
 
     init: Literal["tuned", "torch"] = "tuned"
-    """Initial weights: chosen for each cell, or as torch does it."""
+    """Initial weights: tuned for each cell, or torch's defaults."""
 
     streams: Annotated[int, Range(1, 2**20)] = 64
-    """Number N of stretches of the text that are read side by side."""
+    """Batch size N: so many stretches of the text are read side by side."""
 
     window: Annotated[int, Range(1, 2**20)] = 64
-    """Number T of symbols that gradients flow back through."""
+    """Number T of symbols through which gradients flow back."""
 
     respell_names: Annotated[float, Range(0, 1)] = 0.0
-    """Share of the names (words that the text never writes in lower case) that each epoch spells
-    otherwise, so that none is learned by heart."""
+    """Share of the names that each epoch spells differently, so that the model does not learn them
+    by heart. A name is a word that the text never writes in lower case."""
 
     start_offset: Annotated[int, Range(0, 10**12)] = 0
-    """Each epoch starts at a random one of the first so many symbols and ends with the text; 0 lets
-    it start at any symbol and go round."""
+    """Each epoch starts at a random one of the first so many symbols and ends with the text. With 0
+    it starts at any symbol and wraps around."""
 
     epochs: Annotated[int, Range(0, 10**9)] = 0
-    """Length of the training in epochs; give this or minutes."""
+    """Length of the training in epochs. Set either this or minutes."""
 
     minutes: Annotated[float, Range(0, 10**6)] = 0.0
-    """Length of the training in minutes, validation and samples included."""
+    """Length of the training in minutes, with validation and samples. Set either this or epochs."""
 
     optimizer: Literal["adamw", "adam"] = "adamw"
     """Optimizer."""
 
     learning_rate: Annotated[float, Range(above=0, most=10)] = 4e-3
-    """Highest learning rate."""
+    """Peak learning rate."""
 
     schedule: Literal["linear", "constant"] = "linear"
-    """Learning rate after the warm-up: falling to zero, or staying."""
+    """Learning rate after the warm-up: linear decay to zero, or constant."""
 
     warmup_fraction: Annotated[float, Range(0, below=1)] = 0.03
-    """Share of the training in which the rate rises from zero. By the clock, over 50
-    updates at least; 0 is none."""
+    """Share of the training in which the learning rate rises from zero; 0 disables. If the length
+    is in minutes, the warm-up takes at least 50 updates."""
 
     weight_decay: Annotated[float, Range(0, 1000)] = 0.02
     """Weight decay of the matrices (adamw only)."""
@@ -109,39 +110,38 @@ class TrainingSettings:
     """Decay of the optimizer's second moment."""
 
     gradient_clip: Annotated[float, Range(0, 10**9)] = 1.0
-    """Highest norm of the gradient; 0 leaves it as it is."""
+    """Maximum norm of the gradient; 0 disables clipping."""
 
     validate_every: Annotated[int, Range(0, 10**9)] = 0
-    """Validate, sample and save after every so many updates; 0 does it after each epoch."""
+    """Validate, sample and save every so many updates; 0 does it once an epoch."""
 
     patience: Annotated[int, Range(0, 10**9)] = 0
-    """Stop after so many validations in a row without a better one; 0 never does."""
+    """Stop after so many validations in a row without improvement; 0 disables."""
 
     sample_symbols: Annotated[int, Range(0, 10**6)] = 200
-    """Length of the sample that is drawn at every validation; 0 draws none."""
+    """Length of the sample written at each validation; 0 writes none."""
 
     snapshots: bool = False
-    """Keep the weights before the first update and, at validations, whenever the number of updates
-    has doubled, in the run's folder `snapshots`."""
+    """Keep the weights before the first update and at each validation after which the number of
+    updates has doubled, in the run's folder `snapshots`."""
 
     tensorboard: bool = False
-    """Write curves and samples for TensorBoard too; needs the extra `tensorboard`."""
+    """Also write curves and samples for TensorBoard. Needs the extra `tensorboard`."""
 
     seed: Annotated[int, Range(0, below=SEED_LIMIT)] = 25
-    """Seed of everything random."""
+    """Seed of all random numbers."""
 
     threads: Annotated[int, Range(0, 1024)] = 0
-    """Processor threads; 0 leaves it to torch. On a busy processor 1 is best, because of two
-    each spends its time waiting for the other."""
+    """Number of threads; 0 leaves it to torch. Use 1 on a busy processor, where threads wait for
+    each other."""
 
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where to train."""
+    """Device to train on."""
 
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "fp32"
-    """What the operands of products are rounded to while training; sums and weights are
-    float32 in any case, and so is every validation; cuDNN's layers carry the state through a window
-    in bf16, too, those of the CPU in float32. auto takes bf16 where the device multiplies it
-    natively, else fp32, and says so."""
+    """Precision of the operands of matrix products. Sums, weights and validation are always
+    float32. On CUDA with bf16, cuDNN also carries the state in bf16. `auto` takes bf16 where the
+    device has it, else fp32, and logs which."""
 
     def validate(self) -> None:
         """Check every range and every rule between settings.

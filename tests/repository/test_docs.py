@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+README_LINES_AT_MOST = 120
 PAGES = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "deploy").glob("*.md")]
 
 
@@ -37,3 +38,7 @@ def test_index_names_every_page() -> None:
     index = DOCS / "index.md"
     named = {(DOCS / link).resolve() for link in links(index.read_text("utf-8"))}
     assert {page for page in DOCS.rglob("*.md") if page not in named} == {index}
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= README_LINES_AT_MOST

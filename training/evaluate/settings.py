@@ -17,34 +17,34 @@ class EvaluationSettings:
     """Measure a trained model on text that it was not trained on."""
 
     checkpoint: Path
-    """A run's folder (its best checkpoint is taken) or a checkpoint file."""
+    """Run folder (its best checkpoint is used) or checkpoint file."""
 
     corpus: str | None = None
-    """Name or path of the text; by default what the model was trained on, where the training found
-    it. Of another text the last tenth is taken, unless the training's text holds it."""
+    """Name or path of the text. Default: the text of the training, where the training found it.
+    Another text is measured on its last tenth, and refused if the training text contains that."""
 
     split: Split | None = None
-    """Which part of the text; by default the one that the training held out."""
+    """Part of the text to measure on. Default: the part that the training held out."""
 
     adaptive: Annotated[bool, Parameter(negative=())] = False
-    """Also let the weights follow the text while it is read, at a rate chosen on training text: a
-    figure apart from all others, which takes minutes."""
+    """Also measure with weights that learn from the text while it is read. This figure does not
+    compare with others, and takes minutes."""
 
     target: str = ""
-    """Address of a server, as HOST:PORT: it scores the text too, and the figures must agree. Its
-    token is taken from the variable UNROLL_TOKEN, if set."""
+    """Address of a server, as HOST:PORT, that scores the same text. The figures must agree. The
+    token is read from the variable UNROLL_TOKEN, if set."""
 
     model: str = ""
-    """Name of the model there; by default the server's first."""
+    """Name of the model on that server. Default: its first model."""
 
     json: Path | None = None
     """File to write the figures to."""
 
     threads: Annotated[int, Range(0, 1024)] = 0
-    """Processor threads; 0 leaves it to torch. One is best for a single stream."""
+    """Number of threads; 0 leaves it to torch. 1 is best for a single stream."""
 
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where to read."""
+    """Device to compute on."""
 
     def validate(self) -> None:
         """Check what can be checked before anything is read.

@@ -25,64 +25,67 @@ class ClientSettings:
     """Address of the server, as HOST:PORT."""
 
     tls: Annotated[bool, Parameter(negative=())] = False
-    """Encrypt, and trust the authorities that gRPC brings along."""
+    """Encrypt, and trust the authorities that gRPC ships with."""
 
     tls_ca: Path | None = None
-    """Encrypt, and trust the authorities in this file, in PEM."""
+    """Encrypt, and trust the authorities in this PEM file."""
 
     tls_certificate: Path | None = None
-    """The client's own certificate, in PEM, where the server asks for one."""
+    """The client's own certificate, in PEM, if the server requires one."""
 
     tls_key: Path | None = None
     """That certificate's private key, in PEM, without a password."""
 
     token_file: Path | None = None
-    """File with the token that says who calls; by default the variable UNROLL_TOKEN, if set."""
+    """File with the caller's token. Default: the variable UNROLL_TOKEN, if set."""
 
     prompt: Annotated[str, _TEXT] = ""
     """Text to continue, or - to read it from standard input."""
 
     model: str = ""
-    """Name of the model; by default the server's first."""
+    """Name of the model. Default: the server's first model."""
 
     max_new_symbols: int | None = None
-    """How many symbols to generate at most; 256 by default."""
+    """Maximum number of symbols to generate; 256 by default."""
 
     temperature: float | None = None
-    """0 for the likeliest symbol each time, or 0.001 to 1000; 1 by default."""
+    """0 takes the likeliest symbol each time; otherwise 0.001 to 1000. 1 by default."""
 
     top_k: int | None = None
-    """Draw from the k likeliest symbols only; 0, the default, takes all."""
+    """Draw only from the k likeliest symbols; 0, the default, keeps all."""
 
     top_p: float | None = None
-    """Draw from the likeliest symbols that sum to this only; above 0, to 1 (the default: all)."""
+    """Draw only from the likeliest symbols whose probabilities sum to this; above 0, up to 1, the
+    default, which keeps all."""
 
     min_p: float | None = None
-    """Draw from symbols this times as probable as the likeliest only; 0 (the default: all) to 1."""
+    """Draw only from symbols at least this times as probable as the likeliest; 0, the default,
+    keeps all; at most 1."""
 
     seed: int | None = None
-    """Selects the random numbers; by default the server chooses, and the last line tells."""
+    """Seed of the random numbers. By default the server chooses one; the last line names it."""
 
     stop: Annotated[tuple[str, ...], _TEXT] = ()
-    """Text before which to stop; repeat it for more."""
+    """Stop before this text. Repeat it for more."""
 
     unknown_symbols: UnknownSymbols = UnknownSymbols.REFUSE
-    """What to do with symbols of the prompt outside the model's vocabulary."""
+    """What to do with prompt symbols that are not in the model's vocabulary."""
 
     replacement_symbol: Annotated[str, _TEXT] = ""
-    """What replaces them, if they are replaced."""
+    """Symbol that replaces them, with `replace`."""
 
     timeout: Annotated[float, Range(0, 30 * 86_400)] = 0.0
-    """Give up after so many seconds; 0 never does."""
+    """Give up after this many seconds; 0 never does."""
 
     score: bool = False
-    """Score the prompt instead: how many bits a character costs the model."""
+    """Score the prompt instead: bits per character."""
 
     list_models: bool = False
     """List the server's models instead."""
 
     check: bool = False
-    """Ask whether the server is ready instead; by default it has 5 seconds to answer."""
+    """Ask instead whether the server is ready. It has 5 seconds to answer unless --timeout says
+    otherwise."""
 
     def validate(self) -> None:
         """Check what the server cannot.
