@@ -19,7 +19,8 @@ from export.unrolled_parity import prove_unrolled
 from export.weights import ModelWeights
 from serving.runtime.onnx import Device
 from training.run.checkpoint import Checkpoint
-from unroll.bundle.folder import Bundle, describe_file, load_bundle, write_bundle
+from unroll.bundle.files import describe
+from unroll.bundle.folder import Bundle, load_bundle, write_bundle
 from unroll.bundle.manifest import (
     DECODE,
     DECODE_FILTERED,
@@ -140,7 +141,7 @@ def _describe(
 ) -> Manifest:
     """Write the manifest, but for the parity report."""
     vocabulary, metrics = checkpoint.vocabulary, checkpoint.metrics
-    files = {name: describe_file(draft / name) for name in (*graphs, WEIGHTS)}
+    files = {name: describe((draft / name).read_bytes()) for name in (*graphs, WEIGHTS)}
     state = [
         StateTensor(input=f"{s}_0", output=f"{s}_n", dtype="float32", shape=weights.state_shape)
         for s in weights.state_names

@@ -19,7 +19,7 @@ from export.arithmetic import Precision
 from export.quality import judge
 from export.reference import TIE, Reference, Run, torch_state, verify_run
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
-from serving.runtime.onnx import Device, open_session
+from serving.runtime.onnx import Device, GraphFiles, open_graph_session
 from serving.runtime.sampling import uniforms
 from training.model.model import CharRNN
 from unroll.bundle.folder import Bundle
@@ -158,10 +158,10 @@ def _columns(seed: int, steps: int, rows: int) -> NDArray[np.float32]:
 
 def _step_rungs(bundle: Bundle, model: CharRNN, case: Case) -> Iterator[Rung]:
     """Compare step.onnx with torch on one block."""
-    session = open_session(bundle.folder / STEP, Device.CPU, threads=1)
+    graph_session = open_graph_session(GraphFiles.of(bundle, STEP), Device.CPU, threads=1)
     tensors = bundle.manifest.state
     feeds = {"tokens": case.tokens[:-1], **case.state}
-    logits, *last = session.run(["logits", *(t.output for t in tensors)], feeds)
+    logits, *last = graph_session.run(["logits", *(t.output for t in tensors)], feeds)
     expected, state = model(torch.from_numpy(case.tokens[:-1]), torch_state(case.state))
     named = dict(zip((t.input for t in tensors), last, strict=True))
     block = f"{T} symbols x {N} rows"

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving.access.callers import CallerLimits, Callers
 from serving.access.tls import server_credentials
 from serving.access.tokens import Tokens
-from serving.engine.models import EngineOptions, Models
+from serving.engine.models import Models
 from serving.rpc.call import CallCounts
 from serving.rpc.delivery import LoopDelivery
 from serving.rpc.gate import Gate, no_span
@@ -78,7 +78,7 @@ class Server:
         delivery = LoopDelivery(self._loop, self._tell_health)
         self.models = Models.load(
             self.settings.model,
-            _engine_options(self.settings),
+            self.settings.engine,
             delivery,
             on_failure=delivery.tell_failure,
             keep_retired=self.settings.keep_retired,
@@ -271,19 +271,6 @@ def write_port(path: Path, port: int) -> None:
         raise SettingsError(
             f"port_file = {str(path)!r}: cannot be written: {error.strerror}"
         ) from error
-
-
-def _engine_options(settings: ServerSettings) -> EngineOptions:
-    return EngineOptions(
-        device=settings.device,
-        threads=settings.threads,
-        slots=settings.slots,
-        workers=settings.workers,
-        queue_limit=settings.queue_limit,
-        run_seconds=settings.run_ms / 1e3,
-        chunks_per_second=settings.messages_per_second,
-        prefix_bytes=settings.prefix_cache_mb * 2**20,
-    )
 
 
 def _gate(settings: ServerSettings, counts: CallCounts, tracing: Tracing | None) -> Gate:

@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from serving.access.tls import TlsFiles
+from serving.engine.options import EngineOptions
 from serving.runtime.onnx import Device
 from serving.telemetry.logs import LogFormat, LogLevel
 from unroll.errors import SettingsError
@@ -190,6 +191,20 @@ class ServerSettings:
             raise SettingsError("model: no bundle to serve; name one with --model NAME=FOLDER")
         check_ranges(self)
         self._validate_security()
+
+    @property
+    def engine(self) -> EngineOptions:
+        """How each model is run."""
+        return EngineOptions(
+            device=self.device,
+            threads=self.threads,
+            slots=self.slots,
+            workers=self.workers,
+            queue_limit=self.queue_limit,
+            run_seconds=self.run_ms / 1e3,
+            chunks_per_second=self.messages_per_second,
+            prefix_bytes=self.prefix_cache_mb * 2**20,
+        )
 
     @property
     def tls(self) -> TlsFiles | None:

@@ -7,8 +7,6 @@ loop. What feeds them there (activations, table rows) is a fixed input here.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,8 +15,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from export.graph import IR_VERSION, OPSET
-from serving.runtime.onnx import Device, open_session
+from serving.runtime.onnx import Device, GraphFiles, open_graph_session
 from unroll.bundle.folder import Bundle
+from unroll.bundle.manifest import DECODE
 
 # The place of the weights among a product's inputs.
 PRODUCTS = {"Gemm": 1, "QGemm": 3}
@@ -46,7 +45,7 @@ class Products:
 
 def products_of(bundle: Bundle) -> Products:
     """Cut the matrix products of one step out of a bundle's decode graph."""
-    graph = onnx.load(str(bundle.decode_graph)).graph
+    graph = onnx.load(str(bundle.folder / DECODE)).graph
     body = next(node.attribute[0].g for node in graph.node if node.op_type == "Scan")
     initializers = {tensor.name: tensor for tensor in graph.initializer}
     nodes = [node for node in body.node if node.op_type in PRODUCTS]
@@ -77,16 +76,14 @@ def _input(
 def products_alone(bundle: Bundle, batch: int, steps: int, device: Device) -> Callable[[], object]:
     """Load the products of a bundle; the result makes them `steps` times for `batch` rows."""
     products = products_of(bundle)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "products.onnx"
-        path.write_bytes(_compile(products).SerializeToString())
-        session = open_session(path, device, 1)
+    files = GraphFiles(path=bundle.folder, graph=_compile(products).SerializeToString())
+    graph_session = open_graph_session(files, device, 1)
     feeds: dict[str, NDArray[Any]] = {"trips": np.array(steps)}
     random = np.random.default_rng(25)
     for name, (kind, width) in products.inputs.items():
         values = random.uniform(-1, 1, (batch, width))
         feeds[name] = _as_type(values, kind)
-    return lambda: session.run(None, feeds)
+    return lambda: graph_session.run(None, feeds)
 
 
 def _as_type(values: NDArray[np.float64], kind: int) -> NDArray[Any]:

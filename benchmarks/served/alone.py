@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.load.clients import SEEDS_A_CLIENT
 from serving.engine.engine import Engine
+from serving.engine.options import EngineOptions
 from serving.engine.request import Chunk, SequenceRequest
 from serving.runtime.decoder import Decoder
 from unroll.bundle.folder import Bundle
@@ -38,7 +39,9 @@ def symbols_per_second(
         warm_up: seconds of the same before that.
         cores: one worker's thread runs on each.
     """
-    engine = Engine(bundle, decoder, slots=slots, workers=len(cores), queue_limit=rows + 1)
+    engine = Engine(
+        bundle, decoder, EngineOptions(slots=slots, workers=len(cores), queue_limit=rows + 1)
+    )
     written = [0] * rows  # by row: two workers may count at the same time
     stopping = threading.Event()
     for row in range(rows):

@@ -13,9 +13,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
+from functools import partial
 
 from serving.engine.counts import WorkerCounts
+from serving.engine.options import EngineOptions
 from serving.engine.prefixes import PrefixCache
 from serving.engine.request import Chunk, SequenceRequest
 from serving.engine.scheduler import LONGEST_WAIT, Scheduler
@@ -24,11 +25,14 @@ from serving.engine.slots import Slots
 from serving.engine.snapshot import StateLayout
 from serving.engine.worker import Worker
 from serving.runtime.decoder import Decoder, State
+from serving.runtime.device import DeviceRunner
 from serving.runtime.host import HostRunner, Runner
+from serving.runtime.onnx import Device
 from unroll.bundle.folder import Bundle
 from unroll.errors import ClosedError
 
 CLOSE_SECONDS = 10.0
+DEFAULT_OPTIONS = EngineOptions()
 
 log = logging.getLogger(__name__)
 
@@ -69,14 +73,9 @@ class Engine:
     Args:
         bundle: whose vocabulary.
         decoder: runs the bundle's loop; all workers share it.
-        slots: rows of a worker's loop run at most.
-        workers: threads that make loop runs side by side, 1 or more.
-        queue_limit: sequences that may wait for a slot.
-        run_seconds: how long a loop run may take.
-        chunks_per_second: how many chunks there may be of all sequences together, at most; text
-            is gathered meanwhile, but for a sequence's first and last.
-        prefix_bytes: memory for the states of prompts that were read; 0 keeps none.
-        new_runner: makes a runner with so many slots for each worker; by default a HostRunner.
+        options: how to run them.
+        new_runner: makes a runner with so many slots for each worker; by default one for the
+            options' device.
         on_failure: called once on a worker's thread when the engine has failed and runs nothing any
             more; must not block.
         deliver: called on a worker's thread with the chunks of each loop run, by several workers at
@@ -87,13 +86,8 @@ class Engine:
         self,
         bundle: Bundle,
         decoder: Decoder,
+        options: EngineOptions = DEFAULT_OPTIONS,
         *,
-        slots: int = 64,
-        workers: int = 1,
-        queue_limit: int = 1024,
-        run_seconds: float = 0.01,
-        chunks_per_second: float = inf,
-        prefix_bytes: int = 0,
         new_runner: Callable[[int], Runner] | None = None,
         on_failure: Callable[[], None] = lambda: None,
         deliver: Callable[[Delivery], None] = call_listeners,
@@ -101,20 +95,20 @@ class Engine:
         self.bundle = bundle
         self.decoder = decoder
         self.layout = StateLayout(bundle.manifest.state, len(bundle.vocabulary))
-        self.prefixes = PrefixCache(prefix_bytes)
+        self.prefixes = PrefixCache(options.prefix_bytes)
         self._prefixes_lock = threading.Lock()
-        make = new_runner or (lambda capacity: HostRunner(decoder, capacity))
+        make = new_runner or partial(_new_runner, bundle, decoder, options)
         self._workers = [
             Worker(
                 bundle.vocabulary,
-                Slots(make(slots)),
-                run_seconds,
-                workers / chunks_per_second,
+                Slots(make(options.slots)),
+                options.run_seconds,
+                options.workers / options.chunks_per_second,
                 self._keep_prefix,
             )
-            for _ in range(workers)
+            for _ in range(options.workers)
         ]
-        self._scheduler = Scheduler([worker.slots for worker in self._workers], queue_limit)
+        self._scheduler = Scheduler([worker.slots for worker in self._workers], options.queue_limit)
         self._deliver_unsafe = deliver
         self._on_failure = on_failure
         self._lock = threading.RLock()  # guards the scheduler and the three below
@@ -307,3 +301,9 @@ class Engine:
                 assert state is not None, "what has written has a state"
                 lasts[sequence] = sequence.cut(state)
         return lasts
+
+
+def _new_runner(bundle: Bundle, decoder: Decoder, options: EngineOptions, slots: int) -> Runner:
+    if options.device is Device.CPU:
+        return HostRunner(decoder, slots)
+    return DeviceRunner(bundle, options.device, slots, options.threads)

@@ -5,49 +5,28 @@ on it, and what stands somewhere in its texts (sessions, capsules, running reque
 """
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from math import inf
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from serving.engine.engine import Engine, call_listeners
+from serving.engine.options import EngineOptions
 from serving.engine.sequence import Delivery
 from serving.runtime.decoder import Decoder
-from serving.runtime.device import DeviceRunner
-from serving.runtime.host import HostRunner, Runner
-from serving.runtime.onnx import Device
+from serving.runtime.probe import probe
 from unroll.bundle.folder import Bundle, load_bundle
-from unroll.errors import SettingsError, UnknownModelError, UnrollError, nearest, shown
+from unroll.bundle.manifest import MANIFEST
+from unroll.errors import BundleError, SettingsError, UnknownModelError, UnrollError, nearest, shown
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+ATTEMPTS = 5  # at a folder that is replaced again and again while it is read
 NAME_SHOWN = 64  # symbols of an unknown name in its error; comparing longer ones takes seconds
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineOptions:
-    """How each model is run.
-
-    Attributes:
-        device: where to compute.
-        threads: threads of one operator on the CPU, 1 or more.
-        slots: rows of a worker's loop run at most, 1 or more.
-        workers: threads that make loop runs side by side, 1 or more; they share the weights.
-        queue_limit: sequences that may wait for a slot, 0 or more.
-        run_seconds: how long a loop run may take, above 0.
-        chunks_per_second: how many chunks there may be of all sequences together, above 0.
-        prefix_bytes: memory for the states of prompts that were read; 0 keeps none.
-    """
-
-    device: Device = Device.CPU
-    threads: int = 1
-    slots: int = 64
-    workers: int = 1
-    queue_limit: int = 1024
-    run_seconds: float = 0.01
-    chunks_per_second: float = inf
-    prefix_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +63,7 @@ Make = Callable[[str, Bundle], ServedModel]
 
 
 class Models:
-    """Served models by name, in order; the first is the default.
+    """Served models by name, in order; the first is the default. Any thread may ask.
 
     Args:
         served: one or more, each name once.
@@ -95,11 +74,12 @@ class Models:
     def __init__(
         self, served: Iterable[ServedModel], make: Make | None = None, *, keep_retired: int = 1
     ) -> None:
+        self._lock = threading.Lock()  # guards the two below
         self._by_name = {model.name: model for model in served}
+        self._retired: list[ServedModel] = []  # the longest ago first
         assert self._by_name
         self._make = make
         self._keep_retired = keep_retired
-        self._retired: list[ServedModel] = []  # the longest ago first
         self.layouts = {model.fingerprint: model.engine.layout for model in self}
 
     @classmethod
@@ -139,7 +119,7 @@ class Models:
         def make(name: str, bundle: Bundle) -> ServedModel:
             return _make(name, bundle, options, deliver, on_failure)
 
-        served = [make(name, load_bundle(folder)) for name, folder in folders.items()]
+        served = [_read_whole(folder, partial(make, name)) for name, folder in folders.items()]
         return cls(served, make, keep_retired=keep_retired)
 
     def reload(self) -> list[ServedModel]:
@@ -162,22 +142,24 @@ class Models:
         return self._drop()
 
     def _renew(self, old: ServedModel) -> None:
+        _read_whole(old.bundle.folder, partial(self._put, old))
+
+    def _put(self, old: ServedModel, bundle: Bundle) -> None:
+        """Let a bundle take a model's place, unless it is the same."""
         assert self._make is not None, "models that were not loaded cannot be loaded again"
-        bundle = load_bundle(old.bundle.folder)
         fingerprint = bundle.manifest.fingerprint
         if fingerprint == old.fingerprint:
             log.info("model %s: the same bundle, fingerprint %.12s", old.name, fingerprint)
             return
-        known = (m for m in self._retired if (m.name, m.fingerprint) == (old.name, fingerprint))
+        known = (m for m in self.everyone if (m.name, m.fingerprint) == (old.name, fingerprint))
         new = next(known, None)
         if new is None:
             new = self._make(old.name, bundle)
             new.engine.start()
+        with self._lock:
             self.layouts[fingerprint] = new.engine.layout
-        # In this order, both can be found at any moment by the thread that answers calls.
-        self._retired = [*self._retired, old]
-        self._by_name[old.name] = new
-        self._retired = [model for model in self._retired if model is not new]
+            self._by_name[old.name] = new
+            self._retired = [model for model in (*self._retired, old) if model is not new]
         log.info(
             "model %s: fingerprint %.12s from now on; what began with %.12s goes on with that",
             old.name,
@@ -187,13 +169,15 @@ class Models:
 
     def _drop(self) -> list[ServedModel]:
         dropped: list[ServedModel] = []
-        for name in self._by_name:
-            old = [model for model in self._retired if model.name == name]
-            dropped += old[: max(len(old) - self._keep_retired, 0)]
-        self._retired = [model for model in self._retired if model not in dropped]
-        for model in dropped:
-            if self.serving(model.fingerprint) is None:
-                del self.layouts[model.fingerprint]
+        with self._lock:
+            for name in self._by_name:
+                old = [model for model in self._retired if model.name == name]
+                dropped += old[: max(len(old) - self._keep_retired, 0)]
+            self._retired = [model for model in self._retired if model not in dropped]
+            left = {model.fingerprint for model in (*self._by_name.values(), *self._retired)}
+            for model in dropped:
+                if model.fingerprint not in left:
+                    self.layouts.pop(model.fingerprint, None)
         return dropped
 
     def get(self, name: str) -> ServedModel:
@@ -202,12 +186,14 @@ class Models:
         Raises:
             UnknownModelError: no model has the name; the nearest is named, or all.
         """
+        with self._lock:
+            by_name = dict(self._by_name)
         if not name:
-            return next(iter(self))
-        if name not in self._by_name:
-            advice = nearest(name[:NAME_SHOWN], self._by_name)
+            return next(iter(by_name.values()))
+        if name not in by_name:
+            advice = nearest(name[:NAME_SHOWN], by_name)
             raise UnknownModelError("model", f"no model {shown(name)} is served here; {advice}")
-        return self._by_name[name]
+        return by_name[name]
 
     def serving(self, fingerprint: str) -> ServedModel | None:
         """Find a model, perhaps a retired one, by its fingerprint, in hex."""
@@ -222,10 +208,12 @@ class Models:
     @property
     def everyone(self) -> list[ServedModel]:
         """All models, the retired ones last."""
-        return [*self._by_name.values(), *reversed(self._retired)]
+        with self._lock:
+            return [*self._by_name.values(), *reversed(self._retired)]
 
     def __iter__(self) -> Iterator[ServedModel]:
-        return iter(self._by_name.values())
+        with self._lock:
+            return iter(list(self._by_name.values()))
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -251,23 +239,31 @@ def _make(
     on_failure: Callable[[], None],
 ) -> ServedModel:
     decoder = Decoder(bundle, options.device, options.threads)
-
-    def new_runner(slots: int) -> Runner:
-        if options.device is Device.CPU:
-            return HostRunner(decoder, slots)
-        return DeviceRunner(bundle, options.device, slots, options.threads)
-
-    engine = Engine(
-        bundle,
-        decoder,
-        slots=options.slots,
-        workers=options.workers,
-        queue_limit=options.queue_limit,
-        run_seconds=options.run_seconds,
-        chunks_per_second=options.chunks_per_second,
-        prefix_bytes=options.prefix_bytes,
-        new_runner=new_runner,
-        on_failure=on_failure,
-        deliver=deliver,
-    )
+    probe(bundle, decoder)
+    engine = Engine(bundle, decoder, options, deliver=deliver, on_failure=on_failure)
     return ServedModel(name=name, bundle=bundle, decoder=decoder, engine=engine)
+
+
+def _read_whole(folder: Path, use: Callable[[Bundle], T]) -> T:
+    """Use the bundle in a folder; begin again where another one takes its place meanwhile.
+
+    Raises:
+        BundleError: as load_bundle, or as `use`.
+    """
+    for _ in range(ATTEMPTS - 1):
+        seen = _stamp(folder)
+        try:
+            return use(load_bundle(folder))
+        except BundleError:
+            if _stamp(folder) == seen:
+                raise
+    return use(load_bundle(folder))
+
+
+def _stamp(folder: Path) -> tuple[int, ...]:
+    """Return what changes when a folder's manifest is replaced."""
+    try:
+        found = (folder / MANIFEST).stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

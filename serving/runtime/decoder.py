@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from onnxruntime import InferenceSession
 
-from serving.runtime.onnx import Device, check_tensors, open_session
+from serving.runtime.onnx import Device, open_bundle_graphs, open_graph_session
 from unroll.bundle.folder import Bundle
 from unroll.bundle.manifest import BATCH, DECODE, DECODE_FILTERED
 
@@ -98,8 +97,10 @@ class Decoder:
     """
 
     def __init__(self, bundle: Bundle, device: Device, threads: int = 1) -> None:
-        self._plain, self._filtered = (
-            _open(bundle, name, device, threads) for name in (DECODE, DECODE_FILTERED)
+        self._plain, self._filtered = open_bundle_graphs(
+            bundle,
+            (DECODE, DECODE_FILTERED),
+            lambda files: open_graph_session(files, device, threads),
         )
         self._state = bundle.manifest.state
         self._outputs = ["tokens_out", "log_probs", *(tensor.output for tensor in self._state)]
@@ -124,19 +125,12 @@ class Decoder:
             "temperature": run.temperature,
             **state,
         }
-        session = self._plain
+        graph_session = self._plain
         if run.is_filtered:
-            session = self._filtered
+            graph_session = self._filtered
             feeds |= {"top_k": run.top_k, "top_p": run.top_p, "min_p": run.min_p}
-        tokens, log_probs, *last = session.run(self._outputs, feeds)
+        tokens, log_probs, *last = graph_session.run(self._outputs, feeds)
         names = [tensor.input for tensor in self._state]
         return LoopResult(
             tokens=tokens, log_probs=log_probs, state=dict(zip(names, last, strict=True))
         )
-
-
-def _open(bundle: Bundle, name: str, device: Device, threads: int) -> InferenceSession:
-    path = bundle.folder / name
-    session = open_session(path, device, threads)
-    check_tensors(path, session, bundle.manifest.graphs[name])
-    return session

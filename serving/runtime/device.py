@@ -12,10 +12,10 @@ import threading
 import numpy as np
 
 from serving.runtime.decoder import LoopRun, State
-from serving.runtime.device_batch import WINDOW, DeviceBatch, Sessions
+from serving.runtime.device_batch import WINDOW, DeviceBatch, GraphSessions
 from serving.runtime.device_buffer import DeviceBuffer
 from serving.runtime.host import Written
-from serving.runtime.onnx import Device, check_tensors, open_fixed_session
+from serving.runtime.onnx import Device, open_bundle_graphs, open_fixed_graph_session
 from unroll.bundle.folder import Bundle
 from unroll.bundle.manifest import UNROLLED, StateTensor
 from unroll.errors import BundleError
@@ -50,15 +50,15 @@ class DeviceRunner:
     def __init__(self, bundle: Bundle, device: Device, capacity: int, threads: int = 1) -> None:
         self.capacity = capacity
         self._device = device
-        self._sessions = _open_sessions(bundle, device, threads)
+        self._graph_sessions = _open_graph_sessions(bundle, device, threads)
         self._tensors = bundle.manifest.state
         self._batches: dict[int, DeviceBatch] = {}
-        some_session = next(iter(self._sessions.values()))
-        self.provider: str = some_session.get_providers()[0]
+        some_graph_session = next(iter(self._graph_sessions.values()))
+        self.provider: str = some_graph_session.get_providers()[0]
         with _LOCK:
             self._states = {
                 tensor.input: DeviceBuffer(
-                    (capacity + 1, *_row_shape(tensor)), tensor.dtype, device, some_session
+                    (capacity + 1, *_row_shape(tensor)), tensor.dtype, device, some_graph_session
                 )
                 for tensor in self._tensors
             }
@@ -112,7 +112,7 @@ class DeviceRunner:
     def _batch(self, size: int) -> DeviceBatch:
         if size not in self._batches:
             self._batches[size] = DeviceBatch(
-                size, self._device, self._sessions, self._states, self._tensors
+                size, self._device, self._graph_sessions, self._states, self._tensors
             )
         return self._batches[size]
 
@@ -126,19 +126,17 @@ class DeviceRunner:
         assert 0 <= slot < self.capacity, (slot, self.capacity)  # the padding's is nobody's
 
 
-def _open_sessions(bundle: Bundle, device: Device, threads: int) -> Sessions:
-    sessions: Sessions = {}
-    for kind in UNROLLED:
-        path = bundle.folder / kind.name
-        described = bundle.manifest.graphs.get(kind.name)
-        if described is None:
-            raise BundleError(
-                f"{path}: is missing, as the bundle was not exported for {Device.CUDA.value}; "
-                "export the checkpoint with --device cuda (make export DEVICE=cuda)"
-            )
-        sessions[kind] = open_fixed_session(path, device, threads)
-        check_tensors(path, sessions[kind], described)
-    return sessions
+def _open_graph_sessions(bundle: Bundle, device: Device, threads: int) -> GraphSessions:
+    names = [kind.name for kind in UNROLLED]
+    if missing := [name for name in names if name not in bundle.manifest.graphs]:
+        raise BundleError(
+            f"{bundle.folder / missing[0]}: is missing, as the bundle was not exported for "
+            "cuda; export the checkpoint with --device cuda (make export DEVICE=cuda)"
+        )
+    opened = open_bundle_graphs(
+        bundle, names, lambda files: open_fixed_graph_session(files, device, threads)
+    )
+    return dict(zip(UNROLLED, opened, strict=True))
 
 
 def _row_shape(tensor: StateTensor) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from serving.runtime.host import Written
 from serving.runtime.onnx import Device
 from unroll.bundle.manifest import UNROLLED_LENGTHS, StateTensor, Unrolled
 
-Sessions = dict[Unrolled, ort.InferenceSession]
+GraphSessions = dict[Unrolled, ort.InferenceSession]
 
 WINDOW = 64  # steps whose inputs lie on the device at a time
 ENOUGH = 0.75  # a piece of which so much is needed beats several shorter ones
@@ -52,7 +52,7 @@ class DeviceBatch:
     Args:
         size: rows of every loop run, those of padding included.
         device: where the places are.
-        sessions: the graphs.
+        graph_sessions: the graphs.
         states: of all slots, (slots, layers, hidden), by the state's input; the last slot is the
             padding's.
         tensors: the names of the states.
@@ -62,16 +62,16 @@ class DeviceBatch:
         self,
         size: int,
         device: Device,
-        sessions: Sessions,
+        graph_sessions: GraphSessions,
         states: dict[str, DeviceBuffer],
         tensors: list[StateTensor],
     ) -> None:
         self._size = size
-        self._sessions = sessions
-        some_session = next(iter(sessions.values()))
+        self._graph_sessions = graph_sessions
+        some_graph_session = next(iter(graph_sessions.values()))
 
         def place(dtype: Any, *shape: int) -> DeviceBuffer:
-            return DeviceBuffer(shape, dtype, device, some_session)
+            return DeviceBuffer(shape, dtype, device, some_graph_session)
 
         tokens = place(np.int64, size)
         tokens_out = place(np.int64, WINDOW, size)
@@ -95,7 +95,9 @@ class DeviceBatch:
             **{tensor.input: states[tensor.input] for tensor in tensors},
             **{tensor.output: states[tensor.input] for tensor in tensors},
         }
-        self._bindings = {kind: self._bind(session) for kind, session in sessions.items()}
+        self._bindings = {
+            kind: self._bind(graph_session) for kind, graph_session in graph_sessions.items()
+        }
         self._options = ort.RunOptions()
         self._options.add_run_config_entry("gpu_graph_id", str(size))
         self._captured = threading.local()
@@ -135,13 +137,13 @@ class DeviceBatch:
         setattr(self._captured, f"filtered_{filtered}", True)
 
     def _run(self, kind: Unrolled) -> None:
-        self._sessions[kind].run_with_iobinding(self._bindings[kind], self._options)
+        self._graph_sessions[kind].run_with_iobinding(self._bindings[kind], self._options)
 
-    def _bind(self, session: ort.InferenceSession) -> Any:
-        binding = session.io_binding()
-        for tensor in session.get_inputs():
+    def _bind(self, graph_session: ort.InferenceSession) -> Any:
+        binding = graph_session.io_binding()
+        for tensor in graph_session.get_inputs():
             binding.bind_ortvalue_input(tensor.name, self._places[tensor.name].value)
-        for tensor in session.get_outputs():
+        for tensor in graph_session.get_outputs():
             binding.bind_ortvalue_output(tensor.name, self._places[tensor.name].value)
         return binding
 

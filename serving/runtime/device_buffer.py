@@ -18,16 +18,20 @@ class DeviceBuffer:
         shape: its shape.
         dtype: its dtype.
         device: where it lies.
-        session: any session; its bindings are ONNX Runtime's only way to name a part of a tensor.
+        graph_session: any; its bindings are ONNX Runtime's only way to name a part of a tensor.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], dtype: Any, device: Device, session: ort.InferenceSession
+        self,
+        shape: tuple[int, ...],
+        dtype: Any,
+        device: Device,
+        graph_session: ort.InferenceSession,
     ) -> None:
         self._shape = shape
         self._dtype = np.dtype(dtype)
         self._device = device
-        self._session = session
+        self._graph_session = graph_session
         self.value = ort.OrtValue.ortvalue_from_shape_and_type(
             list(shape), self._dtype.type, device.value, DEVICE_ID
         )
@@ -64,9 +68,9 @@ class DeviceBuffer:
             return self.value
         if (start, length) not in self._parts:
             entry_bytes = self.value.tensor_size_in_bytes() // self._shape[0]
-            binding = self._session.io_binding()
+            binding = self._graph_session.io_binding()
             binding.bind_output(
-                self._session.get_outputs()[0].name,
+                self._graph_session.get_outputs()[0].name,
                 self._device.value,
                 DEVICE_ID,
                 self._dtype.type,

@@ -1,11 +1,14 @@
-"""ONNX Runtime sessions, on the device that was asked for or not at all."""
+"""Graph sessions: ONNX Runtime's, on the device that was asked for or not at all."""
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 import onnxruntime as ort
 
-from unroll.bundle.manifest import GraphSpec
+from unroll.bundle.folder import Bundle
+from unroll.bundle.manifest import WEIGHTS, GraphSpec
 from unroll.errors import BundleError, DeviceError
 
 Provider = str | tuple[str, dict[str, str]]
@@ -26,41 +29,87 @@ class Device(Enum):
         return {Device.CPU: "CPUExecutionProvider", Device.CUDA: "CUDAExecutionProvider"}[self]
 
 
-def open_session(path: Path, device: Device, threads: int) -> ort.InferenceSession:
+@dataclass(frozen=True, kw_only=True)
+class GraphFiles:
+    """A graph and its weights, as they were read; nothing is looked up on disk again.
+
+    Attributes:
+        path: where the graph lay, for messages.
+        graph: the ONNX file.
+        weights: its external data, which it calls `weights.bin`; empty for none.
+    """
+
+    path: Path
+    graph: bytes
+    weights: bytes = b""
+
+    @classmethod
+    def of(cls, bundle: Bundle, name: str) -> "GraphFiles":
+        """Read one graph of a bundle; see Bundle.read."""
+        return cls(path=bundle.folder / name, graph=bundle.read(name), weights=bundle.read(WEIGHTS))
+
+
+def open_bundle_graphs(
+    bundle: Bundle, names: Iterable[str], open_one: Callable[[GraphFiles], ort.InferenceSession]
+) -> list[ort.InferenceSession]:
+    """Open some graphs of a bundle from bytes that are what its manifest describes.
+
+    Args:
+        bundle: whose graphs.
+        names: of their files.
+        open_one: opens one, as `open_graph_session` or `open_fixed_graph_session` does.
+
+    Raises:
+        BundleError: a file is not, or is no more, the one that the manifest describes, or ONNX
+            Runtime cannot load it.
+        DeviceError: the device is not there, or cannot run every node.
+    """
+    weights = bundle.read(WEIGHTS)
+    opened = []
+    for name in names:
+        path = bundle.folder / name
+        opened.append(open_one(GraphFiles(path=path, graph=bundle.read(name), weights=weights)))
+        check_tensors(path, opened[-1], bundle.manifest.graphs[name])
+    return opened
+
+
+def open_graph_session(files: GraphFiles, device: Device, threads: int) -> ort.InferenceSession:
     """Load a graph; on CUDA, what has no place on the device runs on the host.
 
     Args:
-        path: an ONNX file; its external data lies beside it.
+        files: the graph.
         device: where to compute.
         threads: threads of one operator on the CPU, 1 or more.
 
     Raises:
-        DeviceError: the session did not get the device. (The list of available providers does
+        DeviceError: the graph session did not get the device. (The list of available providers does
             not tell: a build with CUDA lists it on a machine without a GPU.)
         BundleError: ONNX Runtime cannot load the graph.
     """
-    options = _options(device, threads)
+    options = _options(files, device, threads)
     providers: list[Provider] = [_provider(device)]
     if device is Device.CUDA:
         providers.append(Device.CPU.provider)  # shapes and loop conditions live on the host
     try:
-        session = ort.InferenceSession(str(path), options, providers=providers)
+        graph_session = ort.InferenceSession(files.graph, options, providers=providers)
     except Exception as error:  # its exception classes share no base of their own
-        raise _unloadable(path, error) from error
-    got = session.get_providers()
+        raise _unloadable(files.path, error) from error
+    got = graph_session.get_providers()
     if got[0] != device.provider:
         raise _missing(device, got)
-    session.disable_fallback()
-    return session
+    graph_session.disable_fallback()
+    return graph_session
 
 
-def open_fixed_session(path: Path, device: Device, threads: int) -> ort.InferenceSession:
+def open_fixed_graph_session(
+    files: GraphFiles, device: Device, threads: int
+) -> ort.InferenceSession:
     """Load a graph whose inputs and outputs will be bound to fixed places, all on the device.
 
     On CUDA its runs are captured as CUDA graphs, one for each `gpu_graph_id` and thread.
 
     Args:
-        path: an ONNX file; its external data lies beside it.
+        files: the graph.
         device: where to compute.
         threads: threads of one operator on the CPU, 1 or more.
 
@@ -68,36 +117,36 @@ def open_fixed_session(path: Path, device: Device, threads: int) -> ort.Inferenc
         DeviceError: the device is not there, or cannot run every node.
         BundleError: ONNX Runtime cannot load the graph.
     """
-    options = _options(device, threads)
+    options = _options(files, device, threads)
     if device is Device.CUDA:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        session = ort.InferenceSession(
-            str(path), options, providers=[_provider(device, enable_cuda_graph="1")]
+        graph_session = ort.InferenceSession(
+            files.graph, options, providers=[_provider(device, enable_cuda_graph="1")]
         )
     except Exception as error:
         if "fallback to CPU EP has been explicitly disabled" in str(error):
             raise DeviceError(
-                f"{path}: {device.value} cannot run all of it, or is not there: {error}; check "
-                "the driver and the CUDA libraries, or ask for cpu"
+                f"{files.path}: {device.value} cannot run all of it, or is not there: {error}; "
+                "check the driver and the CUDA libraries, or ask for cpu"
             ) from error
-        raise _unloadable(path, error) from error
-    got = session.get_providers()
+        raise _unloadable(files.path, error) from error
+    got = graph_session.get_providers()
     if got[0] != device.provider:
         raise _missing(device, got)
-    session.disable_fallback()
-    return session
+    graph_session.disable_fallback()
+    return graph_session
 
 
-def check_tensors(path: Path, session: ort.InferenceSession, described: GraphSpec) -> None:
+def check_tensors(path: Path, graph_session: ort.InferenceSession, described: GraphSpec) -> None:
     """Check that a graph's inputs and outputs are what the manifest says.
 
     Raises:
         BundleError: they are not.
     """
     for kind, found, specs in (
-        ("inputs", session.get_inputs(), described.inputs),
-        ("outputs", session.get_outputs(), described.outputs),
+        ("inputs", graph_session.get_inputs(), described.inputs),
+        ("outputs", graph_session.get_outputs(), described.outputs),
     ):
         actual = [(arg.name, arg.type, list(arg.shape)) for arg in found]
         expected = [(spec.name, ONNX_NAME.get(spec.dtype), spec.shape) for spec in specs]
@@ -105,12 +154,16 @@ def check_tensors(path: Path, session: ort.InferenceSession, described: GraphSpe
             raise BundleError(f"{path}: its {kind} are {actual}, the manifest says {expected}")
 
 
-def _options(device: Device, threads: int) -> ort.SessionOptions:
+def _options(files: GraphFiles, device: Device, threads: int) -> ort.SessionOptions:
     if device.provider not in ort.get_available_providers():
         raise _missing(device, ort.get_available_providers())
     if device is Device.CUDA and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     options = ort.SessionOptions()
+    if files.weights:
+        options.add_external_initializers_from_files_in_memory(
+            [WEIGHTS], [files.weights], [len(files.weights)]
+        )
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # A missing provider is our DeviceError; ONNX Runtime need not log it as well.

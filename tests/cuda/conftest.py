@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from export.compiler import export
-from serving.runtime.onnx import Device, open_session
+from serving.runtime.onnx import Device, GraphFiles, open_graph_session
 from tests.conftest import tiny_checkpoint
 from training.model.model import CELLS
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
+from unroll.bundle.manifest import DECODE
 from unroll.errors import DeviceError
 
 
@@ -19,7 +20,9 @@ def cuda(cuda_bundles: dict[Cell, Path]) -> None:
     """Go on only where there is a device."""
     try:
         # Not a graph for CUDA alone: that one cannot run there must fail, not skip.
-        open_session(load_bundle(cuda_bundles["gru"]).decode_graph, Device.CUDA, threads=1)
+        open_graph_session(
+            GraphFiles.of(load_bundle(cuda_bundles["gru"]), DECODE), Device.CUDA, threads=1
+        )
     except DeviceError as error:
         if os.environ.get("REQUIRE_CUDA") == "1":
             pytest.fail(f"REQUIRE_CUDA=1, but {error}")

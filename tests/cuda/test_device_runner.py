@@ -10,7 +10,7 @@ import pytest
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.device import DeviceRunner, batch_sizes
 from serving.runtime.device_batch import DeviceBatch
-from serving.runtime.onnx import Device, open_fixed_session, open_session
+from serving.runtime.onnx import Device, GraphFiles, open_fixed_graph_session, open_graph_session
 from tests.serving.running import serve
 from tests.serving.runtime.runs import (
     FILTERED,
@@ -22,7 +22,7 @@ from tests.serving.runtime.runs import (
     state_rows,
 )
 from unroll.bundle.folder import Bundle
-from unroll.bundle.manifest import UNROLLED
+from unroll.bundle.manifest import DECODE, UNROLLED
 from unroll.client.options import GenerateOptions
 from unroll.errors import BundleError
 
@@ -76,18 +76,18 @@ def test_calls_replay_captured_graphs(bundle: Bundle, capfd: pytest.CaptureFixtu
 
 
 def test_tf32_is_off_and_capture_is_on(bundle: Bundle) -> None:
-    for session, captures in (
-        (open_session(bundle.decode_graph, Device.CUDA, 1), "0"),
-        (open_fixed_session(bundle.folder / UNROLLED[0].name, Device.CUDA, 1), "1"),
+    for graph_session, captures in (
+        (open_graph_session(GraphFiles.of(bundle, DECODE), Device.CUDA, 1), "0"),
+        (open_fixed_graph_session(GraphFiles.of(bundle, UNROLLED[0].name), Device.CUDA, 1), "1"),
     ):
-        assert session.get_providers()[0] == Device.CUDA.provider
-        options = session.get_provider_options()[Device.CUDA.provider]
+        assert graph_session.get_providers()[0] == Device.CUDA.provider
+        options = graph_session.get_provider_options()[Device.CUDA.provider]
         assert (options["use_tf32"], options["enable_cuda_graph"]) == ("0", captures)
 
 
 def test_graph_with_nodes_on_the_host_is_refused(bundle: Bundle) -> None:
     with pytest.raises(BundleError, match="cannot load it"):
-        open_fixed_session(bundle.decode_graph, Device.CUDA, 1)
+        open_fixed_graph_session(GraphFiles.of(bundle, DECODE), Device.CUDA, 1)
 
 
 def test_device_is_near_the_cpu(bundle: Bundle, large_bundle: Bundle) -> None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from serving.runtime.decoder import FREE, Decoder, LoopRun
-from serving.runtime.onnx import Device, open_session
+from serving.runtime.onnx import Device, GraphFiles, open_graph_session
 from serving.runtime.sampling import SamplingParams, uniforms
 from tests.conftest import tiny_checkpoint
 from tests.serving.runtime.runs import random_call
@@ -72,10 +72,10 @@ def test_inputs_and_outputs_are_what_the_manifest_says(
     spec = bundle.manifest.graphs[name]
     feeds = {i.name: np.zeros(shape_of(i, T, N), i.dtype) for i in spec.inputs}
     feeds |= {key: np.ones(N, np.float32) for key in ("temperature", "top_p") if key in feeds}
-    session = open_session(bundle.folder / name, Device.CPU, 1)
-    assert [i.name for i in session.get_inputs()] == [i.name for i in spec.inputs]
-    assert [o.name for o in session.get_outputs()] == [o.name for o in spec.outputs]
-    for output, value in zip(spec.outputs, session.run(None, feeds), strict=True):
+    graph_session = open_graph_session(GraphFiles.of(bundle, name), Device.CPU, 1)
+    assert [i.name for i in graph_session.get_inputs()] == [i.name for i in spec.inputs]
+    assert [o.name for o in graph_session.get_outputs()] == [o.name for o in spec.outputs]
+    for output, value in zip(spec.outputs, graph_session.run(None, feeds), strict=True):
         assert (output.name, value.shape) == (output.name, shape_of(output, T, N))
         assert (output.name, value.dtype.name) == (output.name, output.dtype)
 
@@ -86,9 +86,9 @@ def test_step_and_decode_agree(bundle: Bundle) -> None:
     call, before = random_call(decoder, V, T, [SamplingParams()] * N)
     result = decoder.run(call, before)
     consumed = np.concatenate([call.tokens[None], result.tokens[:-1]])
-    session = open_session(bundle.folder / STEP, Device.CPU, 1)
+    graph_session = open_graph_session(GraphFiles.of(bundle, STEP), Device.CPU, 1)
     outputs = ["logits", *(tensor.output for tensor in bundle.manifest.state)]
-    logits, *state = session.run(outputs, {"tokens": consumed, **before})
+    logits, *state = graph_session.run(outputs, {"tokens": consumed, **before})
     z = logits.astype(np.float64)
     log_p = z - np.log(np.exp(z).sum(-1, keepdims=True))  # logits are far from overflow
     of_chosen = np.take_along_axis(log_p, result.tokens[..., None], 2)[..., 0]

@@ -15,7 +15,7 @@ from export.graph import WeightFile
 from export.unrolled import compile_unrolled
 from export.weights import ModelWeights
 from serving.runtime.decoder import Decoder, LoopRun, State
-from serving.runtime.onnx import Device, open_fixed_session
+from serving.runtime.onnx import Device, GraphFiles, open_fixed_graph_session
 from tests.conftest import tiny_checkpoint
 from tests.serving.runtime.runs import FILTERED, PLAIN, random_call
 from training.model.model import CELLS
@@ -57,7 +57,7 @@ def run_unrolled(
     bundle: Bundle, kind: Unrolled, call: LoopRun, state: State, slots: NDArray[np.int64]
 ) -> dict[str, NDArray[np.generic]]:
     """Run a graph on the CPU; what it does not write are ones."""
-    session = open_fixed_session(bundle.folder / kind.name, Device.CPU, 1)
+    graph_session = open_fixed_graph_session(GraphFiles.of(bundle, kind.name), Device.CPU, 1)
     pools = {}
     for name, rows in state.items():
         pools[name] = np.ones((SLOTS, rows.shape[0], rows.shape[2]), rows.dtype)
@@ -71,9 +71,9 @@ def run_unrolled(
         "tokens_out_0": np.ones(call.forced.shape, np.int64),
         "log_probs_0": np.ones(call.forced.shape, np.float32),
     }
-    inputs = {place.name for place in session.get_inputs()}
-    names = [place.name for place in session.get_outputs()]
-    values = session.run(names, {name: feeds[name] for name in inputs})
+    inputs = {place.name for place in graph_session.get_inputs()}
+    names = [place.name for place in graph_session.get_outputs()]
+    values = graph_session.run(names, {name: feeds[name] for name in inputs})
     return dict(zip(names, values, strict=True))
 
 

@@ -10,17 +10,16 @@
 Written under a temporary name and renamed. At load every redundancy is checked.
 """
 
-import hashlib
 import json
 import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import dacite
 
+from unroll.bundle.files import read_checked, read_file
 from unroll.bundle.manifest import (
     BATCH,
     DECODE,
@@ -32,12 +31,14 @@ from unroll.bundle.manifest import (
     TIME,
     UNROLLED,
     WEIGHTS,
-    FileSpec,
     Manifest,
     fingerprint_of,
 )
+from unroll.bundle.strict_json import parse
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import BundleError
+
+SIZE_LIMIT = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -48,18 +49,15 @@ class Bundle:
     manifest: Manifest
     vocabulary: Vocabulary
 
-    @property
-    def decode_graph(self) -> Path:
-        """Path of the compiled loop without filters."""
-        return self.folder / DECODE
+    def read(self, name: str) -> bytes:
+        """Read one of its files and check that it is still the one that the manifest describes.
 
+        The folder may have been replaced since the bundle was loaded; nothing else of it is run.
 
-def describe_file(path: Path) -> FileSpec:
-    """Measure a file's size and sha256."""
-    with path.open("rb") as file:
-        return FileSpec(
-            size=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest()
-        )
+        Raises:
+            BundleError: the file is missing, unreadable or another one.
+        """
+        return read_checked(self.folder / name, self.manifest.files[name])
 
 
 def write_bundle(folder: Path, fill: Callable[[Path], Manifest]) -> None:
@@ -88,10 +86,17 @@ def write_bundle(folder: Path, fill: Callable[[Path], Manifest]) -> None:
         manifest = fill(draft)
         text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n"
         (draft / MANIFEST).write_text(text, encoding="utf-8")
-        draft.chmod(0o755)
+        _share(draft)
         _swap(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _share(folder: Path) -> None:
+    """Let everybody read a folder and its files, whatever the umask: a server is another user."""
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    folder.chmod(0o755)
 
 
 def _is_empty(folder: Path) -> bool:
@@ -136,13 +141,13 @@ def load_bundle(folder: Path) -> Bundle:
 
 def _read_manifest(path: Path) -> Manifest:
     try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
+        values = parse(read_file(path))
     except FileNotFoundError as error:
         raise BundleError(
             f"{path.parent}: no bundle there ({MANIFEST} is missing); `make export` writes one"
         ) from error
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: is not JSON in UTF-8: {error}") from error
+    except ValueError as error:
+        raise BundleError(f"{path}: is not JSON in UTF-8 as it should be: {error}") from error
     if not isinstance(values, dict):
         raise BundleError(f"{path}: must hold a JSON object, holds a {type(values).__name__}")
     version = values.get("format_version")
@@ -152,9 +157,13 @@ def _read_manifest(path: Path) -> Manifest:
             "checkpoint again with this release"
         )
     try:
-        return dacite.from_dict(Manifest, values, dacite.Config(strict=True))
+        manifest = dacite.from_dict(Manifest, values, dacite.Config(strict=True))
     except (dacite.DaciteError, TypeError) as error:
         raise BundleError(f"{path}: {error}") from error
+    for name in ("layers", "hidden_size", "embedding_size", "members"):
+        if not 1 <= (size := getattr(manifest.model, name)) <= SIZE_LIMIT:
+            raise BundleError(f"{path}: model.{name} = {size}: must be 1 to {SIZE_LIMIT}")
+    return manifest
 
 
 def _check_names(folder: Path, manifest: Manifest) -> None:
@@ -173,18 +182,7 @@ def _check_names(folder: Path, manifest: Manifest) -> None:
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
     for name, spec in manifest.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise BundleError(f"{path}: is missing; copy the whole folder again")
-        if (size := path.stat().st_size) != spec.size:
-            raise BundleError(
-                f"{path}: has {size} bytes, the manifest says {spec.size}; copy it again"
-            )
-        if (actual := describe_file(path)) != spec:
-            raise BundleError(
-                f"{path}: has sha256 {actual.sha256}, the manifest says {spec.sha256}; "
-                "copy it again"
-            )
+        read_checked(folder / name, spec)
 
 
 def _check_graphs(folder: Path, manifest: Manifest, vocabulary_size: int) -> None:

@@ -1,5 +1,6 @@
 """The vocabulary: symbols (Unicode code points) and their token ids."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -27,8 +28,10 @@ class Vocabulary:
 
     def __init__(self, symbols: str, start_symbol: str) -> None:
         if len(set(symbols)) != len(symbols):
-            twice = sorted({s for s in symbols if symbols.count(s) > 1})
-            raise ValueError(f"vocabulary: each symbol must occur once, twice there: {twice}")
+            twice = sorted(s for s, count in Counter(symbols).items() if count > 1)
+            raise ValueError(
+                f"vocabulary: each symbol must occur once, twice there: {twice[:NAMED_AT_MOST]}"
+            )
         if len(start_symbol) != 1 or start_symbol not in symbols:
             raise ValueError(f"vocabulary: start symbol {start_symbol!r} is not one of its symbols")
         self.symbols = symbols

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from serving.engine.engine import Engine
+from serving.engine.options import EngineOptions
 from serving.engine.request import SequenceRequest
 from serving.runtime.decoder import Decoder
 from serving.runtime.sampling import SamplingParams
@@ -39,7 +40,7 @@ def test_text_beside_others_is_the_text_alone(
     assert {FinishReason.STOP, FinishReason.LENGTH} == {
         alone(decoder, bundle.vocabulary, one).finish for one in asked
     }
-    with running(Engine(bundle, decoder, slots=7, workers=workers)) as engine:
+    with running(Engine(bundle, decoder, EngineOptions(slots=7, workers=workers))) as engine:
         readers = [Reader() for _ in asked]
         for one, reader in zip(asked, readers, strict=True):
             engine.submit(one, reader)
@@ -51,7 +52,7 @@ def test_text_beside_others_is_the_text_alone(
 def test_text_does_not_depend_on_the_length_of_calls(
     bundle: Bundle, decoder: Decoder, steps: int
 ) -> None:
-    engine = Engine(bundle, decoder, slots=3)
+    engine = Engine(bundle, decoder, EngineOptions(slots=3))
     asked = requests(bundle)[:15]
     readers = [Reader() for _ in asked]
     for one, reader in zip(asked, readers, strict=True):
@@ -64,7 +65,7 @@ def test_text_does_not_depend_on_the_length_of_calls(
 
 
 def test_prefill_decode_and_score_share_a_call(bundle: Bundle, decoder: Decoder) -> None:
-    engine = Engine(bundle, decoder, slots=3)
+    engine = Engine(bundle, decoder, EngineOptions(slots=3))
     kinds = [("abc" * 20, 5), ("", 30), ("fed", 0)]
     sequences = [engine.submit(request(bundle.vocabulary, *kind), Reader()) for kind in kinds]
     assert turn(engine, 3) == sequences
@@ -73,7 +74,7 @@ def test_prefill_decode_and_score_share_a_call(bundle: Bundle, decoder: Decoder)
 def test_full_queue_refuses_and_takes_again_once_there_is_room(
     bundle: Bundle, decoder: Decoder
 ) -> None:
-    engine = Engine(bundle, decoder, slots=1, queue_limit=2)
+    engine = Engine(bundle, decoder, EngineOptions(slots=1, queue_limit=2))
     one = request(bundle.vocabulary, "", 5)
     for _ in range(2):
         engine.submit(one, Reader())
@@ -86,7 +87,7 @@ def test_full_queue_refuses_and_takes_again_once_there_is_room(
 def test_stalled_reader_pauses_only_itself_and_loses_nothing(
     bundle: Bundle, decoder: Decoder
 ) -> None:
-    engine = Engine(bundle, decoder, slots=1)
+    engine = Engine(bundle, decoder, EngineOptions(slots=1))
     slow, quick = Reader(), Reader()
     slow_request = request(bundle.vocabulary, "ab", 40, seed=4, buffer_symbols=5)
     quick_request = request(bundle.vocabulary, "", 30, seed=5)
@@ -111,7 +112,7 @@ def test_slow_readers_of_a_running_engine_get_all_of_their_texts(
     bundle: Bundle, decoder: Decoder
 ) -> None:
     asked = [request(bundle.vocabulary, "", 60, seed=i, buffer_symbols=i) for i in range(1, 9)]
-    with running(Engine(bundle, decoder, slots=2, workers=2)) as engine:
+    with running(Engine(bundle, decoder, EngineOptions(slots=2, workers=2))) as engine:
         readers = [Reader() for _ in asked]
         sequences = [engine.submit(one, r) for one, r in zip(asked, readers, strict=True)]
         until = time.monotonic() + PATIENCE

@@ -8,6 +8,7 @@ from math import inf, nan
 import pytest
 
 from serving.engine.engine import Engine, call_listeners
+from serving.engine.options import EngineOptions
 from serving.engine.request import Chunk, SequenceRequest
 from serving.engine.sequence import Delivery
 from serving.runtime.decoder import Decoder, LoopResult, LoopRun, State
@@ -20,7 +21,7 @@ from unroll.errors import CancelledError, ClosedError, DeadlineError, EngineErro
 
 
 def test_deadline_ends_a_sequence_wherever_it_is(bundle: Bundle, decoder: Decoder) -> None:
-    engine = Engine(bundle, decoder, slots=2)
+    engine = Engine(bundle, decoder, EngineOptions(slots=2))
     late = time.monotonic() - 1
     running_one, stalled, queued = Reader(), Reader(), Reader()
     first = engine.submit(request(bundle.vocabulary, "", 50), running_one)
@@ -91,7 +92,7 @@ def test_drain_may_be_given_any_time(bundle: Bundle, decoder: Decoder, seconds: 
 def test_cancelled_sequence_frees_its_slot_at_the_next_call(
     bundle: Bundle, decoder: Decoder
 ) -> None:
-    engine = Engine(bundle, decoder, slots=1)
+    engine = Engine(bundle, decoder, EngineOptions(slots=1))
     readers = [Reader() for _ in range(3)]
     first, queued, last = (
         engine.submit(request(bundle.vocabulary, "", 50), reader) for reader in readers
@@ -107,7 +108,7 @@ def test_cancelled_sequence_frees_its_slot_at_the_next_call(
 
 
 def test_cancelled_while_stalled_ends_at_the_next_call(bundle: Bundle, decoder: Decoder) -> None:
-    engine, reader = Engine(bundle, decoder, slots=1), Reader()
+    engine, reader = Engine(bundle, decoder, EngineOptions(slots=1)), Reader()
     sequence = engine.submit(request(bundle.vocabulary, "", 50, buffer_symbols=2), reader)
     assert turn(engine, 3) == [sequence]
     assert turn(engine, 3) == []
@@ -134,7 +135,7 @@ def test_closing_with_a_drain_finishes_what_runs_and_refuses_what_comes(
     bundle: Bundle, decoder: Decoder, workers: int
 ) -> None:
     asked = [request(bundle.vocabulary, "a", 300, seed=seed) for seed in range(6)]
-    engine = Engine(bundle, decoder, slots=2, workers=workers)
+    engine = Engine(bundle, decoder, EngineOptions(slots=2, workers=workers))
     engine.start()
     readers = [Reader() for _ in asked]
     for one, reader in zip(asked, readers, strict=True):
@@ -150,7 +151,7 @@ def test_closing_with_a_drain_finishes_what_runs_and_refuses_what_comes(
 def test_closing_without_a_drain_ends_everyone_wherever_they_are(
     bundle: Bundle, decoder: Decoder, workers: int
 ) -> None:
-    engine = Engine(bundle, decoder, slots=2, workers=workers)
+    engine = Engine(bundle, decoder, EngineOptions(slots=2, workers=workers))
     readers = [Reader() for _ in range(9)]
     for index, reader in enumerate(readers):
         buffer = 1 if index == 0 else None
@@ -191,7 +192,9 @@ class FailingDecoder(Decoder):
 def test_failure_of_a_call_ends_everyone_and_refuses_more(
     bundle: Bundle, caplog: pytest.LogCaptureFixture, workers: int
 ) -> None:
-    engine = Engine(bundle, FailingDecoder(bundle, Device.CPU), slots=2, workers=workers)
+    engine = Engine(
+        bundle, FailingDecoder(bundle, Device.CPU), EngineOptions(slots=2, workers=workers)
+    )
     readers = [Reader() for _ in range(9)]
     for reader in readers:
         engine.submit(request(bundle.vocabulary, "", 10**4), reader)
@@ -222,7 +225,7 @@ def test_failed_warm_up_is_told_at_once_and_once(bundle: Bundle, decoder: Decode
     engine = Engine(
         bundle,
         decoder,
-        workers=3,
+        EngineOptions(workers=3),
         new_runner=lambda slots: ColdRunner(decoder, slots),
         on_failure=on_failure,
     )
@@ -249,7 +252,9 @@ def test_row_that_cannot_be_read_ends_alone(bundle: Bundle, decoder: Decoder) ->
     asked = request(bundle.vocabulary, "abc", 200)
     spoilt = replace(asked, sampling=SamplingParams(temperature=OutOfVocabulary.TEMPERATURE))
     readers = [Reader() for _ in range(4)]
-    with running(Engine(bundle, OutOfVocabulary(bundle, Device.CPU), slots=4)) as engine:
+    with running(
+        Engine(bundle, OutOfVocabulary(bundle, Device.CPU), EngineOptions(slots=4))
+    ) as engine:
         for index, reader in enumerate(readers):
             engine.submit(spoilt if index == 1 else asked, reader)
         outcomes = [reader.wait() for reader in readers]

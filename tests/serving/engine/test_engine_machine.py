@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 from export.arithmetic import Precision
 from export.compiler import export
 from serving.engine.engine import Engine
+from serving.engine.options import EngineOptions
 from serving.engine.request import Chunk
 from serving.engine.sequence import Sequence
 from serving.runtime.decoder import Decoder
@@ -45,7 +46,9 @@ class EngineMachine(RuleBasedStateMachine):
     def __init__(self, bundle: Bundle, decoder: Decoder, workers: int) -> None:
         super().__init__()
         self.vocabulary = bundle.vocabulary
-        self.engine = Engine(bundle, decoder, slots=SLOTS, workers=workers, prefix_bytes=8192)
+        self.engine = Engine(
+            bundle, decoder, EngineOptions(slots=SLOTS, workers=workers, prefix_bytes=8192)
+        )
         self.workers = range(workers)
         self.readers: dict[Sequence, Reader] = {}
         self.expected: dict[Sequence, Outcome] = {}

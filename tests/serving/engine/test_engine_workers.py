@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.engine.engine import Engine
+from serving.engine.options import EngineOptions
 from serving.engine.sequence import Sequence
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
@@ -41,7 +42,7 @@ def submit(engine: Engine, new: int, **others: object) -> tuple[Sequence, Reader
 
 
 def test_sequence_that_moved_goes_on_bit_for_bit(bundle: Bundle, decoder: Decoder) -> None:
-    engine = Engine(bundle, decoder, slots=5, workers=2)
+    engine = Engine(bundle, decoder, EngineOptions(slots=5, workers=2))
     pairs = [submit(engine, 50) for _ in range(4)]
     assert turn(engine, 7, 0) == [pairs[0][0], pairs[1][0]]
     assert turn(engine, 3, 1) == [pairs[2][0], pairs[3][0]]
@@ -61,7 +62,7 @@ def test_sequence_that_moved_goes_on_bit_for_bit(bundle: Bundle, decoder: Decode
 def test_nothing_moves_where_no_worker_has_two_fewer(
     bundle: Bundle, decoder: Decoder, count: int
 ) -> None:
-    engine = Engine(bundle, decoder, slots=5, workers=2)
+    engine = Engine(bundle, decoder, EngineOptions(slots=5, workers=2))
     for _ in range(count):
         submit(engine, 50)
     first = [turn(engine, 2, worker) for worker in (0, 1)]
@@ -77,7 +78,7 @@ def test_all_that_can_run_advance_and_are_shared_evenly(
 ) -> None:
     W, slots = 3, 4
     bundle = load_bundle(tiny_bundles["gru"])
-    engine = Engine(bundle, Decoder(bundle, Device.CPU), slots=slots, workers=W)
+    engine = Engine(bundle, Decoder(bundle, Device.CPU), EngineOptions(slots=slots, workers=W))
     live: list[Sequence] = []
     for _ in range(data.draw(st.integers(1, 6))):
         for _ in range(data.draw(st.integers(0, W * slots - len(live)))):
@@ -99,7 +100,7 @@ def test_all_that_can_run_advance_and_are_shared_evenly(
 
 
 def test_threads_share_what_there_is(bundle: Bundle, decoder: Decoder) -> None:
-    with running(Engine(bundle, decoder, slots=5, workers=2)) as engine:
+    with running(Engine(bundle, decoder, EngineOptions(slots=5, workers=2))) as engine:
         pairs = [submit(engine, 10**7) for _ in range(4)]
         until = time.monotonic() + PATIENCE
         while loads(engine) != [2, 2]:
@@ -133,7 +134,7 @@ def assert_each_state_is_in_one_place(engine: Engine) -> None:
 def test_state_moves_with_its_sequence_and_stays_nowhere_else(
     bundle: Bundle, decoder: Decoder
 ) -> None:
-    engine = Engine(bundle, decoder, slots=SLOTS, workers=2)
+    engine = Engine(bundle, decoder, EngineOptions(slots=SLOTS, workers=2))
     pairs = [submit(engine, 60, buffer_symbols=8 if n == 1 else None) for n in range(4)]
     first, slow, *others = [sequence for sequence, _ in pairs]
     for worker, steps, cancelled, expected in [
@@ -160,7 +161,7 @@ def test_state_moves_with_its_sequence_and_stays_nowhere_else(
 def test_sequence_given_up_goes_on_before_one_that_never_ran(
     bundle: Bundle, decoder: Decoder
 ) -> None:
-    engine = Engine(bundle, decoder, slots=SLOTS, workers=2)
+    engine = Engine(bundle, decoder, EngineOptions(slots=SLOTS, workers=2))
     sequences = [submit(engine, 60)[0] for _ in range(2 * SLOTS)]
     assert turn(engine, 3, 0) == sequences[:SLOTS]
     assert turn(engine, 3, 1) == sequences[SLOTS:]
@@ -173,7 +174,7 @@ def test_sequence_given_up_goes_on_before_one_that_never_ran(
 
 
 def test_full_workers_let_the_others_wait(bundle: Bundle, decoder: Decoder) -> None:
-    engine = Engine(bundle, decoder, slots=SLOTS, workers=2)
+    engine = Engine(bundle, decoder, EngineOptions(slots=SLOTS, workers=2))
     pairs = [submit(engine, 20 + n) for n in range(3 * SLOTS)]
     first = [turn(engine, 4, worker) for worker in (0, 1)]
     assert first == [[s for s, _ in pairs[:SLOTS]], [s for s, _ in pairs[SLOTS : 2 * SLOTS]]]
@@ -187,7 +188,7 @@ def test_full_workers_let_the_others_wait(bundle: Bundle, decoder: Decoder) -> N
 def test_sequence_whose_reader_is_back_goes_on_before_one_that_never_ran(
     bundle: Bundle, decoder: Decoder
 ) -> None:
-    engine = Engine(bundle, decoder, slots=1)
+    engine = Engine(bundle, decoder, EngineOptions(slots=1))
     slow, _ = submit(engine, 60, buffer_symbols=1)
     assert turn(engine, 3) == [slow]
     assert turn(engine, 3) == []

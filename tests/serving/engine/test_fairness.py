@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.engine.engine import Engine
+from serving.engine.options import EngineOptions
 from serving.engine.queue import FairQueue
 from serving.engine.sequence import Sequence
 from serving.engine.snapshot import StateLayout
@@ -39,7 +40,7 @@ def held(rows: list[Sequence]) -> Counter[bytes]:
 
 
 def test_modest_caller_gets_its_slots_at_once(bundle: Bundle, decoder: Decoder) -> None:
-    engine = Engine(bundle, decoder, slots=8)
+    engine = Engine(bundle, decoder, EngineOptions(slots=8))
     submit(engine, GREEDY, 50)
     assert held(turn(engine, 4)) == {GREEDY: 8}
     submit(engine, MODEST, 3)
@@ -53,7 +54,7 @@ def test_modest_caller_gets_its_slots_at_once(bundle: Bundle, decoder: Decoder) 
 
 
 def test_slots_do_not_go_back_and_forth(bundle: Bundle, decoder: Decoder) -> None:
-    engine = Engine(bundle, decoder, slots=3)
+    engine = Engine(bundle, decoder, EngineOptions(slots=3))
     submit(engine, GREEDY, 9)
     submit(engine, MODEST, 9)
     first = turn(engine, 4)
@@ -63,13 +64,13 @@ def test_slots_do_not_go_back_and_forth(bundle: Bundle, decoder: Decoder) -> Non
 
 
 def test_one_caller_alone_has_everything(bundle: Bundle, decoder: Decoder) -> None:
-    engine = Engine(bundle, decoder, slots=8)
+    engine = Engine(bundle, decoder, EngineOptions(slots=8))
     submit(engine, GREEDY, 50)
     assert held(turn(engine, 4)) == {GREEDY: 8}
 
 
 def test_texts_do_not_change_by_it(bundle: Bundle, decoder: Decoder) -> None:
-    engine = Engine(bundle, decoder, slots=4)
+    engine = Engine(bundle, decoder, EngineOptions(slots=4))
     asked = request(bundle.vocabulary, "abc", 40, seed=0)
     readers = submit(engine, GREEDY, 20)
     turn(engine, 4)
@@ -82,7 +83,7 @@ def test_texts_do_not_change_by_it(bundle: Bundle, decoder: Decoder) -> None:
 
 
 def test_full_queue_gives_a_place_to_a_caller_with_fewer(bundle: Bundle, decoder: Decoder) -> None:
-    engine = Engine(bundle, decoder, slots=2, queue_limit=6)
+    engine = Engine(bundle, decoder, EngineOptions(slots=2, queue_limit=6))
     greedy = submit(engine, GREEDY, 6)
     with pytest.raises(OverloadedError):
         submit(engine, GREEDY, 1)

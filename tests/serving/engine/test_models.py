@@ -1,12 +1,21 @@
 """Which models are served, and under what names."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from serving.engine.models import EngineOptions, Models, parse_source
+from export.compiler import export
+from serving.engine.models import Models, parse_source
+from serving.engine.options import EngineOptions
+from serving.runtime.decoder import Decoder
+from serving.runtime.onnx import Device
 from serving.settings import ServerSettings
+from tests.conftest import tiny_checkpoint
+from tests.serving.engine.harness import Reader, alone, request, running
 from training.settings import Cell
+from unroll.bundle.folder import Bundle, load_bundle
+from unroll.bundle.manifest import WEIGHTS
 from unroll.errors import BundleError, SettingsError, UnknownModelError
 
 
@@ -39,6 +48,71 @@ def test_two_models_of_one_name_are_refused(tiny_bundles: dict[Cell, Path]) -> N
 def test_folder_without_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no bundle there"):
         Models.load([str(tmp_path)], EngineOptions())
+
+
+def other_weights(folder: Path) -> str:
+    """Export a bundle of the same shape and other weights; return its fingerprint."""
+    checkpoint = tiny_checkpoint("gru")
+    checkpoint.weights["decoder.bias"][3] += 5
+    return export(checkpoint, folder).manifest.fingerprint
+
+
+def swap(folder: Path, other: Path) -> None:
+    """Put a folder in another's place by renaming, as a deployment may do."""
+    folder.rename(folder.with_name("old"))
+    other.rename(folder)
+
+
+def test_bundle_replaced_while_it_is_read_is_read_anew(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(tiny_bundles["gru"], tmp_path / "live"))
+    fingerprint = other_weights(tmp_path / "other")
+    swaps = iter([lambda: swap(folder, tmp_path / "other")])
+
+    def read_then_swap(path: Path) -> Bundle:
+        bundle = load_bundle(path)
+        next(swaps, lambda: None)()
+        return bundle
+
+    monkeypatch.setattr("serving.engine.models.load_bundle", read_then_swap)
+    model = Models.load([str(folder)], EngineOptions()).get("")
+    assert model.fingerprint == fingerprint
+    asked = request(model.bundle.vocabulary, "abc", 200)
+    again = load_bundle(folder)
+    expected = alone(Decoder(again, Device.CPU), again.vocabulary, asked)
+    with running(model.engine) as engine:
+        reader = Reader()
+        engine.submit(asked, reader)
+        assert reader.wait() == expected
+
+
+def test_bundle_that_fails_its_probe_is_not_served(
+    tiny_bundles: dict[Cell, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(bundle: Bundle, decoder: Decoder) -> None:
+        raise BundleError(f"{bundle.folder}: no numbers")
+
+    monkeypatch.setattr("serving.engine.models.probe", refuse)
+    with pytest.raises(BundleError, match="no numbers"):
+        Models.load([str(tiny_bundles["gru"])], EngineOptions())
+
+
+def test_damaged_bundle_is_read_once(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(tiny_bundles["gru"], tmp_path / "live"))
+    (folder / WEIGHTS).write_bytes(b"")
+    read = []
+
+    def counted(path: Path) -> Bundle:
+        read.append(path)
+        return load_bundle(path)
+
+    monkeypatch.setattr("serving.engine.models.load_bundle", counted)
+    with pytest.raises(BundleError, match=r"weights\.bin: has 0 bytes"):
+        Models.load([str(folder)], EngineOptions())
+    assert read == [folder]
 
 
 def test_first_model_is_the_default_and_unknown_names_get_the_nearest(

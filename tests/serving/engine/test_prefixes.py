@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from serving.engine import prefixes
 from serving.engine.engine import Engine
+from serving.engine.options import EngineOptions
 from serving.engine.prefixes import BLOCK, ENTRY_BYTES, PrefixCache
 from serving.engine.snapshot import NO_LOG_PROBS, Snapshot
 from serving.runtime.decoder import Decoder
@@ -46,7 +47,7 @@ def own(engine: Engine, prompt: str) -> Outcome:
 
 
 def test_prompt_is_read_once(bundle: Bundle, decoder: Decoder) -> None:
-    engine = Engine(bundle, decoder, prefix_bytes=2**20)
+    engine = Engine(bundle, decoder, EngineOptions(prefix_bytes=2**20))
     first, calls = written(engine, PROMPT)
     assert (engine.prefixes.hits, engine.prefixes.misses) == (0, 1)
     again, fewer_calls = written(engine, PROMPT)
@@ -57,7 +58,7 @@ def test_prompt_is_read_once(bundle: Bundle, decoder: Decoder) -> None:
 
 
 def test_prompts_share_their_whole_blocks(bundle: Bundle, decoder: Decoder) -> None:
-    engine = Engine(bundle, decoder, prefix_bytes=2**20)
+    engine = Engine(bundle, decoder, EngineOptions(prefix_bytes=2**20))
     written(engine, PROMPT)
     assert len(engine.prefixes) == 3  # after 256, 512 and all 580 symbols
     for length, left in ((2 * BLOCK + 9, 10), (BLOCK + 40, 41)):
@@ -69,7 +70,7 @@ def test_prompts_share_their_whole_blocks(bundle: Bundle, decoder: Decoder) -> N
 
 
 def test_texts_longer_and_shorter_than_a_kept_prompt(bundle: Bundle, decoder: Decoder) -> None:
-    engine = Engine(bundle, decoder, prefix_bytes=2**20)
+    engine = Engine(bundle, decoder, EngineOptions(prefix_bytes=2**20))
     written(engine, PROMPT[:100])
     assert written(engine, PROMPT[:130])[0] == own(engine, PROMPT[:130])
     assert engine.prefixes.hits == 1
@@ -92,8 +93,8 @@ def test_texts_are_the_same_with_and_without(
     steps: int,
     kilobytes: int,
 ) -> None:
-    kept = Engine(bundle, decoder, slots=3, prefix_bytes=kilobytes * 1024)
-    plain = Engine(bundle, decoder, slots=3)
+    kept = Engine(bundle, decoder, EngineOptions(slots=3, prefix_bytes=kilobytes * 1024))
+    plain = Engine(bundle, decoder, EngineOptions(slots=3))
     for length, ending in prompts * 2:
         prompt = PROMPT[:length] + ending
         assert written(kept, prompt, steps)[0] == written(plain, prompt, 64)[0]
@@ -101,7 +102,7 @@ def test_texts_are_the_same_with_and_without(
 
 
 def test_short_prompts_and_scores_are_not_kept(bundle: Bundle, decoder: Decoder) -> None:
-    engine = Engine(bundle, decoder, prefix_bytes=2**20)
+    engine = Engine(bundle, decoder, EngineOptions(prefix_bytes=2**20))
     written(engine, PROMPT[:31])
     engine.submit(request(bundle.vocabulary, PROMPT, 0), reader := Reader())
     while turn(engine, 64):
@@ -149,7 +150,7 @@ def test_cache_without_room_keeps_nothing(limit: int) -> None:
 
 
 def test_callers_do_not_share_what_was_read(bundle: Bundle, decoder: Decoder) -> None:
-    engine = Engine(bundle, decoder, prefix_bytes=2**20)
+    engine = Engine(bundle, decoder, EngineOptions(prefix_bytes=2**20))
     for caller, hits in ((b"anna", 0), (b"bert", 0), (b"anna", 1), (b"bert", 2)):
         asked = replace(request(bundle.vocabulary, PROMPT, 20, seed=3), caller=caller)
         engine.submit(asked, reader := Reader())

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.engine.engine import Engine
+from serving.engine.options import EngineOptions
 from serving.engine.request import Chunk, SequenceRequest
 from serving.engine.sequence import Sequence
 from serving.engine.snapshot import StateLayout
@@ -162,7 +163,7 @@ def test_what_was_gathered_comes_with_the_failure(
     end: Callable[[Engine, Sequence], None],
     error: type[EngineError],
 ) -> None:
-    engine, reader = Engine(bundle, decoder, slots=2), Reader()
+    engine, reader = Engine(bundle, decoder, EngineOptions(slots=2)), Reader()
     asked = request(bundle.vocabulary, "ab", 50, seed=SEED, chunk_seconds=inf, deadline=1e12)
     sequence = engine.submit(asked, reader)
     for _ in range(4):
@@ -179,7 +180,7 @@ def test_what_was_gathered_comes_with_the_failure(
 def test_what_was_gathered_is_not_lost_in_a_drain(
     bundle: Bundle, decoder: Decoder, workers: int
 ) -> None:
-    engine = Engine(bundle, decoder, slots=2, workers=workers)
+    engine = Engine(bundle, decoder, EngineOptions(slots=2, workers=workers))
     asked = [
         request(bundle.vocabulary, "ab", 50, seed=seed, chunk_seconds=inf) for seed in range(5)
     ]
@@ -297,7 +298,7 @@ def test_all_streams_together_keep_to_the_rate_of_chunks(
 @pytest.fixture(scope="module")
 def tiny_engine(bundle: Bundle, decoder: Decoder) -> Callable[[float], Engine]:
     """Make engines that bound the chunks a second."""
-    return lambda per_second: Engine(bundle, decoder, chunks_per_second=per_second)
+    return lambda per_second: Engine(bundle, decoder, EngineOptions(chunks_per_second=per_second))
 
 
 @pytest.mark.parametrize(
@@ -309,7 +310,7 @@ def test_failure_adds_no_text_after_the_last_snapshot(
     end: Callable[[Engine, Sequence], None],
     error: type[EngineError],
 ) -> None:
-    engine, reader = Engine(bundle, decoder, slots=2), Reader()
+    engine, reader = Engine(bundle, decoder, EngineOptions(slots=2)), Reader()
     wanted: dict[str, Any] = {
         "chunk_seconds": inf,
         "snapshots": Capsules.EVERY_CHUNK,

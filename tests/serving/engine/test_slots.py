@@ -3,6 +3,7 @@
 import numpy as np
 
 from serving.engine.engine import Engine
+from serving.engine.options import EngineOptions
 from serving.engine.sequence import Sequence
 from serving.engine.slots import Slots
 from serving.engine.snapshot import StateLayout
@@ -14,7 +15,7 @@ from unroll.bundle.folder import Bundle
 
 
 def test_slots_hold_nan_before_a_sequence_and_after_it(bundle: Bundle, decoder: Decoder) -> None:
-    engine = Engine(bundle, decoder, slots=3)
+    engine = Engine(bundle, decoder, EngineOptions(slots=3))
     for tensor in slot_states(engine).values():
         assert np.isnan(tensor).all()
     engine.submit(request(bundle.vocabulary, "", 9), Reader())

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.engine.engine import Engine
+from serving.engine.options import EngineOptions
 from serving.engine.request import Chunk
 from serving.engine.snapshot import SamplerState, Snapshot, StateLayout
 from serving.runtime.decoder import Decoder
@@ -77,7 +78,7 @@ def test_text_in_pieces_is_the_text_in_one_go(
     bundle, decoder = loaded[cell]
     asked = request(bundle.vocabulary, prompt, 40, sampling=sampling, seed=SEED)
     whole = alone(decoder, bundle.vocabulary, asked)
-    engine = Engine(bundle, decoder, slots=2)
+    engine = Engine(bundle, decoder, EngineOptions(slots=2))
     origin, pieces = None, []
     for begin, end in itertools.pairwise(sorted({0, *cuts, 40})):
         pieces += chunks_of(

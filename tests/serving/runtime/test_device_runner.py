@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 from numpy.typing import NDArray
 
 from serving.engine.engine import Engine
+from serving.engine.options import EngineOptions
 from serving.runtime.decoder import Decoder, State
 from serving.runtime.device import DeviceRunner, batch_sizes
 from serving.runtime.device_batch import WINDOW, pieces_of
@@ -204,7 +205,10 @@ def test_no_state_is_copied_while_rows_come_and_go(
 def test_engine_on_a_device_gives_each_request_what_it_has_alone(bundle: Bundle) -> None:
     decoder, readers = Decoder(bundle, Device.CPU), []
     engine = Engine(
-        bundle, decoder, slots=3, new_runner=lambda slots: DeviceRunner(bundle, Device.CPU, slots)
+        bundle,
+        decoder,
+        EngineOptions(slots=3),
+        new_runner=lambda slots: DeviceRunner(bundle, Device.CPU, slots),
     )
     asked = [
         request(

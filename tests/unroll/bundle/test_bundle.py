@@ -1,6 +1,8 @@
 """Each way a bundle can be wrong has its own words."""
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,8 @@ import pytest
 
 from tests.conftest import TINY_SYMBOLS
 from training.settings import Cell
-from unroll.bundle.folder import describe_file, load_bundle
+from unroll.bundle.files import describe
+from unroll.bundle.folder import load_bundle
 from unroll.bundle.manifest import DECODE, DECODE_FILTERED, MANIFEST, STEP, WEIGHTS
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import BundleError
@@ -149,7 +152,79 @@ def test_one_flipped_bit_is_seen(bundle: Path, name: str, place: float) -> None:
     data = bytearray((bundle / name).read_bytes())
     data[round(place * (len(data) - 1))] ^= 1
     (bundle / name).write_bytes(data)
-    refuse(bundle, f"{name}: has sha256 {describe_file(bundle / name).sha256}")
+    refuse(bundle, f"{name}: has sha256 {describe(bytes(data)).sha256}")
+
+
+@pytest.mark.parametrize("name", [MANIFEST, *FILES])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_regular_file_is_refused_at_once(
+    bundle: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    (bundle / name).unlink()
+    make(bundle / name)
+    refuse(bundle, f"{name}: is no regular file")
+
+
+@pytest.mark.parametrize("name", [MANIFEST, *FILES])
+def test_file_that_cannot_be_read_is_named(
+    bundle: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def forbidden(path: Path, *others: Any) -> int:  # root may read whatever its mode is
+        if path == bundle / name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, *others)
+
+    monkeypatch.setattr(os, "open", forbidden)
+    refuse(bundle, f"{name}: cannot be read: Permission denied")
+
+
+def test_manifest_of_any_size_is_not_read(bundle: Path) -> None:
+    with (bundle / MANIFEST).open("ab") as file:
+        file.truncate(2**40)  # a hole
+    refuse(bundle, f"{MANIFEST}: has {2**40} bytes, at most")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        (b'"format_version"', b'"x": ' + b"[" * 100_000 + b', "format_version"', "nested"),
+        (b'"format_version"', b'"symbols": "ab", "format_version"', "the key 'symbols' is there"),
+        (b'"members": 1', b'"members": true', "model.members = True: there is no truth value"),
+        (b'"members": 1', b'"members": 0', "model.members = 0: must be 1 to"),
+        (b'"members": 1', b'"members": 2147483648', "model.members = 2147483648: must be 1 to"),
+        (b'"members": 1', b'"members": -1', "model.members = -1: must be a whole number from 0"),
+        (b'"members": 1', b'"members": 1.0', "members"),
+        (
+            b'"updates": 0',
+            b'"updates": 1180591620717411303424',
+            "training.updates = 1.18e+21",
+        ),
+        (b'"training_loss": 2.5', b'"training_loss": NaN', "training.training_loss = nan"),
+        (b'"training_loss": 2.5', b'"training_loss": 1e999', "training.training_loss = inf"),
+        (b'"corpus": "tiny"', b'"corpus": "\\ud83d"', "training.corpus: U+D83D is half a"),
+    ],
+)
+def test_manifest_whose_values_make_no_sense_is_refused(
+    bundle: Path, old: bytes, new: bytes, named: str
+) -> None:
+    whole = (bundle / MANIFEST).read_bytes()
+    assert whole.count(old) == 1
+    (bundle / MANIFEST).write_bytes(whole.replace(old, new))
+    refuse(bundle, MANIFEST, named)
+
+
+def test_bundle_that_took_anothers_place_is_not_read(
+    bundle: Path, tiny_bundles: dict[Cell, Path]
+) -> None:
+    loaded = load_bundle(bundle)
+    assert loaded.read(DECODE) == (bundle / DECODE).read_bytes()
+    bundle.rename(bundle.with_name("old"))
+    shutil.copytree(tiny_bundles["gru"], bundle)
+    for name in FILES:
+        with pytest.raises(BundleError, match=f"{name}: has .*, the manifest says"):
+            loaded.read(name)
 
 
 def _file_too_many(m: Json) -> None:

@@ -1,6 +1,7 @@
 """A bundle is written whole or not at all; its fingerprint is that of its text."""
 
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -95,6 +96,17 @@ def test_new_bundle_replaces_the_old_one_and_leaves_no_litter(bundle: Path) -> N
     assert exported.manifest.model.cell == "gru"
     assert sorted(p.name for p in bundle.iterdir()) == sorted((MANIFEST, *FILES))
     assert [p.name for p in bundle.parent.iterdir()] == [bundle.name]
+
+
+def test_files_may_be_read_by_whoever_may_read_the_folder(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        export(tiny_checkpoint("gru"), tmp_path / "bundle")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "bundle").iterdir()}
+    assert modes == dict.fromkeys((MANIFEST, *FILES), 0o644)
+    assert (tmp_path / "bundle").stat().st_mode & 0o777 == 0o755
 
 
 def failing_fill(draft: Path) -> Manifest:

@@ -1,0 +1,78 @@
+"""Whether a bundle's graphs and weights can do what its manifest says, found out before serving."""
+
+import numpy as np
+
+from serving.runtime.decoder import FREE, Decoder, LoopRun
+from serving.runtime.onnx import Device, open_bundle_graphs, open_graph_session
+from unroll.bundle.folder import Bundle
+from unroll.bundle.manifest import STEP, WEIGHTS
+from unroll.errors import BundleError
+
+STEPS = 2  # the second one reads what the first one wrote of the state
+ROWS = 64
+LARGEST_UNIFORM = np.float32(1 - 2**-24)
+
+
+def probe(bundle: Bundle, decoder: Decoder) -> None:
+    """Open the graph that nobody serves from, and let the others read and write every symbol.
+
+    Args:
+        bundle: whose graphs and weights.
+        decoder: has opened its decode graphs.
+
+    Raises:
+        BundleError: a graph cannot be loaded, reads or writes another vocabulary than the
+            manifest's, or gives what is no number.
+    """
+    open_bundle_graphs(bundle, (STEP,), lambda files: open_graph_session(files, Device.CPU, 1))
+    _check_weights(bundle)
+    V = len(bundle.vocabulary)
+    for first in range(0, V, ROWS):
+        tokens = np.arange(first, min(first + ROWS, V))
+        for top_k in (0, V):  # without the filters' graph, and with it
+            _check_run(bundle, decoder, tokens, top_k)
+
+
+def _check_weights(bundle: Bundle) -> None:
+    """Look at every number where all of the file are float32; others show in what they give."""
+    if bundle.manifest.model.precision != "fp32":
+        return
+    weights = np.frombuffer(bundle.read(WEIGHTS), "<f4")
+    if not np.isfinite(weights).all():
+        place = int(np.flatnonzero(~np.isfinite(weights))[0])
+        raise BundleError(
+            f"{bundle.folder / WEIGHTS}: the number at byte {4 * place} is {weights[place]}; train "
+            "to an end that is finite, and export that checkpoint"
+        )
+
+
+def _check_run(bundle: Bundle, decoder: Decoder, tokens: np.ndarray, top_k: int) -> None:
+    N, V = len(tokens), len(bundle.vocabulary)
+    run = LoopRun(
+        tokens=tokens,
+        forced=np.full((STEPS, N), FREE),
+        uniform=np.full((STEPS, N), LARGEST_UNIFORM),
+        steps=np.full(N, STEPS),
+        temperature=np.ones(N, np.float32),
+        top_k=np.full(N, top_k),
+        top_p=np.ones(N, np.float32),
+        min_p=np.zeros(N, np.float32),
+    )
+    try:
+        result = decoder.run(run, decoder.zero_state(N))
+    except Exception as error:  # ONNX Runtime's classes share no base of their own
+        raise BundleError(
+            f"{bundle.folder}: its graphs cannot read its {V} symbols: {error}; export the "
+            "checkpoint again"
+        ) from error
+    if result.tokens.min() < 0 or result.tokens.max() >= V:
+        raise BundleError(
+            f"{bundle.folder}: its graphs write token ids up to {result.tokens.max()}, its "
+            f"vocabulary has {V} symbols; export the checkpoint again"
+        )
+    numbers = (result.log_probs, *result.state.values())
+    if not all(np.isfinite(each).all() for each in numbers):
+        raise BundleError(
+            f"{bundle.folder}: its graphs give numbers that are not finite; the weights are "
+            "damaged or the training exploded; export another checkpoint"
+        )
