@@ -31,6 +31,7 @@ from serving.sessions.disk_store import DiskStore, TieredStore
 from serving.sessions.registry import Sessions
 from serving.sessions.store import MemoryStore
 from serving.settings import ServerSettings
+from serving.telemetry.logs import hide_metadata
 from serving.telemetry.metrics import Metrics, MetricsPage
 from serving.telemetry.tracing import Tracing, open_tracing
 from unroll.errors import EngineFailedError, SettingsError
@@ -73,6 +74,7 @@ class Server:
             SettingsError: a model's source, the capsule keys, the tokens, a certificate or the
                 state_dir is wrong, or a port is taken.
         """
+        hide_metadata()
         self._loop = asyncio.get_running_loop()
         self.engine_failed = asyncio.Event()
         delivery = LoopDelivery(self._loop, self._tell_health)

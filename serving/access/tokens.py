@@ -35,8 +35,7 @@ class Tokens:
     """Tells whose a token is, by a file that is read again when it changes.
 
     A file that is not there any more lets nobody in. One that cannot be understood leaves the
-    tokens as they were, and the log says so each time it is looked at: a slip of the pen shall not
-    lock everybody out.
+    tokens as they were: a slip of the pen shall not lock everybody out. Either is logged once.
 
     Args:
         path: of the file.
@@ -49,6 +48,7 @@ class Tokens:
         self._path = path
         self._watched = Watched((path,), self._read)
         self._digests: list[tuple[str, bytes]] = []
+        self._trouble = ""  # that the log tells already
         try:
             self._digests, _ = self._watched.current()
         except OSError as error:
@@ -69,16 +69,20 @@ class Tokens:
         return matching[0] if matching else None
 
     def _known(self) -> list[tuple[str, bytes]]:
+        trouble = ""
         try:
             self._digests, is_new = self._watched.current()
         except OSError as error:
-            log.error("tokens = %s: %s; nobody is let in", self._path, error.strerror)
+            trouble = f"tokens = {self._path}: {error.strerror}; nobody is let in"
             self._digests = []
         except SettingsError as error:
-            log.error("%s; the tokens stay as they were", error)
+            trouble = f"{error}; the tokens stay as they were"
         else:
             if is_new:
                 log.debug("%d tokens read from %s", len(self._digests), self._path)
+        if trouble and trouble != self._trouble:
+            log.error("%s", trouble)
+        self._trouble = trouble
         return self._digests
 
     def _read(self) -> list[tuple[str, bytes]]:

@@ -13,6 +13,7 @@ from grpc.aio import InternalError, ServicerContext
 from serving.engine.counts import Tally
 from unroll.errors import CancelledError, DeadlineError
 
+CANCELLATION_SECONDS = 1.0  # within which gRPC cancels a call whose write has failed
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -72,6 +73,7 @@ class Call:
                 writing.exception()  # the call's end, which the caller learns by the cancellation
             raise
         except InternalError as error:  # a write fails only so, and before `cancelled` may know
+            await asyncio.sleep(CANCELLATION_SECONDS)  # cut short by the cancellation
             if is_late(self.context):
                 raise DeadlineError("the deadline passed while the reader had no room") from error
             raise CancelledError("the client has gone") from error

@@ -37,6 +37,7 @@ OPEN_SERVICE = "/grpc.health.v1.Health/"
 
 log = logging.getLogger(__name__)
 
+Details = grpc.HandlerCallDetails
 REQUEST_ID = "x-request-id"
 _ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _BEARER = "bearer "
@@ -89,30 +90,34 @@ class Gate(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
-        handler_call_details: grpc.HandlerCallDetails,
+        continuation: Callable[[Details], Awaitable[Any]],
+        handler_call_details: Details,
     ) -> Any:
         """Wrap a call's handler; see grpc.aio.ServerInterceptor."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
         wrap = self._converses if handler.request_streaming else self._answers
-        behave: Any = wrap(handler, handler_call_details.method)
+        behave: Any = wrap(handler, handler_call_details)
         make = _MAKERS[handler.request_streaming, handler.response_streaming]
         return make(behave, response_serializer=handler.response_serializer)
 
-    def _answers(self, handler: Any, path: str) -> Callable[..., Awaitable[Any]]:
+    def _answers(
+        self, handler: Any, details: grpc.HandlerCallDetails
+    ) -> Callable[..., Awaitable[Any]]:
         """Wrap a handler of one request: a coroutine, which may write a stream of answers."""
         inner, parse = handler.unary_unary or handler.unary_stream, handler.request_deserializer
         assert not inspect.isasyncgenfunction(inner), "answers must be written by a coroutine"
 
         async def answer(data: bytes, context: Context) -> Any:
-            async with self._surround(path, context) as call:
+            async with self._surround(details, context) as call:
                 return await inner(parse(data), call)
 
         return answer
 
-    def _converses(self, handler: Any, path: str) -> Callable[..., AsyncIterator[Any]]:
+    def _converses(
+        self, handler: Any, details: grpc.HandlerCallDetails
+    ) -> Callable[..., AsyncIterator[Any]]:
         """Wrap a handler of a stream of requests and answers, an async generator."""
         inner, parse = handler.stream_stream, handler.request_deserializer
 
@@ -121,15 +126,15 @@ class Gate(grpc.aio.ServerInterceptor):
                 yield parse(data)
 
         async def converse(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
-            async with self._surround(path, context) as call:
+            async with self._surround(details, context) as call:
                 async for response in inner(parsed(requests), call):
                     yield response
 
         return converse
 
     @asynccontextmanager
-    async def _surround(self, path: str, context: Context) -> AsyncIterator[Call]:
-        metadata = tuple(context.invocation_metadata() or ())
+    async def _surround(self, details: Details, context: Context) -> AsyncIterator[Call]:
+        path, metadata = details.method, tuple(details.invocation_metadata or ())
         call = Call(
             context=context,
             metadata=metadata,

@@ -1,12 +1,22 @@
-"""What the server writes to standard error: lines for people, or JSON."""
+"""What the server writes to standard error: lines for people, or JSON.
+
+A thread of its own writes the lines, so that a reader which stops reading holds up no call. Lines
+for which there is no room meanwhile are dropped and counted.
+"""
 
 import logging
+import os
+import sys
 import time
 from enum import Enum
+from queue import Full, Queue
+from threading import Thread
 
 from pythonjsonlogger.json import JsonFormatter
 
 HUMAN = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+LINES_WAITING = 10_000
+LAST_LINES_SECONDS = 1.0  # for what is still to be written at the end
 # What a record holds of its own accord; what is more came with `extra`.
 _OWN = frozenset([*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"])
 
@@ -28,12 +38,82 @@ class LogLevel(Enum):
 
 
 class HumanFormatter(logging.Formatter):
-    """Appends the facts of a line to its message, as `name=value`."""
+    """Appends the facts of a line to its message, as `name=value`; escapes control characters."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, logging's name
         """Write the line without what follows it, such as a traceback."""
         facts = [f"{name}={value}" for name, value in vars(record).items() if name not in _OWN]
-        return " ".join([super().formatMessage(record), *facts])
+        return _one_line(" ".join([super().formatMessage(record), *facts]))
+
+
+class LossyHandler(logging.Handler):
+    """Writes lines to a file descriptor on a thread of its own.
+
+    Args:
+        descriptor: to write to.
+        lines: that may wait; more are dropped.
+
+    Attributes:
+        dropped: lines that were not written, so far.
+    """
+
+    def __init__(self, descriptor: int, lines: int = LINES_WAITING) -> None:
+        super().__init__()
+        self.dropped = 0
+        self._told = 0  # of them
+        self._descriptor = descriptor
+        self._queue: Queue[str | None] = Queue(lines)
+        self._thread = Thread(target=self._write_all, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a line; never waits."""
+        try:
+            self._queue.put_nowait(self.format(record))
+        except Full:
+            self.dropped += 1
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Write what is left, as far as the reader takes it soon."""
+        try:
+            self._queue.put(None, timeout=LAST_LINES_SECONDS)
+        except Full:
+            return
+        finally:
+            super().close()
+        self._thread.join(LAST_LINES_SECONDS)
+
+    def _write_all(self) -> None:
+        while (line := self._queue.get()) is not None:
+            self._write(line)
+            if self.dropped > self._told:
+                new, self._told = self.dropped - self._told, self.dropped
+                self._write(self.format(_dropped(new)))
+
+    def _write(self, line: str) -> None:
+        left = memoryview(f"{line}\n".encode(errors="backslashreplace"))
+        try:
+            while left:  # not by sys.stderr: its lock, held at the end, would abort the process
+                left = left[os.write(self._descriptor, left) :]
+        except OSError:  # nobody will ever read it
+            self.dropped += 1
+
+
+class NoMetadata(logging.Filter):
+    """Keeps gRPC from logging metadata that is not UTF-8: it may be a token."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record may be logged."""
+        return not str(record.msg).startswith("Invalid encoding on")
+
+
+def hide_metadata() -> None:
+    """Keep callers' metadata out of all logs of this process; doing it again does no harm."""
+    logger = logging.getLogger("grpc._cython.cygrpc")
+    if not any(isinstance(known, NoMetadata) for known in logger.filters):
+        logger.addFilter(NoMetadata())
 
 
 def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
@@ -43,9 +123,24 @@ def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
         log_format: of each line.
         level: of the least of them.
     """
-    handler = logging.StreamHandler()
+    handler = LossyHandler(sys.stderr.fileno())
     handler.setFormatter(_formatter(log_format))
     logging.basicConfig(level=level.value.upper(), handlers=[handler])
+
+
+def _one_line(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        symbol if symbol.isprintable() else symbol.encode("unicode_escape").decode("ascii")
+        for symbol in text
+    )
+
+
+def _dropped(lines: int) -> logging.LogRecord:
+    record = logging.makeLogRecord({"name": __name__, "levelname": "WARNING", "lines": lines})
+    record.msg = "lines of the log were dropped: who reads it does not keep up"
+    return record
 
 
 def _formatter(log_format: LogFormat) -> logging.Formatter:

@@ -46,12 +46,12 @@ class RawConnection:
         )
         self._stream += 2
 
-    def read_until(self, kind: int) -> None:
-        """Read frames up to the first of a kind."""
+    def read_until(self, kind: int, flags: int = 0) -> None:
+        """Read frames up to the first of a kind that has the flags."""
         while True:
             head = self._read(9)
             self._read(int.from_bytes(head[:3]))
-            if head[3] == kind:
+            if head[3] == kind and head[4] & flags == flags:
                 return
 
     def close(self) -> None:

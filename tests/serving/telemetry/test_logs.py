@@ -2,14 +2,19 @@
 
 import json
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
 
+import grpc
 import pytest
 
-from serving.telemetry.logs import HUMAN, HumanFormatter
+from serving.access.tokens import NewToken, issue
+from serving.telemetry.logs import HUMAN, HumanFormatter, LossyHandler
 from serving.telemetry.tracing import open_tracing
+from tests.serving.rpc.health import SERVING, check_health
+from tests.serving.rpc.http2 import END_STREAM, HEADERS, RawConnection
 from tests.serving.running import PATIENCE, RunningServer, server_process, wait_for
 from tests.unroll.client.stub import ask, connected
 from training.settings import Cell
@@ -155,3 +160,60 @@ def test_traces_without_the_packages_are_an_error(monkeypatch: pytest.MonkeyPatc
 def test_endpoint_that_is_no_address_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"otel_endpoint = 'somewhere'.*--otel-endpoint"):
         open_tracing("somewhere")
+
+
+def test_token_that_is_not_utf8_reaches_no_log(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    issue(NewToken(name="anna", file=tmp_path / "tokens"))
+    arguments = ("--model", str(tiny_bundles["gru"]), "--tokens", str(tmp_path / "tokens"))
+    methods = ("unroll.v1.TextGenerationService/ListModels", "grpc.health.v1.Health/Check", "no/No")
+    with server_process(tmp_path, *arguments) as (process, address):
+        for method in methods:
+            with RawConnection(address) as raw:
+                raw.call(f"/{method}", headers=((b"authorization", b"Bearer \xffsecret"),))
+                raw.read_until(HEADERS, END_STREAM)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=PATIENCE)
+    lines = [line for line in errors.splitlines() if "capsule key" not in line]
+    assert [" serving.access: " in line for line in lines] == [True, False], "draining comes last"
+    assert "UNAUTHENTICATED" in lines[0]
+    assert "secret" not in errors
+
+
+def test_facts_cannot_break_a_line() -> None:
+    record = logging.makeLogRecord({"name": "n", "levelname": "INFO", "msg": "a\r\nb"})
+    record.caller = "c\x1b[2Jd\u2028e"
+    line = HumanFormatter(HUMAN).format(record)
+    assert line.endswith(" INFO n: a\\r\\nb caller=c\\x1b[2Jd\\u2028e")
+
+
+def test_reader_of_the_log_that_stops_holds_up_nobody(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    with server_process(tmp_path, "--model", str(tiny_bundles["gru"])) as (process, address):
+        with connected(address) as stub:
+            for _ in range(500):  # 150 kB of lines; a pipe that nobody reads takes 64 kB
+                stub.calls.Generate(ask("abc", 1), metadata=((ID, "x" * 128),), timeout=PATIENCE)
+        with grpc.insecure_channel(address) as channel:
+            assert check_health(channel) == SERVING
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+
+
+def test_dropped_lines_are_counted_and_told() -> None:
+    reader, writer = os.pipe()
+    handler = LossyHandler(writer, lines=3)
+    for _ in range(100):  # a pipe takes 64 kB, so the first one waits for the reader
+        handler.handle(logging.makeLogRecord({"msg": "x" * 100_000}))
+    assert 0 < handler.dropped < 100
+    kept = 100 - handler.dropped
+    told = f"were dropped: who reads it does not keep up lines={handler.dropped}"
+    handler.setFormatter(HumanFormatter(HUMAN))
+    text = ""
+    while told not in text or text.count("x" * 100_000) < kept:
+        text += os.read(reader, 65536).decode()
+    handler.close()
+    os.close(writer)
+    assert os.read(reader, 65536) == b""
+    os.close(reader)
