@@ -108,7 +108,7 @@ class Engine:
             )
             for _ in range(options.workers)
         ]
-        self._scheduler = Scheduler([worker.slots for worker in self._workers], options.queue_limit)
+        self._scheduler = Scheduler(self.slots, options.queue_limit)
         self._deliver_unsafe = deliver
         self._on_failure = on_failure
         self._lock = threading.RLock()  # guards the scheduler and the three below
@@ -127,6 +127,41 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
+    def step(self, worker: int = 0, *, steps: int | None = None) -> list[Sequence]:
+        """Do on the calling thread, once, what a worker's own thread does over and over.
+
+        For tests and measurements; an engine that was started steps by itself.
+
+        Args:
+            worker: which one.
+            steps: how long the loop run is, 1 or more; by default as long as it would be.
+
+        Returns:
+            The rows of the loop run; none if there was nothing to run.
+        """
+        chosen = self._workers[worker]
+        with self._lock:
+            rows, ended = self._next_rows(chosen)
+        self._deliver(ended)
+        if rows:
+            self._turn(chosen, rows, steps)
+        return rows
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a worker's thread runs."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    @property
+    def slots(self) -> list[Slots]:
+        """The slots of each worker."""
+        return [worker.slots for worker in self._workers]
+
+    def sequences(self) -> list[Sequence]:
+        """Return all sequences that have not ended, in the order in which they came."""
+        with self._lock:
+            return self._scheduler.everyone()
+
     @property
     def counts(self) -> list[WorkerCounts]:
         """What each worker did."""
@@ -143,8 +178,8 @@ class Engine:
             return Load(
                 queued=self._scheduler.waiting,
                 stalled=self._scheduler.stalled,
-                running=sum(len(worker.slots) for worker in self._workers),
-                slots=sum(worker.slots.capacity for worker in self._workers),
+                running=sum(map(len, self.slots)),
+                slots=sum(slots.capacity for slots in self.slots),
             )
 
     def submit(self, request: SequenceRequest, listener: Callable[[Chunk], None]) -> Sequence:
@@ -257,9 +292,9 @@ class Engine:
         self._tell_if_empty()
         return rows, [(sequence, sequence.fail(error)) for sequence, error in doomed]
 
-    def _turn(self, worker: Worker, rows: list[Sequence]) -> None:
+    def _turn(self, worker: Worker, rows: list[Sequence], steps: int | None = None) -> None:
         """Make a worker's loop run and deliver what it gave."""
-        delivery = worker.step(rows)
+        delivery = worker.step(rows, steps)
         with self._lock:
             self._scheduler.settle(worker.slots, delivery)
             self._tell_if_empty()

@@ -16,7 +16,7 @@ class Slots:
     """
 
     def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+        self.runner = runner
         self._free = list(range(runner.capacity))[::-1]
         self._of: dict[Sequence, int] = {}
         self.capacity = runner.capacity
@@ -42,7 +42,7 @@ class Slots:
     def admit(self, sequence: Sequence) -> None:
         """Give a sequence a slot and put its state there."""
         slot = self._of[sequence] = self._free.pop()
-        self._runner.load(slot, sequence.state)
+        self.runner.load(slot, sequence.state)
         sequence.state = None
         self.changes += 1
         if sequence.times.began is None:
@@ -54,25 +54,25 @@ class Slots:
         if keep_state:
             sequence.state = self.read(sequence)
         slot = self._of.pop(sequence)
-        self._runner.clear(slot)
+        self.runner.clear(slot)
         self._free.append(slot)
         self.changes += 1
 
     def read(self, sequence: Sequence) -> State:
         """Copy one sequence's state, each tensor (layers, hidden)."""
-        return self._runner.read(self._of[sequence])
+        return self.runner.read(self._of[sequence])
 
     def write(self, sequence: Sequence, state: State) -> None:
         """Put a state into a sequence's slot, each tensor (layers, hidden)."""
-        self._runner.load(self._of[sequence], state)
+        self.runner.load(self._of[sequence], state)
 
     def run(self, run: LoopRun) -> Written:
         """Make a loop run of all sequences, in order."""
-        return self._runner.run(list(self._of.values()), run)
+        return self.runner.run(list(self._of.values()), run)
 
     def warm_up(self) -> None:
         """Do on the worker's thread what its first loop runs would have to wait for."""
-        self._runner.warm_up()
+        self.runner.warm_up()
 
     def abandon(self) -> list[Sequence]:
         """Forget all sequences and never use the runner again; it may be broken."""

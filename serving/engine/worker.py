@@ -46,21 +46,26 @@ class Worker:
     ) -> None:
         self._vocabulary = vocabulary
         self.slots = slots
-        self.length = RunLength(run_seconds)
+        self._length = RunLength(run_seconds)
         self._chunk_seconds = chunk_seconds
         self._keep_prefix = keep_prefix
         self._sampling = _columns([])
         self._sampling_of = slots.changes
 
-    def step(self, rows: list[Sequence]) -> Delivery:
-        """Make one loop run of all sequences in the slots; return what can be delivered."""
-        steps = self.length.steps(rows)
+    def step(self, rows: list[Sequence], steps: int | None = None) -> Delivery:
+        """Make one loop run of all sequences in the slots; return what can be delivered.
+
+        Args:
+            rows: the sequences, in order.
+            steps: how long it is; None for as long as it should be.
+        """
+        steps = steps or self._length.steps(rows)
         run = self._assemble(rows, steps)
         before = {row: self.slots.read(row) for row in rows if row.may_go_back(steps)}
         started = time.perf_counter()
         written = self.slots.run(run)
         seconds = time.perf_counter() - started
-        self.length.learn(len(rows), steps, seconds)
+        self._length.learn(len(rows), steps, seconds)
         self._count(run, seconds)
         return self._collect(rows, run, written, before)
 

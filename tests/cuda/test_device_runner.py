@@ -192,6 +192,6 @@ def test_server_writes_on_the_device(bundle: Bundle) -> None:
         first, again = (client.generate("abc", options).text for _ in range(2))
         assert first == again
         assert len(first) == 50
-        workers = running.server.models.get("").engine._workers
-        assert all(isinstance(worker.slots._runner, DeviceRunner) for worker in workers)
+        slots = running.server.models.get("").engine.slots
+        assert all(isinstance(each.runner, DeviceRunner) for each in slots)
         assert client.get_model().execution_provider == Device.CUDA.provider

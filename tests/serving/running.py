@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from serving.engine.scheduler import Scheduler
+from serving.engine.sequence import Sequence
 from serving.server import Server
 from serving.settings import ServerSettings
 from unroll.client.client import Client
@@ -53,8 +53,8 @@ class RunningServer:
     def address(self) -> str:
         return self.server.address
 
-    def scheduler(self, model: str = "") -> Scheduler:
-        return self.server.models.get(model).engine._scheduler
+    def sequences(self, model: str = "") -> list[Sequence]:
+        return self.server.models.get(model).engine.sequences()
 
     def client(self) -> Client:
         return Client(self.address)

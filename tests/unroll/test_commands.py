@@ -181,4 +181,4 @@ def test_reader_that_leaves_ends_the_client_quietly(shared_server: RunningServer
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(PATIENCE) == 0
-    wait_for(lambda: len(shared_server.scheduler()) == 0)
+    wait_for(lambda: len(shared_server.sequences()) == 0)

@@ -44,7 +44,7 @@ def test_caller_with_all_its_calls_is_refused_and_others_are_not(
         with grpc.insecure_channel(running.address) as channel:
             assert check_health(channel) == SERVING
         streams[0].close()
-        wait_for(lambda: len(running.scheduler()) == 1)
+        wait_for(lambda: len(running.sequences()) == 1)
         assert hers.generate("abc", timeout=PATIENCE).text  # its place is free again
         streams[1].close()
 
@@ -163,6 +163,6 @@ def test_refusal_of_a_full_caller_does_not_wait_for_the_running_ones(
         for thread in threads:
             thread.join(PATIENCE)
         assert len(errors) == 7
-        assert len(running.scheduler()) == 1
+        assert len(running.sequences()) == 1
         assert next(stream).text
         stream.close()

@@ -10,11 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.engine.engine import Engine
-from serving.engine.pacing import RunLength
 from serving.engine.request import Chunk, SequenceRequest
-from serving.engine.sequence import Sequence
 from serving.runtime.decoder import FREE, Decoder, LoopRun
-from serving.runtime.host import HostRunner
 from serving.runtime.sampling import uniforms
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import EngineError
@@ -67,31 +64,6 @@ class Reader:
         return self.outcome
 
 
-class ChosenLength(RunLength):
-    """Calls as long as the test says."""
-
-    def __init__(self, steps: int = 4) -> None:
-        super().__init__(1.0)
-        self.chosen = steps
-
-    def steps(self, rows: list[Sequence]) -> int:
-        """Return what was chosen."""
-        return self.chosen
-
-
-def turn(engine: Engine, steps: int | None = None, worker: int = 0) -> list[Sequence]:
-    """Do by hand what a worker's thread does once; return who was in the call."""
-    chosen = engine._workers[worker]
-    if steps is not None:
-        chosen.length = ChosenLength(steps)
-    with engine._lock:
-        rows, ended = engine._next_rows(chosen)
-    engine._deliver(ended)
-    if rows:
-        engine._turn(chosen, rows)
-    return rows
-
-
 @contextmanager
 def running(engine: Engine) -> Iterator[Engine]:
     """Run an engine's thread."""
@@ -100,19 +72,14 @@ def running(engine: Engine) -> Iterator[Engine]:
         yield engine
     finally:
         engine.close()
-        assert not is_alive(engine)
-
-
-def is_alive(engine: Engine) -> bool:
-    """Whether a worker's thread runs."""
-    return any(thread.is_alive() for thread in engine._threads)
+        assert not engine.is_running
 
 
 def slot_states(engine: Engine, worker: int = 0) -> dict[str, NDArray[np.float32]]:
-    """Look into a worker's slots, each tensor (layers, slots, hidden)."""
-    runner = engine._workers[worker].slots._runner
-    assert isinstance(runner, HostRunner)
-    return runner._state
+    """Copy what is in a worker's slots, each tensor (layers, slots, hidden)."""
+    runner = engine.slots[worker].runner
+    states = [runner.read(slot) for slot in range(runner.capacity)]
+    return {name: np.stack([state[name] for state in states], axis=1) for name in states[0]}
 
 
 def request(vocabulary: Vocabulary, prompt: str, new: int, **others: Any) -> SequenceRequest:

@@ -9,7 +9,7 @@ from serving.engine.options import EngineOptions
 from serving.engine.request import SequenceRequest
 from serving.runtime.decoder import Decoder
 from serving.runtime.sampling import SamplingParams
-from tests.serving.engine.harness import PATIENCE, Reader, alone, request, running, turn
+from tests.serving.engine.harness import PATIENCE, Reader, alone, request, running
 from tests.serving.runtime.runs import FILTERED, PLAIN
 from unroll.bundle.folder import Bundle
 from unroll.errors import OverloadedError
@@ -57,7 +57,7 @@ def test_text_does_not_depend_on_the_length_of_calls(
     readers = [Reader() for _ in asked]
     for one, reader in zip(asked, readers, strict=True):
         engine.submit(one, reader)
-    while turn(engine, steps):
+    while engine.step(steps=steps):
         pass
     assert [reader.wait() for reader in readers] == [
         alone(decoder, bundle.vocabulary, one) for one in asked
@@ -68,7 +68,7 @@ def test_prefill_decode_and_score_share_a_call(bundle: Bundle, decoder: Decoder)
     engine = Engine(bundle, decoder, EngineOptions(slots=3))
     kinds = [("abc" * 20, 5), ("", 30), ("fed", 0)]
     sequences = [engine.submit(request(bundle.vocabulary, *kind), Reader()) for kind in kinds]
-    assert turn(engine, 3) == sequences
+    assert engine.step(steps=3) == sequences
 
 
 def test_full_queue_refuses_and_takes_again_once_there_is_room(
@@ -80,7 +80,7 @@ def test_full_queue_refuses_and_takes_again_once_there_is_room(
         engine.submit(one, Reader())
     with pytest.raises(OverloadedError, match="limit is 2"):
         engine.submit(one, Reader())
-    turn(engine, 1)
+    engine.step(steps=1)
     engine.submit(one, Reader())
 
 
@@ -92,17 +92,17 @@ def test_stalled_reader_pauses_only_itself_and_loses_nothing(
     slow_request = request(bundle.vocabulary, "ab", 40, seed=4, buffer_symbols=5)
     quick_request = request(bundle.vocabulary, "", 30, seed=5)
     sequence = engine.submit(slow_request, slow)
-    turn(engine, 4)
+    engine.step(steps=4)
     engine.submit(quick_request, quick)
-    while turn(engine, 4):
+    while engine.step(steps=4):
         pass
     assert quick.wait() == alone(decoder, bundle.vocabulary, quick_request)
     assert len(slow.outcome.text) == 6
     turns = 0
     while not slow.ended.is_set():
-        assert turn(engine, 4) == []
+        assert engine.step(steps=4) == []
         engine.mark_read(sequence, sequence.unread - 4)
-        assert turn(engine, 4) == [sequence]
+        assert engine.step(steps=4) == [sequence]
         turns += 1
         assert turns < 40
     assert slow.wait() == alone(decoder, bundle.vocabulary, slow_request)

@@ -10,12 +10,15 @@ import pytest
 from serving.engine.engine import Engine, call_listeners
 from serving.engine.options import EngineOptions
 from serving.engine.request import Chunk, SequenceRequest
-from serving.engine.sequence import Delivery
+from serving.engine.scheduler import Scheduler
+from serving.engine.sequence import Delivery, Sequence
+from serving.engine.slots import Slots
+from serving.engine.snapshot import StateLayout
 from serving.runtime.decoder import Decoder, LoopResult, LoopRun, State
 from serving.runtime.host import HostRunner
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
-from tests.serving.engine.harness import PATIENCE, Reader, alone, is_alive, request, running, turn
+from tests.serving.engine.harness import PATIENCE, Reader, alone, request, running
 from unroll.bundle.folder import Bundle
 from unroll.errors import CancelledError, ClosedError, DeadlineError, EngineError, InputError
 
@@ -26,12 +29,12 @@ def test_deadline_ends_a_sequence_wherever_it_is(bundle: Bundle, decoder: Decode
     running_one, stalled, queued = Reader(), Reader(), Reader()
     first = engine.submit(request(bundle.vocabulary, "", 50), running_one)
     second = engine.submit(request(bundle.vocabulary, "", 50, buffer_symbols=1), stalled)
-    turn(engine, 3)
-    turn(engine, 3)
+    engine.step(steps=3)
+    engine.step(steps=3)
     object.__setattr__(first.request, "deadline", late)
     object.__setattr__(second.request, "deadline", late)
     engine.submit(request(bundle.vocabulary, "", 50, deadline=late), queued)
-    assert turn(engine, 3) == []
+    assert engine.step(steps=3) == []
     for reader, generated in ((running_one, 6), (stalled, 3), (queued, 0)):
         assert isinstance(reader.error, DeadlineError)
         assert reader.outcome.generated == generated
@@ -64,15 +67,27 @@ def test_far_deadline_ends_nobody(bundle: Bundle, decoder: Decoder, deadline: fl
 
 
 def test_wait_for_a_deadline_ends_with_its_sequence(bundle: Bundle, decoder: Decoder) -> None:
-    engine, now = Engine(bundle, decoder), time.monotonic()
-    one = request(bundle.vocabulary, "", 50, deadline=now + 100, buffer_symbols=1)
-    sooner = engine.submit(replace(one, deadline=now + 50), Reader())
-    engine.submit(one, Reader())
-    turn(engine, 3)
-    assert engine._scheduler.patience(now) == pytest.approx(50)
-    engine.cancel(sooner)
-    turn(engine, 3)
-    assert engine._scheduler.patience(now) == pytest.approx(100)
+    slots, now = Slots(HostRunner(decoder, 3)), time.monotonic()
+    scheduler = Scheduler([slots], queue_limit=3)
+    layout = StateLayout(bundle.manifest.state, len(bundle.vocabulary))
+    sooner, later = (
+        Sequence(
+            request(bundle.vocabulary, "", 50, deadline=now + seconds),
+            bundle.vocabulary,
+            layout,
+            Reader(),
+        )
+        for seconds in (50, 100)
+    )
+    assert scheduler.patience(now) is None
+    scheduler.add(sooner)
+    scheduler.add(later)
+    assert scheduler.patience(now) == pytest.approx(50)
+    scheduler.cancel(sooner)
+    assert [one for one, _ in scheduler.end_doomed(slots, now)] == [sooner]
+    assert scheduler.patience(now) == pytest.approx(100)
+    assert [one for one, _ in scheduler.end_doomed(slots, now + 100)] == [later]
+    assert scheduler.patience(now) is None
 
 
 def test_deadline_that_is_no_number_is_refused(bundle: Bundle) -> None:
@@ -97,10 +112,10 @@ def test_cancelled_sequence_frees_its_slot_at_the_next_call(
     first, queued, last = (
         engine.submit(request(bundle.vocabulary, "", 50), reader) for reader in readers
     )
-    assert turn(engine, 3) == [first]
+    assert engine.step(steps=3) == [first]
     engine.cancel(first)
     engine.cancel(queued)
-    assert turn(engine, 3) == [last]
+    assert engine.step(steps=3) == [last]
     for reader, generated in ((readers[0], 3), (readers[1], 0)):
         assert isinstance(reader.error, CancelledError)
         assert reader.outcome.generated == generated
@@ -110,10 +125,10 @@ def test_cancelled_sequence_frees_its_slot_at_the_next_call(
 def test_cancelled_while_stalled_ends_at_the_next_call(bundle: Bundle, decoder: Decoder) -> None:
     engine, reader = Engine(bundle, decoder, EngineOptions(slots=1)), Reader()
     sequence = engine.submit(request(bundle.vocabulary, "", 50, buffer_symbols=2), reader)
-    assert turn(engine, 3) == [sequence]
-    assert turn(engine, 3) == []
+    assert engine.step(steps=3) == [sequence]
+    assert engine.step(steps=3) == []
     engine.cancel(sequence)
-    assert turn(engine, 3) == []
+    assert engine.step(steps=3) == []
     assert isinstance(reader.error, CancelledError)
     assert reader.outcome.generated == 3
 
@@ -142,7 +157,7 @@ def test_closing_with_a_drain_finishes_what_runs_and_refuses_what_comes(
         engine.submit(one, reader)
     engine.close(drain_seconds=PATIENCE)
     assert [r.wait() for r in readers] == [alone(decoder, bundle.vocabulary, a) for a in asked]
-    assert not is_alive(engine)
+    assert not engine.is_running
     with pytest.raises(ClosedError):
         engine.submit(asked[0], Reader())
 
@@ -157,13 +172,13 @@ def test_closing_without_a_drain_ends_everyone_wherever_they_are(
         buffer = 1 if index == 0 else None
         engine.submit(request(bundle.vocabulary, "", 10**6, buffer_symbols=buffer), reader)
     for worker in range(workers):
-        turn(engine, 2, worker)
+        engine.step(worker, steps=2)
     engine.start()
     engine.close()
     for reader in readers:
         reader.wait()
         assert isinstance(reader.error, ClosedError)
-    assert not is_alive(engine)
+    assert not engine.is_running
 
 
 def test_drain_does_not_wait_longer_than_it_may(bundle: Bundle, decoder: Decoder) -> None:
@@ -206,7 +221,7 @@ def test_failure_of_a_call_ends_everyone_and_refuses_more(
         engine.submit(request(bundle.vocabulary, "", 1), Reader())
     assert "boom" in caplog.text
     engine.close(drain_seconds=PATIENCE)
-    assert not is_alive(engine)
+    assert not engine.is_running
 
 
 def test_failed_warm_up_is_told_at_once_and_once(bundle: Bundle, decoder: Decoder) -> None:
@@ -233,7 +248,7 @@ def test_failed_warm_up_is_told_at_once_and_once(bundle: Bundle, decoder: Decode
     assert failed.wait(PATIENCE)
     engine.close()
     assert told == [True]
-    assert not is_alive(engine)
+    assert not engine.is_running
 
 
 class OutOfVocabulary(Decoder):

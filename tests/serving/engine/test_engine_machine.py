@@ -26,7 +26,7 @@ from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
 from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
 from tests.export.test_precision import own_texts
-from tests.serving.engine.harness import Outcome, Reader, alone, request, slot_states, turn
+from tests.serving.engine.harness import Outcome, Reader, alone, request, slot_states
 from tests.serving.runtime.runs import FILTERED, PLAIN
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
@@ -114,7 +114,7 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(steps=st.integers(1, 10), data=st.data())
     def call(self, steps: int, data: st.DataObject) -> None:
         """A worker makes a call."""
-        turn(self.engine, steps, data.draw(st.sampled_from(self.workers)))
+        self.engine.step(data.draw(st.sampled_from(self.workers)), steps=steps)
 
     @precondition(lambda self: self.readers)
     @rule(data=st.data())
@@ -147,7 +147,7 @@ class EngineMachine(RuleBasedStateMachine):
     def only_the_slots_of_running_sequences_hold_numbers(self) -> None:
         """Compare the slots with who holds one."""
         for worker in self.workers:
-            running = len(self.engine._workers[worker].slots)
+            running = len(self.engine.slots[worker])
             for tensor in slot_states(self.engine, worker).values():
                 assert np.isfinite(tensor).all(axis=(0, 2)).sum() == running
                 assert np.isnan(tensor).all(axis=(0, 2)).sum() == SLOTS - running
@@ -157,9 +157,9 @@ class EngineMachine(RuleBasedStateMachine):
         for _ in range(100 * len(self.readers)):
             for sequence in self.readers:
                 self.engine.mark_read(sequence, sequence.unread)
-            if not sum(len(turn(self.engine, 7, worker)) for worker in self.workers):
+            if not sum(len(self.engine.step(worker, steps=7)) for worker in self.workers):
                 break
-        assert len(self.engine._scheduler) == 0
+        assert self.engine.sequences() == []
         self.every_text_is_the_beginning_of_its_own()
         for sequence, reader in self.readers.items():
             reader.wait()

@@ -20,7 +20,6 @@ from tests.serving.engine.harness import (
     request,
     running,
     slot_states,
-    turn,
 )
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
@@ -31,27 +30,27 @@ SLOTS = 3
 
 def loads(engine: Engine) -> list[int]:
     """Count the sequences of each worker."""
-    return [len(worker.slots) for worker in engine._workers]
+    return [len(slots) for slots in engine.slots]
 
 
 def submit(engine: Engine, new: int, **others: object) -> tuple[Sequence, Reader]:
     """Submit a request of its own seed."""
     reader = Reader()
-    asked = request(engine.bundle.vocabulary, "ab", new, seed=len(engine._scheduler), **others)
+    asked = request(engine.bundle.vocabulary, "ab", new, seed=len(engine.sequences()), **others)
     return engine.submit(asked, reader), reader
 
 
 def test_sequence_that_moved_goes_on_bit_for_bit(bundle: Bundle, decoder: Decoder) -> None:
     engine = Engine(bundle, decoder, EngineOptions(slots=5, workers=2))
     pairs = [submit(engine, 50) for _ in range(4)]
-    assert turn(engine, 7, 0) == [pairs[0][0], pairs[1][0]]
-    assert turn(engine, 3, 1) == [pairs[2][0], pairs[3][0]]
+    assert engine.step(0, steps=7) == [pairs[0][0], pairs[1][0]]
+    assert engine.step(1, steps=3) == [pairs[2][0], pairs[3][0]]
     for sequence, _ in pairs[2:]:
         engine.cancel(sequence)
-    assert turn(engine, 3, 1) == []
-    assert turn(engine, 5, 0) == [pairs[1][0]]
-    assert turn(engine, 4, 1) == [pairs[0][0]]
-    while turn(engine, 6, 0) or turn(engine, 9, 1):
+    assert engine.step(1, steps=3) == []
+    assert engine.step(0, steps=5) == [pairs[1][0]]
+    assert engine.step(1, steps=4) == [pairs[0][0]]
+    while engine.step(0, steps=6) or engine.step(1, steps=9):
         pass
     for sequence, reader in pairs[:2]:
         assert reader.wait() == alone(decoder, bundle.vocabulary, sequence.request)
@@ -65,10 +64,10 @@ def test_nothing_moves_where_no_worker_has_two_fewer(
     engine = Engine(bundle, decoder, EngineOptions(slots=5, workers=2))
     for _ in range(count):
         submit(engine, 50)
-    first = [turn(engine, 2, worker) for worker in (0, 1)]
+    first = [engine.step(worker, steps=2) for worker in (0, 1)]
     assert [len(rows) for rows in first] == [count // 2 + 1, count // 2]
     for _ in range(5):
-        assert [turn(engine, 2, worker) for worker in (0, 1)] == first
+        assert [engine.step(worker, steps=2) for worker in (0, 1)] == first
 
 
 @settings(deadline=None, max_examples=60)
@@ -84,7 +83,7 @@ def test_all_that_can_run_advance_and_are_shared_evenly(
         for _ in range(data.draw(st.integers(0, W * slots - len(live)))):
             live.append(submit(engine, 10**6)[0])
         for worker in data.draw(st.lists(st.integers(0, W - 1), max_size=5)):
-            turn(engine, 1, worker)
+            engine.step(worker, steps=1)
         for sequence in data.draw(
             st.lists(st.sampled_from(live), unique=True) if live else st.just([])
         ):
@@ -93,7 +92,7 @@ def test_all_that_can_run_advance_and_are_shared_evenly(
     before = {sequence: sequence.done for sequence in live}
     for _ in range(3):  # end, give back, take
         for worker in data.draw(st.permutations(range(W))):
-            turn(engine, 1, worker)
+            engine.step(worker, steps=1)
     assert all(sequence.done > before[sequence] for sequence in live)
     assert sum(loads(engine)) == len(live)
     assert max(loads(engine)) - min(loads(engine)) <= 1
@@ -106,13 +105,13 @@ def test_threads_share_what_there_is(bundle: Bundle, decoder: Decoder) -> None:
         while loads(engine) != [2, 2]:
             assert time.monotonic() < until
             time.sleep(0.001)
-        left = engine._workers[1].slots.sequences
-        for sequence in engine._workers[0].slots.sequences:
+        left = engine.slots[1].sequences
+        for sequence in engine.slots[0].sequences:
             engine.cancel(sequence)
         while loads(engine) != [1, 1]:
             assert time.monotonic() < until
             time.sleep(0.001)
-        assert {s for worker in engine._workers for s in worker.slots.sequences} == set(left)
+        assert {s for slots in engine.slots for s in slots.sequences} == set(left)
         done = [reader for sequence, reader in pairs if sequence in left]
         assert not any(reader.ended.is_set() for reader in done)
 
@@ -120,14 +119,14 @@ def test_threads_share_what_there_is(bundle: Bundle, decoder: Decoder) -> None:
 def assert_each_state_is_in_one_place(engine: Engine) -> None:
     """Find a state in every slot that is held, none in the others, and else with its sequence."""
     held: set[Sequence] = set()
-    for number, worker in enumerate(engine._workers):
-        sequences = worker.slots.sequences
+    for number, slots in enumerate(engine.slots):
+        sequences = slots.sequences
         assert held.isdisjoint(sequences)
         held.update(sequences)
         for tensor in slot_states(engine, number).values():
             assert np.isfinite(tensor).all(axis=(0, 2)).sum() == len(sequences)
             assert np.isnan(tensor).all(axis=(0, 2)).sum() == SLOTS - len(sequences)
-    for sequence in engine._scheduler.everyone():
+    for sequence in engine.sequences():
         assert (sequence.state is None) == (sequence in held or sequence.done == 0)
 
 
@@ -146,16 +145,13 @@ def test_state_moves_with_its_sequence_and_stays_nowhere_else(
         (0, 3, [], []),
         (1, 3, [], [first]),
     ]:
-        assert turn(engine, steps, worker) == expected
+        assert engine.step(worker, steps=steps) == expected
         assert_each_state_is_in_one_place(engine)
         for sequence in cancelled:
             engine.cancel(sequence)
     engine.mark_read(slow, slow.unread)
-    assert turn(engine, 3, 0) == [slow]
+    assert engine.step(0, steps=3) == [slow]
     assert_each_state_is_in_one_place(engine)
-    states = [slot_states(engine, worker) for worker in (0, 1)]
-    for name, tensor in states[0].items():
-        assert not np.shares_memory(tensor, states[1][name])
 
 
 def test_sequence_given_up_goes_on_before_one_that_never_ran(
@@ -163,23 +159,23 @@ def test_sequence_given_up_goes_on_before_one_that_never_ran(
 ) -> None:
     engine = Engine(bundle, decoder, EngineOptions(slots=SLOTS, workers=2))
     sequences = [submit(engine, 60)[0] for _ in range(2 * SLOTS)]
-    assert turn(engine, 3, 0) == sequences[:SLOTS]
-    assert turn(engine, 3, 1) == sequences[SLOTS:]
+    assert engine.step(0, steps=3) == sequences[:SLOTS]
+    assert engine.step(1, steps=3) == sequences[SLOTS:]
     for sequence in sequences[SLOTS:]:
         engine.cancel(sequence)
-    assert turn(engine, 3, 1) == []
+    assert engine.step(1, steps=3) == []
     late, _ = submit(engine, 60)
-    assert turn(engine, 3, 0) == sequences[1:SLOTS]
-    assert turn(engine, 3, 1) == [sequences[0], late]
+    assert engine.step(0, steps=3) == sequences[1:SLOTS]
+    assert engine.step(1, steps=3) == [sequences[0], late]
 
 
 def test_full_workers_let_the_others_wait(bundle: Bundle, decoder: Decoder) -> None:
     engine = Engine(bundle, decoder, EngineOptions(slots=SLOTS, workers=2))
     pairs = [submit(engine, 20 + n) for n in range(3 * SLOTS)]
-    first = [turn(engine, 4, worker) for worker in (0, 1)]
+    first = [engine.step(worker, steps=4) for worker in (0, 1)]
     assert first == [[s for s, _ in pairs[:SLOTS]], [s for s, _ in pairs[SLOTS : 2 * SLOTS]]]
     assert_each_state_is_in_one_place(engine)
-    while turn(engine, 5, 0) or turn(engine, 5, 1):
+    while engine.step(0, steps=5) or engine.step(1, steps=5):
         assert_each_state_is_in_one_place(engine)
     for sequence, reader in pairs:
         assert reader.wait() == alone(decoder, bundle.vocabulary, sequence.request)
@@ -190,8 +186,8 @@ def test_sequence_whose_reader_is_back_goes_on_before_one_that_never_ran(
 ) -> None:
     engine = Engine(bundle, decoder, EngineOptions(slots=1))
     slow, _ = submit(engine, 60, buffer_symbols=1)
-    assert turn(engine, 3) == [slow]
-    assert turn(engine, 3) == []
+    assert engine.step(steps=3) == [slow]
+    assert engine.step(steps=3) == []
     submit(engine, 60)
     engine.mark_read(slow, slow.unread)
-    assert turn(engine, 3) == [slow]
+    assert engine.step(steps=3) == [slow]

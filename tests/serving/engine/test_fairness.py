@@ -13,7 +13,7 @@ from serving.engine.queue import FairQueue
 from serving.engine.sequence import Sequence
 from serving.engine.snapshot import StateLayout
 from serving.runtime.decoder import Decoder
-from tests.serving.engine.harness import Reader, alone, request, turn
+from tests.serving.engine.harness import Reader, alone, request
 from unroll.bundle.folder import Bundle
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import OverloadedError
@@ -42,11 +42,13 @@ def held(rows: list[Sequence]) -> Counter[bytes]:
 def test_modest_caller_gets_its_slots_at_once(bundle: Bundle, decoder: Decoder) -> None:
     engine = Engine(bundle, decoder, EngineOptions(slots=8))
     submit(engine, GREEDY, 50)
-    assert held(turn(engine, 4)) == {GREEDY: 8}
+    assert held(engine.step(steps=4)) == {GREEDY: 8}
     submit(engine, MODEST, 3)
-    assert held(turn(engine, 4)) == {GREEDY: 5, MODEST: 3}
+    assert held(engine.step(steps=4)) == {GREEDY: 5, MODEST: 3}
     submit(engine, THIRD, 50)
-    assert held(turn(engine, 4)) == {GREEDY: 3, MODEST: 2, THIRD: 3} or held(turn(engine, 4)) == {
+    assert held(engine.step(steps=4)) == {GREEDY: 3, MODEST: 2, THIRD: 3} or held(
+        engine.step(steps=4)
+    ) == {
         GREEDY: 3,
         MODEST: 3,
         THIRD: 2,
@@ -57,25 +59,25 @@ def test_slots_do_not_go_back_and_forth(bundle: Bundle, decoder: Decoder) -> Non
     engine = Engine(bundle, decoder, EngineOptions(slots=3))
     submit(engine, GREEDY, 9)
     submit(engine, MODEST, 9)
-    first = turn(engine, 4)
+    first = engine.step(steps=4)
     assert sorted(held(first).values()) == [1, 2]
     for _ in range(5):
-        assert turn(engine, 4) == first
+        assert engine.step(steps=4) == first
 
 
 def test_one_caller_alone_has_everything(bundle: Bundle, decoder: Decoder) -> None:
     engine = Engine(bundle, decoder, EngineOptions(slots=8))
     submit(engine, GREEDY, 50)
-    assert held(turn(engine, 4)) == {GREEDY: 8}
+    assert held(engine.step(steps=4)) == {GREEDY: 8}
 
 
 def test_texts_do_not_change_by_it(bundle: Bundle, decoder: Decoder) -> None:
     engine = Engine(bundle, decoder, EngineOptions(slots=4))
     asked = request(bundle.vocabulary, "abc", 40, seed=0)
     readers = submit(engine, GREEDY, 20)
-    turn(engine, 4)
+    engine.step(steps=4)
     readers += submit(engine, MODEST, 3)
-    while turn(engine, 4):
+    while engine.step(steps=4):
         pass
     for seed, reader in enumerate([*readers[:20], *readers[20:]]):
         own = replace(asked, seed=seed if seed < 20 else seed - 20)
@@ -90,7 +92,7 @@ def test_full_queue_gives_a_place_to_a_caller_with_fewer(bundle: Bundle, decoder
     modest = submit(engine, MODEST, 3)
     with pytest.raises(OverloadedError):
         submit(engine, MODEST, 1)
-    while turn(engine, 8):
+    while engine.step(steps=8):
         pass
     assert [type(reader.error) for reader in greedy] == [type(None)] * 3 + [OverloadedError] * 3
     assert [reader.error for reader in modest] == [None] * 3

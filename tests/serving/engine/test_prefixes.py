@@ -14,7 +14,7 @@ from serving.engine.prefixes import BLOCK, ENTRY_BYTES, PrefixCache
 from serving.engine.snapshot import NO_LOG_PROBS, Snapshot
 from serving.runtime.decoder import Decoder
 from tests.conftest import TINY_SYMBOLS
-from tests.serving.engine.harness import Outcome, Reader, alone, request, turn
+from tests.serving.engine.harness import Outcome, Reader, alone, request
 from unroll.bundle.folder import Bundle
 
 PROMPT = "bad cab fed a hag\n£ abc deaf " * 20  # 580 symbols
@@ -36,7 +36,7 @@ def written(engine: Engine, prompt: str, steps: int = 64) -> tuple[Outcome, int]
     reader = Reader()
     engine.submit(request(engine.bundle.vocabulary, prompt, 20, seed=3), reader)
     calls = 0
-    while turn(engine, steps):
+    while engine.step(steps=steps):
         calls += 1
     return reader.wait(), calls
 
@@ -105,7 +105,7 @@ def test_short_prompts_and_scores_are_not_kept(bundle: Bundle, decoder: Decoder)
     engine = Engine(bundle, decoder, EngineOptions(prefix_bytes=2**20))
     written(engine, PROMPT[:31])
     engine.submit(request(bundle.vocabulary, PROMPT, 0), reader := Reader())
-    while turn(engine, 64):
+    while engine.step(steps=64):
         pass
     assert len(reader.wait().log_probs) == len(PROMPT)
     assert len(engine.prefixes) == 0
@@ -154,7 +154,7 @@ def test_callers_do_not_share_what_was_read(bundle: Bundle, decoder: Decoder) ->
     for caller, hits in ((b"anna", 0), (b"bert", 0), (b"anna", 1), (b"bert", 2)):
         asked = replace(request(bundle.vocabulary, PROMPT, 20, seed=3), caller=caller)
         engine.submit(asked, reader := Reader())
-        while turn(engine, 64):
+        while engine.step(steps=64):
             pass
         assert reader.wait() == own(engine, PROMPT)
         assert engine.prefixes.hits == hits

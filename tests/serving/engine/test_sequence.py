@@ -1,6 +1,7 @@
 """A request is within its ranges, and its text is gathered without losing any of it."""
 
 import itertools
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from math import inf
@@ -19,7 +20,7 @@ from serving.engine.snapshot import StateLayout
 from serving.rpc.reply import join
 from serving.runtime.decoder import Decoder
 from tests.conftest import TINY_SYMBOLS
-from tests.serving.engine.harness import PATIENCE, Outcome, Reader, alone, request, turn
+from tests.serving.engine.harness import PATIENCE, Outcome, Reader, alone, request
 from unroll.bundle.folder import Bundle
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import CancelledError, ClosedError, DeadlineError, EngineError, InputError
@@ -140,13 +141,14 @@ def test_gathering_changes_when_text_goes_out_and_nothing_else(
 
 def cancelled(engine: Engine, sequence: Sequence) -> None:
     engine.cancel(sequence)
-    turn(engine)
+    engine.step()
 
 
 def late(engine: Engine, sequence: Sequence) -> None:
-    slots = engine._workers[0].slots
-    doomed = engine._scheduler.end_doomed(slots, sequence.request.deadline or 0.0)
-    engine._deliver([(one, one.fail(error)) for one, error in doomed])
+    past = time.monotonic() - 1
+    object.__setattr__(sequence.request, "deadline", past)
+    engine.submit(replace(sequence.request, deadline=past), Reader())  # so that somebody looks
+    engine.step()
 
 
 def closed(engine: Engine, sequence: Sequence) -> None:
@@ -167,7 +169,7 @@ def test_what_was_gathered_comes_with_the_failure(
     asked = request(bundle.vocabulary, "ab", 50, seed=SEED, chunk_seconds=inf, deadline=1e12)
     sequence = engine.submit(asked, reader)
     for _ in range(4):
-        turn(engine, 3)
+        engine.step(steps=3)
     assert len(reader.outcome.text) == 1
     end(engine, sequence)
     assert isinstance(reader.error, error)
@@ -188,7 +190,7 @@ def test_what_was_gathered_is_not_lost_in_a_drain(
     for one, reader in zip(asked, readers, strict=True):
         engine.submit(one, reader)
     for worker in range(workers):
-        turn(engine, 7, worker)
+        engine.step(worker, steps=7)
     engine.start()
     engine.close(drain_seconds=PATIENCE)
     assert [r.wait() for r in readers] == [alone(decoder, bundle.vocabulary, a) for a in asked]
@@ -207,7 +209,7 @@ def test_stop_string_ends_what_was_gathered_where_it_begins(
         snapshots=snapshots,
     )  # fmt: skip
     engine.submit(asked, reader)
-    while turn(engine, steps):
+    while engine.step(steps=steps):
         pass
     own = alone(decoder, bundle.vocabulary, asked)
     assert own.finish is FinishReason.STOP
@@ -224,7 +226,7 @@ def rest(engine: Engine, chunk: Chunk, new: int, **others: object) -> Outcome:
     reader = Reader()
     asked = request(engine.bundle.vocabulary, "", new, seed=SEED, origin=chunk.snapshot, **others)
     engine.submit(asked, reader)
-    while turn(engine, 64):
+    while engine.step(steps=64):
         pass
     return reader.wait()
 
@@ -260,7 +262,7 @@ def test_snapshot_of_what_was_gathered_stands_after_its_text(
     )
     engine.submit(asked, reader)
     calls = 0
-    while turn(engine, 2):
+    while engine.step(steps=2):
         clock.now += 0.375
         calls += 1
     whole = alone(decoder, bundle.vocabulary, asked)
@@ -288,7 +290,7 @@ def test_all_streams_together_keep_to_the_rate_of_chunks(
         for seed, reader in enumerate(readers):
             engine.submit(request(engine.bundle.vocabulary, "", 9999, seed=seed), reader)
         for seconds in calls:
-            turn(engine, 1)
+            engine.step(steps=1)
             clock.now += seconds
     chunks = sum(len(reader.chunks) for reader in readers)
     assert chunks <= clock.now * per_second + 2 * rows
@@ -318,7 +320,7 @@ def test_failure_adds_no_text_after_the_last_snapshot(
     }
     sequence = engine.submit(request(bundle.vocabulary, "ab", 50, seed=SEED, **wanted), reader)
     for _ in range(4):
-        turn(engine, 3)
+        engine.step(steps=3)
     end(engine, sequence)
     assert isinstance(reader.error, error)
     whole = join(reader.chunks)
@@ -339,7 +341,7 @@ def test_failure_while_a_stop_string_settles_loses_no_text(
     engine, reader = Engine(bundle, decoder), Reader()
     sequence = engine.submit(asked, reader)
     while sequence._settling is None:
-        turn(engine, 7)
+        engine.step(steps=7)
     engine.close()
     assert isinstance(reader.error, ClosedError)
     assert reader.outcome.text == alone(decoder, bundle.vocabulary, asked).text

@@ -9,7 +9,7 @@ from serving.engine.slots import Slots
 from serving.engine.snapshot import StateLayout
 from serving.runtime.decoder import Decoder
 from serving.runtime.host import HostRunner
-from tests.serving.engine.harness import Reader, request, slot_states, turn
+from tests.serving.engine.harness import Reader, request, slot_states
 from tests.serving.runtime.runs import PLAIN, random_call
 from unroll.bundle.folder import Bundle
 
@@ -21,18 +21,18 @@ def test_slots_hold_nan_before_a_sequence_and_after_it(bundle: Bundle, decoder: 
     engine.submit(request(bundle.vocabulary, "", 9), Reader())
     cancelled = engine.submit(request(bundle.vocabulary, "", 9), Reader())
     stalled = engine.submit(request(bundle.vocabulary, "", 9, buffer_symbols=3), Reader())
-    turn(engine, 2)
+    engine.step(steps=2)
     for tensor in slot_states(engine).values():
         assert np.isfinite(tensor).all()
-    turn(engine, 2)
+    engine.step(steps=2)
     assert stalled.is_stalled
     for tensor in slot_states(engine).values():
         assert np.isfinite(tensor).all(axis=(0, 2)).sum() == 2
     engine.cancel(cancelled)
-    turn(engine, 1)
+    engine.step(steps=1)
     for tensor in slot_states(engine).values():
         assert np.isfinite(tensor).all(axis=(0, 2)).sum() == 1
-    turn(engine, 9)
+    engine.step(steps=9)
     for tensor in slot_states(engine).values():
         assert np.isnan(tensor).all()
 

@@ -16,7 +16,7 @@ from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
 from tests.conftest import TINY_SYMBOLS
-from tests.serving.engine.harness import Reader, alone, request, turn
+from tests.serving.engine.harness import Reader, alone, request
 from tests.serving.runtime.runs import FILTERED, PLAIN
 from training.model.model import CELLS
 from training.settings import Cell
@@ -42,7 +42,7 @@ def chunks_of(
     """Run one request to its end; return what came."""
     reader = Reader()
     engine.submit(request(engine.bundle.vocabulary, prompt, new, **others), reader)
-    while turn(engine, steps):
+    while engine.step(steps=steps):
         pass
     reader.wait()
     return reader.chunks

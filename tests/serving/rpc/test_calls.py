@@ -41,7 +41,7 @@ def test_full_queue_refuses_and_works_again(tiny_bundles: dict[Cell, Path]) -> N
         second = client.stream("abc", LONG)
         waiter = threading.Thread(target=lambda: next(second))
         waiter.start()
-        wait_for(lambda: len(running.scheduler()) == 2)
+        wait_for(lambda: len(running.sequences()) == 2)
         with pytest.raises(OverloadedError, match="the limit is 1; try again later"):
             client.generate("abc", LONG)
         first.close()
@@ -59,7 +59,7 @@ def test_deadline_ends_a_unary_call_and_frees_the_slot(
 ) -> None:
     with pytest.raises(DeadlineError):
         client.generate("abc", LONG, timeout=0.2)
-    wait_for(lambda: len(shared_server.scheduler()) == 0)
+    wait_for(lambda: len(shared_server.sequences()) == 0)
 
 
 def test_deadline_ends_a_stream_and_frees_the_slot(
@@ -69,7 +69,7 @@ def test_deadline_ends_a_stream_and_frees_the_slot(
     with pytest.raises(DeadlineError):
         read_into(pieces, client.stream("abc", LONG, timeout=0.2))
     assert pieces
-    wait_for(lambda: len(shared_server.scheduler()) == 0)
+    wait_for(lambda: len(shared_server.sequences()) == 0)
 
 
 def test_engine_stops_at_the_deadline_by_itself(
@@ -80,7 +80,7 @@ def test_engine_stops_at_the_deadline_by_itself(
     with pytest.raises(DeadlineError, match="the deadline passed before the text was complete"):
         read_into(pieces, client.stream("abc", LONG))
     assert pieces
-    assert len(shared_server.scheduler()) == 0
+    assert len(shared_server.sequences()) == 0
 
 
 def test_closing_a_stream_frees_the_slot_without_a_fuss(
@@ -89,9 +89,9 @@ def test_closing_a_stream_frees_the_slot_without_a_fuss(
     for _ in range(10):
         stream = client.stream("abc", LONG)
         next(stream)
-        assert len(shared_server.scheduler()) == 1
+        assert len(shared_server.sequences()) == 1
         stream.close()
-        wait_for(lambda: len(shared_server.scheduler()) == 0)
+        wait_for(lambda: len(shared_server.sequences()) == 0)
     wait_for(lambda: not shared_server.server.gate.running)
     assert not caplog.records
 
@@ -100,9 +100,9 @@ def test_cancelled_unary_call_frees_the_slot(shared_server: RunningServer) -> No
     with grpc.insecure_channel(shared_server.address) as channel:
         request = pb.GenerateRequest(prompt="abc", max_new_symbols=65536)
         call = TextGenerationServiceStub(channel).Generate.future(request)
-        wait_for(lambda: len(shared_server.scheduler()) == 1)
+        wait_for(lambda: len(shared_server.sequences()) == 1)
         call.cancel()
-        wait_for(lambda: len(shared_server.scheduler()) == 0)
+        wait_for(lambda: len(shared_server.sequences()) == 0)
 
 
 def test_client_that_vanishes_frees_the_slot(shared_server: RunningServer) -> None:
@@ -120,9 +120,9 @@ def test_client_that_vanishes_frees_the_slot(shared_server: RunningServer) -> No
     with process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"there\n"
-        assert len(shared_server.scheduler()) == 1
+        assert len(shared_server.sequences()) == 1
         process.kill()
-    wait_for(lambda: len(shared_server.scheduler()) == 0)
+    wait_for(lambda: len(shared_server.sequences()) == 0)
 
 
 def test_handler_cancelled_by_anyone_else_still_answers(
@@ -138,7 +138,7 @@ def test_handler_cancelled_by_anyone_else_still_answers(
         shared_server.loop.call_soon_threadsafe(cancel_handlers)
         with pytest.raises(CancelledError):
             list(stream)
-        wait_for(lambda: len(shared_server.scheduler()) == 0)
+        wait_for(lambda: len(shared_server.sequences()) == 0)
 
 
 def has_come_to_rest(sequence: Sequence) -> bool:
@@ -154,7 +154,7 @@ def test_stalled_reader_pauses_only_itself(tiny_bundles: dict[Cell, Path]) -> No
         with Client(channel=channel) as slow, running.client() as quick:
             stream = slow.stream("abc", asked, timeout=PATIENCE)
             pieces = [next(stream)]
-            (stalled,) = running.scheduler().everyone()
+            (stalled,) = running.sequences()
             wait_for(lambda: has_come_to_rest(stalled))
             position = stalled.position
             assert position < 4000
@@ -208,7 +208,7 @@ def test_one_stalled_reader_among_64_holds_nobody_up(tiny_bundles: dict[Cell, Pa
 
             stalled = slow.stream("abc", asked)
             received = next(stalled).text
-            (sequence,) = running.scheduler().everyone()
+            (sequence,) = running.sequences()
             wait_for(lambda: has_come_to_rest(sequence))
             position = sequence.position
             with ThreadPoolExecutor(63) as pool:
@@ -243,6 +243,6 @@ def test_client_that_fell_silent_is_gone_after_the_keepalive(
                 assert process.stdout.read(1)
                 process.send_signal(signal.SIGSTOP)  # TCP still answers for it
                 wait_for(lambda: running.server.calls.ended["StreamGenerate", "CANCELLED"] == 1)
-                wait_for(lambda: not len(running.scheduler()))
+                wait_for(lambda: not len(running.sequences()))
             finally:
                 process.kill()

@@ -57,7 +57,7 @@ def test_other_calls_end_typed_and_free_what_they_held(impatient: RunningServer)
         session = client.start_session(SessionOptions(seed=3))
         with pytest.raises(UnavailableError, match="max connection age"):
             read_slowly(session.stream("abc", LONG, timeout=PATIENCE))
-        wait_for(lambda: not len(impatient.scheduler()))
+        wait_for(lambda: not len(impatient.sequences()))
         wait_for(lambda: not impatient.server.sessions.in_use)
         assert session.describe(timeout=PATIENCE).position == 0
         short = GenerateOptions(max_new_symbols=20)

@@ -241,7 +241,7 @@ def test_all_at_once_among_cancellations_is_one_by_one(
 ) -> None:
     crowd = all_at_once(running.address, asked_of(COUNT), disturbances=24)
     assert_equal(asyncio.run(crowd), expected)
-    wait_for(lambda: len(running.scheduler()) == 0)
+    wait_for(lambda: len(running.sequences()) == 0)
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ def test_any_bytes_are_answered_or_refused_with_a_reason(
 def test_server_is_well_after_all_that(server: RunningServer, channel: grpc.Channel) -> None:
     attempt(channel, "Generate", pb.GenerateRequest(prompt="abc").SerializeToString(), Found())
     wait_for(lambda: not server.server.gate.running)
-    assert len(server.scheduler()) == 0
+    assert len(server.sequences()) == 0
 
 
 @TRIED

@@ -95,8 +95,8 @@ def test_closing_an_asynchronous_stream_frees_the_slot(shared_server: RunningSer
     async def leave(client: AsyncClient) -> None:
         async with aclosing(client.stream("abc", LONG)) as stream:
             assert (await anext(stream)).text
-            assert len(shared_server.scheduler()) == 1
-        await asyncio.to_thread(wait_for, lambda: len(shared_server.scheduler()) == 0)
+            assert len(shared_server.sequences()) == 1
+        await asyncio.to_thread(wait_for, lambda: len(shared_server.sequences()) == 0)
 
     use(shared_server, leave)
 
@@ -104,11 +104,11 @@ def test_closing_an_asynchronous_stream_frees_the_slot(shared_server: RunningSer
 def test_cancelled_task_frees_the_slot(shared_server: RunningServer) -> None:
     async def leave(client: AsyncClient) -> None:
         task = asyncio.ensure_future(client.generate("abc", LONG))
-        await asyncio.to_thread(wait_for, lambda: len(shared_server.scheduler()) == 1)
+        await asyncio.to_thread(wait_for, lambda: len(shared_server.sequences()) == 1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.to_thread(wait_for, lambda: len(shared_server.scheduler()) == 0)
+        await asyncio.to_thread(wait_for, lambda: len(shared_server.sequences()) == 0)
 
     use(shared_server, leave)
 
@@ -119,7 +119,7 @@ def test_leaving_a_loop_over_a_stream_frees_the_slot(
     for piece in client.stream("abc", LONG):
         assert piece.text
         break
-    wait_for(lambda: len(shared_server.scheduler()) == 0)
+    wait_for(lambda: len(shared_server.sequences()) == 0)
 
 
 def test_closing_the_client_ends_its_calls(shared_server: RunningServer) -> None:
@@ -129,7 +129,7 @@ def test_closing_the_client_ends_its_calls(shared_server: RunningServer) -> None
     client.close()
     with pytest.raises(CancelledError):
         list(stream)
-    wait_for(lambda: len(shared_server.scheduler()) == 0)
+    wait_for(lambda: len(shared_server.sequences()) == 0)
 
 
 def test_server_that_is_not_there_is_unavailable() -> None:

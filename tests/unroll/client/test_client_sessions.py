@@ -124,7 +124,7 @@ def test_abandoned_stream_leaves_its_session(client: Client, shared_server: Runn
     for piece in session.stream("abc", LONG):
         assert piece.text
         break
-    wait_for(lambda: len(shared_server.scheduler()) == 0)
+    wait_for(lambda: len(shared_server.sequences()) == 0)
     assert session.position == session.describe().position == 0
 
 
