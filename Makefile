@@ -34,7 +34,7 @@ TRAIN := $(BIN)/python -m training --name $(NAME) \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo train export serve generate report test fuzz soak bench bench-full bench-served bench-training bench-report check fix stubs setup clean
+.PHONY: help demo train export serve generate report test test-quick fuzz soak bench bench-full bench-served bench-training bench-report check fix stubs setup clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,8 +59,11 @@ report: $(READY) ## Train an RNN, a GRU and an LSTM and write a page about them:
 	$(BIN)/python -m report $(if $(CORPUS),--corpus '$(CORPUS)') $(if $(PRESET),--training-preset $(PRESET)) \
 		$(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
-test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## Run the tests, as two processes: ARGS=
+	$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
+
+test-quick: $(READY) ## Run the tests that take a moment, and one of the whole way: ARGS=
+	$(BIN)/python -m pytest --numprocesses 2 -m 'not slow and not cuda' $(ARGS)
 
 # A tenth of a million inputs takes several minutes.
 INPUTS ?= 100000

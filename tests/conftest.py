@@ -10,6 +10,7 @@ from export.compiler import export
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
 from tests.serving.running import RunningServer, serve
+from tests.shared import SharedFolders
 from training.log.metrics import Metrics
 from training.model.model import CELLS, CharRNN, ModelSettings
 from training.run.checkpoint import Checkpoint
@@ -55,21 +56,31 @@ def tiny_checkpoint(
 
 
 @pytest.fixture(scope="session")
-def tiny_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[Cell, Path]:
-    """One bundle a cell."""
-    folder = tmp_path_factory.mktemp("bundles")
-    for cell in CELLS:
-        export(tiny_checkpoint(cell), folder / cell)
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> SharedFolders:
+    """What this process makes for the others of the session, and they for it."""
+    own = tmp_path_factory.getbasetemp()
+    return SharedFolders(own if worker_id == "master" else own.parent)
+
+
+def _bundles(shared: SharedFolders, name: str, device: Device) -> dict[Cell, Path]:
+    def make(folder: Path) -> None:
+        for cell in CELLS:
+            export(tiny_checkpoint(cell), folder / cell, device=device)
+
+    folder = shared.folder(name, make)
     return {cell: folder / cell for cell in CELLS}
 
 
 @pytest.fixture(scope="session")
-def cuda_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[Cell, Path]:
+def tiny_bundles(shared: SharedFolders) -> dict[Cell, Path]:
+    """One bundle a cell."""
+    return _bundles(shared, "bundles", Device.CPU)
+
+
+@pytest.fixture(scope="session")
+def cuda_bundles(shared: SharedFolders) -> dict[Cell, Path]:
     """One bundle a cell, exported for CUDA; they serve on the CPU as well."""
-    folder = tmp_path_factory.mktemp("cuda_bundles")
-    for cell in CELLS:
-        export(tiny_checkpoint(cell), folder / cell, device=Device.CUDA)
-    return {cell: folder / cell for cell in CELLS}
+    return _bundles(shared, "cuda_bundles", Device.CUDA)
 
 
 @pytest.fixture(scope="session")

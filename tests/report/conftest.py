@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.shared import SharedFolders
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ROOT = Path(__file__).parents[2]
 SECONDS = 1.5  # of each training
@@ -25,9 +27,13 @@ class Made:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(shared: SharedFolders) -> Made:
     """The report on the bundled corpus, with no other texts at hand."""
-    out = tmp_path_factory.mktemp("reports")
+    out = shared.folder("reports", _make_report)
+    return Made(folder=out / "casebook", printed=(out / "printed.txt").read_text("utf-8"))
+
+
+def _make_report(out: Path) -> None:
     environment = {name: v for name, v in os.environ.items() if name != "CORPUS_DIR"}
     command = [sys.executable, "-W", "error", "-m", "report", "--corpus", "casebook"]
     done = subprocess.run(
@@ -39,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return Made(folder=out / "casebook", printed=done.stdout)
+    (out / "printed.txt").write_text(done.stdout, "utf-8")
 
 
 @pytest.fixture(scope="module")  # its event loop would be in the way of other tests'

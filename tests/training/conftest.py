@@ -59,10 +59,11 @@ class Room:
 
     Args:
         path: the folder.
+        corpus: to train on; by default a few words.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, corpus: Corpus | None = None) -> None:
+        self.path, self.corpus = path, corpus or tiny_corpus()
         self.written = io.StringIO()
 
     def folder(self, name: str) -> RunFolder:
@@ -82,7 +83,7 @@ class Room:
     ) -> Trainer:
         """A training as the command line builds it."""
         settings.validate()
-        data = prepare_data(tiny_corpus(), settings)
+        data = prepare_data(self.corpus, settings)
         torch.manual_seed(settings.seed)
         model = build_model(settings, len(data.vocabulary))
         reporter = Reporter(Console(file=self.written, width=200))
