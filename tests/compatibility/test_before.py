@@ -20,8 +20,8 @@ from tests.training.conftest import Room
 from training.__main__ import train
 from training.data.corpus import load_corpus
 from training.run.checkpoint import load_checkpoint
+from training.run.trainer import Outcome
 from training.settings import TrainingSettings
-from training.trainer import Outcome
 from unroll.bundle.folder import load_bundle
 from unroll.client.client import Client
 from unroll.client.options import GenerateOptions, ScoreOptions

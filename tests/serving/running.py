@@ -14,7 +14,7 @@ from serving.server import Server
 from serving.settings import ServerSettings
 from unroll.client.client import Client
 
-PATIENCE = 20.0  # seconds; far more than anything here takes
+PATIENCE = 60.0  # seconds; far more than anything here takes on a busy machine
 # Channel options of a client whose connection holds a few hundred symbols, not many thousands.
 NARROW = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
 

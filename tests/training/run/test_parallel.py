@@ -1,17 +1,21 @@
 """Two real processes that torchrun starts train as one does."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.serving.running import wait_for
+from tests.shared import SharedFolders
 from tests.training.conftest import TEXT, Room, tiny_settings
+from tests.training.run.torchrun import CLOCKS, SAID, train_by_command
 from training.log.metrics import read_metrics
 from training.run.checkpoint import Checkpoint, load_checkpoint
 from training.run.parallel import Group
@@ -30,41 +34,57 @@ TINY = {
     "threads": 1,
     "epochs": 2,
 }
-TORCHRUN = ["torch.distributed.run", "--standalone"]
+DROPPING = {"dropout": 0.3, "weight-dropout": 0.2, "epochs": 12}
 PATIENCE = 1800  # seconds; of a machine that does other things too
 
 
-def start(
-    folder: Path, name: str, processes: int, *flags: str, **changes: object
-) -> subprocess.Popen[bytes]:
-    """Start a training as `processes` processes, or as plain `python -m training`."""
-    text = folder / "fable.txt"
-    if not text.exists():  # else another one may be reading it
-        text.write_text(TEXT, encoding="utf-8")
-    settings = {} if "--resume" in flags else TINY | changes
+def tokens(folder: Path, name: str, **changes: object) -> list[str]:
+    """Return the flags of a training."""
+    settings = {"corpus": folder / "fable.txt", "runs-dir": folder, "name": name, **TINY, **changes}
+    return [f"--{key}={value}" for key, value in settings.items()]
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """Start a module as two processes."""
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            *([*TORCHRUN, f"--nproc-per-node={processes}", "-m"] if processes > 1 else []),
-            "training",
-            f"--corpus={text}",
-            f"--runs-dir={folder / 'runs'}",
-            f"--name={name}",
-            *(f"--{key}={value}" for key, value in settings.items()),
-            *flags,
-        ],
-        stdout=subprocess.PIPE,
+        [sys.executable, "-m", *torchrun, *arguments],
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 
-def end(process: subprocess.Popen[bytes]) -> str:
-    """Wait for a training's end; returns standard output."""
-    out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, err.decode()
-    return out.decode()
+@pytest.fixture(scope="module")
+def runs(shared: SharedFolders) -> Path:
+    """Trainings by one process and by two; one by two that Ctrl-C cut short and that went on."""
+    return shared.folder("parallel", make_runs)
+
+
+def make_runs(folder: Path) -> None:
+    (folder / "fable.txt").write_text(TEXT, encoding="utf-8")
+    interrupt(start("training", *tokens(folder, "cut", **DROPPING)), folder / "cut/metrics.jsonl")
+    shutil.copy(folder / "cut/last.safetensors", folder / "interrupted.safetensors")
+    trainings = [
+        [f"--corpus={folder / 'fable.txt'}", f"--runs-dir={folder}", "--name=cut", "--resume"],
+        tokens(folder, "whole", **DROPPING),
+        *(tokens(folder, f"two-{n}", dropout=0.0, members=n) for n in (1, 2)),
+    ]
+    two = start("tests.training.run.torchrun", str(folder), json.dumps(trainings))
+    for n in (1, 2):
+        train_by_command(tokens(folder, f"one-{n}", dropout=0.0, members=n))
+    _, errors = two.communicate(timeout=PATIENCE)
+    assert two.returncode == 0, errors
+
+
+def interrupt(process: subprocess.Popen[str], log: Path) -> None:
+    """Send Ctrl-C to torchrun once a training has begun."""
+    try:
+        wait_for(lambda: process.poll() is not None or (log.exists() and log.stat().st_size > 0))
+        process.send_signal(signal.SIGINT)
+    finally:
+        process.communicate(timeout=PATIENCE)
 
 
 def losses(run: Path) -> dict[str, list[float]]:
@@ -88,15 +108,10 @@ def assert_close(a: torch.Tensor, b: torch.Tensor, name: str) -> None:
     assert difference < CLOSE, f"{name}: max abs diff {difference:.1e}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("members", [1, 2])
-def test_two_processes_train_as_one_does_with_the_same_batch(tmp_path: Path, members: int) -> None:
-    trainings = [
-        start(tmp_path, name, processes, dropout=0.0, members=members)
-        for name, processes in (("one", 1), ("two", 2))
-    ]
-    for training in trainings:
-        assert end(training).count("best loss") == 1
-    one, two = (tmp_path / "runs" / name for name in ("one", "two"))
+def test_two_processes_train_as_one_does_with_the_same_batch(runs: Path, members: int) -> None:
+    one, two = runs / f"one-{members}", runs / f"two-{members}"
     assert {f.name for f in two.iterdir()} == {f.name for f in one.iterdir()}
     curves = losses(one), losses(two)
     assert len(curves[0]["loss"]) > 20
@@ -112,26 +127,19 @@ def test_two_processes_train_as_one_does_with_the_same_batch(tmp_path: Path, mem
         assert_close(tensor, states[1].recurrent[name], name)
 
 
-def interrupt(process: subprocess.Popen[bytes], log: Path) -> None:
-    """Send Ctrl-C to torchrun once a training has begun."""
-    deadline = time.monotonic() + PATIENCE
-    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=PATIENCE)
+@pytest.mark.slow
+def test_of_two_processes_the_first_alone_speaks(runs: Path) -> None:
+    said = [(runs / f"{SAID}-{rank}").read_text("utf-8") for rank in (0, 1)]
+    assert said[0].count("best loss") == 4
+    assert said[1] == ""
 
 
-def test_two_interrupted_and_resumed_with_dropout_equal_two_uninterrupted(tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    dropping: dict[str, object] = {"dropout": 0.3, "weight-dropout": 0.2, "epochs": 12}
-    whole = start(tmp_path, "whole", 2, **dropping)
-    interrupt(start(tmp_path, "cut", 2, **dropping), runs / "cut" / "metrics.jsonl")
-    end(whole)
-    cut = last(runs / "cut")
+@pytest.mark.slow
+def test_two_interrupted_and_resumed_with_dropout_equal_two_uninterrupted(runs: Path) -> None:
+    cut = load_checkpoint(runs / "interrupted.safetensors")
     assert cut.state is not None
     assert 0 < cut.state.progress.update < len(losses(runs / "whole")["loss"])
     assert not torch.equal(cut.state.random["cpu"], cut.state.random["cpu.1"])
-    end(start(tmp_path, "cut", 2, "--resume"))
     assert losses(runs / "cut") == losses(runs / "whole")
     ends = last(runs / "cut"), last(runs / "whole")
     for name, weight in ends[0].weights.items():
@@ -140,25 +148,12 @@ def test_two_interrupted_and_resumed_with_dropout_equal_two_uninterrupted(tmp_pa
     assert samples[0] == samples[1]
 
 
-def test_a_training_by_the_clock_ends_in_all_processes_together(tmp_path: Path) -> None:
-    command = [
-        *TORCHRUN,
-        "--nproc-per-node=2",
-        "-m",
-        "tests.training.run.two_clocks",
-        str(tmp_path),
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        capture_output=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=PATIENCE,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    updates, highest, last_rate = map(float, done.stdout.split())
-    assert updates > 30
-    assert last_rate < highest / 10
+@pytest.mark.slow
+def test_a_training_by_the_clock_ends_in_all_processes_together(runs: Path) -> None:
+    log = read_metrics(runs / f"{CLOCKS}-0" / "metrics.jsonl")
+    rates = [record["rate"] for record in log if "rate" in record]
+    assert len(rates) > 30
+    assert rates[-1] < max(rates) / 10
 
 
 def test_streams_that_cannot_be_shared_are_refused() -> None:

@@ -1,0 +1,74 @@
+"""Run by torchrun: trainings one after another, for which the processes start only once."""
+
+import itertools
+import json
+import os
+import socket
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from torch import distributed as dist
+
+from tests.training.conftest import Room, tiny_settings
+from training.__main__ import train
+from training.presets import preset_files
+from training.run.parallel import Group
+from training.run.trainer import Outcome
+from training.settings import TrainingSettings
+from unroll.cli import run
+
+CLOCKS = "two-clocks"  # the runs by the minute, each followed by its process's rank
+SAID = "said"  # what each process prints, likewise
+
+
+def train_by_command(tokens: list[str]) -> None:
+    """Train once, as the command line does."""
+    try:
+        run(TrainingSettings, train, name="training", tokens=tokens, preset=preset_files)
+    except SystemExit as ended:
+        if ended.code:
+            raise
+
+
+def train_by_two_clocks(folder: Path) -> None:
+    """Train by the minute, with a clock in each process that goes at its own pace."""
+    with Group.of_environment("cpu") as group:
+        pace = 1.0 + group.rank  # seconds from one look at the clock to the next
+        ticks = itertools.count()
+        settings = tiny_settings(streams=6, epochs=0, minutes=3.0)
+        trainer = Room(folder).trainer(
+            f"{CLOCKS}-{group.rank}", settings, clock=lambda: pace * next(ticks), group=group
+        )
+        assert trainer.run() is Outcome.FINISHED
+        ends = (
+            float(trainer.progress.update),
+            trainer.progress.elapsed,
+            *(float(weight.double().sum()) for weight in trainer.model.parameters()),
+        )
+        assert group.mean(*ends) == ends, "the processes ended differently"
+
+
+def meet_anew(store: dist.TCPStore, number: int) -> None:
+    """Let the next group meet at a port of its own: at torchrun's lie the addresses of the last."""
+    if os.environ["RANK"] == "0":
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            store.set(f"port-{number}", str(free.getsockname()[1]))
+    os.environ["MASTER_PORT"] = store.get(f"port-{number}").decode()
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"
+
+
+def main() -> None:
+    """Take a folder and the flags of trainings, as JSON."""
+    folder, trainings = Path(sys.argv[1]), json.loads(sys.argv[2])
+    said = folder / f"{SAID}-{os.environ['RANK']}"
+    with said.open("w", encoding="utf-8") as out, redirect_stdout(out):
+        train_by_two_clocks(folder)
+        store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+        for number, tokens in enumerate(trainings):
+            meet_anew(store, number)
+            train_by_command(tokens)
+
+
+if __name__ == "__main__":
+    main()
