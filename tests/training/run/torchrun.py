@@ -8,7 +8,7 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from torch import distributed as dist
+from torch._C._distributed_c10d import TCPStore
 
 from tests.training.conftest import Room, tiny_settings
 from training.__main__ import train
@@ -49,7 +49,7 @@ def train_by_two_clocks(folder: Path) -> None:
         assert group.mean(*ends) == ends, "the processes ended differently"
 
 
-def meet_anew(store: dist.TCPStore, number: int) -> None:
+def meet_anew(store: TCPStore, number: int) -> None:
     """Let the next group meet at a port of its own: at torchrun's lie the addresses of the last."""
     if os.environ["RANK"] == "0":
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -64,7 +64,7 @@ def main() -> None:
     said = folder / f"{SAID}-{os.environ['RANK']}"
     with said.open("w", encoding="utf-8") as out, redirect_stdout(out):
         train_by_two_clocks(folder)
-        store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+        store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
         for number, tokens in enumerate(trainings):
             meet_anew(store, number)
             train_by_command(tokens)
