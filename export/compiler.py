@@ -110,8 +110,7 @@ def _check(device: Device, precision: Precision, texts: Texts | None) -> None:
         )
     if precision is Precision.FP16 and device is Device.CPU:
         raise SettingsError(
-            "precision = fp16: a CPU computes it slower than fp32; take int8 or fp32, or --device "
-            "cuda"
+            "precision = fp16: it is slower than fp32 on a CPU; take int8 or fp32, or --device cuda"
         )
 
 

@@ -117,7 +117,7 @@ def prove(
     if failed:
         told = "; ".join(f"{r.name}: {r.difference:.3g}, limit {r.limit:g}" for r in failed)
         raise ParityError(
-            f"the compiled model does not say what torch says ({told}); nothing was written. If "
+            f"the compiled model differs from torch ({told}); nothing was written. If "
             "the training was unstable (huge or non-finite weights), train again with a lower rate"
         )
     return ParityReport(

@@ -50,7 +50,7 @@ def ensure_trained(
     config = _write(settings)
     done = subprocess.run([sys.executable, "-m", "training", "--config", str(config)], check=False)
     if explosions and done.returncode == ExplosionError.exit_status and folder.best.is_file():
-        say(f"{folder.path}: what it had learned until then will be shown, and that it exploded")
+        say(f"{folder.path}: it exploded; the report shows its best weights and says so")
     elif done.returncode:
         why = "was stopped" if done.returncode == STOPPED else "failed, see above"
         raise TrainingError(

@@ -172,7 +172,9 @@ class Server:
                 if isinstance(self._store, TieredStore):
                     await self._store.spill(time.time() - self.settings.session_spill_seconds)
             except Exception:  # a full disk may have room again
-                log.exception("sessions could not be tidied; trying again in %g s", TIDY_SECONDS)
+                log.exception(
+                    "expired sessions could not be removed; next try in %g s", TIDY_SECONDS
+                )
 
     async def __aenter__(self) -> Self:
         await self.start()

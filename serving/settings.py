@@ -236,6 +236,6 @@ class ServerSettings:
         if not self.plaintext_anywhere:
             raise SettingsError(
                 f"host = {self.host!r}: other machines can reach it, and nothing is encrypted; "
-                "give --tls-certificate and --tls-key, listen on 127.0.0.1, or ask for it with "
+                "give --tls-certificate and --tls-key, listen on 127.0.0.1, or allow it with "
                 "--plaintext-anywhere"
             )

@@ -61,7 +61,7 @@ def train(settings: TrainingSettings) -> None:
         if checkpoint is None and group.first:
             moved = folder.create()
             if moved is not None:
-                reporter.say(f"{folder.path}: the run of that name now lies in {moved}")
+                reporter.say(f"{folder.path}: the older run of that name was moved to {moved}")
         _introduce(model, data, folder, reporter)
         with StopRequest() as stop, reporter:
             state = checkpoint.state if checkpoint else None
@@ -115,7 +115,7 @@ def _model(
     if checkpoint is not None and checkpoint.corpus_sha256 != data.corpus_sha256:
         raise CheckpointError(
             f"resume: the corpus has sha256 {data.corpus_sha256}, the run was started with "
-            f"{checkpoint.corpus_sha256}; bring that text back or start a new run"
+            f"{checkpoint.corpus_sha256}; restore that text, or start a new run"
         )
     return build_model(settings, len(data.vocabulary))
 

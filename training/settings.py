@@ -161,7 +161,8 @@ class TrainingSettings:
             )
         if self.optimizer == "adam" and self.weight_decay > 0:
             raise SettingsError(
-                f"weight_decay = {self.weight_decay:g}: adam has none here; set it to 0, or "
+                f"weight_decay = {self.weight_decay:g}: adam has no weight decay here; set it to "
+                "0, or "
                 "optimizer = adamw"
             )
 

@@ -19,7 +19,7 @@ class FinishReason(Enum):
 
 
 class Capsules(Enum):
-    """Which chunks of an answer carry a capsule, from which a later request can go on."""
+    """Which chunks of an answer carry a capsule, from which a later request can continue."""
 
     NEVER = "never"
     FINAL = "final"
@@ -27,7 +27,7 @@ class Capsules(Enum):
 
 
 class UnknownSymbols(Enum):
-    """What to do with symbols that the vocabulary does not hold."""
+    """What to do with symbols that are not in the vocabulary."""
 
     REFUSE = "refuse"
     SKIP = "skip"

@@ -59,7 +59,7 @@ def fair(texts: dict[str, str]) -> list[Writings]:
     if training < SHORTEST:
         shortest = min(kept, key=lambda author: len(kept[author]))
         raise CorpusError(
-            f"corpus {shortest}: {training:,} symbols to tell its author from others by, at least "
+            f"corpus {shortest}: {training:,} symbols to train its author's model on, at least "
             f"{SHORTEST:,} are needed; take a longer text"
         )
     return [

@@ -54,7 +54,7 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
         try:
             configuration, is_new = watched.current()
         except (OSError, SettingsError) as error:
-            log.error("%s; the certificate stays as it was", error)
+            log.error("%s; the old certificate stays in use", error)
             return None
         return configuration if is_new else None
 

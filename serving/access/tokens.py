@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 class Tokens:
     """Tells whose a token is, by a file that is read again when it changes.
 
-    A file that is not there any more lets nobody in. One that cannot be understood leaves the
-    tokens as they were: a slip of the pen shall not lock everybody out. Either is logged once.
+    If the file is missing, all callers are refused. If a line is wrong, the old tokens stay in
+    force: a slip of the pen shall not lock everybody out. Either is logged once.
 
     Args:
         path: of the file.
@@ -73,10 +73,10 @@ class Tokens:
         try:
             self._digests, is_new = self._watched.current()
         except OSError as error:
-            trouble = f"tokens = {self._path}: {error.strerror}; nobody is let in"
+            trouble = f"tokens = {self._path}: {error.strerror}; all callers are refused"
             self._digests = []
         except SettingsError as error:
-            trouble = f"{error}; the tokens stay as they were"
+            trouble = f"{error}; the old tokens stay in force"
         else:
             if is_new:
                 log.debug("%d tokens read from %s", len(self._digests), self._path)
@@ -98,7 +98,8 @@ class Tokens:
             if match is None:  # the line is not shown: it might hold a token by mistake
                 raise SettingsError(
                     f"tokens = {str(self._path)!r}: line {number} must be NAME:SHA256, the name of "
-                    "1 to 64 letters, digits or . @ _ - and the sha256 in 64 small hex digits; "
+                    "1 to 64 letters, digits or . @ _ - and the sha256 as 64 lower-case hex "
+                    "digits; "
                     "make one with `python -m serving.access.tokens`"
                 )
             found.append((match[1], bytes.fromhex(match[2])))

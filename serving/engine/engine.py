@@ -248,21 +248,21 @@ class Engine:
             while rows := self._await_rows(worker):
                 self._turn(worker, rows)
         except Exception:
-            log.exception("the engine failed; no sequence can go on")
+            log.exception("the engine failed; all its requests end")
             self._fail()
         self._end_all(worker)
 
     def _fail(self) -> None:
         with self._lock:
             was_failed, self._failed = self._failed, True
-            self._closing = ClosedError("the engine failed; see the server's log")
+            self._closing = ClosedError("the engine failed; details are only in the server log")
             self._drain = False
             self._changed.notify_all()
         if not was_failed:
             try:
                 self._on_failure()
             except Exception:  # the event loop that it tells may be gone
-                log.exception("nobody could be told that the engine failed")
+                log.exception("the failure of the engine could not be reported")
 
     @property
     def _goes_on(self) -> bool:

@@ -136,9 +136,9 @@ class Models:
             try:
                 self._renew(model)
             except UnrollError as error:
-                log.error("model %s stays as it is: %s", model.name, error)
+                log.error("model %s: the loaded bundle stays: %s", model.name, error)
             except Exception:
-                log.exception("model %s stays as it is", model.name)
+                log.exception("model %s: the loaded bundle stays", model.name)
         return self._drop()
 
     def _renew(self, old: ServedModel) -> None:
@@ -161,7 +161,8 @@ class Models:
             self._by_name[old.name] = new
             self._retired = [model for model in (*self._retired, old) if model is not new]
         log.info(
-            "model %s: fingerprint %.12s from now on; what began with %.12s goes on with that",
+            "model %s: fingerprint %.12s for new texts; requests and sessions that started on "
+            "%.12s stay on it",
             old.name,
             fingerprint,
             old.fingerprint,

@@ -56,14 +56,14 @@ class SequenceRequest:
         if self.held and len(self.prompt):
             raise InputError(
                 "prompt",
-                f"must be empty: {self.held} symbols were generated before this point and not yet "
-                "delivered; go on without a prompt first",
+                f"must be empty: {self.held} symbols were generated earlier and not yet "
+                "delivered; first send a request without a prompt",
             )
         if self.held >= max(self.max_new_symbols, 1):
             raise InputError(
                 "max_new_symbols",
-                f"must be more than the {self.held} symbols that were generated before this point "
-                f"and not yet delivered, got {self.max_new_symbols}",
+                f"must be more than the {self.held} symbols that were generated earlier and not "
+                f"yet delivered, got {self.max_new_symbols}",
             )
         if self.buffer_symbols is not None and self.buffer_symbols < 1:
             raise InputError("buffer_symbols", f"must be 1 or more, got {self.buffer_symbols}")

@@ -128,7 +128,7 @@ class Worker:
                 if chunk is not None:
                     self._note(row, chunk, now)
             except Exception:  # of this row alone; the others' texts go on
-                log.exception("a sequence failed and ends; the engine goes on")
+                log.exception("a request failed; the engine continues")
                 chunk = _failed_chunk(row)
             if chunk is not None:
                 delivery.append((row, chunk))
@@ -157,7 +157,7 @@ def _failed_chunk(row: Sequence) -> Chunk:
     return Chunk(
         text="",
         log_probs=NO_LOG_PROBS,
-        error=EngineError("the text could not go on; the server's log tells why"),
+        error=EngineError("the text cannot continue; details are only in the server log"),
         generated=row.generated,
     )
 

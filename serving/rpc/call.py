@@ -76,7 +76,7 @@ class Call:
             await asyncio.sleep(CANCELLATION_SECONDS)  # cut short by the cancellation
             if is_late(self.context):
                 raise DeadlineError("the deadline passed while the reader had no room") from error
-            raise CancelledError("the client has gone") from error
+            raise CancelledError("the client disconnected") from error
 
     def note_end(self, *, is_answered: bool) -> None:
         """Note the code that the call ended with.

@@ -191,13 +191,13 @@ class Gate(grpc.aio.ServerInterceptor):
                 with self._strangers.admit(address):  # one too many is told to wait instead
                     raise AuthenticationError(
                         "a valid token is needed, as metadata `authorization: Bearer TOKEN`; "
-                        "clients send that of --token-file or UNROLL_TOKEN"
+                        "the command line reads it from --token-file or UNROLL_TOKEN"
                     )
             call.identity = call.caller = f"token:{name}"
         elif (names := names_of(call.context.auth_context())) is not None:
             if not names:
                 raise AuthenticationError(
-                    "the client's certificate names nobody; it needs a subject alternative name or "
+                    "the client's certificate has no name; it needs a subject alternative name or "
                     "a common name"
                 )
             call.identity, call.caller = identity_of(names), shown(names)
@@ -208,7 +208,7 @@ async def _refuse(call: Call, error: BaseException) -> None:
     """Answer what a call raised with a status of the one table.
 
     Raises:
-        AbortError: always, unless the client has gone or has the status already.
+        AbortError: always, unless the client disconnected or has the status already.
     """
     has_gone = call.context.cancelled()  # by the client, its deadline or the server's stop
     if isinstance(error, AbortError):
@@ -220,14 +220,13 @@ async def _refuse(call: Call, error: BaseException) -> None:
         error = CancelledError("the call was cancelled")
     elif isinstance(error, DecodeError):
         error = InputError(
-            "request", "is no message of this method; call it with the client of the same contract"
+            "request",
+            "is not a message of this method; use a client that was generated from the same proto",
         )
     elif not isinstance(error, UnrollError):
         if has_gone:  # a write to it has failed
             return
-        log.error(
-            "call %s failed for a reason that should not exist", call.request_id, exc_info=error
-        )
+        log.error("internal error in call %s", call.request_id, exc_info=error)
     assert isinstance(error, Exception)
     await call.context.abort_with_status(to_status(error, call.request_id))
 

@@ -116,7 +116,7 @@ class Origins:
         if place.expected_position not in (None, stands):
             raise PositionError(
                 f"the text stands at position {stands}, not {place.expected_position}; send the "
-                "capsule or session that stands there",
+                "capsule or session of that position",
                 actual=stands,
             )
         return found
@@ -156,7 +156,9 @@ class Origins:
         model = self._models.serving(session.fingerprint)
         assert model is not None, "sessions of models that are not served are not found"
         if name and self._models.get(name).name != model.name:
-            raise InputError("model", f"is {shown(name)}, but the session is one of {model.name!r}")
+            raise InputError(
+                "model", f"is {shown(name)}, but the session belongs to model {model.name!r}"
+            )
         return model
 
     def _codec(self, model: ServedModel) -> CapsuleCodec:

@@ -154,8 +154,8 @@ def read_score(
     if origin.snapshot is not None and len(origin.snapshot.held):
         raise InputError(
             "text",
-            f"cannot be judged here: {len(origin.snapshot.held)} symbols before it were generated "
-            "and not yet delivered; generate on first",
+            f"cannot be judged here: {len(origin.snapshot.held)} symbols were generated earlier "
+            "and not yet delivered; generate first",
         )
     request = SequenceRequest(
         prompt=text,

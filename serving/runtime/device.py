@@ -130,7 +130,7 @@ def _open_graph_sessions(bundle: Bundle, device: Device, threads: int) -> GraphS
     names = [kind.name for kind in UNROLLED]
     if missing := [name for name in names if name not in bundle.manifest.graphs]:
         raise BundleError(
-            f"{bundle.folder / missing[0]}: is missing, as the bundle was not exported for "
+            f"{bundle.folder / missing[0]}: is missing: the bundle was not exported for "
             "cuda; export the checkpoint with --device cuda (make export DEVICE=cuda)"
         )
     opened = open_bundle_graphs(

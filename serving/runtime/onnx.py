@@ -127,7 +127,8 @@ def open_fixed_graph_session(
     except Exception as error:
         if "fallback to CPU EP has been explicitly disabled" in str(error):
             raise DeviceError(
-                f"{files.path}: {device.value} cannot run all of it, or is not there: {error}; "
+                f"{files.path}: {device.value} cannot run the whole graph, or is not available: "
+                f"{error}; "
                 "check the driver and the CUDA libraries, or ask for cpu"
             ) from error
         raise _unloadable(files.path, error) from error

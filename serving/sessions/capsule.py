@@ -104,15 +104,15 @@ class CapsuleKeys:
                 raise SettingsError(f"capsule keys: {path} cannot be read: {error}") from error
         elif not listed:
             log.warning(
-                "no capsule key given: capsules will not outlive this server nor move to another; "
-                "give one with --capsule-keys FILE or %s",
+                "no capsule keys: capsules are valid on this server only, and until it stops; "
+                "give keys with --capsule-keys FILE or %s",
                 KEYS_VARIABLE,
             )
             return cls([secrets.token_bytes(KEY_BYTES_AT_LEAST)])
         try:
             return cls([bytes.fromhex(line) for line in listed.split()])
         except ValueError as error:
-            raise SettingsError("capsule keys: each must be written in hex digits") from error
+            raise SettingsError("capsule keys: each must be in hex") from error
 
     def key(self, key_id: bytes) -> bytes | None:
         """Find a key by its id."""

@@ -148,7 +148,7 @@ class DiskStore:
         try:
             self._thread.submit(self._commit, self._tick()).result()
         except sqlite3.Error as error:
-            log.error("the last sessions cannot be written: %s", error)
+            log.error("the last sessions could not be saved: %s", error)
         for thread in (self._thread, self._reader):
             thread.shutdown()
         for database in (self._reads, self._db):  # the last connection empties the WAL
@@ -193,7 +193,7 @@ class DiskStore:
             self._flush = None
             writes, self._writes = self._writes, []
         if not self._path.exists():  # SQLite would go on writing to the deleted file
-            raise sqlite3.OperationalError(f"{self._path} is not there any more")
+            raise sqlite3.OperationalError(f"{self._path} is gone")
         with self._transaction():
             for statement, values in (*writes, *last):
                 self._db.execute(statement, values)
@@ -271,7 +271,7 @@ def _warn_if_readable_by_others(folder: Path) -> None:
     mode = folder.stat().st_mode & 0o777
     if mode & 0o077:
         log.warning(
-            "state_dir = %s: other users of this machine can look into it (mode %o); "
+            "state_dir = %s: other users of this machine can read it (mode %o); "
             "chmod 700 keeps them out",
             folder,
             mode,

@@ -357,7 +357,7 @@ class Sessions:
         if layout is None:
             raise UnknownModelError(
                 "session",
-                f"its model, fingerprint {fingerprint.hex()[:12]}, is not served here any more; "
+                f"its model, fingerprint {fingerprint.hex()[:12]}, is no longer served here; "
                 "serve that bundle again or start a new session",
             )
         marks, view = [], view[_HEADER.size :]

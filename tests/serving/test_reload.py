@@ -82,7 +82,7 @@ def test_broken_bundle_is_refused_and_the_old_one_goes_on(
         weights = folder / "weights.bin"
         weights.write_bytes(weights.read_bytes()[:-1] + b"!")
         reload(server)
-        assert "model live stays as it is" in caplog.text
+        assert "model live: the loaded bundle stays" in caplog.text
         assert "weights.bin" in caplog.text
         assert client.generate("abc", ASKED).text == before
         shutil.rmtree(folder)
@@ -127,7 +127,7 @@ def test_bundle_retired_for_long_is_closed_and_its_sessions_say_so(
             put(tiny_bundles[cell], folder)
             reload(server)
         assert len(server.server.models.everyone) == 2
-        with pytest.raises(UnrollError, match="is not served here any more"):
+        with pytest.raises(UnrollError, match="is no longer served here"):
             session.generate("abc", ASKED)
         with pytest.raises(CapsuleError, match="is not served here"):
             client.generate("abc", ASKED, capsule=capsule)
@@ -152,4 +152,4 @@ def test_sighup_reloads(tiny_bundles: dict[Cell, Path], tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, errors
-        assert "from now on" in errors
+        assert "for new texts" in errors

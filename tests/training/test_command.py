@@ -48,7 +48,7 @@ def test_a_run_leaves_its_files_and_the_next_one_moves_them_aside(
     capsys.readouterr()
     assert call(command(tmp_path, "--epochs=1")) == 0
     assert (tmp_path / "runs" / "fable-gru.1" / "best.safetensors").read_bytes() == weights
-    assert "now lies in" in capsys.readouterr().out
+    assert "was moved to" in capsys.readouterr().out
 
 
 def test_ctrl_c_saves_and_resume_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from unroll.errors import SettingsError
         ({"validation_fraction": 0.6}, r"must be 0 to 0\.5; change --validation-fraction"),
         ({"learning_rate": math.nan}, "learning_rate = nan"),
         ({"minutes": math.inf, "epochs": 0}, "minutes = inf"),
-        ({"optimizer": "adam"}, "weight_decay = 0.02: adam has none"),
+        ({"optimizer": "adam"}, "weight_decay = 0.02: adam has no weight decay"),
         ({"name": "../x"}, "plain folder name"),
         ({"seed": 2**63}, "seed = 9223372036854775808: must be at least 0 and below"),
     ],

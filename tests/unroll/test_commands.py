@@ -84,8 +84,8 @@ def test_score_and_models_are_told(call: Call, client: Client, capsys: Captured)
         (["--temperature", "-1"], "sampling.temperature: must be 0 (greedy) or between"),
         (["--model", "smal"], "did you mean 'small'?"),
         (["--timeout", "-1"], "timeout = -1.0: must be 0 to 2592000; change --timeout"),
-        (["--score", "--list-models"], "one thing at a time"),
-        (["--check", "--list-models"], "one thing at a time"),
+        (["--score", "--list-models"], "each excludes the others"),
+        (["--check", "--list-models"], "each excludes the others"),
         (["--timeout", "0.05", "--max-new-symbols", "65536"], "eadline"),
     ],
 )

@@ -96,8 +96,8 @@ def choose_adaptation(model: CharRNN, ids: Tensor, advance: Advance = lambda _: 
     """
     if len(ids) < 2:
         raise CorpusError(
-            "adaptive: a tenth of the text that the model was trained on is no symbol to choose "
-            "its rate by; leave --adaptive out, or train on a longer text"
+            "adaptive: the training text is too short to choose a rate on (a tenth of it is no "
+            "symbol); leave out --adaptive, or train on a longer text"
         )
     unadapted, rms = measure_gradients(model, ids, advance)
     trials: list[Trial] = []

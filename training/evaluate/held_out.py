@@ -77,7 +77,7 @@ def find_held_out(
         _check_other(asked, text, trained.text[: seen.stop], trained.name)
     if not text:
         raise CorpusError(
-            f"corpus {asked.name}: its {len(asked.text)} symbols leave none to judge on; take a "
+            f"corpus {asked.name}: its {len(asked.text)} symbols leave none to measure on; take a "
             "longer text"
         )
     return HeldOut(
@@ -94,8 +94,8 @@ def _check_same(
 ) -> None:
     if settings.validation_fraction == 0:
         raise SettingsError(
-            "validation_fraction = 0: the model was trained on all of its text, which leaves none "
-            "to judge it on; train with --validation-fraction 0.1, or name another text with "
+            "validation_fraction = 0: the model was trained on all of its text, so none is left "
+            "to measure it on; train with --validation-fraction 0.1, or name another text with "
             "--corpus"
         )
     if parts.held_out.start < seen.stop:
@@ -111,7 +111,7 @@ def _check_other(asked: Corpus, text: str, trained: str, trained_name: str) -> N
     if known > SHARED_AT_MOST:
         raise CorpusError(
             f"corpus {asked.name}: the model was trained on {trained_name}, which holds "
-            f"{known:.0%} of what would judge it; train on {asked.name}, or name a text "
+            f"{known:.0%} of the text to measure on; train on {asked.name}, or name a text "
             f"that is not in {trained_name}"
         )
 

@@ -54,7 +54,8 @@ class Figure:
         if len(wrong):
             raise TrainingError(
                 f"{protocol}: the loss of symbol {wrong[0]:,} is {losses[wrong[0]]}: the model's "
-                "state has grown past all bounds; train on with a lower rate or gradient clip"
+                "state overflowed; continue the training with a lower learning rate or gradient "
+                "clip"
             )
         low, high = block_interval(losses)
         return cls(protocol=protocol, nats=float(losses.mean()), low=low, high=high)

@@ -82,12 +82,12 @@ def require_parity(served: Losses, torch: Losses) -> None:
     """Check that a server's figure is torch's.
 
     Raises:
-        ParityError: they part by more than 1e-4 nats per symbol.
+        ParityError: they differ by more than 1e-4 nats per symbol.
     """
     apart = abs(float(served.mean()) - float(torch.mean()))
     if not apart <= APART_AT_MOST:
         raise ParityError(
             f"stream: {served.mean():.6f} nats per symbol from the server, {torch.mean():.6f} from "
-            f"torch; they part by {apart:.1e}, at most {APART_AT_MOST:g} is allowed; export the "
+            f"torch; they differ by {apart:.1e}, at most {APART_AT_MOST:g} is allowed; export the "
             "checkpoint again and serve that bundle"
         )

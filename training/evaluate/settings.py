@@ -54,9 +54,7 @@ class EvaluationSettings:
         """
         check_ranges(self)
         if self.model and not self.target:
-            raise SettingsError(
-                f"model = {self.model!r}: is of use with a server alone; name one with --target"
-            )
+            raise SettingsError(f"model = {self.model!r}: needs a server; name one with --target")
         if self.json is not None and not self.json.parent.is_dir():
             raise SettingsError(
                 f"json = {str(self.json)!r}: there is no folder {self.json.parent}; make it, or "

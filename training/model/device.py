@@ -31,7 +31,7 @@ def resolve_precision(asked: Precision | Literal["auto"], device: str) -> Precis
         return "bf16" if native else "fp32"
     if asked == "bf16" and not native:
         raise DeviceError(
-            f"precision = 'bf16': this {device} device multiplies no bfloat16 natively, so it "
+            f"precision = 'bf16': this {device} device has no native bfloat16 products, so bf16 "
             "would be slower than float32; take --precision fp32 (or auto, which chooses)"
         )
     if asked == "tf32" and device != "cuda":

@@ -112,7 +112,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     file = path / BEST if path.is_dir() else path
     if not file.is_file():
         raise CheckpointError(
-            f"{file}: no such checkpoint; train one with `make train` (a run that was stopped "
+            f"{file}: no such checkpoint; train one with `unroll train` (a run that was stopped "
             "before its first validation needs --resume)"
         )
     try:
@@ -121,7 +121,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{file}: damaged or no safetensors file ({error}); train again or take a copy"
+            f"{file}: damaged, or not a safetensors file ({error}); train again or restore a copy"
         ) from error
     description = _read_description(file, metadata)
     try:

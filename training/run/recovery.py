@@ -45,7 +45,7 @@ class Recovery:
                 f"{progress.rollbacks} times going back and halving the rate. Lower "
                 "--learning-rate, shorten --window, clip gradients (--gradient-clip 1) or take a "
                 "gated cell (--cell gru or lstm); rnn_relu carries longer sequences than rnn_tanh. "
-                "Checkpoints written before stay"
+                "Earlier checkpoints are kept"
             )
         return replace(
             self._good,

@@ -185,7 +185,7 @@ class Trainer:
         )
         self.reporter.say(
             f"explosion: loss {loss:.4g}, gradient norm {norm:.4g}; back to update "
-            f"{self.progress.update}, learning rate halved to {scale:g} of the set one"
+            f"{self.progress.update}, learning rate halved to {scale:g} of the configured one"
         )
 
     def _milestone(self) -> None:

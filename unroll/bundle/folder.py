@@ -74,8 +74,8 @@ def write_bundle(folder: Path, fill: Callable[[Path], Manifest]) -> None:
     """
     if folder.exists() and not ((folder / MANIFEST).is_file() or _is_empty(folder)):
         raise BundleError(
-            f"{folder}: holds something else than a bundle, which would be lost; choose another "
-            "folder or remove it first"
+            f"{folder}: is not a bundle and would be overwritten; choose another folder, or "
+            "remove it first"
         )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ def _read_manifest(path: Path) -> Manifest:
         values = parse(read_file(path))
     except FileNotFoundError as error:
         raise BundleError(
-            f"{path.parent}: no bundle there ({MANIFEST} is missing); `make export` writes one"
+            f"{path.parent}: no bundle there ({MANIFEST} is missing); `unroll export` writes one"
         ) from error
     except ValueError as error:
         raise BundleError(f"{path}: is not JSON in UTF-8 as it should be: {error}") from error

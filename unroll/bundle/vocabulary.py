@@ -30,7 +30,7 @@ class Vocabulary:
         if len(set(symbols)) != len(symbols):
             twice = sorted(s for s, count in Counter(symbols).items() if count > 1)
             raise ValueError(
-                f"vocabulary: each symbol must occur once, twice there: {twice[:NAMED_AT_MOST]}"
+                f"vocabulary: each symbol must occur once; repeated: {twice[:NAMED_AT_MOST]}"
             )
         if len(start_symbol) != 1 or start_symbol not in symbols:
             raise ValueError(f"vocabulary: start symbol {start_symbol!r} is not one of its symbols")

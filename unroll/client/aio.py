@@ -20,27 +20,26 @@ from unroll.v1 import text_generation_pb2 as pb
 class AsyncClient:
     """Calls a server; belongs to the event loop on which it was made.
 
-    All methods raise the errors of unroll.errors: InputError and its kin for what was asked,
-    OverloadedError, DeadlineError, ClosedError and UnavailableError for what may pass,
+    All methods raise the errors of unroll.errors: InputError and its subclasses for wrong requests,
+    OverloadedError, DeadlineError, ClosedError and UnavailableError for temporary failures,
     ServerError for the rest.
 
     Args:
-        target: the server's address, as `host:port`, or several servers' addresses. All calls go
-            to the first; the others are where a stream with `resume` goes on.
-        channel: a channel of one's own (encryption, options) to use instead of a new plain one;
-            the client closes it.
-        security: encryption, certificates and token; by default none of them, for servers on this
-            machine.
-        retries: how often a call that may be repeated is made again at most; 0 by default, so that
-            the caller sees each refusal at once and decides. Each time the client waits for what
-            the server asks (`error.retry_after`) and up to half as much again at random, and never
-            beyond the call's timeout. Any call but a stream is repeated if the server refused it
-            before it began (OverloadedError and its kin, ClosedError). Calls that change nothing
-            (`score`, `get_model`, `list_models`, `get_session`, `describe`, and `generate` outside
-            a session) are repeated, too, if the server cannot be reached. Streams have `resume`.
+        target: the server's address, as `host:port`, or several addresses. All calls go to the
+            first; streams with `resume` continue at the others.
+        channel: your own channel (encryption, options), used instead of a new plain one; the
+            client closes it.
+        security: encryption, certificates and token; by default none, for servers on this machine.
+        retries: maximum number of repetitions of a call; by default 0, so that the caller sees each
+            refusal at once. Before each repetition the client waits as long as the server asks
+            (`error.retry_after`) plus up to half of that at random, and never beyond the call's
+            timeout. Every call except streams is repeated if the server refused it before it began
+            (OverloadedError and its subclasses, ClosedError). Calls that change nothing (`score`,
+            `get_model`, `list_models`, `get_session`, `describe`, and `generate` outside a session)
+            are also repeated if the server cannot be reached. Streams have `resume`.
 
     Raises:
-        InputError: the arguments do not fit together, or a token would go out in plain text.
+        InputError: the arguments do not fit together, or a token would be sent in plain text.
         SettingsError: a file of certificates cannot be used.
     """
 
@@ -70,11 +69,12 @@ class AsyncClient:
 
         Args:
             prompt: the text to continue.
-            options: how.
-            session: id of the session to go on from and to advance; see `start_session`.
-            capsule: of an earlier answer, to go on from instead.
-            expected_position: where the session or capsule is believed to stand; a request that is
-                repeated gets its answer again, and any other fails if that is not so.
+            options: how to generate.
+            session: id of the session to continue; it advances. See `start_session`.
+            capsule: of an earlier answer, to continue from instead.
+            expected_position: the position at which the session or capsule is believed to be. If it
+                is not, the request fails, unless it repeats the last one: then it gets the same
+                answer again.
             timeout: in seconds; None waits for ever.
         """
         origin = Origin(session=session, capsule=capsule, expected_position=expected_position)
@@ -92,21 +92,20 @@ class AsyncClient:
         resume: bool = False,
         timeout: float | None = None,
     ) -> AsyncGenerator[Piece]:
-        """Continue a prompt and yield the text as it comes; the last piece tells how it ended.
+        """Continue a prompt and yield the text as it comes; the last piece says how it ended.
 
-        The call is made when the first piece is asked for. Closing the iterator early
+        The call starts when the first piece is requested. Closing the iterator early
         (`contextlib.aclosing`) cancels the call.
 
         Args:
             prompt: as in `generate`; likewise options, session, capsule and expected_position.
-            options: how.
-            session: to advance.
-            capsule: to go on from.
+            options: how to generate.
+            session: to continue.
+            capsule: to continue from.
             expected_position: of session or capsule.
-            resume: whether, if its server fails or leaves, the text goes on from the last piece on
-                the client's next target. The whole is the same as without the break. A server that
-                is full counts as one that left. Pieces carry capsules; sessions and several samples
-                cannot be resumed.
+            resume: continue from the last piece at the client's next target if the server fails,
+                shuts down or is full. The text is the same as without the break. Every piece
+                carries a capsule. Sessions and several samples cannot be resumed.
             timeout: of the whole, in seconds; None waits for ever.
         """
         origin = Origin(session=session, capsule=capsule, expected_position=expected_position)
@@ -126,14 +125,13 @@ class AsyncClient:
         capsule: bytes = b"",
         timeout: float | None = None,
     ) -> Score:
-        """Give the log-probability of each symbol of a text.
+        """Return the log-probability of each symbol of a text.
 
         Args:
-            text: to judge.
-            options: how.
-            session: id of a session that the text is judged as a continuation of; it stays where
-                it is.
-            capsule: of an earlier answer, instead.
+            text: to score.
+            options: how to score.
+            session: id of a session that the text continues; the session does not advance.
+            capsule: of an earlier answer that the text continues, instead.
             timeout: in seconds; None waits for ever.
         """
         origin = Origin(session=session, capsule=capsule)
@@ -147,11 +145,11 @@ class AsyncClient:
         capsule: bytes = b"",
         timeout: float | None = None,
     ) -> AsyncSession:
-        """Start a session: a text that the server keeps the state of.
+        """Start a session: a text whose state the server keeps.
 
         Args:
-            options: what it begins with.
-            capsule: of an earlier answer, to start where that ended; by default at the start.
+            options: model, seed and sampling parameters.
+            capsule: of an earlier answer, to start where it ended; by default at the start.
             timeout: in seconds; None waits for ever.
         """
         request = messages.start_request(options, capsule)
@@ -161,7 +159,7 @@ class AsyncClient:
         return AsyncSession(self._calls, messages.read_session(response.session))
 
     async def get_session(self, session_id: str, *, timeout: float | None = None) -> AsyncSession:
-        """Find a session that was started before, by its id."""
+        """Return an existing session by its id."""
         request = messages.get_session_request(session_id)
         response = await self._calls.ask(
             self._calls.stub.GetSession, request, timeout, is_repeatable=True
@@ -169,7 +167,7 @@ class AsyncClient:
         return AsyncSession(self._calls, messages.read_session(response.session))
 
     async def get_model(self, name: str = "", *, timeout: float | None = None) -> ModelInfo:
-        """Describe one model, by default the server's first."""
+        """Describe a model, by default the server's first."""
         request = messages.model_request(name)
         response = await self._calls.ask(
             self._calls.stub.GetModel, request, timeout, is_repeatable=True
@@ -185,18 +183,18 @@ class AsyncClient:
         return [messages.read_model(model) for model in response.models]
 
     async def wait_until_ready(self, timeout: float = 30.0) -> None:
-        """Wait until a server answers and says that it serves.
+        """Wait until the server is ready.
 
         Args:
             timeout: in seconds.
 
         Raises:
-            UnavailableError: it did not within the timeout.
+            UnavailableError: it was not within the timeout.
         """
         await self._calls.wait_until_ready(timeout)
 
     async def close(self) -> None:
-        """Close the connection; calls that run are cancelled."""
+        """Close the connection; running calls are cancelled."""
         await self._calls.close()
 
     async def __aenter__(self) -> Self:

@@ -11,12 +11,12 @@ from unroll.v1 import text_generation_pb2 as pb
 
 
 class AsyncSession:
-    """A text that the server keeps the state of; made by `AsyncClient.start_session`.
+    """A text whose state the server keeps; made by `AsyncClient.start_session`.
 
-    Each request tells where the session is believed to stand. So a request that failed may be made
-    again: if the server had answered it, it answers the same again, and the session advances once.
-    If another client moved the session, the request fails with PositionError; `describe` finds out
-    where it stands.
+    Each request carries the position at which the session is believed to be. So a failed request
+    can be repeated: if the server had already answered it, it returns the same answer, and the
+    session advances only once. If another client moved the session, the request fails with
+    PositionError; `describe` fetches the position.
 
     Args:
         calls: of the client that made it.
@@ -35,7 +35,7 @@ class AsyncSession:
         *,
         timeout: float | None = None,
     ) -> Generation:
-        """Continue the session's text by a prompt and an answer; as `AsyncClient.generate`."""
+        """Continue the session with a prompt and an answer; as `AsyncClient.generate`."""
         request = messages.generate_request(prompt, options, self._origin)
         generation = await self._calls.generate(request, timeout)
         self._follow(generation.completion)
@@ -48,9 +48,9 @@ class AsyncSession:
         *,
         timeout: float | None = None,
     ) -> AsyncGenerator[Piece]:
-        """Continue the session's text piece by piece; as `AsyncClient.stream`.
+        """Continue the session piece by piece; as `AsyncClient.stream`.
 
-        The session advances with the last piece; closed earlier, it stays where it was.
+        The session advances with the last piece; if the stream is closed earlier, it does not.
         """
         request = messages.generate_request(prompt, options, self._origin)
         async with aclosing(self._calls.stream(request, timeout)) as pieces:
@@ -65,14 +65,14 @@ class AsyncSession:
         *,
         timeout: float | None = None,
     ) -> Score:
-        """Judge a text as a continuation of the session, which stays where it is."""
+        """Score a text as a continuation of the session, which does not advance."""
         request = messages.score_request(text, options, Origin(session=self.session_id))
         return await self._calls.score(request, timeout)
 
     async def fork(
         self, seeds: Iterable[int], *, timeout: float | None = None
     ) -> list["AsyncSession"]:
-        """Start one session a seed where this one stands; it stays as it is."""
+        """Start one new session for each seed from the state of this one, which stays unchanged."""
         request = messages.fork_request(self.session_id, seeds)
         response = await self._calls.ask(
             self._calls.stub.ForkSession, request, timeout, is_repeatable=False
@@ -82,7 +82,7 @@ class AsyncSession:
         ]
 
     async def rewind(self, position: int, *, timeout: float | None = None) -> SessionInfo:
-        """Put the session back to one of its marks; `describe` tells them."""
+        """Rewind the session to one of its marks; `describe` lists them."""
         request = messages.rewind_request(self.session_id, position)
         response = await self._calls.ask(
             self._calls.stub.RewindSession, request, timeout, is_repeatable=False
@@ -90,7 +90,7 @@ class AsyncSession:
         return self._learn(response.session)
 
     async def describe(self, *, timeout: float | None = None) -> SessionInfo:
-        """Ask where the session stands, and go on from there."""
+        """Fetch the session's position and marks, and continue from there."""
         request = messages.get_session_request(self.session_id)
         response = await self._calls.ask(
             self._calls.stub.GetSession, request, timeout, is_repeatable=True

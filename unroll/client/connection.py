@@ -47,7 +47,7 @@ def check_security(security: Security, targets: Sequence[str], *, has_channel: b
         InputError: it cannot, or the channel is the caller's own.
     """
     if has_channel and security != Security():
-        raise InputError("security", "is for new connections; secure the channel itself")
+        raise InputError("security", "cannot be combined with channel; secure the channel itself")
     security.validate(targets)
 
 

@@ -128,7 +128,9 @@ def _set_sampling(
 
 def _set_origin(message: pb.GenerateRequest | pb.ScoreRequest, origin: Origin) -> None:
     if origin.session and origin.capsule:
-        raise InputError("session", "a text goes on from a session or a capsule; leave one out")
+        raise InputError(
+            "session", "a text continues from a session or from a capsule, not both; leave one out"
+        )
     for name in ("session", "capsule"):
         _set(message, name, getattr(origin, name) or None)
 
@@ -171,7 +173,7 @@ def check_ended(piece: Piece | None) -> None:
     """
     if piece is None or piece.completion is None:
         raise ServerError(
-            "the stream ended without telling how; the text may be incomplete, ask again"
+            "the stream ended without a completion; the text may be incomplete; try again"
         )
 
 

@@ -7,26 +7,27 @@ from unroll.terms import Capsules, UnknownSymbols
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateOptions:
-    """How a text is generated; what is None or empty is left to the server's default.
+    """How a text is generated; None or empty means the server's default.
 
     Attributes:
-        model: name of the model; by default that of what is gone on from, else the server's first.
-        max_new_symbols: how many symbols to generate at most; 256 by default. 0 only reads the
+        model: name of the model; by default that of the session or capsule, else the server's
+            first.
+        max_new_symbols: maximum number of symbols to generate; 256 by default. 0 only reads the
             prompt.
         stop: strings before which the text ends; at most 8, of 1 to 256 symbols.
-        seed: in [0, 2^63); by default the one in force where the text goes on from, else the
-            server chooses one and tells it.
+        seed: in [0, 2^63); by default that of the session or capsule, else the server chooses one
+            and returns it.
         temperature: 0 (greedy), or 0.001 to 1000; 1 by default. If this and the three below are
-            all None, those in force where the text goes on from stay so.
+            all None, the session or capsule keeps its own.
         top_k: 0 (all, the default) or more.
         top_p: in (0, 1]; 1 by default, which keeps all.
         min_p: in [0, 1]; 0 by default, which keeps all.
         log_probs: whether to return the log-probability of each symbol.
         capsules: which parts of the answer carry a capsule; by default the last of each sample.
-        sample_count: how many continuations to generate, 1 (the default) to 64; the first with the
-            seed, the next with the seed + 1 and so on.
-        unknown_symbols: what to do with symbols of the prompt outside the vocabulary.
-        replacement_symbol: what replaces them under `REPLACE`; else empty.
+        sample_count: number of continuations, 1 (the default) to 64; the first uses the seed, the
+            next the seed + 1 and so on.
+        unknown_symbols: what to do with prompt symbols that are not in the vocabulary.
+        replacement_symbol: what replaces them with `REPLACE`; otherwise empty.
     """
 
     model: str = ""
@@ -55,7 +56,7 @@ class ScoreOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionOptions:
-    """What a session begins with; the attributes are those of GenerateOptions."""
+    """What a session starts with; the attributes are those of GenerateOptions."""
 
     model: str = ""
     seed: int | None = None
@@ -67,12 +68,12 @@ class SessionOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What a text goes on from: a session, a capsule or, if both are empty, the start symbol.
+    """What a text continues from: a session, a capsule or, if both are empty, the start symbol.
 
     Attributes:
         session: id of a session.
         capsule: where an earlier answer ended.
-        expected_position: where the caller believes it to stand; None does not check.
+        expected_position: where the caller believes it to be; None does not check.
     """
 
     session: str = ""

@@ -8,7 +8,7 @@ from unroll.terms import FinishReason
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Counts of symbols: read, generated (a stop string's included), skipped or replaced."""
+    """Counts of symbols: read, generated (with those of a stop string), skipped or replaced."""
 
     prompt_symbols: int
     generated_symbols: int
@@ -17,7 +17,7 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """How a generation ended, and what is needed to have the same text again.
+    """How a generation ended, and what is needed to repeat it.
 
     `position` is that of the next symbol, in symbols from the start of the text.
     """
@@ -35,10 +35,10 @@ class Generation:
 
     Attributes:
         text: without the prompt.
-        log_probs: in nats, one a symbol; empty unless asked for.
+        log_probs: in nats, one for each symbol; empty unless requested.
         completion: how it ended.
-        capsule: from which a later request can go on; empty if not asked for.
-        further_samples: the second and later ones, if several were asked for.
+        capsule: from which a later request can continue; empty if not requested.
+        further_samples: the second and later ones, if several were requested.
     """
 
     text: str
@@ -54,10 +54,10 @@ class Piece:
 
     Attributes:
         text: one symbol or more; may be empty in the last piece.
-        log_probs: in nats, one a symbol; empty unless asked for.
-        completion: how it ended; None but in the last piece of each sample.
-        capsule: from which a later request can go on after this piece; empty if not asked for.
-        sample_index: which sample it belongs to, from 0.
+        log_probs: in nats, one for each symbol; empty unless requested.
+        completion: how it ended; only in the last piece of each sample, else None.
+        capsule: from which a later request can continue after this piece; empty if not requested.
+        sample_index: index of its sample, from 0.
     """
 
     text: str
@@ -81,7 +81,7 @@ class Score:
 class ModelInfo:
     """A served model; `validation_loss` is in nats per symbol, None if none was measured.
 
-    Where `members` is more than 1, so many networks of these sizes stand side by side.
+    A model has `members` networks of these sizes, whose logits are averaged.
     """
 
     name: str
@@ -102,17 +102,17 @@ class ModelInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionInfo:
-    """Where a session stands.
+    """The state of a session.
 
     Attributes:
         session_id: which only its caller knows.
         model: its model's name.
         fingerprint: its model's.
         position: of the next symbol, in symbols from the start of the text.
-        marks: positions that it can be put back to, rising; the last is where it stands.
+        marks: positions to which it can be rewound, rising; the last is the current one.
         seed: in force; likewise temperature, top_k, top_p and min_p.
         create_time: when it was started.
-        expire_time: when it will expire unless it is used; None for never.
+        expire_time: when it expires unless it is used; None for never.
     """
 
     session_id: str

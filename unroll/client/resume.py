@@ -127,7 +127,7 @@ class Resumption:
             or (self._received and not self._capsule)
         ):
             raise error
-        log.info("a stream broke after %d symbols and will go on: %s", self._received, error)
+        log.info("a stream broke after %d symbols and continues: %s", self._received, error)
         self.target = (self.target + 1) % self._target_count
         if self._received:
             self._go_on()

@@ -67,7 +67,7 @@ class Attempts:
             raise error
         self._left -= 1
         self._backoff *= 2
-        log.info("a call failed and will be made again in %.2f s: %s", pause, error)
+        log.info("a call failed; retrying in %.2f s: %s", pause, error)
         return pause
 
     def _shortest(self, error: UnrollError) -> float | None:

@@ -51,7 +51,7 @@ class Security:
             InputError: something does not.
         """
         if (self.certificate is None) != (self.key is None):
-            raise InputError("tls_key", "certificate and key are of use together only; give both")
+            raise InputError("tls_key", "certificate and key are needed together; give both")
         if self.token and not (self.token.isascii() and self.token.isprintable()):
             raise InputError("token", "must be printable ASCII; check the file it comes from")
         if not self.token or self.is_encrypted:
@@ -137,7 +137,7 @@ def _read(file: Path | None) -> bytes | None:
         return None if file is None else file.read_bytes()
     except OSError as error:
         raise SettingsError(
-            f"{file}: cannot be read: {error.strerror}; check its name and rights"
+            f"{file}: cannot be read: {error.strerror}; check its name and permissions"
         ) from error
 
 

@@ -13,12 +13,12 @@ from unroll.v1 import text_generation_pb2 as pb
 
 
 class Session:
-    """A text that the server keeps the state of; made by `Client.start_session`.
+    """A text whose state the server keeps; made by `Client.start_session`.
 
-    Each request tells where the session is believed to stand. So a request that failed may be made
-    again: if the server had answered it, it answers the same again, and the session advances once.
-    If another client moved the session, the request fails with PositionError; `describe` finds out
-    where it stands.
+    Each request carries the position at which the session is believed to be. So a failed request
+    can be repeated: if the server had already answered it, it returns the same answer, and the
+    session advances only once. If another client moved the session, the request fails with
+    PositionError; `describe` fetches the position.
 
     Args:
         calls: of the client that made it.
@@ -37,7 +37,7 @@ class Session:
         *,
         timeout: float | None = None,
     ) -> Generation:
-        """Continue the session's text by a prompt and an answer; as `Client.generate`."""
+        """Continue the session with a prompt and an answer; as `Client.generate`."""
         request = messages.generate_request(prompt, options, self._origin)
         generation = self._calls.generate(request, timeout)
         self._follow(generation.completion)
@@ -50,9 +50,9 @@ class Session:
         *,
         timeout: float | None = None,
     ) -> Generator[Piece]:
-        """Continue the session's text piece by piece; as `Client.stream`.
+        """Continue the session piece by piece; as `Client.stream`.
 
-        The session advances with the last piece; closed earlier, it stays where it was.
+        The session advances with the last piece; if the stream is closed earlier, it does not.
         """
         request = messages.generate_request(prompt, options, self._origin)
         with closing(self._calls.stream(request, timeout)) as pieces:
@@ -67,12 +67,12 @@ class Session:
         *,
         timeout: float | None = None,
     ) -> Score:
-        """Judge a text as a continuation of the session, which stays where it is."""
+        """Score a text as a continuation of the session, which does not advance."""
         request = messages.score_request(text, options, Origin(session=self.session_id))
         return self._calls.score(request, timeout)
 
     def fork(self, seeds: Iterable[int], *, timeout: float | None = None) -> list["Session"]:
-        """Start one session a seed where this one stands; it stays as it is."""
+        """Start one new session for each seed from the state of this one, which stays unchanged."""
         request = messages.fork_request(self.session_id, seeds)
         response = self._calls.ask(
             self._calls.stub.ForkSession, request, timeout, is_repeatable=False
@@ -80,7 +80,7 @@ class Session:
         return [Session(self._calls, messages.read_session(fork)) for fork in response.sessions]
 
     def rewind(self, position: int, *, timeout: float | None = None) -> SessionInfo:
-        """Put the session back to one of its marks; `describe` tells them."""
+        """Rewind the session to one of its marks; `describe` lists them."""
         request = messages.rewind_request(self.session_id, position)
         response = self._calls.ask(
             self._calls.stub.RewindSession, request, timeout, is_repeatable=False
@@ -88,7 +88,7 @@ class Session:
         return self._learn(response.session)
 
     def describe(self, *, timeout: float | None = None) -> SessionInfo:
-        """Ask where the session stands, and go on from there."""
+        """Fetch the session's position and marks, and continue from there."""
         request = messages.get_session_request(self.session_id)
         response = self._calls.ask(
             self._calls.stub.GetSession, request, timeout, is_repeatable=True

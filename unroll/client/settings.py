@@ -95,7 +95,9 @@ class ClientSettings:
         """
         check_ranges(self)
         if self.score + self.list_models + self.check > 1:
-            raise SettingsError("score, list_models and check: one thing at a time; choose one")
+            raise SettingsError(
+                "score, list_models and check: each excludes the others; choose one"
+            )
 
     @property
     def security(self) -> Security:

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TextGenerationServiceStub:
-    """Generates and scores text, and tells which models are served.
+    """Generates and scores text, and describes the models.
     """
 
     def __init__(self, channel):
@@ -88,17 +88,17 @@ class TextGenerationServiceStub:
 
 
 class TextGenerationServiceServicer:
-    """Generates and scores text, and tells which models are served.
+    """Generates and scores text, and describes the models.
     """
 
     def Generate(self, request, context):
         """Continues a prompt and returns the whole text at once.
 
-        The text is a function of the model's fingerprint, the state gone on from, the prompt, the seed
-        and the sampling parameters, and of nothing else.
+        The text is a function of the model's fingerprint, the state it continues from, the prompt, the
+        seed and the sampling parameters, and of nothing else.
 
-        A session advances when the answer is complete, and only then: a request that fails or is
-        cancelled leaves it where it was.
+        A session advances only when the answer is complete. A request that fails or is cancelled leaves
+        it unchanged.
 
         Fails with INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_SYMBOL, CAPSULE_INVALID), NOT_FOUND
         (UNKNOWN_MODEL, SESSION_UNKNOWN, SESSION_ENDED, SESSION_EXPIRED, SESSION_EVICTED),
@@ -111,20 +111,20 @@ class TextGenerationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StreamGenerate(self, request, context):
-        """Continues a prompt and sends the text as it comes.
+        """Continues a prompt and sends the text as it is generated.
 
         The concatenated chunks equal the text that Generate returns for the same request. The last
-        message of each sample, and only it, carries `completion`. Cancelling the call frees its place in
-        the batch. Fails as Generate does; text already sent stays valid, and goes on from the last
-        capsule received.
+        message of each sample, and only it, carries `completion`. Cancelling the call frees its slot.
+        Fails as Generate does; text already sent stays valid and can be continued from the last capsule
+        received.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Score(self, request, context):
-        """Gives the log-probability of each symbol of a text, as the model that generates sees it: from the
-        start symbol, or as the continuation of a session or capsule, which does not advance.
+        """Returns the log-probability of each symbol of a text, read from the start symbol or as the
+        continuation of a session or capsule, which does not advance.
 
         Fails as Generate does.
         """
@@ -148,7 +148,7 @@ class TextGenerationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StartSession(self, request, context):
-        """Starts a session, at the start symbol or where a capsule stands.
+        """Starts a session, at the start symbol or from a capsule.
 
         Fails with INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED or FAILED_PRECONDITION as Generate
         does.
@@ -158,8 +158,8 @@ class TextGenerationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ForkSession(self, request, context):
-        """Starts further sessions where a session stands; it stays as it is. Takes time and memory in
-        proportion to the state, however long the text.
+        """Starts new sessions from the state of a session, which stays unchanged. Time and memory are
+        proportional to the state, not to the length of the text.
 
         Fails with NOT_FOUND or ABORTED as Generate does, or INVALID_ARGUMENT.
         """
@@ -168,7 +168,7 @@ class TextGenerationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RewindSession(self, request, context):
-        """Puts a session back to one of its marks.
+        """Rewinds a session to one of its marks.
 
         Fails with NOT_FOUND or ABORTED as Generate does, or INVALID_ARGUMENT if no mark is there.
         """
@@ -252,7 +252,7 @@ def add_TextGenerationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TextGenerationService:
-    """Generates and scores text, and tells which models are served.
+    """Generates and scores text, and describes the models.
     """
 
     @staticmethod

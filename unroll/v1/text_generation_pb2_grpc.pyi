@@ -4,9 +4,9 @@ isort:skip_file
 The wire contract of unroll: text from recurrent language models.
 
 Terms. A *symbol* is one Unicode code point; every count, position and limit below is in symbols.
-A *model* is a compiled bundle that the server has loaded under a name. A *session* is a text that
-the server keeps the state of; a *capsule* is the state of a text, signed by a server and kept by
-the client. Either lets a later request go on where an earlier one ended.
+A *model* is a compiled bundle that the server has loaded under a name. A *session* is a text whose
+state the server keeps; a *capsule* is the state of a text, signed by a server and kept by the
+client. A later request can continue from either.
 
 Errors. Every failure is a gRPC status whose details hold one google.rpc.ErrorInfo (domain
 "unroll", reason as listed at each method) and, for INVALID_ARGUMENT, one google.rpc.BadRequest
@@ -37,7 +37,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TextGenerationServiceStub:
-    """Generates and scores text, and tells which models are served."""
+    """Generates and scores text, and describes the models."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -46,11 +46,11 @@ class TextGenerationServiceStub:
     Generate: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.GenerateRequest, _text_generation_pb2.GenerateResponse]
     """Continues a prompt and returns the whole text at once.
 
-    The text is a function of the model's fingerprint, the state gone on from, the prompt, the seed
-    and the sampling parameters, and of nothing else.
+    The text is a function of the model's fingerprint, the state it continues from, the prompt, the
+    seed and the sampling parameters, and of nothing else.
 
-    A session advances when the answer is complete, and only then: a request that fails or is
-    cancelled leaves it where it was.
+    A session advances only when the answer is complete. A request that fails or is cancelled leaves
+    it unchanged.
 
     Fails with INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_SYMBOL, CAPSULE_INVALID), NOT_FOUND
     (UNKNOWN_MODEL, SESSION_UNKNOWN, SESSION_ENDED, SESSION_EXPIRED, SESSION_EVICTED),
@@ -59,16 +59,16 @@ class TextGenerationServiceStub:
     DEADLINE_EXCEEDED (DEADLINE) or UNAVAILABLE (CLOSED, STORE_FAILED).
     """
     StreamGenerate: _grpc.UnaryStreamMultiCallable[_text_generation_pb2.GenerateRequest, _text_generation_pb2.StreamGenerateResponse]
-    """Continues a prompt and sends the text as it comes.
+    """Continues a prompt and sends the text as it is generated.
 
     The concatenated chunks equal the text that Generate returns for the same request. The last
-    message of each sample, and only it, carries `completion`. Cancelling the call frees its place in
-    the batch. Fails as Generate does; text already sent stays valid, and goes on from the last
-    capsule received.
+    message of each sample, and only it, carries `completion`. Cancelling the call frees its slot.
+    Fails as Generate does; text already sent stays valid and can be continued from the last capsule
+    received.
     """
     Score: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.ScoreRequest, _text_generation_pb2.ScoreResponse]
-    """Gives the log-probability of each symbol of a text, as the model that generates sees it: from the
-    start symbol, or as the continuation of a session or capsule, which does not advance.
+    """Returns the log-probability of each symbol of a text, read from the start symbol or as the
+    continuation of a session or capsule, which does not advance.
 
     Fails as Generate does.
     """
@@ -79,19 +79,19 @@ class TextGenerationServiceStub:
     default model. There are few, so there is no paging.
     """
     StartSession: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.StartSessionRequest, _text_generation_pb2.StartSessionResponse]
-    """Starts a session, at the start symbol or where a capsule stands.
+    """Starts a session, at the start symbol or from a capsule.
 
     Fails with INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED or FAILED_PRECONDITION as Generate
     does.
     """
     ForkSession: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.ForkSessionRequest, _text_generation_pb2.ForkSessionResponse]
-    """Starts further sessions where a session stands; it stays as it is. Takes time and memory in
-    proportion to the state, however long the text.
+    """Starts new sessions from the state of a session, which stays unchanged. Time and memory are
+    proportional to the state, not to the length of the text.
 
     Fails with NOT_FOUND or ABORTED as Generate does, or INVALID_ARGUMENT.
     """
     RewindSession: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.RewindSessionRequest, _text_generation_pb2.RewindSessionResponse]
-    """Puts a session back to one of its marks.
+    """Rewinds a session to one of its marks.
 
     Fails with NOT_FOUND or ABORTED as Generate does, or INVALID_ARGUMENT if no mark is there.
     """
@@ -102,17 +102,17 @@ class TextGenerationServiceStub:
 
 @_typing.type_check_only
 class TextGenerationServiceAsyncStub(TextGenerationServiceStub):
-    """Generates and scores text, and tells which models are served."""
+    """Generates and scores text, and describes the models."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.GenerateRequest, _text_generation_pb2.GenerateResponse]  # type: ignore[assignment]
     """Continues a prompt and returns the whole text at once.
 
-    The text is a function of the model's fingerprint, the state gone on from, the prompt, the seed
-    and the sampling parameters, and of nothing else.
+    The text is a function of the model's fingerprint, the state it continues from, the prompt, the
+    seed and the sampling parameters, and of nothing else.
 
-    A session advances when the answer is complete, and only then: a request that fails or is
-    cancelled leaves it where it was.
+    A session advances only when the answer is complete. A request that fails or is cancelled leaves
+    it unchanged.
 
     Fails with INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_SYMBOL, CAPSULE_INVALID), NOT_FOUND
     (UNKNOWN_MODEL, SESSION_UNKNOWN, SESSION_ENDED, SESSION_EXPIRED, SESSION_EVICTED),
@@ -121,16 +121,16 @@ class TextGenerationServiceAsyncStub(TextGenerationServiceStub):
     DEADLINE_EXCEEDED (DEADLINE) or UNAVAILABLE (CLOSED, STORE_FAILED).
     """
     StreamGenerate: _aio.UnaryStreamMultiCallable[_text_generation_pb2.GenerateRequest, _text_generation_pb2.StreamGenerateResponse]  # type: ignore[assignment]
-    """Continues a prompt and sends the text as it comes.
+    """Continues a prompt and sends the text as it is generated.
 
     The concatenated chunks equal the text that Generate returns for the same request. The last
-    message of each sample, and only it, carries `completion`. Cancelling the call frees its place in
-    the batch. Fails as Generate does; text already sent stays valid, and goes on from the last
-    capsule received.
+    message of each sample, and only it, carries `completion`. Cancelling the call frees its slot.
+    Fails as Generate does; text already sent stays valid and can be continued from the last capsule
+    received.
     """
     Score: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.ScoreRequest, _text_generation_pb2.ScoreResponse]  # type: ignore[assignment]
-    """Gives the log-probability of each symbol of a text, as the model that generates sees it: from the
-    start symbol, or as the continuation of a session or capsule, which does not advance.
+    """Returns the log-probability of each symbol of a text, read from the start symbol or as the
+    continuation of a session or capsule, which does not advance.
 
     Fails as Generate does.
     """
@@ -141,19 +141,19 @@ class TextGenerationServiceAsyncStub(TextGenerationServiceStub):
     default model. There are few, so there is no paging.
     """
     StartSession: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.StartSessionRequest, _text_generation_pb2.StartSessionResponse]  # type: ignore[assignment]
-    """Starts a session, at the start symbol or where a capsule stands.
+    """Starts a session, at the start symbol or from a capsule.
 
     Fails with INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED or FAILED_PRECONDITION as Generate
     does.
     """
     ForkSession: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.ForkSessionRequest, _text_generation_pb2.ForkSessionResponse]  # type: ignore[assignment]
-    """Starts further sessions where a session stands; it stays as it is. Takes time and memory in
-    proportion to the state, however long the text.
+    """Starts new sessions from the state of a session, which stays unchanged. Time and memory are
+    proportional to the state, not to the length of the text.
 
     Fails with NOT_FOUND or ABORTED as Generate does, or INVALID_ARGUMENT.
     """
     RewindSession: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.RewindSessionRequest, _text_generation_pb2.RewindSessionResponse]  # type: ignore[assignment]
-    """Puts a session back to one of its marks.
+    """Rewinds a session to one of its marks.
 
     Fails with NOT_FOUND or ABORTED as Generate does, or INVALID_ARGUMENT if no mark is there.
     """
@@ -163,7 +163,7 @@ class TextGenerationServiceAsyncStub(TextGenerationServiceStub):
     """Ends a session. Its capsules stay valid. Fails with NOT_FOUND or ABORTED as Generate does."""
 
 class TextGenerationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Generates and scores text, and tells which models are served."""
+    """Generates and scores text, and describes the models."""
 
     @_abc_1.abstractmethod
     def Generate(
@@ -173,11 +173,11 @@ class TextGenerationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_text_generation_pb2.GenerateResponse, _abc.Awaitable[_text_generation_pb2.GenerateResponse]]:
         """Continues a prompt and returns the whole text at once.
 
-        The text is a function of the model's fingerprint, the state gone on from, the prompt, the seed
-        and the sampling parameters, and of nothing else.
+        The text is a function of the model's fingerprint, the state it continues from, the prompt, the
+        seed and the sampling parameters, and of nothing else.
 
-        A session advances when the answer is complete, and only then: a request that fails or is
-        cancelled leaves it where it was.
+        A session advances only when the answer is complete. A request that fails or is cancelled leaves
+        it unchanged.
 
         Fails with INVALID_ARGUMENT (INVALID_FIELD, UNKNOWN_SYMBOL, CAPSULE_INVALID), NOT_FOUND
         (UNKNOWN_MODEL, SESSION_UNKNOWN, SESSION_ENDED, SESSION_EXPIRED, SESSION_EVICTED),
@@ -192,12 +192,12 @@ class TextGenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _text_generation_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_text_generation_pb2.StreamGenerateResponse], _abc.AsyncIterator[_text_generation_pb2.StreamGenerateResponse]]:
-        """Continues a prompt and sends the text as it comes.
+        """Continues a prompt and sends the text as it is generated.
 
         The concatenated chunks equal the text that Generate returns for the same request. The last
-        message of each sample, and only it, carries `completion`. Cancelling the call frees its place in
-        the batch. Fails as Generate does; text already sent stays valid, and goes on from the last
-        capsule received.
+        message of each sample, and only it, carries `completion`. Cancelling the call frees its slot.
+        Fails as Generate does; text already sent stays valid and can be continued from the last capsule
+        received.
         """
 
     @_abc_1.abstractmethod
@@ -206,8 +206,8 @@ class TextGenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _text_generation_pb2.ScoreRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_text_generation_pb2.ScoreResponse, _abc.Awaitable[_text_generation_pb2.ScoreResponse]]:
-        """Gives the log-probability of each symbol of a text, as the model that generates sees it: from the
-        start symbol, or as the continuation of a session or capsule, which does not advance.
+        """Returns the log-probability of each symbol of a text, read from the start symbol or as the
+        continuation of a session or capsule, which does not advance.
 
         Fails as Generate does.
         """
@@ -236,7 +236,7 @@ class TextGenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _text_generation_pb2.StartSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_text_generation_pb2.StartSessionResponse, _abc.Awaitable[_text_generation_pb2.StartSessionResponse]]:
-        """Starts a session, at the start symbol or where a capsule stands.
+        """Starts a session, at the start symbol or from a capsule.
 
         Fails with INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED or FAILED_PRECONDITION as Generate
         does.
@@ -248,8 +248,8 @@ class TextGenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _text_generation_pb2.ForkSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_text_generation_pb2.ForkSessionResponse, _abc.Awaitable[_text_generation_pb2.ForkSessionResponse]]:
-        """Starts further sessions where a session stands; it stays as it is. Takes time and memory in
-        proportion to the state, however long the text.
+        """Starts new sessions from the state of a session, which stays unchanged. Time and memory are
+        proportional to the state, not to the length of the text.
 
         Fails with NOT_FOUND or ABORTED as Generate does, or INVALID_ARGUMENT.
         """
@@ -260,7 +260,7 @@ class TextGenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _text_generation_pb2.RewindSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_text_generation_pb2.RewindSessionResponse, _abc.Awaitable[_text_generation_pb2.RewindSessionResponse]]:
-        """Puts a session back to one of its marks.
+        """Rewinds a session to one of its marks.
 
         Fails with NOT_FOUND or ABORTED as Generate does, or INVALID_ARGUMENT if no mark is there.
         """

@@ -198,13 +198,13 @@ def test_files_that_do_not_fit_together_change_nothing(
         assert call(running.address, Security(ca=ours.file))
         key.unlink()
         assert call(running.address, Security(ca=ours.file))
-    assert caplog.text.count("the certificate stays as it was") == 2
+    assert caplog.text.count("the old certificate stays in use") == 2
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"host": "0.0.0.0"}, "or ask for it with --plaintext-anywhere"),
+        ({"host": "0.0.0.0"}, "or allow it with --plaintext-anywhere"),
         ({"host": "::"}, "nothing is encrypted"),
         ({"host": "example.org"}, "nothing is encrypted"),
         ({"host": "0.0.0.0", "plaintext_anywhere": True, "tokens": "x"}, "in plain text"),

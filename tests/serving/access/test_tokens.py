@@ -168,7 +168,7 @@ def test_file_that_is_gone_or_empty_lets_nobody_in(
     guarded.file.unlink()
     with pytest.raises(AuthenticationError):
         guarded.generate(guarded.anna)
-    assert "nobody is let in" in caplog.text
+    assert "all callers are refused" in caplog.text
     guarded.file.write_bytes(b"")
     with pytest.raises(AuthenticationError):
         guarded.generate(guarded.anna)

@@ -276,7 +276,7 @@ def test_row_that_cannot_be_read_ends_alone(bundle: Bundle, decoder: Decoder) ->
         assert not engine.has_failed
     broken = readers.pop(1)
     assert type(broken.error) is EngineError
-    assert "the text could not go on" in str(broken.error)
+    assert "the text cannot continue" in str(broken.error)
     assert outcomes[0] == outcomes[2] == outcomes[3] == alone(decoder, bundle.vocabulary, asked)
 
 

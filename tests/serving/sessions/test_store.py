@@ -333,7 +333,7 @@ def test_reads_do_not_wait_for_a_database_that_another_process_holds(
             with pytest.raises(StoreError, match="could not be written"):
                 await store.put("a", record(2.0))
             store.close()  # tells in the log what is lost, and raises nothing
-        assert "the last sessions cannot be written" in caplog.text
+        assert "the last sessions could not be saved" in caplog.text
 
     asyncio.run(scenario())
 

@@ -192,7 +192,7 @@ def test_a_rate_that_explodes_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_empty_tuning_text_is_refused() -> None:
-    with pytest.raises(CorpusError, match="leave --adaptive out"):
+    with pytest.raises(CorpusError, match="leave out --adaptive"):
         choose_adaptation(model_of("gru"), text_ids(0))
 
 

@@ -116,7 +116,9 @@ def test_a_text_that_the_training_s_holds_is_refused(tmp_path: Path, indent: str
     play = prose(3000, seed=5).replace(" on ", f" on\n{indent}")
     collection = prose(2000, seed=6) + " " + " ".join(play.split()) + prose(4000, seed=7)
     checkpoint = trained_on(written(tmp_path, "collection", collection))
-    with pytest.raises(CorpusError, match="trained on collection, which holds 100% of what would"):
+    with pytest.raises(
+        CorpusError, match="trained on collection, which holds 100% of the text to measure on"
+    ):
         find_held_out(checkpoint, corpus=str(written(tmp_path, "play", play)))
 
 
@@ -129,5 +131,5 @@ def test_what_the_training_did_not_read_of_its_text_is_not_held_against_it(tmp_p
 
 def test_an_empty_part_is_refused(novel: Path, tmp_path: Path) -> None:
     empty = written(tmp_path, "empty", "")
-    with pytest.raises(CorpusError, match="0 symbols leave none to judge on"):
+    with pytest.raises(CorpusError, match="0 symbols leave none to measure on"):
         find_held_out(trained_on(novel), corpus=str(empty))

@@ -228,5 +228,5 @@ def test_precisions_that_the_device_does_not_have_are_refused(
         monkeypatch.setattr(torch.cpu, "get_capabilities", {capability: True}.copy)
         assert resolve_precision("auto", "cpu") == meant
         assert resolve_precision("fp32", "cpu") == "fp32"
-    with pytest.raises(DeviceError, match="multiplies no bfloat16 natively"):
+    with pytest.raises(DeviceError, match="has no native bfloat16 products"):
         resolve_precision("bf16", "cpu")

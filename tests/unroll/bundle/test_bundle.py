@@ -52,7 +52,7 @@ def test_whole_bundle_is_read(bundle: Path) -> None:
 
 
 def test_missing_folder_is_named_with_what_makes_one(tmp_path: Path) -> None:
-    refuse(tmp_path / "none", "no bundle there", "make export")
+    refuse(tmp_path / "none", "no bundle there", "unroll export")
 
 
 def test_folder_without_a_manifest_is_no_bundle(bundle: Path) -> None:

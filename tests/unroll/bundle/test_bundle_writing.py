@@ -131,7 +131,7 @@ def test_fill_that_raises_leaves_nothing_where_nothing_was(tmp_path: Path) -> No
 def test_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "novel.txt").write_text("years of work", encoding="utf-8")
     for place in (tmp_path, tmp_path / "novel.txt"):
-        with pytest.raises(BundleError, match=re.escape(f"{place}: holds something else")):
+        with pytest.raises(BundleError, match=re.escape(f"{place}: is not a bundle")):
             write_bundle(place, failing_fill)
     assert contents(tmp_path) == {"novel.txt": b"years of work"}
 
