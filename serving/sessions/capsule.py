@@ -112,7 +112,7 @@ class CapsuleKeys:
         try:
             return cls([bytes.fromhex(line) for line in listed.split()])
         except ValueError as error:
-            raise SettingsError("capsule keys: each must be in hex") from error
+            raise SettingsError("capsule keys: each must be written in hex digits") from error
 
     def key(self, key_id: bytes) -> bytes | None:
         """Find a key by its id."""

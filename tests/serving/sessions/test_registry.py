@@ -199,7 +199,7 @@ def test_session_of_a_model_that_is_gone_says_so() -> None:
         store = MemoryStore(9)
         before = Sessions(store, {FINGERPRINT: LAYOUT})
         session = await before.start(ANNA, FINGERPRINT, contents(0))
-        with pytest.raises(UnknownModelError, match="abababababab, is not served"):
+        with pytest.raises(UnknownModelError, match="abababababab, is no longer served"):
             await Sessions(store, {}).get(session.session_id, ANNA)
 
     asyncio.run(scenario())
