@@ -1,12 +1,8 @@
-"""Counts that one thread keeps and another reads: what the page for Prometheus is made of.
+"""What an engine counts, for a page that Prometheus reads."""
 
-Nothing here is locked. Each tally has one writer; who reads it while it is being written may miss
-the last value, and sees it the next time.
-"""
-
-from bisect import bisect_left
-from collections.abc import Iterable
 from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 _RUN_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
 _WAIT_SECONDS = (
@@ -18,63 +14,65 @@ _STEPS = (1, 2, 4, 8, 16, 24, 32, 48, 64)
 _ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 
 
-class Tally:
-    """How often values fell between bounds, and their sum.
-
-    Args:
-        bounds: upper ones, inclusive, rising; one more bucket holds what is above them all.
-    """
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def add(self, value: float) -> None:
-        """Take in a value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-
-def merged(tallies: Iterable[Tally]) -> Tally:
-    """Add up tallies of the same bounds; one or more."""
-    first, *others = tallies
-    result = Tally(first.bounds)
-    for tally in (first, *others):
-        result.counts = [a + b for a, b in zip(result.counts, tally.counts, strict=True)]
-        result.total += tally.total
-    return result
-
-
-class WorkerCounts:
-    """What one worker did; its own thread writes it.
+class EngineCounts:
+    """What the workers of one engine did; they count side by side.
 
     Attributes:
+        registry: holds all of these and nothing else.
         symbols_read: of prompts and scored texts, by the model; not those of a cached prefix.
         symbols_written: by the model, those behind a stop string included.
-        rows: of each loop run: how full the batch was.
+        rows: of each loop run.
         steps: of each loop run.
         run_seconds: of each loop run.
-        queue_seconds: from a request's arrival to its first slot.
-        prefill_seconds: from there to its first symbol, or to a score's end.
-        first_seconds: from its arrival to its first symbol.
-        decode_seconds: from its first symbol to its good end.
-        gap_seconds: between two chunks of a stream; a reader that stalls is in there.
+        queue_seconds: of each request.
+        prefill_seconds: of each request.
+        first_seconds: of each text.
+        decode_seconds: of each text that ended well.
+        gap_seconds: of each chunk of a stream but the first.
     """
 
     def __init__(self) -> None:
-        self.symbols_read = 0
-        self.symbols_written = 0
-        self.rows = Tally(_ROWS)
-        self.steps = Tally(_STEPS)
-        self.run_seconds = Tally(_RUN_SECONDS)
-        self.queue_seconds = Tally(_WAIT_SECONDS)
-        self.prefill_seconds = Tally(_WAIT_SECONDS)
-        self.first_seconds = Tally(_WAIT_SECONDS)
-        self.decode_seconds = Tally(_TEXT_SECONDS)
-        self.gap_seconds = Tally(_GAP_SECONDS)
+        self.registry = CollectorRegistry()
+        symbols = Counter(
+            "unroll_symbols",
+            "Symbols that went through the model.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.symbols_read, self.symbols_written = symbols.labels("read"), symbols.labels("written")
+        self.rows = self._histogram(
+            "batch_rows", "Rows of each run of the compiled loop: how full batches are.", _ROWS
+        )
+        self.steps = self._histogram(
+            "loop_steps", "Steps of each run of the compiled loop.", _STEPS
+        )
+        self.run_seconds = self._histogram(
+            "loop_seconds", "Time of each run of the compiled loop.", _RUN_SECONDS
+        )
+        self.queue_seconds = self._histogram(
+            "queue_seconds", "From a request's arrival to its slot.", _WAIT_SECONDS
+        )
+        self.prefill_seconds = self._histogram(
+            "prefill_seconds",
+            "From a request's slot to its first symbol, or to a score's end.",
+            _WAIT_SECONDS,
+        )
+        self.first_seconds = self._histogram(
+            "first_symbol_seconds",
+            "From a request's arrival to its first symbol, without the network.",
+            _WAIT_SECONDS,
+        )
+        self.decode_seconds = self._histogram(
+            "decode_seconds", "From a text's first symbol to its good end.", _TEXT_SECONDS
+        )
+        self.gap_seconds = self._histogram(
+            "chunk_gap_seconds",
+            "Between two chunks of a stream; waiting for slow readers included.",
+            _GAP_SECONDS,
+        )
+
+    def _histogram(self, name: str, text: str, bounds: tuple[float, ...]) -> Histogram:
+        return Histogram(f"unroll_{name}", text, buckets=bounds, registry=self.registry)
 
 
 @dataclass(slots=True)
@@ -95,7 +93,7 @@ class Times:
 
     def note_chunk(
         self,
-        counts: WorkerCounts,
+        counts: EngineCounts,
         now: float,
         *,
         is_text: bool,
@@ -105,7 +103,7 @@ class Times:
         """Count a chunk that is complete now.
 
         Args:
-            counts: of the worker that wrote it.
+            counts: of the engine that wrote it.
             now: time.monotonic().
             is_text: whether it belongs to a text, not to a score.
             is_streamed: whether it goes out as soon as it is complete.
@@ -113,12 +111,12 @@ class Times:
         """
         assert self.began is not None, "a chunk comes from a slot"
         if self.last is not None and is_streamed:
-            counts.gap_seconds.add(now - self.last)
+            counts.gap_seconds.observe(now - self.last)
         if self.first is None and (is_text or is_last):
             self.first = now
-            counts.prefill_seconds.add(now - self.began)
+            counts.prefill_seconds.observe(now - self.began)
             if is_text:
-                counts.first_seconds.add(now - self.came)
+                counts.first_seconds.observe(now - self.came)
         if is_last and is_text and self.first is not None:
-            counts.decode_seconds.add(now - self.first)
+            counts.decode_seconds.observe(now - self.first)
         self.last = now

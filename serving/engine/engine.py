@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from serving.engine.counts import WorkerCounts
+from serving.engine.counts import EngineCounts
 from serving.engine.options import EngineOptions
 from serving.engine.prefixes import PrefixCache
 from serving.engine.request import Chunk, SequenceRequest
@@ -55,12 +55,14 @@ class Load:
         stalled: sequences that wait for their readers.
         running: sequences in slots.
         slots: how many there are.
+        workers: likewise.
     """
 
     queued: int
     stalled: int
     running: int
     slots: int
+    workers: int
 
 
 class Engine:
@@ -96,12 +98,13 @@ class Engine:
         self.decoder = decoder
         self.layout = StateLayout(bundle.manifest.state, len(bundle.vocabulary))
         self.prefixes = PrefixCache(options.prefix_bytes)
+        self.counts = EngineCounts()
         self._prefixes_lock = threading.Lock()
         make = new_runner or partial(_new_runner, bundle, decoder, options)
         self._workers = [
             Worker(
                 bundle.vocabulary,
-                Slots(make(options.slots)),
+                Slots(make(options.slots), self.counts),
                 options.run_seconds,
                 options.workers / options.chunks_per_second,
                 self._keep_prefix,
@@ -163,11 +166,6 @@ class Engine:
             return self._scheduler.everyone()
 
     @property
-    def counts(self) -> list[WorkerCounts]:
-        """What each worker did."""
-        return [worker.slots.counts for worker in self._workers]
-
-    @property
     def has_failed(self) -> bool:
         """Whether it cannot go on."""
         return self._failed
@@ -180,6 +178,7 @@ class Engine:
                 stalled=self._scheduler.stalled,
                 running=sum(map(len, self.slots)),
                 slots=sum(slots.capacity for slots in self.slots),
+                workers=len(self._workers),
             )
 
     def submit(self, request: SequenceRequest, listener: Callable[[Chunk], None]) -> Sequence:

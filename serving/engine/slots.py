@@ -2,7 +2,7 @@
 
 import time
 
-from serving.engine.counts import WorkerCounts
+from serving.engine.counts import EngineCounts
 from serving.engine.sequence import Sequence
 from serving.runtime.decoder import LoopRun, State
 from serving.runtime.host import Runner, Written
@@ -13,15 +13,16 @@ class Slots:
 
     Args:
         runner: holds the state of each slot.
+        counts: of the engine; by default of these slots alone.
     """
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, counts: EngineCounts | None = None) -> None:
         self.runner = runner
         self._free = list(range(runner.capacity))[::-1]
         self._of: dict[Sequence, int] = {}
         self.capacity = runner.capacity
         self.changes = 0  # grows whenever a sequence comes or goes
-        self.counts = WorkerCounts()
+        self.counts = counts or EngineCounts()
 
     def __len__(self) -> int:
         return len(self._of)
@@ -47,7 +48,7 @@ class Slots:
         self.changes += 1
         if sequence.times.began is None:
             sequence.times.began = time.monotonic()
-            self.counts.queue_seconds.add(sequence.times.began - sequence.times.came)
+            self.counts.queue_seconds.observe(sequence.times.began - sequence.times.came)
 
     def release(self, sequence: Sequence, *, keep_state: bool = False) -> None:
         """Take a sequence's slot; with `keep_state`, its state goes back to the sequence."""

@@ -72,12 +72,12 @@ class Worker:
     def _count(self, run: LoopRun, seconds: float) -> None:
         T, N = run.forced.shape
         counts = self.slots.counts
-        counts.rows.add(N)
-        counts.steps.add(T)
-        counts.run_seconds.add(seconds)
+        counts.rows.observe(N)
+        counts.steps.observe(T)
+        counts.run_seconds.observe(seconds)
         read = int(np.count_nonzero(run.forced != FREE))
-        counts.symbols_read += read
-        counts.symbols_written += int(np.minimum(run.steps, T).sum()) - read
+        counts.symbols_read.inc(read)
+        counts.symbols_written.inc(int(np.minimum(run.steps, T).sum()) - read)
 
     def _assemble(self, rows: list[Sequence], steps: int) -> LoopRun:
         if self._sampling_of != self.slots.changes:

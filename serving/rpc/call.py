@@ -2,19 +2,22 @@
 
 import asyncio
 import logging
-from collections import Counter
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
 from grpc.aio import InternalError, ServicerContext
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from serving.engine.counts import Tally
 from unroll.errors import CancelledError, DeadlineError
+from unroll.v1 import text_generation_pb2 as pb
+from unroll.wire import TABLE
 
 CANCELLATION_SECONDS = 1.0  # within which gRPC cancels a call whose write has failed
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+_GIVEN = sorted({"OK", "UNKNOWN", "INTERNAL", *(row.code.name for row in TABLE)})  # codes
+_METHODS = [each.name for each in pb.DESCRIPTOR.services_by_name["TextGenerationService"].methods]
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 log = logging.getLogger("serving.access")
@@ -124,21 +127,41 @@ def is_late(context: Context) -> bool:
 
 
 class CallCounts:
-    """Counts calls by how they ended; all on one event loop.
+    """Counts calls by how they ended. Every series is there from the start, at 0.
 
     Attributes:
+        registry: holds the three and nothing else.
         running: calls under way, by method.
         ended: calls by method and code.
         seconds: how long they took, by method.
     """
 
     def __init__(self) -> None:
-        self.running: Counter[str] = Counter()
-        self.ended: Counter[tuple[str, str]] = Counter()
-        self.seconds: dict[str, Tally] = {}
+        self.registry = CollectorRegistry()
+        self.ended = Counter(
+            "unroll_requests",
+            "Calls that ended, by method and code.",
+            ["method", "code"],
+            registry=self.registry,
+        )
+        self.running = Gauge(
+            "unroll_requests_running", "Calls under way.", ["method"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "unroll_request_seconds",
+            "From a call's arrival to its end.",
+            ["method"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        for method in _METHODS:
+            self.running.labels(method)
+            self.seconds.labels(method)
+            for code in _GIVEN:
+                self.ended.labels(method, code)
 
     def end(self, call: Call, seconds: float) -> None:
         """Count a call that has ended."""
-        self.running[call.method] -= 1
-        self.ended[call.method, call.code] += 1
-        self.seconds.setdefault(call.method, Tally(_SECONDS)).add(seconds)
+        self.running.labels(call.method).dec()
+        self.ended.labels(call.method, call.code).inc()
+        self.seconds.labels(call.method).observe(seconds)

@@ -161,7 +161,7 @@ class Gate(grpc.aio.ServerInterceptor):
         assert task is not None
         self.running.add(task)
         task.add_done_callback(self.running.discard)
-        self._counts.running[call.method] += 1
+        self._counts.running.labels(call.method).inc()
         is_answered = False
         try:
             with self._span(call):

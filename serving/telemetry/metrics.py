@@ -1,17 +1,27 @@
 """What a server counts, on a page for Prometheus."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from serving.engine.models import Models
+from serving.engine.engine import Engine
+from serving.engine.models import Models, ServedModel
 from serving.rpc.call import CallCounts
 from serving.sessions.disk_store import TieredStore
 from serving.sessions.registry import Sessions
 from serving.sessions.store import Gone, MemoryStore
-from serving.telemetry.engine_metrics import LABELS, call_metrics, engine_metrics, labels_of
 from unroll.errors import SettingsError
+
+LABELS = ("model", "fingerprint")
+FINGERPRINT_SHOWN = 12  # hex digits
+_LOAD = {
+    "queued": ("unroll_queue_length", "Requests that wait for a slot."),
+    "running": ("unroll_slots_taken", "Requests in slots."),
+    "stalled": ("unroll_requests_stalled", "Requests that wait for their readers."),
+    "slots": ("unroll_slots", "Slots of all workers."),
+    "workers": ("unroll_workers", "Workers."),
+}
 
 
 class Metrics:
@@ -38,8 +48,10 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield what Prometheus reads."""
-        yield from call_metrics(self._calls)
-        yield from engine_metrics(self._models.everyone)
+        served = [(_labels_of(model), model.engine) for model in self._models.everyone]
+        yield from _gathered([({}, self._calls.registry)])
+        yield from _gathered([(labels, engine.counts.registry) for labels, engine in served])
+        yield from _loads(served)
         yield from self._prefixes()
         yield from self._session_metrics()
 
@@ -82,12 +94,40 @@ class Metrics:
             "unroll_prefix_entries", "Prefixes in the cache.", labels=LABELS
         )
         for model in self._models.everyone:
-            labels, prefixes = labels_of(model), model.engine.prefixes
+            labels, prefixes = list(_labels_of(model).values()), model.engine.prefixes
             lookups.add_metric([*labels, "hit"], prefixes.hits)
             lookups.add_metric([*labels, "miss"], prefixes.misses)
             entries.add_metric(labels, len(prefixes))
         yield lookups
         yield entries
+
+
+def _labels_of(model: ServedModel) -> dict[str, str]:
+    """Return a model's labels; a retired one is a model of its own."""
+    return dict(zip(LABELS, (model.name, model.fingerprint[:FINGERPRINT_SHOWN]), strict=True))
+
+
+def _gathered(parts: Iterable[tuple[dict[str, str], CollectorRegistry]]) -> Iterator[Metric]:
+    """Yield the families of registries that hold the same, each registry's with its own labels."""
+    families: dict[str, Metric] = {}
+    for labels, registry in parts:
+        for found in registry.collect():
+            family = families.setdefault(
+                found.name, Metric(found.name, found.documentation, found.type)
+            )
+            for sample in found.samples:
+                if not sample.name.endswith("_created"):
+                    family.add_sample(sample.name, labels | sample.labels, sample.value)
+    yield from families.values()
+
+
+def _loads(served: list[tuple[dict[str, str], Engine]]) -> Iterator[Metric]:
+    loads = [(list(labels.values()), engine.load()) for labels, engine in served]
+    for field, (name, text) in _LOAD.items():
+        gauge = GaugeMetricFamily(name, text, labels=LABELS)
+        for labels, load in loads:
+            gauge.add_metric(labels, getattr(load, field))
+        yield gauge
 
 
 class MetricsPage:

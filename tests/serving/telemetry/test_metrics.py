@@ -28,7 +28,9 @@ from unroll.errors import (
     SettingsError,
     UnknownModelError,
 )
+from unroll.v1 import text_generation_pb2 as pb
 
+SERVICE_NAME = "TextGenerationService"
 LONG = GenerateOptions(max_new_symbols=65536)  # takes seconds
 DASHBOARD = Path(__file__).parents[3] / "deploy" / "grafana" / "dashboards" / "unroll.json"
 PROMPT = "abc bad cab " * 5  # long enough to be kept
@@ -135,7 +137,7 @@ def test_calls_are_counted_by_method_and_code(tiny_bundles: dict[Cell, Path]) ->
         wait_for(lambda: counts(server)["unroll_requests_running", "StreamGenerate"] == 0)
         wait_for(lambda: counts(server)["unroll_requests_running", "Generate"] == 0)
         seen = counts(server)
-    ended = {key[1:]: n for key, n in seen.items() if key[0] == "unroll_requests_total"}
+    ended = {key[1:]: n for key, n in seen.items() if key[0] == "unroll_requests_total" and n}
     assert ended == {
         ("OK", "Generate"): 1,
         ("INVALID_ARGUMENT", "Generate"): 1,
@@ -144,6 +146,24 @@ def test_calls_are_counted_by_method_and_code(tiny_bundles: dict[Cell, Path]) ->
         ("CANCELLED", "StreamGenerate"): 1,
     }
     assert seen["unroll_request_seconds_count", "Generate"] == 3
+
+
+def test_every_series_is_there_before_anything_has_happened(
+    tiny_bundles: dict[Cell, Path],
+) -> None:
+    with serve(str(tiny_bundles["gru"]), metrics_port=0) as server:
+        seen = counts(server)
+    methods = [method.name for method in pb.DESCRIPTOR.services_by_name[SERVICE_NAME].methods]
+    for method in methods:
+        assert seen["unroll_requests_running", method] == 0
+        assert seen["unroll_request_seconds_count", method] == 0
+        for code in ("OK", "INTERNAL", "UNKNOWN", "RESOURCE_EXHAUSTED", "UNAVAILABLE"):
+            assert seen["unroll_requests_total", code, method] == 0
+    for kind in ("read", "written"):
+        assert seen["unroll_symbols_total", kind, "gru"] == 0
+    for outcome in ("hit", "miss"):
+        assert seen["unroll_prefix_lookups_total", "gru", outcome] == 0
+    assert not [key for key in seen if key[0].endswith("_created")]
 
 
 def test_symbols_batches_and_phases_are_counted(tiny_bundles: dict[Cell, Path]) -> None:
