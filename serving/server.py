@@ -22,11 +22,11 @@ from serving.rpc.call import CallCounts
 from serving.rpc.delivery import LoopDelivery
 from serving.rpc.gate import Gate, no_span
 from serving.rpc.health import Health
+from serving.rpc.keys import WatchedKeys
 from serving.rpc.origins import Origins
 from serving.rpc.reflection import add_reflection
 from serving.rpc.servicer import TextGenerationServicer
 from serving.rpc.translation import Limits
-from serving.sessions.capsule import CapsuleKeys
 from serving.sessions.disk_store import DiskStore, TieredStore
 from serving.sessions.registry import Sessions
 from serving.sessions.store import MemoryStore
@@ -85,12 +85,12 @@ class Server:
             on_failure=delivery.tell_failure,
             keep_retired=self.settings.keep_retired,
         )
-        keys = CapsuleKeys.load(self.settings.capsule_keys)
+        self._keys = WatchedKeys(self.settings.capsule_keys)
         self._open_sessions()
         self._servicer = TextGenerationServicer(
             self.models,
             self.sessions,
-            Origins(self.models, self.sessions, keys),
+            Origins(self.models, self.sessions, self._keys.keys),
             _limits(self.settings),
         )
         self._health = Health()
@@ -164,9 +164,10 @@ class Server:
         )
 
     async def _tidy(self) -> None:
-        """Expire and spill sessions that nobody uses, every few seconds."""
+        """Every few seconds, renew the capsule keys; expire and spill sessions that nobody uses."""
         while True:
             await asyncio.sleep(TIDY_SECONDS)
+            self._keys.renew()
             try:
                 await self.sessions.expire()
                 if isinstance(self._store, TieredStore):

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from cyclopts import Parameter
 
@@ -131,12 +132,18 @@ def issue(asked: NewToken) -> str:
     token = secrets.token_urlsafe(TOKEN_BYTES)
     line = f"{asked.name}:{hashlib.sha256(token.encode()).hexdigest()}\n"
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        with os.fdopen(os.open(asked.file, flags, 0o600), "a", encoding="utf-8") as file:
-            file.write(line)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+        with os.fdopen(os.open(asked.file, flags, 0o600), "rb+") as file:
+            has_open_line = file.seek(0, os.SEEK_END) and _last_byte(file) != b"\n"
+            file.write((b"\n" if has_open_line else b"") + line.encode())
     except OSError as error:
         raise SettingsError(f"file = {str(asked.file)!r}: {error.strerror}") from error
     return token
+
+
+def _last_byte(file: BinaryIO) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)
 
 
 def main(tokens: Sequence[str] | None = None) -> None:

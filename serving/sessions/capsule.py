@@ -75,6 +75,10 @@ class CapsuleKeys:
     """
 
     def __init__(self, keys: list[bytes]) -> None:
+        self.use(keys)
+
+    def use(self, keys: list[bytes]) -> None:
+        """Use other keys from now on; raises as the class does, and then changes nothing."""
         if not keys or min(map(len, keys)) < KEY_BYTES_AT_LEAST:
             raise SettingsError(
                 f"capsule keys: {len(keys)} given, of {[len(key) for key in keys]} bytes; at least "
@@ -96,27 +100,41 @@ class CapsuleKeys:
         Raises:
             SettingsError: the file cannot be read, or a key is not hex or too short.
         """
-        listed = os.environ.get(KEYS_VARIABLE, "").replace(",", "\n")
         if path is not None:
-            try:
-                listed = path.read_text(encoding="ascii")
-            except (OSError, ValueError) as error:
-                raise SettingsError(f"capsule keys: {path} cannot be read: {error}") from error
-        elif not listed:
-            log.warning(
-                "no capsule keys: capsules are valid on this server only, and until it stops; "
-                "give keys with --capsule-keys FILE or %s",
-                KEYS_VARIABLE,
-            )
-            return cls([secrets.token_bytes(KEY_BYTES_AT_LEAST)])
-        try:
-            return cls([bytes.fromhex(line) for line in listed.split()])
-        except ValueError as error:
-            raise SettingsError("capsule keys: each must be written in hex digits") from error
+            return cls(read_keys(path))
+        listed = os.environ.get(KEYS_VARIABLE, "")
+        if listed:
+            return cls(_keys_in(listed.replace(",", "\n")))
+        log.warning(
+            "no capsule keys: capsules are valid on this server only, and until it stops; "
+            "give keys with --capsule-keys FILE or %s",
+            KEYS_VARIABLE,
+        )
+        return cls([secrets.token_bytes(KEY_BYTES_AT_LEAST)])
 
     def key(self, key_id: bytes) -> bytes | None:
         """Find a key by its id."""
         return self._by_id.get(key_id)
+
+
+def read_keys(path: Path) -> list[bytes]:
+    """Read a file of keys: one in hex a line; lines that begin with # mean nothing.
+
+    Raises:
+        SettingsError: it cannot be read, or a key is not hex.
+    """
+    try:
+        return _keys_in(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"capsule keys: {path} cannot be read: {error}") from error
+
+
+def _keys_in(text: str) -> list[bytes]:
+    lines = [line for line in map(str.strip, text.splitlines()) if not line.startswith("#")]
+    try:
+        return [bytes.fromhex(word) for line in lines for word in line.split()]
+    except ValueError as error:
+        raise SettingsError("capsule keys: each must be written in hex digits") from error
 
 
 def _key_id(key: bytes) -> bytes:

@@ -300,3 +300,13 @@ def test_issued_token_is_kept_by_its_digest_alone_in_a_file_of_ones_own(tmp_path
     assert Tokens(file).name_of(token.encode()) == "anna"
     with pytest.raises(SettingsError, match="name = 'a b'"):
         issue(NewToken(name="a b", file=file))
+
+
+def test_token_is_added_after_a_last_line_without_an_end(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    anna = issue(NewToken(name="anna", file=file))
+    file.write_bytes(file.read_bytes().rstrip(b"\n"))
+    bert = issue(NewToken(name="bert", file=file))
+    tokens = Tokens(file)
+    assert [tokens.name_of(token.encode()) for token in (anna, bert)] == ["anna", "bert"]
+    assert file.read_bytes().count(b"\n") == 2

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from serving.access.watched import Watched
+from tests.serving.running import wait_for
 
 
 class Counting:
@@ -28,46 +29,65 @@ def read(tmp_path: Path) -> Counting:
     return Counting(path)
 
 
-def date_back(path: Path, seconds: float) -> None:
-    then = time.time() - seconds
-    os.utime(path, (then, then))
+@pytest.fixture
+def much_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the files be old, for the clock of who watches them."""
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 60_000_000_000)
 
 
+@pytest.mark.usefixtures("much_later")
 def test_file_at_rest_is_read_once(read: Counting) -> None:
-    date_back(read.path, 60)
-    watched = Watched((read.path,), read)
-    assert [watched.current() for _ in range(3)] == [("one", True), ("one", False), ("one", False)]
+    files = Watched((read.path,), read)
+    assert [files.current() for _ in range(3)] == [("one", True), ("one", False), ("one", False)]
     assert read.times == 1
 
 
+def touched(path: Path) -> int:
+    """Change a file; return when the file system says that was."""
+    path.write_text("", encoding="ascii")
+    return path.stat().st_ctime_ns
+
+
+@pytest.mark.usefixtures("much_later")
+def test_change_that_keeps_size_and_time_is_seen(read: Counting) -> None:
+    before = read.path.stat()
+    files = Watched((read.path,), read)
+    assert [files.current() for _ in range(2)] == [("one", True), ("one", False)]
+    wait_for(lambda: touched(read.path.with_name("probe")) > before.st_ctime_ns)
+    read.path.write_text("two", encoding="ascii")
+    os.utime(read.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert files.current() == ("two", True)
+
+
 def test_change_that_the_clock_does_not_show_is_seen(read: Counting) -> None:
-    watched = Watched((read.path,), read)
+    files = Watched((read.path,), read)
     changed = read.path.stat().st_mtime_ns
-    assert watched.current() == ("one", True)
+    assert files.current() == ("one", True)
     read.path.write_text("two", encoding="ascii")  # as long, in the same place
     os.utime(read.path, ns=(changed, changed))
-    assert watched.current() == ("two", True)
+    assert files.current() == ("two", True)
 
 
+@pytest.mark.usefixtures("much_later")
 def test_file_put_in_anothers_place_is_seen_though_it_is_as_old(read: Counting) -> None:
-    date_back(read.path, 60)
     times = read.path.stat().st_mtime_ns
-    watched = Watched((read.path,), read)
-    watched.current()
+    files = Watched((read.path,), read)
+    files.current()
     other = read.path.with_name("other")
     other.write_text("two", encoding="ascii")
     os.utime(other, ns=(times, times))
     other.rename(read.path)
-    assert watched.current() == ("two", True)
+    assert files.current() == ("two", True)
 
 
+@pytest.mark.usefixtures("much_later")
 def test_failed_reading_is_tried_again(read: Counting) -> None:
-    date_back(read.path, 60)
-    watched = Watched((read.path,), read)
-    watched.current()
+    files = Watched((read.path,), read)
+    files.current()
     kept = read.path.rename(read.path.with_name("kept"))
     for _ in range(2):
         with pytest.raises(FileNotFoundError):
-            watched.current()
+            files.current()
     kept.rename(read.path)
-    assert watched.current()[0] == "one"
+    assert files.current()[0] == "one"
