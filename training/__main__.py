@@ -24,7 +24,7 @@ from training.run.trainer import Outcome, Trainer
 from training.settings import TrainingSettings
 from unroll.bundle.manifest import architecture
 from unroll.cli import run
-from unroll.errors import CheckpointError, DeviceError
+from unroll.errors import CheckpointError, CorpusError, DeviceError
 
 INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
 
@@ -43,7 +43,9 @@ def train(settings: TrainingSettings) -> None:
     checkpoint = None
     if settings.resume:
         checkpoint = load_checkpoint(folder.require_resumable())
-        settings = settings_to_resume(settings, checkpoint.training_settings)
+        settings = settings_to_resume(
+            settings, checkpoint.training_settings, has_cuda=torch.cuda.is_available()
+        )
     settings.validate()
     if settings.tensorboard:
         require_tensorboard()
@@ -52,6 +54,9 @@ def train(settings: TrainingSettings) -> None:
     with Group.of_environment(settings.device) as group:
         group.require_divisible(settings.streams)
         reporter = Reporter(Console(quiet=not group.first))
+        if checkpoint is not None and checkpoint.training_settings.device != settings.device:
+            begun = checkpoint.training_settings.device
+            reporter.say(f"started on {begun}, goes on on {settings.device}: other sums than there")
         settings = _prepare_device(settings, reporter)
         data = prepare_data(_load(settings, reporter), settings)
         model = _model(settings, data, checkpoint)
@@ -103,7 +108,14 @@ def _prepare_device(settings: TrainingSettings, reporter: Reporter) -> TrainingS
 
 
 def _load(settings: TrainingSettings, reporter: Reporter) -> Corpus:
-    corpus = load_corpus(settings.corpus, encoding=settings.encoding)
+    try:
+        corpus = load_corpus(settings.corpus, encoding=settings.encoding)
+    except CorpusError as error:
+        if not settings.resume:
+            raise
+        raise CorpusError(
+            f"resume: the run's text is not where it was; name it with --corpus ({error})"
+        ) from error
     for note in corpus.notes:
         reporter.say(f"corpus {corpus.name}: {note}")
     return corpus
@@ -115,7 +127,7 @@ def _model(
     if checkpoint is not None and checkpoint.corpus_sha256 != data.corpus_sha256:
         raise CheckpointError(
             f"resume: the corpus has sha256 {data.corpus_sha256}, the run was started with "
-            f"{checkpoint.corpus_sha256}; restore that text, or start a new run"
+            f"{checkpoint.corpus_sha256}; name that text with --corpus, or start a new run"
         )
     return build_model(settings, len(data.vocabulary))
 

@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from functools import partial
+from io import TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -84,6 +85,8 @@ def run(
         app.config = [Dict(values, source=str(file)) for file, values in read.items()]
         app(rest)
 
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what a terminal or log cannot show becomes "?"
     try:
         app.meta(tokens)
     except UnrollError as error:

@@ -5,15 +5,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.training.conftest import TEXT
 from training.__main__ import train
 from training.log.metrics import read_metrics
 from training.presets import preset_files
-from training.run.checkpoint import load_checkpoint
+from training.run.checkpoint import load_checkpoint, save_checkpoint
 from training.settings import TrainingSettings
 from unroll.cli import run
 
@@ -51,7 +53,10 @@ def test_a_run_leaves_its_files_and_the_next_one_moves_them_aside(
     assert "was moved to" in capsys.readouterr().out
 
 
-def test_ctrl_c_saves_and_resume_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_saves_and_resume_ends_as_if_nothing_had_happened(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     tokens = command(tmp_path, "--epochs=15")
     process = subprocess.Popen(
         [sys.executable, "-m", "training", *tokens, "--name=cut"],
@@ -62,7 +67,7 @@ def test_ctrl_c_saves_and_resume_ends_as_if_nothing_had_happened(tmp_path: Path)
     deadline = time.monotonic() + 60
     while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     assert process.wait(60) == 130
     saved = load_checkpoint(tmp_path / "runs" / "cut" / "last.safetensors")
     assert saved.state is not None
@@ -111,6 +116,55 @@ def test_resuming_on_another_text_is_refused(
     (tmp_path / "fable.txt").write_text(TEXT + "!", encoding="utf-8")
     assert call([*tokens, "--resume"]) == 2
     assert "sha256" in capsys.readouterr().err
+
+
+def test_text_that_has_moved_is_asked_for_and_known_by_its_hash(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokens = command(tmp_path, "--epochs=1", "--name=moved")
+    assert call(tokens) == 0
+    (tmp_path / "fable.txt").rename(tmp_path / "elsewhere.txt")
+    resume = [f"--runs-dir={tmp_path / 'runs'}", "--name=moved", "--resume"]
+    assert call(resume) == 2
+    assert "not where it was; name it with --corpus" in capsys.readouterr().err
+    assert call([*resume, f"--corpus={tmp_path / 'elsewhere.txt'}", "--threads=2"]) == 0
+    saved = load_checkpoint(tmp_path / "runs" / "moved" / "last.safetensors")
+    assert saved.training_settings.corpus == str(tmp_path / "elsewhere.txt")
+    assert saved.training_settings.threads == 2
+
+
+def test_training_of_a_gpu_goes_on_where_there_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call(command(tmp_path, "--epochs=2", "--name=gpu")) == 0
+    last = tmp_path / "runs" / "gpu" / "last.safetensors"
+    saved = load_checkpoint(last)
+    assert saved.state is not None
+    of_gpu = replace(saved.training_settings, device="cuda", precision="tf32", epochs=3)
+    random = saved.state.random | {"cuda": torch.zeros(16, dtype=torch.uint8)}
+    state = replace(saved.state, random=random)
+    save_checkpoint(replace(saved, training_settings=of_gpu, state=state), last)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert call([f"--runs-dir={tmp_path / 'runs'}", "--name=gpu", "--resume"]) == 0
+    assert "started on cuda, goes on on cpu" in capsys.readouterr().out
+    now = load_checkpoint(last)
+    assert (now.training_settings.device, now.training_settings.precision) == ("cpu", "fp32")
+    assert now.state is not None
+    assert now.state.progress.update > saved.state.progress.update
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1251"])
+def test_a_log_that_cannot_show_the_text_ends_no_training(tmp_path: Path, encoding: str) -> None:
+    tokens = command(tmp_path, "--epochs=1", "--name=signs")
+    (tmp_path / "fable.txt").write_text(TEXT.replace("a", "é").replace("m", "東"), "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "training", *tokens],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"?" in done.stdout
 
 
 def test_a_device_that_is_not_there_is_an_error(

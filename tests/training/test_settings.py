@@ -113,9 +113,24 @@ def test_time_is_kept_for_the_end_but_never_most_of_it() -> None:
 def test_resuming_keeps_the_stored_settings_and_refuses_others() -> None:
     stored = TrainingSettings(epochs=5, hidden_size=7, name="a")
     given_ = TrainingSettings(resume=True, name="a", epochs=5)
-    assert settings_to_resume(given_, stored).hidden_size == 7
+    assert settings_to_resume(given_, stored, has_cuda=False).hidden_size == 7
     with pytest.raises(SettingsError, match=r"hidden_size = 9.*started with 7"):
-        settings_to_resume(TrainingSettings(resume=True, hidden_size=9), stored)
+        settings_to_resume(TrainingSettings(resume=True, hidden_size=9), stored, has_cuda=False)
+
+
+def test_resuming_takes_what_does_not_change_the_training() -> None:
+    stored = TrainingSettings(epochs=5, name="a", device="cuda", precision="bf16", threads=2)
+    here = settings_to_resume(
+        TrainingSettings(resume=True, name="a", corpus="b.txt", threads=3), stored, has_cuda=True
+    )
+    assert (here.corpus, here.threads) == ("b.txt", 3)
+    assert (here.device, here.precision) == ("cuda", "bf16")
+    there = settings_to_resume(TrainingSettings(resume=True, name="a"), stored, has_cuda=False)
+    assert (there.device, there.precision, there.threads) == ("cpu", "fp32", 2)
+    back = settings_to_resume(
+        TrainingSettings(resume=True, name="a", device="cuda"), there, has_cuda=True
+    )
+    assert back.device == "cuda"
 
 
 @pytest.mark.parametrize("cell", CELLS)

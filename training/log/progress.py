@@ -42,8 +42,11 @@ class Reporter:
             self._bar.stop()
 
     def say(self, text: str) -> None:
-        """Print a line."""
-        say(self.console, text)
+        """Print a line; nothing more where that fails, as a closed terminal ends no training."""
+        try:
+            say(self.console, text)
+        except OSError:
+            self.console.quiet = True
 
     def update(self, done: float, loss: float, rate: float, speed: float, left: float) -> None:
         """Show how the training stands.

@@ -1,17 +1,18 @@
-"""Ctrl-C as a request that is heard between two updates, when nothing is half done."""
+"""Signals to stop as a request that is heard between two updates, when nothing is half done."""
 
 import signal
 import threading
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequest:
-    """While entered, the first SIGINT or SIGTERM sets `requested`; the second one acts as usual.
+    """While entered, the first SIGINT, SIGTERM or SIGHUP sets `requested`; the next acts as usual.
 
-    Signals are Python's main thread's: entered in another thread, it leaves them alone.
+    A signal that was ignored before (nohup, a shell's background) stays so. Signals are Python's
+    main thread's: entered in another thread, it leaves them alone.
     """
 
     def __init__(self) -> None:
@@ -20,7 +21,8 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._hear) for number in SIGNALS}
+            heard = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
+            self._previous = {number: signal.signal(number, self._hear) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:

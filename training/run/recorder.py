@@ -18,8 +18,6 @@ from training.run.folder import RunFolder
 from training.run.state import Progress, TrainingState
 from training.settings import TrainingSettings
 
-SECONDS_BETWEEN_SAVES = 15.0
-
 
 class Recorder:
     """Measures a training at its milestones and keeps its best and its last state.
@@ -49,7 +47,6 @@ class Recorder:
         self.folder, self.reporter, self._clock = folder, reporter, clock
         self.log = Logs(*self._open_logs()) if logs else Logs()
         self._latest: Metrics | None = None
-        self._saved_at = clock()
 
     def __enter__(self) -> "Recorder":
         return self
@@ -86,16 +83,12 @@ class Recorder:
             since_best=0 if is_best else progress.since_best + 1,
         )
 
-    def save_is_due(self) -> bool:
-        """Whether the state was not saved for a while."""
-        return self._clock() - self._saved_at >= SECONDS_BETWEEN_SAVES
-
     def save_last(self, state: TrainingState) -> None:
         """Save the state, to be resumed."""
-        metrics = self._latest or self._figures(state.progress, None)
-        save_checkpoint(replace(self._checkpoint(metrics), state=state), self.folder.last)
+        checkpoint = self._checkpoint(self._latest or self._figures(state.progress, None))
+        weights = {name: weight.contiguous() for name, weight in state.weights.items()}
+        save_checkpoint(replace(checkpoint, weights=weights, state=state), self.folder.last)
         self.log.flush()
-        self._saved_at = self._clock()
 
     def _keep_snapshot(self, metrics: Metrics) -> None:
         if not self.settings.snapshots:

@@ -16,15 +16,18 @@ class Recovery:
     Args:
         vocabulary_size: V; a loss of three times ln V, that of a uniform guess, is an explosion.
         state: the state to start from.
+
+    Attributes:
+        good: the last good state.
     """
 
     def __init__(self, vocabulary_size: int, state: TrainingState) -> None:
         self.loss_at_most = 3 * math.log(vocabulary_size)
-        self._good = state
+        self.good = state
 
     def keep(self, state: TrainingState) -> None:
         """Remember a state that is good."""
-        self._good = state
+        self.good = state
 
     def exploded(self, loss: float, gradient_norm: float) -> bool:
         """Whether an update with this loss and gradient would do damage."""
@@ -45,12 +48,12 @@ class Recovery:
                 f"{progress.rollbacks} times going back and halving the rate. Lower "
                 "--learning-rate, shorten --window, clip gradients (--gradient-clip 1) or take a "
                 "gated cell (--cell gru or lstm); rnn_relu carries longer sequences than rnn_tanh. "
-                "Earlier checkpoints are kept"
+                "last.safetensors holds the last good state; earlier checkpoints are kept"
             )
         return replace(
-            self._good,
+            self.good,
             progress=replace(
-                self._good.progress,
+                self.good.progress,
                 rate_scale=progress.rate_scale / 2,
                 rollbacks=progress.rollbacks + 1,
                 elapsed=progress.elapsed,

@@ -82,7 +82,7 @@ def restore(
     model.load_state_dict(state.weights)
     restore_moments(model, optimizer, state.moments)
     torch.set_rng_state(state.random["cpu"].cpu())
-    if device.type == "cuda":
+    if device.type == "cuda" and "cuda" in state.random:  # not of a training on the CPU
         torch.cuda.set_rng_state(state.random["cuda"].cpu(), device)
     recurrent = {name: tensor.to(device, copy=True) for name, tensor in state.recurrent.items()}
     return state.progress, recurrent

@@ -22,6 +22,8 @@ from training.run.state import Progress, TrainingState, capture, restore
 from training.settings import TrainingSettings
 from unroll.errors import ExplosionError
 
+SECONDS_BETWEEN_SAVES = 30.0  # what a power cut costs; a save costs a part of a second
+
 
 class Outcome(Enum):
     """Why a training ended."""
@@ -81,7 +83,7 @@ class Trainer:
             own = self.group.own_part(state)
             self.progress, self.recurrent = restore(own, model, self.optimizer)
             self._begun -= self.progress.elapsed
-        self._now = self.progress.elapsed
+        self._now = self._saved = self.progress.elapsed
         self.recorder = Recorder(
             settings, model, data, folder, reporter, clock=clock, logs=self.group.first
         )
@@ -109,6 +111,8 @@ class Trainer:
     def _loop(self) -> Outcome:
         patience, every = self.settings.patience, self.settings.validate_every
         while True:
+            if self._now - self._saved >= SECONDS_BETWEEN_SAVES:  # the same in all processes
+                self._save()
             self._now, stop = self.group.agree(self._elapsed(), self.stop.requested)
             if self.length.over(self.progress.update, self._now, self.progress.reserve):
                 break
@@ -177,6 +181,7 @@ class Trainer:
             state = self.recovery.roll_back(replace(self.progress, elapsed=self._elapsed()))
         except ExplosionError:
             self.recorder.log.give_up(self.progress.update)
+            self._save(self.recovery.good)
             raise
         self.progress, self.recurrent = restore(state, self.model, self.optimizer)
         scale = self.progress.rate_scale
@@ -191,18 +196,18 @@ class Trainer:
     def _milestone(self) -> None:
         self.progress = replace(self.progress, elapsed=self._elapsed())
         self._let_first(self.recorder.milestone)
-        if self.group.share(self.recorder.save_is_due()):
-            self._save()
 
     def _let_first(self, measure: Callable[[Progress], Progress]) -> None:
         """Let the first process do what one is enough for; all go on with its progress."""
         measured = measure(self.progress) if self.group.first else self.progress
         self.progress = self.group.share_progress(measured)
 
-    def _save(self) -> None:
-        state = self.group.gather(self.capture())
+    def _save(self, state: TrainingState | None = None) -> None:
+        """Save a state to be resumed, by default the present one."""
+        self._saved = self._now
+        whole = self.group.gather(state or self.capture())
         if self.group.first:
-            self.recorder.save_last(state)
+            self.recorder.save_last(whole)
 
     def _zero_state(self) -> State:
         return self.model.zero_state(self._columns.stop - self._columns.start)
