@@ -1,18 +1,13 @@
-"""The machine that a benchmark runs on: what it is, one core of it, how fast that core reads."""
+"""The machine that a benchmark runs on: what it is, and one core of it."""
 
 import importlib.metadata
 import os
 import platform
-import time
-from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
-import torch
 
 from unroll.errors import SettingsError
 
-VERSIONS = ("torch", "onnxruntime", "onnxruntime-gpu", "numpy", "jax", "jaxlib", "openvino")
+COMPUTING = ("torch", "onnxruntime", "onnxruntime-gpu", "numpy")
 
 
 def pin(core: int | None) -> int:
@@ -28,6 +23,8 @@ def pin(core: int | None) -> int:
     Raises:
         SettingsError: the process may not use that core.
     """
+    import torch  # a load does without
+
     usable = sorted(os.sched_getaffinity(0))
     chosen = usable[-1] if core is None else core
     if chosen not in usable:
@@ -37,12 +34,10 @@ def pin(core: int | None) -> int:
     return chosen
 
 
-def describe(device: str) -> dict[str, str]:
-    """Name the processor, the GPU if it is the device, and the versions of what computes."""
+def describe(*packages: str) -> dict[str, str]:
+    """Name the processor and the versions of Python and of those packages that are installed."""
     machine = {"processor": processor(), "python": platform.python_version()}
-    if device == "cuda":
-        machine["gpu"] = torch.cuda.get_device_name()
-    for package in VERSIONS:
+    for package in packages:
         try:
             machine[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -60,32 +55,7 @@ def processor() -> str:
         return platform.processor()
 
 
-class Reader:
-    """Reads a block of memory as fast as one thread can.
-
-    No way of reading was the fastest for every size (Zen 4: the greatest of integers 72 GB/s from
-    a block of 3 MB and 40 of 16 MB, a sum 56 and 43), so the faster of two is taken.
-
-    Args:
-        size: in bytes, 8 or more; a block that fits the caches is read from there.
-    """
-
-    def __init__(self, size: int) -> None:
-        floats = torch.zeros(max(1, size // 8) * 2)
-        integers = floats.numpy().view(np.int64)
-        self.size = integers.nbytes
-        ways: list[Callable[[], object]] = [integers.max, floats.sum]
-        self.read: Callable[[], object] = min(ways, key=_best_seconds)
-
-    def gigabytes_per_second(self) -> float:
-        """Measure the rate: the best of some repeats."""
-        return self.size / _best_seconds(self.read) / 1e9
-
-
-def _best_seconds(way: Callable[[], object]) -> float:
-    seconds = []
-    for _ in range(7):
-        started = time.perf_counter()
-        way()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+def resident_bytes(process: int | str = "self") -> int:
+    """Return a process's memory, as Linux counts it."""
+    pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

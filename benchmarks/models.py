@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,7 +22,6 @@ from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import SettingsError
 
 GRID = ("gru-512x1", "gru-512x3", "lstm-512x2", "rnn_tanh-512x3")
-PRECISIONS = ("fp32", "int8")
 JUDGED_ON = 20_000  # symbols
 EMBEDDING = 64
 
@@ -76,26 +76,11 @@ def model_settings(name: str, vocabulary_size: int) -> ModelSettings:
         ) from error
 
 
-def check_precision(precision: str) -> None:
-    """Refuse a precision that export does not know.
-
-    Raises:
-        SettingsError: it is none of PRECISIONS.
-    """
-    if precision not in PRECISIONS:
-        raise SettingsError(f"precision = {precision!r}: must be one of {', '.join(PRECISIONS)}")
-
-
 @contextmanager
 def exported(
-    checkpoint: Checkpoint, precision: str, device: Device = Device.CPU
+    checkpoint: Checkpoint, precision: Literal["fp32", "int8"], device: Device = Device.CPU
 ) -> Iterator[Bundle]:
-    """Export a checkpoint into a folder that is gone afterwards.
-
-    Raises:
-        SettingsError: there is no such precision.
-    """
-    check_precision(precision)
+    """Export a checkpoint into a folder that is gone afterwards."""
     with TemporaryDirectory() as folder:
         yield export(
             checkpoint,

@@ -1,4 +1,4 @@
-"""Writes docs/performance.md from the records in docs/figures (`make bench-report`)."""
+"""Writes docs/notes/performance.md from the records in docs/figures (`make bench-report`)."""
 
 import statistics
 from collections import defaultdict
@@ -8,13 +8,16 @@ from string import Template
 
 from cyclopts import Parameter
 
-from benchmarks.decode.record import Point, Record, read
-from benchmarks.decode.tables import Row, decode_rows, markdown, target_rows
-from benchmarks.served.report import section
+from benchmarks.decode.record import DecodeRecord, Point
+from benchmarks.decode.tables import decode_rows, targets
+from benchmarks.record import read_all
+from benchmarks.served.record import ServedRecord, file_name
+from benchmarks.served.tables import call_rows, load_rows, model_target_rows, worker_rows
+from benchmarks.tables import Row, markdown, target_rows
 from unroll.cli import run
 from unroll.errors import SettingsError
 
-TEMPLATE = Path(__file__).with_name("performance.md.template")
+TEMPLATE, SERVED = map(Path(__file__).with_name, ("performance.md.template", "served.md.template"))
 
 
 @Parameter(name="*")
@@ -25,7 +28,7 @@ class ReportSettings:
     figures: Path = Path("docs/figures")
     """Folder of the records."""
 
-    page: Path = Path("docs/performance.md")
+    page: Path = Path("docs/notes/performance.md")
     """The page to write."""
 
 
@@ -58,39 +61,28 @@ def page(figures: Path) -> str:
     text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         machine=_machine(cpu),
         steps=cpu[0].settings["steps"],
-        decode=markdown(decode_rows(points)).rstrip(),
-        targets=markdown(target_rows(points)).rstrip(),
-        setups=markdown(_setup_rows(points)).rstrip(),
+        decode=markdown(decode_rows(points)),
+        targets=markdown(target_rows(targets(points))),
+        setups=markdown(_setup_rows(points)),
         not_run=_not_run(points).rstrip(),
         gpu=_beside(points, cuda) if cuda else "",
-        served=section(figures),
+        served=_served(figures),
     )
     return text.rstrip() + "\n"
 
 
-def _records(figures: Path, device: str) -> list[Record]:
+def _records(figures: Path, device: str) -> list[DecodeRecord]:
     """Read all records of a device, which must be of one machine and of the same settings."""
-    paths = sorted(figures.glob(f"decode-{device}-*.json"))
-    records = [read(path) for path in paths]
-    for path, record in zip(paths, records, strict=True):
-        if _kind(record) != _kind(records[0]):
-            raise SettingsError(
-                f"{path}: measured on {_kind(record)}, {paths[0].name} on {_kind(records[0])}; "
-                "measure all of them on one machine with the same settings"
-            )
-    return records
+    paths = figures.glob(f"decode-{device}-*.json")
+    return read_all(DecodeRecord, paths, ("steps", "repeats"))
 
 
-def _kind(record: Record) -> dict[str, object]:
-    return {**record.machine, **{name: record.settings[name] for name in ("steps", "repeats")}}
-
-
-def _points(records: list[Record]) -> list[Point]:
+def _points(records: list[DecodeRecord]) -> list[Point]:
     points = [point for record in records for point in record.points]
     return sorted(points, key=lambda p: (p.model, p.vocabulary, p.precision, p.batch))
 
 
-def _machine(records: list[Record]) -> str:
+def _machine(records: list[DecodeRecord]) -> str:
     machine = records[0].machine
     versions = ", ".join(
         f"{name} {version}"
@@ -127,7 +119,7 @@ def _not_run(points: list[Point]) -> str:
     return "".join(f"* Not run: {reason}\n" for reason in sorted(reasons)) or "All peers ran.\n"
 
 
-def _beside(points: list[Point], cuda: list[Record]) -> str:
+def _beside(points: list[Point], cuda: list[DecodeRecord]) -> str:
     """Lay out the processor beside the GPU, where both were measured."""
     on_gpu = {(p.model, p.vocabulary, p.batch, p.precision): p for p in _points(cuda)}
     header = ["model", "V", "batch", "precision", "processor", "GPU", "processor / GPU"]
@@ -149,7 +141,29 @@ def _beside(points: list[Point], cuda: list[Record]) -> str:
             )
     title = f"\n## The processor beside {cuda[0].machine['gpu']}\n\n"
     return (
-        f"{title}{markdown(rows)}\n### Peers on the GPU\n\n{markdown(decode_rows(_points(cuda)))}"
+        f"{title}{markdown(rows)}\n\n### Peers on the GPU\n\n"
+        f"{markdown(decode_rows(_points(cuda)))}\n"
+    )
+
+
+def _served(figures: Path) -> str:
+    """Lay out the server under load; empty if no model was served."""
+    settings = ("clients", "vocabulary", "new_symbols", "slots", "seconds", "warm_up", "repeats")
+    paths = figures.glob(file_name("*"))
+    records = read_all(ServedRecord, paths, (*settings, "calls"))
+    if not records:
+        return ""
+    machine = records[0].machine
+    versions = [f"{name} {of}" for name, of in machine.items() if name != "processor"]
+    return Template(SERVED.read_text(encoding="utf-8")).substitute(
+        records[0].settings,
+        machine=f"two cores of {machine['processor']}; {', '.join(versions)}",
+        load_tables="\n\n".join(
+            f"### {record.model}\n\n{markdown(load_rows(record))}" for record in records
+        ),
+        call_table=markdown(call_rows(records)),
+        worker_table=markdown(worker_rows(records)),
+        target_table=markdown(model_target_rows(records)),
     )
 
 

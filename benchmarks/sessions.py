@@ -5,23 +5,22 @@ The states are random bytes of the size of a GRU's with one layer of 512; no mod
 
 import asyncio
 import gc
-import json
-import os
-import platform
 import secrets
 import sqlite3
-import statistics
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from typing import Annotated, Any
 
 import numpy as np
 from cyclopts import Parameter
-from rich.console import Console
 
+from benchmarks.machine import describe, resident_bytes
+from benchmarks.record import Record, settings_of, write
+from benchmarks.settings import check_settings
 from serving.engine.snapshot import NO_LOG_PROBS, SamplerState, Snapshot, StateLayout
 from serving.runtime.sampling import SamplingParams
 from serving.sessions.capsule import CapsuleContents
@@ -30,7 +29,8 @@ from serving.sessions.registry import Session, Sessions
 from serving.sessions.store import MemoryStore, SessionStore
 from unroll.bundle.manifest import BATCH, StateTensor
 from unroll.cli import run
-from unroll.errors import SettingsError, UnrollError
+from unroll.errors import UnrollError
+from unroll.ranges import Range
 
 LAYOUT = StateLayout(
     [StateTensor(input="state_h", output="last_h", dtype="float32", shape=[1, BATCH, 512])],
@@ -44,20 +44,20 @@ FINGERPRINT, OWNER = "5e" * 32, bytes(16)
 class SessionsSettings:
     """Measure idle sessions in memory and on disk."""
 
-    sessions: int = 100_000
+    sessions: Annotated[int, Range(1)] = 100_000
     """Sessions to open in memory."""
 
-    disk_sessions: int = 20_000
+    disk_sessions: Annotated[int, Range(1)] = 20_000
     """Sessions to write to disk."""
 
-    sample: int = 2_000
+    sample: Annotated[int, Range(1)] = 2_000
     """Sessions to resume in each store and to compare bit for bit."""
 
-    at_once: int = 64
+    at_once: Annotated[int, Range(1)] = 64
     """Requests that the disk serves side by side."""
 
     json: Path | None = None
-    """Where to write machine, versions and figures."""
+    """File for machine, versions and figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,8 @@ class Figures:
         state_bytes: the recurrent state of one session.
         bytes_a_session: of the process's memory, the state included.
         open_microseconds: to open one in memory, on average.
-        resume_microseconds: to find one in memory and unpack it: median and 99th percentile.
+        resume_microseconds: to find one in memory and unpack it: the median.
+        slow_resume_microseconds: the 99th percentile of the same.
         disk_writes_a_second: sessions opened on disk, many at once.
         disk_loads_a_second: sessions found on disk, many at once.
         disk_bytes_a_session: of the database, the state included.
@@ -77,10 +78,18 @@ class Figures:
     state_bytes: int
     bytes_a_session: float
     open_microseconds: float
-    resume_microseconds: tuple[float, float]
+    resume_microseconds: float
+    slow_resume_microseconds: float
     disk_writes_a_second: float
     disk_loads_a_second: float
     disk_bytes_a_session: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionsRecord(Record):
+    """One run."""
+
+    figures: Figures
 
 
 def main() -> None:
@@ -90,51 +99,39 @@ def main() -> None:
 
 def measure(settings: SessionsSettings) -> None:
     """Measure, print and, if asked for, write the figures."""
-    for name in ("sessions", "disk_sessions", "sample", "at_once"):
-        if getattr(settings, name) < 1:
-            raise SettingsError(f"{name} = {getattr(settings, name)}: must be 1 or more")
+    check_settings(settings)
     figures = asyncio.run(_measure(settings))
-    console = Console()
     for name, value in asdict(figures).items():
-        shown = value if isinstance(value, tuple) else (value,)
-        console.print(f"{name.replace('_', ' '):24}", *(f"{number:,.1f}" for number in shown))
-    console.print("Every session of the samples came back bit for bit.")
+        print(f"{name.replace('_', ' '):24} {value:,.1f}")
+    print("Every session of the samples came back bit for bit.")
     if settings.json is not None:
-        machine = {
-            "processor": f"{os.cpu_count()} x {platform.machine()}",
-            "python": platform.python_version(),
-            "sqlite": sqlite3.sqlite_version,
-        }
-        record = {"machine": machine, "settings": asdict(settings) | {"json": None}}
-        settings.json.write_text(json.dumps(record | {"figures": asdict(figures)}, indent=1) + "\n")
+        machine = describe("numpy") | {"sqlite": sqlite3.sqlite_version}
+        record = SessionsRecord(machine=machine, settings=settings_of(settings), figures=figures)
+        write(record, settings.json)
 
 
 async def _measure(settings: SessionsSettings) -> Figures:
-    per_session, opening, resuming = await _measure_memory(settings)
+    in_memory = await _measure_memory(settings)
     with TemporaryDirectory() as folder:
         disk = DiskStore(Path(folder))
         writes, loads = await _measure_disk(settings, disk)
         disk.close()
         size = sum(path.stat().st_size for path in Path(folder).iterdir())
     return Figures(
+        **in_memory,
         state_bytes=LAYOUT.size,
-        bytes_a_session=per_session,
-        open_microseconds=opening * 1e6,
-        resume_microseconds=resuming,
         disk_writes_a_second=writes,
         disk_loads_a_second=loads,
         disk_bytes_a_session=size / settings.disk_sessions,
     )
 
 
-async def _measure_memory(
-    settings: SessionsSettings,
-) -> tuple[float, float, tuple[float, float]]:
+async def _measure_memory(settings: SessionsSettings) -> dict[str, Any]:
     sessions = _sessions(MemoryStore(settings.sessions))
-    chosen = set(Random(1).sample(range(settings.sessions), _sample(settings, settings.sessions)))
+    chosen = _sample(settings, settings.sessions)
     kept = {}
     gc.collect()
-    before, seconds = _resident_bytes(), 0.0
+    before, seconds = resident_bytes(), 0.0
     for number in range(settings.sessions):
         contents = _contents()
         started = time.perf_counter()
@@ -143,15 +140,20 @@ async def _measure_memory(
         if number in chosen:
             kept[session.session_id] = contents
     gc.collect()
-    per_session = (_resident_bytes() - before) / settings.sessions
+    grown = resident_bytes() - before
     samples = []
     for session_id, contents in kept.items():
         started = time.perf_counter()
         found = await sessions.get(session_id, OWNER)
         samples.append((time.perf_counter() - started) * 1e6)
         _compare(found, contents)
-    worst = sorted(samples)[int(0.99 * len(samples))]
-    return per_session, seconds / settings.sessions, (statistics.median(samples), worst)
+    median, slow = map(float, np.quantile(samples, (0.5, 0.99)))
+    return {
+        "bytes_a_session": grown / settings.sessions,
+        "open_microseconds": seconds / settings.sessions * 1e6,
+        "resume_microseconds": median,
+        "slow_resume_microseconds": slow,
+    }
 
 
 async def _measure_disk(settings: SessionsSettings, disk: DiskStore) -> tuple[float, float]:
@@ -165,7 +167,7 @@ async def _measure_disk(settings: SessionsSettings, disk: DiskStore) -> tuple[fl
             ids[number] = started.session_id
 
     seconds = await _together(write, settings.at_once)
-    order = Random(2).sample(range(total), _sample(settings, total))
+    order = list(_sample(settings, total))
 
     async def load(first: int) -> None:
         for number in order[first :: settings.at_once]:
@@ -181,8 +183,8 @@ async def _together(work: Callable[[int], Coroutine[None, None, None]], count: i
     return time.perf_counter() - started
 
 
-def _sample(settings: SessionsSettings, total: int) -> int:
-    return min(settings.sample, total)
+def _sample(settings: SessionsSettings, total: int) -> set[int]:
+    return set(Random(1).sample(range(total), min(settings.sample, total)))
 
 
 def _sessions(store: SessionStore) -> Sessions:
@@ -205,12 +207,6 @@ def _compare(session: Session, contents: CapsuleContents) -> None:
     found = session.current
     if found.sampler != contents.sampler or found.snapshot.pack() != contents.snapshot.pack():
         raise UnrollError(f"session {session.session_id!r} did not come back bit for bit")
-
-
-def _resident_bytes() -> int:
-    """Return the process's memory, as Linux counts it."""
-    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

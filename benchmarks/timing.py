@@ -1,7 +1,6 @@
 """Timing that compares: everything in turn, several times, in one process."""
 
 import gc
-import statistics
 import time
 from collections.abc import Callable, Mapping
 
@@ -52,11 +51,3 @@ def quickest(way: Way) -> float:
     """Return the microseconds of the fastest of three calls, or of one if it is long."""
     first = timed(way)
     return first if first > LONG else min(first, timed(way), timed(way))
-
-
-def spread(samples: list[float]) -> float:
-    """Return the distance between the quartiles over the median; 0 for a single sample."""
-    if len(samples) < 2:
-        return 0.0
-    lower, middle, upper = statistics.quantiles(samples, n=4, method="inclusive")
-    return (upper - lower) / middle

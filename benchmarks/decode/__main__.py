@@ -6,26 +6,29 @@ setups are tried and the fastest is kept; then all are timed in turn.
 """
 
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from cyclopts import Parameter
-from rich.console import Console
 
 from benchmarks import machine
+from benchmarks.decode.limits import Reader
 from benchmarks.decode.peers.registry import PEERS
 from benchmarks.decode.point import Plan, PointMeasurer
-from benchmarks.decode.record import FORMAT_VERSION, Point, Record, file_name, write
-from benchmarks.decode.tables import decode_rows, target_rows, terminal
-from benchmarks.models import GRID, check_precision, exported, model_settings, random_checkpoint
+from benchmarks.decode.record import DecodeRecord, Point, file_name
+from benchmarks.decode.tables import decode_rows, targets
+from benchmarks.models import GRID, exported, random_checkpoint
+from benchmarks.record import settings_of, write
+from benchmarks.settings import check_settings
+from benchmarks.tables import console, target_rows, terminal
 from serving.runtime.onnx import Device
 from unroll.cli import run
-from unroll.errors import DeviceError, SettingsError, nearest
+from unroll.errors import DeviceError
+from unroll.ranges import Range
 
 FAR_BEYOND_CACHES = 2**28
-WIDTH = 170  # of the table; a terminal may be narrower, a pipe has none
 
 
 @Parameter(name="*")
@@ -36,22 +39,25 @@ class DecodeSettings:
     model: tuple[str, ...] = GRID
     """Models as CELL-HIDDENxLAYERS; their weights are random."""
 
-    vocabulary: tuple[int, ...] = (66,)
-    """Sizes of the vocabulary, 2 or more."""
+    vocabulary: Annotated[tuple[int, ...], Range(2)] = (66,)
+    """Sizes of the vocabulary."""
 
-    batch: tuple[int, ...] = (1, 16, 64)
+    batch: Annotated[tuple[int, ...], Range(1)] = (1, 16, 64)
     """Batch sizes."""
 
-    precision: tuple[str, ...] = ("fp32",)
+    precision: tuple[Literal["fp32", "int8"], ...] = ("fp32",)
     """Precisions of the bundle; the peers run beside fp32."""
 
-    peer: tuple[str, ...] = ("torch", "operators")
-    """Peers: torch, torch.compile, operators (ONNX Runtime's own), jax, openvino."""
+    peer: tuple[Literal["torch", "torch.compile", "operators", "jax", "openvino"], ...] = (
+        "torch",
+        "operators",
+    )
+    """Runtimes to measure beside the loop; operators are ONNX Runtime's own."""
 
-    steps: int = 32
-    """Symbols a row in one measurement, and in one call of the loop."""
+    steps: Annotated[int, Range(1)] = 32
+    """Symbols a row in one measurement, and in one run of the loop."""
 
-    repeats: int = 7
+    repeats: Annotated[int, Range(1)] = 7
     """Measurements of each way; the median counts."""
 
     device: Literal["cpu", "cuda"] = "cpu"
@@ -62,26 +68,6 @@ class DecodeSettings:
 
     json: Path | None = None
     """Folder where to write machine, versions and every sample, a file a model and vocabulary."""
-
-    def validate(self) -> None:
-        """Check what would end the measuring halfway.
-
-        Raises:
-            SettingsError: a number is too low, a name unknown, or there is no such folder.
-        """
-        for name, least in (("vocabulary", 2), ("batch", 1), ("steps", 1), ("repeats", 1)):
-            value = getattr(self, name)
-            if min(value, default=0) < least if isinstance(value, tuple) else value < least:
-                raise SettingsError(f"{name} = {value}: must be at least {least}; change --{name}")
-        for model in self.model:
-            model_settings(model, self.vocabulary[0])
-        for precision in self.precision:
-            check_precision(precision)
-        for peer in self.peer:
-            if peer not in PEERS:
-                raise SettingsError(f"peer = {peer!r}: unknown; {nearest(peer, PEERS)}")
-        if self.json is not None and not self.json.is_dir():
-            raise SettingsError(f"json = {str(self.json)!r}: there is no such folder; make it")
 
 
 def main() -> None:
@@ -97,39 +83,39 @@ def measure(settings: DecodeSettings) -> None:
         DeviceError: there is no such device.
         UnrollError: something wrote another text than torch.
     """
-    settings.validate()
+    check_settings(settings)
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("cuda was asked for, but torch finds no CUDA device; ask for cpu")
-    console = Console()
-    console.width = max(console.width, WIDTH)
-    core = machine.pin(settings.core)
-    console.print(f"{machine.processor()}, core {core}, {settings.device}")
+    screen, core = console(), machine.pin(settings.core)
+    screen.print(f"{machine.processor()}, core {core}, {settings.device}")
     points = []
-    with console.status("measuring") as status:
-        for vocabulary in settings.vocabulary:
-            for model in settings.model:
-                status.update(f"measuring {model}, V = {vocabulary}")
+    for vocabulary in settings.vocabulary:
+        for model in settings.model:
+            with screen.status(f"measuring {model}, V = {vocabulary}"):
                 measured = measure_model(model, vocabulary, settings)
-                points += measured
-                if settings.json is not None:
-                    path = settings.json / file_name(settings.device, model, vocabulary)
-                    write(_record(settings, core, measured), path)
-    console.print(terminal(decode_rows(points), "Microseconds per step of the whole batch"))
-    console.print(terminal(target_rows(points), "Targets"))
+            points += measured
+            if settings.json is not None:
+                settings.json.mkdir(exist_ok=True)
+                path = settings.json / file_name(settings.device, model, vocabulary)
+                write(_record(settings, core, measured), path)
+    screen.print(terminal(decode_rows(points), "Microseconds per step of the whole batch"))
+    screen.print(terminal(target_rows(targets(points)), "Targets"))
     for reason in sorted({f"{peer}: {why}" for p in points for peer, why in p.not_run.items()}):
-        console.print(f"not run: {reason}", style="bold red")
+        screen.print(f"not run: {reason}", style="bold red")
     if left_out := [peer for peer in PEERS if peer not in settings.peer]:
-        console.print(f"The best peer is that of those measured; without {', '.join(left_out)}.")
-    console.print("Everything in a row wrote the same symbols before it was timed.")
+        screen.print(f"The best peer is that of those measured; without {', '.join(left_out)}.")
+    screen.print("Everything in a row wrote the same symbols before it was timed.")
 
 
-def _record(settings: DecodeSettings, core: int, points: list[Point]) -> Record:
-    return Record(
-        format_version=FORMAT_VERSION,
+def _record(settings: DecodeSettings, core: int, points: list[Point]) -> DecodeRecord:
+    described = machine.describe(*machine.COMPUTING, "jax", "jaxlib", "openvino")
+    if settings.device == "cuda":
+        described["gpu"] = torch.cuda.get_device_name()
+    return DecodeRecord(
         device=settings.device,
-        machine=machine.describe(settings.device) | {"core": str(core)},
-        gigabytes_per_second=machine.Reader(FAR_BEYOND_CACHES).gigabytes_per_second(),
-        settings=asdict(settings) | {"json": None},
+        machine=described | {"core": str(core)},
+        gigabytes_per_second=Reader(FAR_BEYOND_CACHES).gigabytes_per_second(),
+        settings=settings_of(settings),
         points=points,
     )
 

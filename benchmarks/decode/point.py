@@ -4,13 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.decode.limits import products_alone, products_of
+from benchmarks.decode.limits import Reader, products_alone, products_of
 from benchmarks.decode.loop import whole_loop
 from benchmarks.decode.peers.peer import NotRunError, Peer, Work, Writer
 from benchmarks.decode.peers.registry import PEERS
 from benchmarks.decode.record import FP32_LOOP, LOOP, PRODUCTS, READ, Point
 from benchmarks.decode.text import text_without_ties
-from benchmarks.machine import Reader
 from benchmarks.timing import Way, interleave, quickest
 from export.weights import ModelWeights
 from serving.runtime.onnx import Device

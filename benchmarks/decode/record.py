@@ -5,12 +5,9 @@ decode-DEVICE-MODEL-vV.json   format version, machine, settings, points with eve
 
 import statistics
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from benchmarks.record_file import read_record, write_record
+from benchmarks.record import Record
 
-FORMAT_VERSION = 1
 LOOP, PRODUCTS, READ = "loop", "products", "read"
 TORCH = "torch"
 FP32_LOOP = "loop in fp32"  # timed beside a lower precision
@@ -71,40 +68,20 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class DecodeRecord(Record):
     """One run.
 
     Attributes:
-        format_version: of this file.
         device: cpu or cuda.
-        machine: processor and versions.
         gigabytes_per_second: measured, one thread reading a block far larger than the caches.
-        settings: of the run.
         points: in the order in which they were measured.
     """
 
-    format_version: int
     device: str
-    machine: dict[str, str]
     gigabytes_per_second: float
-    settings: dict[str, Any]
     points: list[Point]
 
 
 def file_name(device: str, model: str, vocabulary: int) -> str:
     """Name of the file of one model."""
     return f"decode-{device}-{model}-v{vocabulary}.json"
-
-
-def write(record: Record, path: Path) -> None:
-    """Write a record."""
-    write_record(record, path)
-
-
-def read(path: Path) -> Record:
-    """Read a record.
-
-    Raises:
-        SettingsError: it is no record, or one of another version.
-    """
-    return read_record(Record, FORMAT_VERSION, path)

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-
-from rich.console import Console
-from rich.live import Live
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from benchmarks.load.processes import run_load
-from benchmarks.load.record import write_json, write_plot
 from benchmarks.load.settings import LoadSettings
-from benchmarks.load.table import as_table, is_at_its_limit
-from benchmarks.load.tally import Tally
+from benchmarks.load.tally import Durations, Tally
+from benchmarks.machine import describe
+from benchmarks.record import Record, settings_of, write
+from benchmarks.tables import Row, console, terminal
 from unroll.cli import run
 from unroll.client.client import Client
 from unroll.client.options import GenerateOptions
@@ -18,15 +18,43 @@ from unroll.client.results import ModelInfo
 from unroll.errors import EngineError, UnrollError
 
 ANSWER_SECONDS = 10.0
-INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
+BUSY_LIMIT = 0.9  # of a generator's processor; beyond, its own speed is what is measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadRecord(Record):
+    """What one load measured; durations in seconds.
+
+    Attributes:
+        model: that answered.
+        symbols_per_second: of all clients.
+        requests_per_second: likewise.
+        client_rates: symbols a second of a client: least, median, most.
+        symbols_by_client: received within the time.
+        requests: answered in full.
+        errors: failed requests by the status's code.
+        generator_busy: part of its processors' time that the generator used.
+        first_character: from a request to its first character.
+        gap: between two messages of a stream.
+        request: from a request to the end of its answer.
+    """
+
+    model: dict[str, Any]
+    symbols_per_second: float
+    requests_per_second: float
+    client_rates: tuple[float, float, float]
+    symbols_by_client: list[float]
+    requests: int
+    errors: dict[str, int]
+    generator_busy: float
+    first_character: Durations | None
+    gap: Durations | None
+    request: Durations | None
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
     """Parse the command line and load the server."""
-    try:
-        run(LoadSettings, load, name="python -m benchmarks.load", tokens=tokens)
-    except KeyboardInterrupt:  # before anything was measured
-        raise SystemExit(INTERRUPTED) from None
+    run(LoadSettings, load, name="python -m benchmarks.load", tokens=tokens)
 
 
 def load(settings: LoadSettings) -> None:
@@ -40,18 +68,16 @@ def load(settings: LoadSettings) -> None:
     """
     settings.validate()
     model = try_server(settings)
-    console = Console()
-    with Live(as_table(settings, Tally()), console=console, auto_refresh=False) as live:
-        tally = run_load(settings, lambda seen: live.update(as_table(settings, seen), refresh=True))
-        live.update(as_table(settings, tally), refresh=True)
-    if is_at_its_limit(settings, tally):
-        console.print("The generator itself was busy all the time: raise --processes.")
+    record = as_record(settings, model, run_load(settings))
+    screen = console()
+    title = f"{settings.target}: {settings.clients} clients, {settings.mode.value}"
+    screen.print(terminal(rows(record), f"{title}, {settings.new_symbols} symbols a request"))
+    if record.generator_busy > BUSY_LIMIT:
+        screen.print("The generator itself was busy all the time: raise --processes.")
     if settings.json is not None:
-        write_json(settings.json, settings, model, tally)
-    if settings.plot is not None:
-        write_plot(settings.plot, settings, tally)
-    if tally.errors and not tally.requests:
-        raise UnrollError(f"{settings.target}: every request failed: {dict(tally.errors)}")
+        write(record, settings.json)
+    if record.errors and not record.requests:
+        raise UnrollError(f"{settings.target}: every request failed: {record.errors}")
 
 
 def try_server(settings: LoadSettings) -> ModelInfo:
@@ -60,14 +86,48 @@ def try_server(settings: LoadSettings) -> ModelInfo:
     Raises:
         UnrollError: there is no server or no such model, or the requests are wrong.
     """
-    options = GenerateOptions(
-        model=settings.model, max_new_symbols=settings.new_symbols, temperature=settings.temperature
-    )
+    options = GenerateOptions(model=settings.model, max_new_symbols=settings.new_symbols)
     with Client(settings.target) as client:
         model = client.get_model(settings.model, timeout=ANSWER_SECONDS)
         with suppress(EngineError):  # a server that is full is one to measure
             next(client.stream(settings.prompt, options, timeout=ANSWER_SECONDS))
     return model
+
+
+def as_record(settings: LoadSettings, model: ModelInfo, tally: Tally) -> LoadRecord:
+    """Put what was measured in the form in which it is kept."""
+    return LoadRecord(
+        machine=describe("grpcio"),
+        settings=settings_of(settings),
+        model={name: value for name, value in asdict(model).items() if name != "vocabulary"},
+        symbols_per_second=tally.symbols_per_second,
+        requests_per_second=tally.requests / tally.seconds,
+        client_rates=tally.client_rates,
+        symbols_by_client=tally.symbols,
+        requests=tally.requests,
+        errors=dict(tally.errors),
+        generator_busy=tally.busy_seconds / tally.seconds / settings.processes,
+        first_character=Durations.of(tally.first),
+        gap=Durations.of(tally.gaps),
+        request=Durations.of(tally.whole),
+    )
+
+
+def rows(record: LoadRecord) -> list[Row]:
+    """Lay a load out."""
+    least, middle, most = record.client_rates
+    errors = ", ".join(f"{code} {count:,}" for code, count in record.errors.items())
+    return [
+        ["", "measured"],
+        ["symbols/s", f"{record.symbols_per_second:,.0f}"],
+        ["requests/s", f"{record.requests_per_second:,.1f}"],
+        ["symbols/s of a client", f"{least:,.1f} / {middle:,.1f} / {most:,.1f}, least/median/most"],
+        ["to the first character", f"{record.first_character or '-'}, p50/p90/p99 in ms"],
+        ["between two messages", f"{record.gap or '-'}"],
+        ["for a whole text", f"{record.request or '-'}"],
+        ["generator's processors", f"{record.generator_busy:.0%} busy"],
+        ["errors", errors or "none"],
+    ]
 
 
 if __name__ == "__main__":

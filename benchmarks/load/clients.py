@@ -6,13 +6,13 @@ the load that they can make depends on gRPC alone.
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc
 
-from benchmarks.load.settings import Channels, LoadSettings, Mode
+from benchmarks.load.settings import LoadSettings, Mode
 from benchmarks.load.tally import Tally
 from unroll.client import messages
 from unroll.client.connection import CHANNEL_OPTIONS, not_ready
@@ -37,80 +37,70 @@ class Load:
         self._settings = settings
         self._numbers = numbers
         self._tally = Tally(symbols=[0.0] * len(numbers))
-        self._opens = self._closes = float("inf")
-        self._busy = 0.0  # processor time before the measuring
         self._left = len(numbers)  # clients whose last text that counts is under way
         self._last_answers = asyncio.Event()
 
-    async def run(self) -> None:
-        """Ask until the time is over; cancelled, it keeps what was measured."""
+    async def run(self, begin: Callable[[], Awaitable[object]]) -> Tally:
+        """Connect, await `begin`, ask until the time is over; return what was measured."""
+        tally, settings = self._tally, self._settings
         async with AsyncExitStack() as stack:
             channels = await self._connect(stack)
-            self._opens = time.perf_counter() + self._settings.warm_up
-            self._closes = self._opens + self._settings.seconds
+            await begin()
+            tally.opens = time.perf_counter() + settings.warm_up
+            tally.closes = tally.opens + settings.seconds
             tasks = [
-                asyncio.create_task(self._ask(channel, index, self._numbers[index]))
+                asyncio.create_task(self._ask(channel, index))
                 for index, channel in enumerate(channels)
             ]
-            try:
-                await self._measure()
-            finally:
-                self._closes = min(self._closes, time.perf_counter())
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(tasks)
+            await self._measure()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
         for task in tasks:
             if not task.cancelled():
                 task.result()  # raises what should not have happened
-
-    def tally(self) -> Tally:
-        """Return what was measured so far."""
-        now = min(time.perf_counter(), self._closes)
-        self._tally.seconds = max(now - self._opens, 0.0)
-        if now < self._closes and self._tally.seconds:
-            self._tally.busy_seconds = time.process_time() - self._busy
-        return self._tally
+        return tally
 
     async def _measure(self) -> None:
-        await asyncio.sleep(self._opens - time.perf_counter())
-        self._busy = time.process_time()
-        await asyncio.sleep(self._closes - time.perf_counter())
-        self._tally.busy_seconds = time.process_time() - self._busy
+        await asyncio.sleep(self._tally.opens - time.perf_counter())
+        busy = time.process_time()
+        await asyncio.sleep(self._tally.closes - time.perf_counter())
+        self._tally.busy_seconds = time.process_time() - busy
         if self._settings.mode is Mode.UNARY:  # texts under way count for the part before the end
             await self._last_answers.wait()
 
     async def _connect(self, stack: AsyncExitStack) -> list[grpc.aio.Channel]:
         """Open each client's channel; on a busy server, connecting would look like waiting."""
-        count, seconds = len(self._numbers), self._settings.timeout
-        own = count if self._settings.channels is Channels.OWN else 1
-        channels = [await stack.enter_async_context(self._channel(index)) for index in range(own)]
+        target, seconds = self._settings.target, self._settings.timeout
+        channels = []
+        for number in self._numbers:
+            # gRPC gives channels with equal options one connection unless told not to.
+            own = [("grpc.use_local_subchannel_pool", 1), ("unroll.load.client", number)]
+            channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS + own)
+            channels.append(await stack.enter_async_context(channel))
         try:
             async with asyncio.timeout(seconds):
                 for channel in channels:
                     await channel.channel_ready()
         except TimeoutError:
-            raise not_ready(self._settings.target, seconds) from None
-        return channels * (count // own)
+            raise not_ready(target, seconds) from None
+        return channels
 
-    def _channel(self, index: int) -> grpc.aio.Channel:
-        # gRPC gives channels with equal options one connection unless told not to.
-        own = [("grpc.use_local_subchannel_pool", 1), ("unroll.load.client", index)]
-        return grpc.aio.insecure_channel(self._settings.target, options=CHANNEL_OPTIONS + own)
-
-    async def _ask(self, channel: grpc.aio.Channel, index: int, number: int) -> None:
+    async def _ask(self, channel: grpc.aio.Channel, index: int) -> None:
         """Be one client: ask for one text after the other until cancelled."""
-        streams = self._settings.mode is Mode.STREAM
-        ask = self._stream if streams else self._whole
-        method = _stream_method(channel) if streams else _unary_method(channel)
+        if self._settings.mode is Mode.STREAM:
+            ask, method = self._stream, stream_method(channel)
+        else:
+            ask, method = self._whole, unary_method(channel)
         counts = True
-        for request in serialised_requests(self._settings, number):
+        for request in serialised_requests(self._settings, self._numbers[index]):
             try:
                 await ask(method, request, index)
             except grpc.RpcError as error:
                 if self._is_open(time.perf_counter()):
                     self._tally.errors[error.code().name] += 1
                 await asyncio.sleep(PAUSE_SECONDS)
-            if counts and time.perf_counter() >= self._closes:
+            if counts and time.perf_counter() >= self._tally.closes:
                 counts = False  # but it goes on, so that the others' last texts are under load
                 self._left -= 1
                 if not self._left:
@@ -119,31 +109,33 @@ class Load:
     async def _stream(self, method: Any, request: bytes, index: int) -> None:
         tally, now = self._tally, time.perf_counter
         asked = before = now()
-        with _cancelling(method(request, timeout=self._settings.timeout)) as call:
+        call = method(request, timeout=self._settings.timeout)
+        try:
             async for message in call:
                 came = now()
-                symbols = len(message.text)
                 if self._is_open(came):
-                    tally.symbols[index] += symbols
-                    (tally.gaps if before > asked else tally.first).add(came - before)
+                    tally.symbols[index] += len(message.text)
+                    (tally.gaps if before > asked else tally.first).append(came - before)
                 before = came
+        finally:
+            call.cancel()  # nothing to an ended call
         if self._is_open(before):
             tally.requests += 1
-            tally.whole.add(before - asked)
+            tally.whole.append(before - asked)
 
     async def _whole(self, method: Any, request: bytes, index: int) -> None:
-        asked = time.perf_counter()
+        tally, asked = self._tally, time.perf_counter()
         answer = await method(request, timeout=self._settings.timeout)
         ended = time.perf_counter()
-        common = min(ended, self._closes) - max(asked, self._opens)
+        common = min(ended, tally.closes) - max(asked, tally.opens)
         if common > 0:
-            self._tally.symbols[index] += len(answer.text) * common / (ended - asked)
+            tally.symbols[index] += len(answer.text) * common / (ended - asked)
         if self._is_open(ended):
-            self._tally.requests += 1
-            self._tally.whole.add(ended - asked)
+            tally.requests += 1
+            tally.whole.append(ended - asked)
 
     def _is_open(self, moment: float) -> bool:
-        return self._opens <= moment < self._closes
+        return self._tally.opens <= moment < self._tally.closes
 
 
 def serialised_requests(settings: LoadSettings, number: int) -> Iterator[bytes]:
@@ -151,7 +143,6 @@ def serialised_requests(settings: LoadSettings, number: int) -> Iterator[bytes]:
     options = GenerateOptions(
         model=settings.model,
         max_new_symbols=settings.new_symbols,
-        temperature=settings.temperature,
         log_probs=settings.log_probs,
         capsules=None if settings.capsules else Capsules.NEVER,
         seed=0,
@@ -162,22 +153,13 @@ def serialised_requests(settings: LoadSettings, number: int) -> Iterator[bytes]:
         yield message.SerializeToString()
 
 
-@contextmanager
-def _cancelling(call: Any) -> Iterator[Any]:
-    try:
-        yield call
-    finally:
-        call.cancel()  # nothing to an ended call
+def stream_method(channel: grpc.aio.Channel) -> Any:
+    """Return StreamGenerate for requests that are serialised."""
+    decode = pb.StreamGenerateResponse.FromString
+    return channel.unary_stream(f"/{SERVICE}/StreamGenerate", response_deserializer=decode)
 
 
-def _stream_method(channel: grpc.aio.Channel) -> Any:
-    return channel.unary_stream(
-        f"/{SERVICE}/StreamGenerate",
-        response_deserializer=pb.StreamGenerateResponse.FromString,
-    )
-
-
-def _unary_method(channel: grpc.aio.Channel) -> Any:
-    return channel.unary_unary(
-        f"/{SERVICE}/Generate", response_deserializer=pb.GenerateResponse.FromString
-    )
+def unary_method(channel: grpc.aio.Channel) -> Any:
+    """Return Generate for requests that are serialised."""
+    decode = pb.GenerateResponse.FromString
+    return channel.unary_unary(f"/{SERVICE}/Generate", response_deserializer=decode)

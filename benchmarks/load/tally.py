@@ -1,12 +1,49 @@
-"""What a load has shown so far."""
+"""What a load has measured."""
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Self
 
-from benchmarks.load.histogram import Histogram
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Durations:
+    """Quantiles of durations, in seconds.
+
+    Attributes:
+        count: how many there were, 1 or more.
+        p50: the median.
+        p90: nine of ten are no longer.
+        p99: 99 of 100 are no longer.
+        longest: of all.
+    """
+
+    count: int
+    p50: float
+    p90: float
+    p99: float
+    longest: float
+
+    @classmethod
+    def of(cls, *parts: Sequence[float]) -> Self | None:
+        """Put durations together; None if there are none."""
+        seconds = np.concatenate([np.asarray(part, np.float64) for part in parts])
+        if not len(seconds):
+            return None
+        found = np.quantile(seconds, (0.5, 0.9, 0.99, 1.0), method="inverted_cdf")
+        p50, p90, p99, longest = map(float, found)
+        return cls(count=len(seconds), p50=p50, p90=p90, p99=p99, longest=longest)
+
+    def __str__(self) -> str:
+        return " / ".join(f"{part * 1e3:,.1f}" for part in (self.p50, self.p90, self.p99))
+
+
+def _durations() -> "array[float]":
+    return array("d")
 
 
 @dataclass(kw_only=True)
@@ -14,7 +51,8 @@ class Tally:
     """Counts and durations of some clients, within the time that is measured.
 
     Attributes:
-        seconds: how much of that time has passed.
+        opens: when that time begins, as `time.perf_counter` has it, which all processes share.
+        closes: when it ends.
         symbols: received, by client. Of a text that came as a whole, the part counts that the
             time it took has in common with the time that is measured.
         requests: answered in full, of all clients.
@@ -25,50 +63,40 @@ class Tally:
         busy_seconds: processor time of the generator.
     """
 
-    seconds: float = 0.0
+    opens: float = float("inf")
+    closes: float = float("inf")
     symbols: list[float] = field(default_factory=list)
     requests: int = 0
     errors: Counter[str] = field(default_factory=Counter)
-    first: Histogram = field(default_factory=Histogram)
-    gaps: Histogram = field(default_factory=Histogram)
-    whole: Histogram = field(default_factory=Histogram)
+    first: "array[float]" = field(default_factory=_durations)
+    gaps: "array[float]" = field(default_factory=_durations)
+    whole: "array[float]" = field(default_factory=_durations)
     busy_seconds: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """The time that is measured."""
+        return self.closes - self.opens
 
     @property
     def symbols_per_second(self) -> float:
         """Of all clients."""
-        return sum(self.symbols) / self.seconds if self.seconds else 0.0
-
-    @property
-    def requests_per_second(self) -> float:
-        """Of all clients."""
-        return self.requests / self.seconds if self.seconds else 0.0
+        return sum(self.symbols) / self.seconds
 
     @property
     def client_rates(self) -> tuple[float, float, float]:
         """Symbols a second of a client: least, median, most."""
-        if not self.seconds or not self.symbols:
-            return 0.0, 0.0, 0.0
         rates = [symbols / self.seconds for symbols in self.symbols]
         return min(rates), median(rates), max(rates)
 
     @classmethod
-    def merged(cls, parts: Sequence["Tally"]) -> Self:
-        """Put together the tallies of several processes that ran at the same time."""
-        return cls(
-            seconds=max((part.seconds for part in parts), default=0.0),
-            symbols=[symbols for part in parts for symbols in part.symbols],
-            requests=sum(part.requests for part in parts),
-            errors=_sum(part.errors for part in parts),
-            first=Histogram.merged(part.first for part in parts),
-            gaps=Histogram.merged(part.gaps for part in parts),
-            whole=Histogram.merged(part.whole for part in parts),
-            busy_seconds=sum(part.busy_seconds for part in parts),
-        )
-
-
-def _sum(counters: Iterable[Counter[str]]) -> Counter[str]:
-    whole: Counter[str] = Counter()
-    for counter in counters:
-        whole += counter
-    return whole
+    def merged(cls, parts: Iterable["Tally"]) -> "Tally":
+        """Put together the tallies of processes that ran at the same time."""
+        first, *others = parts
+        for part in others:
+            for name in ("symbols", "first", "gaps", "whole"):
+                getattr(first, name).extend(getattr(part, name))
+            first.requests += part.requests
+            first.errors += part.errors
+            first.busy_seconds += part.busy_seconds
+        return first

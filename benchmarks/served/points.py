@@ -1,113 +1,118 @@
-"""Served and alone, in turn."""
+"""The server under load and the engine alone, in turn, with the same requests."""
 
+import os
+import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass
 
-from benchmarks.load.histogram import Histogram
+import numpy as np
+
+from benchmarks.load.clients import SEEDS_A_CLIENT
 from benchmarks.load.processes import run_load
 from benchmarks.load.settings import LoadSettings, Mode
-from benchmarks.load.tally import Tally
-from benchmarks.served.alone import symbols_per_second
-from benchmarks.served.process import ServerProcess, Usage
-from benchmarks.served.settings import ServedSettings
+from benchmarks.load.tally import Durations, Tally
+from benchmarks.process import ServerProcess, Usage
+from benchmarks.served.record import Scaling, Served, ServedPoint, ServedSample
+from serving.engine.engine import Engine
+from serving.engine.options import EngineOptions
+from serving.engine.request import Chunk, SequenceRequest
 from serving.runtime.decoder import Decoder
 from unroll.bundle.folder import Bundle
 from unroll.errors import ServerError
+from unroll.terms import Capsules
+
+ROWS_OF_WORKERS = 64  # in all
+LOOK_SECONDS = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServedSample:
-    """One measurement of the server.
+class Plan:
+    """How to measure one model.
 
     Attributes:
-        symbols_per_second: that the clients received.
-        least_over_median: the slowest client's rate over the median client's.
-        engine_microseconds: processor time of the engine's thread, a symbol.
-        other_microseconds: processor time of the server's other threads, a symbol.
-        client_microseconds: processor time of the clients, a symbol.
-        resident_bytes: the server's memory, a few times a second.
+        bundle: of the model.
+        decoder: of the same.
+        new_symbols: of each text.
+        slots: of a worker.
+        seconds: how long to measure.
+        warm_up: seconds of the same before that.
+        repeats: measurements of each kind.
+        cores: the engine's, and that of everything else.
     """
 
-    symbols_per_second: float
-    least_over_median: float
-    engine_microseconds: float
-    other_microseconds: float
-    client_microseconds: float
-    resident_bytes: list[int]
+    bundle: Bundle
+    decoder: Decoder
+    new_symbols: int
+    slots: int
+    seconds: float
+    warm_up: float
+    repeats: int
+    cores: tuple[int, int]
 
 
-@dataclass(kw_only=True)
-class Point:
-    """The measurements of one model with one number of clients.
-
-    Attributes:
-        clients: how many.
-        alone: symbols a second of the engine alone, of each repeat.
-        served: by mode, of each repeat.
-        tallies: by mode, what the clients measured in each repeat.
-    """
-
-    clients: int
-    alone: list[float] = field(default_factory=list)
-    served: dict[Mode, list[ServedSample]] = field(default_factory=lambda: {m: [] for m in Mode})
-    tallies: dict[Mode, list[Tally]] = field(default_factory=lambda: {m: [] for m in Mode})
-
-    def histogram(self, mode: Mode, name: str) -> Histogram:
-        """The durations of all repeats, by the name that they have in a Tally."""
-        return Histogram.merged(getattr(tally, name) for tally in self.tallies[mode])
-
-
-def measure_point(
-    bundle: Bundle, decoder: Decoder, server: ServerProcess, clients: int, settings: ServedSettings
-) -> Point:
-    """Measure the engine alone, then the server streaming, then unary; and again."""
-    point = Point(clients=clients)
-    for _ in range(settings.repeats):
-        point.alone.append(
-            symbols_per_second(
-                bundle,
-                decoder,
-                rows=clients,
-                new_symbols=settings.new_symbols,
-                slots=settings.slots,
-                seconds=settings.seconds,
-                warm_up=settings.warm_up,
-                cores=[settings.worker_core],
-            )
-        )
-        for mode in Mode:
-            sample, tally = measure_served(server, clients, mode, settings)
-            point.served[mode].append(sample)
-            point.tallies[mode].append(tally)
-    return point
-
-
-def measure_served(
-    server: ServerProcess, clients: int, mode: Mode, settings: ServedSettings
-) -> tuple[ServedSample, Tally]:
-    """Load a server and look at its process meanwhile.
+def measure_point(server: ServerProcess, clients: int, plan: Plan) -> ServedPoint:
+    """Measure the engine alone, then the server streaming, then unary; and again.
 
     Raises:
         ServerError: a request failed.
     """
-    seen: list[tuple[float, Usage]] = []  # at which second
+    rates: list[float] = []
+    found: dict[Mode, list[tuple[ServedSample, Tally]]] = {mode: [] for mode in Mode}
+    for _ in range(plan.repeats):
+        rates.append(alone(plan, rows=clients, cores=plan.cores[:1]))
+        for mode in Mode:
+            found[mode].append(_measure_served(server, clients, mode, plan))
+    return ServedPoint(
+        clients=clients,
+        alone=rates,
+        stream=_together(found[Mode.STREAM]),
+        unary=_together(found[Mode.UNARY]),
+    )
 
-    def look(tally: Tally) -> None:
-        if 0 < tally.seconds < settings.seconds:
-            seen.append((time.perf_counter(), server.usage()))
 
-    load = LoadSettings(
+def measure_scaling(plan: Plan) -> Scaling:
+    """Measure one worker on one core and two workers on two, in turn."""
+    scaling = Scaling(one=[], two=[])
+    for _ in range(plan.repeats):
+        for samples, cores in ((scaling.one, plan.cores[:1]), (scaling.two, plan.cores)):
+            samples.append(alone(plan, rows=ROWS_OF_WORKERS, cores=cores))
+    return scaling
+
+
+def _together(found: list[tuple[ServedSample, Tally]]) -> Served:
+    return Served(
+        samples=[sample for sample, _ in found],
+        first=Durations.of(*(tally.first for _, tally in found)),
+        gaps=Durations.of(*(tally.gaps for _, tally in found)),
+        requests=Durations.of(*(tally.whole for _, tally in found)),
+    )
+
+
+def _measure_served(
+    server: ServerProcess, clients: int, mode: Mode, plan: Plan
+) -> tuple[ServedSample, Tally]:
+    """Load a server and look at its process meanwhile."""
+    settings = LoadSettings(
         target=server.target,
         clients=clients,
         mode=mode,
-        seconds=settings.seconds,
-        warm_up=settings.warm_up,
-        new_symbols=settings.new_symbols,
+        seconds=plan.seconds,
+        warm_up=plan.warm_up,
+        new_symbols=plan.new_symbols,
     )
-    tally = run_load(load, look)
+    seen: list[tuple[float, Usage]] = []  # at which second
+    with ThreadPoolExecutor(1) as pool:
+        load = pool.submit(run_load, settings)
+        while not load.done():
+            seen.append((time.perf_counter(), server.usage()))
+            wait_for([load], LOOK_SECONDS)
+    tally = load.result()
     if tally.errors:
         raise ServerError(f"{clients} clients, {mode.value}: requests failed: {dict(tally.errors)}")
-    return _sample(tally, seen), tally
+    return _sample(tally, [look for look in seen if tally.opens < look[0] < tally.closes]), tally
 
 
 def _sample(tally: Tally, seen: list[tuple[float, Usage]]) -> ServedSample:
@@ -122,3 +127,62 @@ def _sample(tally: Tally, seen: list[tuple[float, Usage]]) -> ServedSample:
         client_microseconds=tally.busy_seconds / sum(tally.symbols) * 1e6,
         resident_bytes=[usage.resident_bytes for _, usage in seen],
     )
+
+
+def alone(plan: Plan, *, rows: int, cores: tuple[int, ...]) -> float:
+    """Let an engine without gRPC write; return its symbols a second.
+
+    Args:
+        plan: how to measure.
+        rows: texts that are written side by side; when one ends, the next begins.
+        cores: one worker's thread runs on each.
+    """
+    engine = Engine(
+        plan.bundle,
+        plan.decoder,
+        EngineOptions(slots=plan.slots, workers=len(cores), queue_limit=rows + 1),
+    )
+    written = [0] * rows  # by row: two workers may count at the same time
+    stopping = threading.Event()
+    for row in range(rows):
+        _write_on(engine, _requests(row, plan.new_symbols), row, written, stopping)
+    engine.start()
+    threads = [t for t in threading.enumerate() if t.name.startswith("engine-")]
+    for thread, core in zip(threads, cores, strict=True):
+        assert thread.native_id is not None
+        os.sched_setaffinity(thread.native_id, {core})
+    time.sleep(plan.warm_up)
+    started, before = time.perf_counter(), sum(written)
+    time.sleep(plan.seconds)
+    rate = (sum(written) - before) / (time.perf_counter() - started)
+    stopping.set()
+    engine.close()
+    return rate
+
+
+def _write_on(
+    engine: Engine,
+    requests: Iterator[SequenceRequest],
+    row: int,
+    written: list[int],
+    stopping: threading.Event,
+) -> None:
+    """Submit a row's next request whenever one has ended."""
+
+    def listen(chunk: Chunk) -> None:
+        written[row] += len(chunk.text)
+        if chunk.is_last and not stopping.is_set():
+            engine.submit(next(requests), listen)
+
+    engine.submit(next(requests), listen)
+
+
+def _requests(row: int, new_symbols: int) -> Iterator[SequenceRequest]:
+    """Yield what the load generator's clients ask for, as the server would translate it."""
+    for seed in range(1 + row * SEEDS_A_CLIENT, 2**63):
+        yield SequenceRequest(
+            prompt=np.zeros(0, np.int64),
+            max_new_symbols=new_symbols,
+            seed=seed,
+            snapshots=Capsules.FINAL,
+        )

@@ -5,37 +5,31 @@ served-cpu-MODEL.json   format version, machine, settings, every sample; duratio
 
 import statistics
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from benchmarks.load.histogram import Histogram
 from benchmarks.load.settings import Mode
-from benchmarks.record_file import read_record, write_record
-from benchmarks.served.calls import OneCharacter
-from benchmarks.served.points import Point, ServedSample
-from benchmarks.served.workers import Scaling
-from unroll.errors import SettingsError
-
-FORMAT_VERSION = 1
+from benchmarks.load.tally import Durations
+from benchmarks.record import Record
 
 
 @dataclass(frozen=True, kw_only=True)
-class Durations:
-    """Quantiles of durations, in seconds.
+class ServedSample:
+    """One measurement of the server.
 
     Attributes:
-        count: how many there were, 1 or more.
-        p50: the median.
-        p90: nine of ten are no longer.
-        p99: 99 of 100 are no longer.
-        longest: of all.
+        symbols_per_second: that the clients received.
+        least_over_median: the slowest client's rate over the median client's.
+        engine_microseconds: processor time of the engine's thread, a symbol.
+        other_microseconds: processor time of the server's other threads, a symbol.
+        client_microseconds: processor time of the clients, a symbol.
+        resident_bytes: the server's memory, a few times a second.
     """
 
-    count: int
-    p50: float
-    p90: float
-    p99: float
-    longest: float
+    symbols_per_second: float
+    least_over_median: float
+    engine_microseconds: float
+    other_microseconds: float
+    client_microseconds: float
+    resident_bytes: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,93 +71,72 @@ class ServedPoint:
 
     def served(self, mode: Mode) -> Served:
         """The server's measurements in one mode."""
-        return {Mode.STREAM: self.stream, Mode.UNARY: self.unary}[mode]
+        return self.stream if mode is Mode.STREAM else self.unary
 
     def ratio(self, mode: Mode) -> float:
         """The served rate over that of the engine alone, median of the repeats' ratios."""
         pairs = zip(self.served(mode).samples, self.alone, strict=True)
         return statistics.median(sample.symbols_per_second / alone for sample, alone in pairs)
 
+    @property
+    def memory_growth(self) -> float:
+        """The server's memory at the end of the last repeat over that at the end of the first."""
+        ends = [sample.resident_bytes[-1] for sample in self.unary.samples]
+        return ends[-1] / ends[0]
+
 
 @dataclass(frozen=True, kw_only=True)
-class ServedRecord:
+class OneCharacter:
+    """Seconds of each call.
+
+    Attributes:
+        generate: of Generate for one character.
+        echo: of an echo of the same messages.
+        compute: of the step that Generate takes, in the decoder alone: by a thread that slept
+            before, as the engine's thread does between two calls.
+    """
+
+    generate: list[float]
+    echo: list[float]
+    compute: list[float]
+
+    @property
+    def times_compute(self) -> float:
+        """What Generate costs beyond an echo, in units of its compute (medians)."""
+        generate, echo, compute = map(statistics.median, (self.generate, self.echo, self.compute))
+        return (generate - echo) / compute
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """Symbols a second of 64 rows, by the number of workers, of each repeat."""
+
+    one: list[float]
+    two: list[float]
+
+    @property
+    def factor(self) -> float:
+        """Two workers' rate over one's, median of the repeats' ratios."""
+        return statistics.median(two / one for one, two in zip(self.one, self.two, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedRecord(Record):
     """One run of one model.
 
     Attributes:
-        format_version: of this file.
         model: CELL-HIDDENxLAYERS.
-        machine: processor and versions.
-        settings: of the run.
         points: by number of clients, in the order in which they were measured.
         one_character: seconds of each call.
         workers: symbols a second of one worker and of two.
     """
 
-    format_version: int
     model: str
-    machine: dict[str, str]
-    settings: dict[str, Any]
     points: list[ServedPoint]
     one_character: OneCharacter
     workers: Scaling
 
 
-def as_record(point: Point) -> ServedPoint:
-    """Put a point's measurements in the form in which they are kept."""
-    served = {
-        mode.value: Served(
-            samples=point.served[mode],
-            first=_durations(point.histogram(mode, "first")),
-            gaps=_durations(point.histogram(mode, "gaps")),
-            requests=_durations(point.histogram(mode, "whole")),
-        )
-        for mode in Mode
-    }
-    return ServedPoint(clients=point.clients, alone=point.alone, **served)
-
-
-def _durations(histogram: Histogram) -> Durations | None:
-    p50, p90, p99, longest = (histogram.quantile(part) for part in (0.5, 0.9, 0.99, 1.0))
-    if p50 is None or p90 is None or p99 is None or longest is None:  # nothing was counted
-        return None
-    return Durations(count=histogram.total, p50=p50, p90=p90, p99=p99, longest=longest)
-
-
 def file_name(model: str) -> str:
     """Name of the file of one model."""
     return f"served-cpu-{model}.json"
-
-
-def write(record: ServedRecord, path: Path) -> None:
-    """Write a record."""
-    write_record(record, path)
-
-
-def read(path: Path) -> ServedRecord:
-    """Read a record.
-
-    Raises:
-        SettingsError: it is no record, or one of another version.
-    """
-    return read_record(ServedRecord, FORMAT_VERSION, path)
-
-
-def read_all(figures: Path) -> list[ServedRecord]:
-    """Read the records of a folder, which must be of one machine and of the same settings.
-
-    Raises:
-        SettingsError: one is no record, or they are of several machines, versions or settings.
-    """
-    paths = sorted(figures.glob(file_name("*")))
-    records = [read(path) for path in paths]
-    for path, record in zip(paths, records, strict=True):
-        if _kind(record) != _kind(records[0]):
-            raise SettingsError(
-                f"{path}: measured on {_kind(record)}, {paths[0].name} on {_kind(records[0])}; "
-                "measure all of them on one machine with the same settings"
-            )
-    return records
-
-
-def _kind(record: ServedRecord) -> dict[str, object]:
-    return {**record.machine, **record.settings, "model": None}

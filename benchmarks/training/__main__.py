@@ -7,30 +7,22 @@ before anything is timed. Torch's loops compute in fp32, and profit from what th
 about freed memory (training/model/device.py).
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from benchmarks import machine
-from benchmarks.decode.tables import terminal
-from benchmarks.models import model_settings
+from benchmarks.record import settings_of, write
+from benchmarks.settings import check_settings
+from benchmarks.tables import console, target_rows, terminal
 from benchmarks.training.point import Plan, measure
-from benchmarks.training.record import (
-    FORMAT_VERSION,
-    TrainingPoint,
-    TrainingRecord,
-    file_name,
-    write,
-)
-from benchmarks.training.tables import target_rows, training_rows
-from training.model.device import Precision, keep_freed_memory, resolve_precision
+from benchmarks.training.record import TrainingPoint, TrainingRecord, file_name
+from benchmarks.training.tables import targets, training_rows
+from training.model.device import keep_freed_memory, resolve_precision
 from unroll.cli import run
-from unroll.errors import SettingsError
-
-PRECISIONS: dict[str, Precision] = {"fp32": "fp32", "bf16": "bf16"}
-WIDTH = 170  # of the table; a terminal may be narrower, a pipe has none
+from unroll.ranges import Range
 
 
 @Parameter(name="*")
@@ -41,51 +33,26 @@ class TrainingBenchSettings:
     model: tuple[str, ...] = ("gru-512x1", "lstm-512x2", "rnn_relu-512x3", "rnn_tanh-512x1")
     """Models as CELL-HIDDENxLAYERS; their weights are random."""
 
-    precision: tuple[str, ...] = ("fp32", "bf16")
-    """Precisions of the trainer's products: fp32, bf16."""
+    precision: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
+    """Precisions of the trainer's products."""
 
-    threads: tuple[int, ...] = (1, 2)
+    threads: Annotated[tuple[int, ...], Range(1)] = (1, 2)
     """Numbers of processor threads."""
 
-    vocabulary: int = 66
-    """Size of the vocabulary, 2 or more."""
+    vocabulary: Annotated[int, Range(2)] = 66
+    """Size of the vocabulary."""
 
-    streams: int = 64
+    streams: Annotated[int, Range(1)] = 64
     """Streams N of ours and of torch's loop at the same batch."""
 
-    window: int = 64
+    window: Annotated[int, Range(2)] = 64
     """Window T of the same."""
 
-    repeats: int = 7
+    repeats: Annotated[int, Range(1)] = 7
     """Measurements of each way; the median counts."""
 
     json: Path | None = None
     """Folder where to write machine, versions and every sample, a file a model."""
-
-    def validate(self) -> None:
-        """Check what would end the measuring halfway.
-
-        Raises:
-            SettingsError: a number is too low, a name unknown, or there is no such folder.
-            DeviceError: this processor does not multiply bfloat16.
-        """
-        limits = (("vocabulary", 2), ("streams", 1), ("window", 2), ("repeats", 1), ("threads", 1))
-        for name, least in limits:
-            value = getattr(self, name)
-            if min(value, default=0) < least if isinstance(value, tuple) else value < least:
-                raise SettingsError(f"{name} = {value}: must be at least {least}; change --{name}")
-        for name in ("model", "precision"):
-            if not getattr(self, name):
-                raise SettingsError(f"{name} = (): name at least one with --{name}")
-        for model in self.model:
-            model_settings(model, self.vocabulary)
-        for precision in self.precision:
-            if precision not in PRECISIONS:
-                allowed = ", ".join(PRECISIONS)
-                raise SettingsError(f"precision = {precision!r}: must be one of {allowed}")
-            resolve_precision(PRECISIONS[precision], "cpu")
-        if self.json is not None and not self.json.is_dir():
-            raise SettingsError(f"json = {str(self.json)!r}: there is no such folder; make it")
 
 
 def main() -> None:
@@ -101,21 +68,22 @@ def report(settings: TrainingBenchSettings) -> None:
         DeviceError: this processor does not multiply bfloat16.
         UnrollError: loss or gradients are not torch's.
     """
-    settings.validate()
+    check_settings(settings)
+    for precision in settings.precision:
+        resolve_precision(precision, "cpu")
     keep_freed_memory()
-    console = Console()
-    console.width = max(console.width, WIDTH)
-    console.print(machine.processor())
+    screen = console()
+    screen.print(machine.processor())
     points: list[TrainingPoint] = []
-    with console.status("measuring") as status:
-        for model in settings.model:
-            status.update(f"measuring {model}")
+    for model in settings.model:
+        with screen.status(f"measuring {model}"):
             measured = measure_model(model, settings)
-            points += measured
-            if settings.json is not None:
-                write(_record(settings, measured), settings.json / file_name(model))
-    console.print(terminal(training_rows(points), "Characters a second"))
-    console.print(terminal(target_rows(points), "Targets"))
+        points += measured
+        if settings.json is not None:
+            settings.json.mkdir(exist_ok=True)
+            write(_record(settings, measured), settings.json / file_name(model))
+    screen.print(terminal(training_rows(points), "Characters a second"))
+    screen.print(terminal(target_rows(targets(points)), "Targets"))
 
 
 def measure_model(model: str, settings: TrainingBenchSettings) -> list[TrainingPoint]:
@@ -127,7 +95,7 @@ def measure_model(model: str, settings: TrainingBenchSettings) -> list[TrainingP
         repeats=settings.repeats,
     )
     return [
-        measure(model, PRECISIONS[precision], threads, plan)
+        measure(model, precision, threads, plan)
         for precision in settings.precision
         for threads in settings.threads
     ]
@@ -135,9 +103,8 @@ def measure_model(model: str, settings: TrainingBenchSettings) -> list[TrainingP
 
 def _record(settings: TrainingBenchSettings, points: list[TrainingPoint]) -> TrainingRecord:
     return TrainingRecord(
-        format_version=FORMAT_VERSION,
-        machine=machine.describe("cpu"),
-        settings=asdict(settings) | {"json": None},
+        machine=machine.describe(*machine.COMPUTING),
+        settings=settings_of(settings),
         points=points,
     )
 

@@ -5,12 +5,9 @@ training-cpu-MODEL.json   format version, machine, settings, points with every s
 
 import statistics
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from benchmarks.record_file import read_record, write_record
+from benchmarks.record import Record
 
-FORMAT_VERSION = 1
 LAB, TORCH, OURS = "lab's loop", "torch", "ours"
 MM, PRODUCTS = "torch.mm", "products"  # alone, by torch.mm and as fast as we know
 
@@ -54,36 +51,12 @@ class TrainingPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingRecord:
-    """One run of one model.
+class TrainingRecord(Record):
+    """One run of one model; the points in the order in which they were measured."""
 
-    Attributes:
-        format_version: of this file.
-        machine: processor and versions.
-        settings: of the run.
-        points: in the order in which they were measured.
-    """
-
-    format_version: int
-    machine: dict[str, str]
-    settings: dict[str, Any]
     points: list[TrainingPoint]
 
 
 def file_name(model: str) -> str:
     """Name of the file of one model."""
     return f"training-cpu-{model}.json"
-
-
-def write(record: TrainingRecord, path: Path) -> None:
-    """Write a record."""
-    write_record(record, path)
-
-
-def read(path: Path) -> TrainingRecord:
-    """Read a record.
-
-    Raises:
-        SettingsError: it is no record, or one of another version.
-    """
-    return read_record(TrainingRecord, FORMAT_VERSION, path)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchmarks.decode.tables import Row, Target
+from benchmarks.tables import Row, Target, at_least
 from benchmarks.training.record import LAB, MM, OURS, PRODUCTS, TORCH, TrainingPoint
 
 OVER_LAB = 8.0
@@ -39,14 +39,6 @@ def training_rows(points: Sequence[TrainingPoint]) -> list[Row]:
     return rows
 
 
-def target_rows(points: Sequence[TrainingPoint]) -> list[Row]:
-    """Lay out what was aimed at: the header, then a row each."""
-    rows = [["target", "wanted", "found", "met"]]
-    for target in targets(points):
-        rows.append([target.name, target.wanted, target.found, "yes" if target.is_met else "NO"])
-    return rows
-
-
 def targets(points: Sequence[TrainingPoint]) -> list[Target]:
     """Compare the worst point with each target."""
     return [
@@ -59,5 +51,4 @@ def _at_least(name: str, limit: float, way: str, points: Sequence[TrainingPoint]
     worst = min(points, key=lambda point: point.ratio(way))
     value = worst.ratio(way)
     place = f"{worst.model}, {worst.precision}, threads {worst.threads}"
-    found = f"{value:.2f} at worst ({place})"
-    return Target(name=name, wanted=f">= {limit:g}", found=found, is_met=value >= limit)
+    return at_least(name, limit, value, f"{value:.2f} at worst ({place})")

@@ -4,8 +4,7 @@ from benchmarks.decode.peers.jax_scan import JAX
 from benchmarks.decode.peers.onnx_operators import OPERATORS
 from benchmarks.decode.peers.openvino_loop import OPENVINO
 from benchmarks.decode.peers.peer import Peer
-from benchmarks.decode.peers.torch_compiled import TORCH_COMPILE
-from benchmarks.decode.peers.torch_eager import TORCH
+from benchmarks.decode.peers.torch_steps import TORCH, TORCH_COMPILE
 
 PEERS: dict[str, Peer] = {
     peer.name: peer for peer in (TORCH, TORCH_COMPILE, OPERATORS, JAX, OPENVINO)

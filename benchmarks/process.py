@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.machine import resident_bytes
 from unroll.client.client import Client
 from unroll.client.options import GenerateOptions
 from unroll.errors import ServerError
 
-START_SECONDS = 60.0
-STOP_SECONDS = 20.0
+START_SECONDS, STOP_SECONDS = 60.0, 20.0
 WARM_UP_SYMBOLS, WARM_UP_TEXTS = 4000, 100
 CLEARLY_SECONDS = 0.2  # of processor time; the system counts it in hundredths
 
@@ -45,8 +45,7 @@ class ServerProcess:
 
     def __init__(self, process_id: int, target: str) -> None:
         self.target = target
-        self._tasks = Path(f"/proc/{process_id}/task")
-        self._memory = Path(f"/proc/{process_id}/statm")
+        self._process_id = process_id
         self._engine_thread = process_id  # until it is found
 
     def pin_engine(self, core: int) -> None:
@@ -75,17 +74,16 @@ class ServerProcess:
         """Return what it has used so far."""
         seconds = self._thread_seconds()
         engine = seconds[self._engine_thread]
-        pages = int(self._memory.read_text(encoding="ascii").split()[1])
         return Usage(
             engine_seconds=engine,
             other_seconds=sum(seconds.values()) - engine,
-            resident_bytes=pages * os.sysconf("SC_PAGE_SIZE"),
+            resident_bytes=resident_bytes(self._process_id),
         )
 
     def _thread_seconds(self) -> dict[int, float]:
         """Return each thread's processor time in seconds, by its number."""
         seconds = {}
-        for folder in self._tasks.iterdir():
+        for folder in Path(f"/proc/{self._process_id}/task").iterdir():
             try:
                 stat = (folder / "stat").read_text(encoding="utf-8")
             except (FileNotFoundError, ProcessLookupError):  # a thread that has just ended
@@ -96,13 +94,13 @@ class ServerProcess:
 
 
 @contextmanager
-def running(module: str, core: int, *arguments: str) -> Iterator[ServerProcess]:
-    """Run `python -m module --port 0 ...` on one core; stop it at the block's end.
+def running(module: str, *arguments: str, core: int | None = None) -> Iterator[ServerProcess]:
+    """Run `python -m module --port 0 ...`; stop it at the block's end.
 
     Args:
         module: of a server that takes --port and --port-file.
-        core: of all its threads.
         arguments: further ones.
+        core: of all its threads; by default any.
 
     Raises:
         ServerError: it did not start; its last words are in the message.
@@ -113,8 +111,14 @@ def running(module: str, core: int, *arguments: str) -> Iterator[ServerProcess]:
         with words.open("wb") as output:
             process = subprocess.Popen([*command, *arguments], stdout=output, stderr=output)
         try:
-            os.sched_setaffinity(process.pid, {core})  # before it has any other thread
-            _await_port(process, port_file, words)
+            if core is not None:
+                os.sched_setaffinity(process.pid, {core})  # before it has any other thread
+            ends = time.monotonic() + START_SECONDS
+            while not port_file.exists():
+                if process.poll() is not None or time.monotonic() > ends:
+                    said = words.read_text(encoding="utf-8", errors="replace")
+                    raise ServerError(f"{process.args!r} did not start: {said[-2000:]}")
+                time.sleep(0.05)
             port = port_file.read_text(encoding="ascii").strip()
             yield ServerProcess(process.pid, f"127.0.0.1:{port}")
         finally:
@@ -124,12 +128,3 @@ def running(module: str, core: int, *arguments: str) -> Iterator[ServerProcess]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def _await_port(process: "subprocess.Popen[bytes]", port_file: Path, words: Path) -> None:
-    ends = time.monotonic() + START_SECONDS
-    while not port_file.exists():
-        if process.poll() is not None or time.monotonic() > ends:
-            said = words.read_text(encoding="utf-8", errors="replace")
-            raise ServerError(f"{process.args!r} did not start: {said[-2000:]}")
-        time.sleep(0.05)
