@@ -70,9 +70,9 @@ INPUTS ?= 100000
 fuzz: $(READY) ## Send INPUTS= messages, bytes and damaged files that nobody should send
 	UNROLL_FUZZ_INPUTS=$(INPUTS) $(BIN)/python -m pytest tests/serving/rpc/test_fuzz.py $(ARGS)
 
-# One minute by default; a report of ten: MINUTES=10 ARGS='--json soak.json --plot soak.png'
+# One minute by default; a report of ten: MINUTES=10 ARGS='--json soak.json'
 soak: $(READY) ## Clients of every kind while servers and clients are killed: MINUTES= ARGS=
-	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+	$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 bench: $(READY) ## The decode loop beside its limits, torch and ONNX operators: DEVICE=cpu|cuda ARGS=
 	$(BIN)/python -m benchmarks.decode --device $(DEVICE) $(ARGS)
@@ -91,7 +91,7 @@ bench-served: $(READY) ## The real server under load beside its engine alone, on
 bench-training: $(READY) ## The trainer beside its products, torch and the lab's loop: ARGS=
 	$(BIN)/python -m benchmarks.training $(ARGS)
 
-bench-report: $(READY) ## Write docs/performance.md from docs/figures
+bench-report: $(READY) ## Write docs/notes/performance.md from docs/figures
 	$(BIN)/python -m benchmarks.report
 
 check: $(READY) ## Check format, lint, types, protos, stubs and the import rule

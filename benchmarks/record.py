@@ -59,7 +59,8 @@ def read(kind: type[R], path: Path) -> R:
         if found == FORMAT_VERSION:
             return dacite.from_dict(kind, values, dacite.Config(strict=True))
     except (OSError, ValueError, TypeError, KeyError, dacite.DaciteError) as error:
-        raise SettingsError(f"{path}: is no record of a benchmark: {error!r}") from error
+        why = f"{type(error).__name__}: {error}"
+        raise SettingsError(f"{path}: is no record of a benchmark: {why}") from error
     raise SettingsError(
         f"{path}: format version {found!r}, this release reads {FORMAT_VERSION}; measure again"
     )

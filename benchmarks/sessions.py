@@ -1,6 +1,6 @@
 """Idle sessions: memory a session, time to open and to resume one, write and load rate of the disk.
 
-The states are random bytes of the size of a GRU's with one layer of 512; no model is needed.
+The states are random numbers, as many as those of a GRU with one layer of 512; no model is needed.
 """
 
 import asyncio
@@ -195,7 +195,7 @@ def _contents() -> CapsuleContents:
     snapshot = Snapshot(
         position=secrets.randbelow(10**6),
         token=secrets.randbelow(66),
-        state=secrets.token_bytes(LAYOUT.size),
+        state=np.random.default_rng().random(LAYOUT.size // 4, np.float32).tobytes(),
         held=np.zeros(0, np.int32),
         held_log_probs=NO_LOG_PROBS,
     )

@@ -42,7 +42,7 @@ class LoadRecord(Record):
     model: dict[str, Any]
     symbols_per_second: float
     requests_per_second: float
-    client_rates: tuple[float, float, float]
+    client_rates: list[float]
     symbols_by_client: list[float]
     requests: int
     errors: dict[str, int]
@@ -102,7 +102,7 @@ def as_record(settings: LoadSettings, model: ModelInfo, tally: Tally) -> LoadRec
         model={name: value for name, value in asdict(model).items() if name != "vocabulary"},
         symbols_per_second=tally.symbols_per_second,
         requests_per_second=tally.requests / tally.seconds,
-        client_rates=tally.client_rates,
+        client_rates=list(tally.client_rates),
         symbols_by_client=tally.symbols,
         requests=tally.requests,
         errors=dict(tally.errors),

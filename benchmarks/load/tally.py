@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Self
@@ -29,9 +29,9 @@ class Durations:
     longest: float
 
     @classmethod
-    def of(cls, *parts: Sequence[float]) -> Self | None:
+    def of(cls, *parts: Iterable[float]) -> Self | None:
         """Put durations together; None if there are none."""
-        seconds = np.concatenate([np.asarray(part, np.float64) for part in parts])
+        seconds = np.concatenate([np.fromiter(part, np.float64) for part in parts])
         if not len(seconds):
             return None
         found = np.quantile(seconds, (0.5, 0.9, 0.99, 1.0), method="inverted_cdf")

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.decode.limits import PRODUCTS, products_alone, products_of
-from benchmarks.machine import Reader
+from benchmarks.decode.limits import PRODUCTS, Reader, products_alone, products_of
 from serving.runtime.onnx import Device
 from training.model.model import CELLS
 from training.settings import Cell

@@ -6,17 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.decode.record import FORMAT_VERSION, Point, Record, file_name, read, write
+from benchmarks.decode.record import DecodeRecord, Point, file_name
 from benchmarks.decode.tables import decode_rows, targets
 from benchmarks.load.settings import Mode
+from benchmarks.load.tally import Durations
+from benchmarks.record import FORMAT_VERSION, read, write
 from benchmarks.report import page
 from benchmarks.served import record as served
-from benchmarks.served.calls import OneCharacter
-from benchmarks.served.points import ServedSample
-from benchmarks.served.report import load_rows
-from benchmarks.served.report import targets as served_targets
-from benchmarks.served.workers import Scaling
-from benchmarks.timing import interleave, spread
+from benchmarks.served.tables import load_rows
+from benchmarks.served.tables import targets as served_targets
+from benchmarks.timing import interleave
 from unroll.errors import SettingsError
 
 ROOT = Path(__file__).parents[2]
@@ -36,9 +35,8 @@ def a_point(batch: int = 16, **microseconds: float) -> Point:
     )
 
 
-def a_record(*points: Point) -> Record:
-    return Record(
-        format_version=FORMAT_VERSION,
+def a_record(*points: Point) -> DecodeRecord:
+    return DecodeRecord(
         device="cpu",
         machine={"processor": "2 x Some", "core": "1", "torch": "2"},
         gigabytes_per_second=20.0,
@@ -47,8 +45,8 @@ def a_record(*points: Point) -> Record:
     )
 
 
-def a_sample(rate: float, megabytes: int) -> ServedSample:
-    return ServedSample(
+def a_sample(rate: float, megabytes: int) -> served.ServedSample:
+    return served.ServedSample(
         symbols_per_second=rate,
         least_over_median=0.75,
         engine_microseconds=19.0,
@@ -59,7 +57,7 @@ def a_sample(rate: float, megabytes: int) -> ServedSample:
 
 
 def a_served_point(clients: int, streamed: list[float]) -> served.ServedPoint:
-    times = served.Durations(count=7, p50=0.002, p90=0.003, p99=0.0055, longest=0.9)
+    times = Durations(count=7, p50=0.002, p90=0.003, p99=0.0055, longest=0.9)
     stream = [a_sample(rate, 100) for rate in streamed]
     unary = [a_sample(950.0, 100 + 10 * repeat) for repeat in range(len(streamed))]
     return served.ServedPoint(
@@ -72,26 +70,25 @@ def a_served_point(clients: int, streamed: list[float]) -> served.ServedPoint:
 
 def a_served_record(*points: served.ServedPoint, model: str = "gru-7x3") -> served.ServedRecord:
     return served.ServedRecord(
-        format_version=served.FORMAT_VERSION,
         model=model,
         machine={"processor": "2 x Some", "grpcio": "1"},
         settings={"model": [model], "vocabulary": 11, "new_symbols": 40, "slots": 5}
         | {"seconds": 1.0, "warm_up": 0.5, "repeats": 3, "calls": 20},
         points=list(points),
-        one_character=OneCharacter(generate=[0.0016], echo=[0.0006], compute=[0.0004]),
-        workers=Scaling(one=[100.0, 110.0], two=[190.0, 200.0]),
+        one_character=served.OneCharacter(generate=[0.0016], echo=[0.0006], compute=[0.0004]),
+        workers=served.Scaling(one=[100.0, 110.0], two=[190.0, 200.0]),
     )
 
 
 def test_the_committed_page_is_what_the_records_give() -> None:
-    committed = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    committed = (ROOT / "docs" / "notes" / "performance.md").read_text(encoding="utf-8")
     assert committed == page(ROOT / "docs" / "figures"), "run `make bench-report`"
 
 
-def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    record = a_record(a_point(jax=120.0))
-    write(record, tmp_path / "r.json")
-    assert read(tmp_path / "r.json") == record
+def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:
+    for record in (a_record(a_point(jax=120.0)), a_served_record(a_served_point(3, [900.0, 7.0]))):
+        write(record, tmp_path / "r.json")
+        assert read(type(record), tmp_path / "r.json") == record
 
 
 @pytest.mark.parametrize(
@@ -107,7 +104,7 @@ def test_what_is_no_record_is_refused(tmp_path: Path, text: str, message: str) -
     path = tmp_path / "r.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SettingsError, match=message):
-        read(path)
+        read(DecodeRecord, path)
 
 
 def test_records_of_two_machines_make_no_page(tmp_path: Path) -> None:
@@ -150,16 +147,10 @@ def test_the_page_has_the_gpu_beside_the_processor_where_both_were_measured(
     assert text.count("| 640,000 |") == 2  # there, and in the GPU's own table
 
 
-def test_a_served_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    record = a_served_record(a_served_point(3, [900.0, 700.0]))
-    served.write(record, tmp_path / "r.json")
-    assert served.read(tmp_path / "r.json") == record
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": served.FORMAT_VERSION + 1}, "measure again"),
+        ({"format_version": FORMAT_VERSION + 1}, "measure again"),
         ({"unknown": 1}, "is no record"),
         ({"points": [{"clients": 3}]}, "is no record"),
         ({"format_version": None}, "measure again"),
@@ -169,10 +160,10 @@ def test_what_is_no_served_record_is_refused(
     tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     path = tmp_path / "r.json"
-    served.write(a_served_record(a_served_point(3, [900.0])), path)
+    write(a_served_record(a_served_point(3, [900.0])), path)
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change))
     with pytest.raises(SettingsError, match=message):
-        served.read(path)
+        read(served.ServedRecord, path)
 
 
 def test_the_page_has_what_was_served_beside_the_engine_alone(tmp_path: Path) -> None:
@@ -180,7 +171,7 @@ def test_the_page_has_what_was_served_beside_the_engine_alone(tmp_path: Path) ->
     without = page(tmp_path)
     assert "## Served" not in without
     record = a_served_record(a_served_point(1, [860.0, 900.0, 700.0]))
-    served.write(record, tmp_path / served.file_name("gru-7x3"))
+    write(record, tmp_path / served.file_name("gru-7x3"))
     text = page(tmp_path)
     assert text.startswith(without)
     for line in (
@@ -200,11 +191,11 @@ def test_served_records_of_several_settings_make_no_page(tmp_path: Path) -> None
     write(a_record(a_point(jax=120.0)), tmp_path / file_name("cpu", "gru-7x3", 11))
     one = a_served_record(a_served_point(3, [900.0]))
     other = a_served_record(a_served_point(5, [800.0]), model="gru-7x5")
-    served.write(one, tmp_path / served.file_name("gru-7x3"))
-    served.write(other, tmp_path / served.file_name("gru-7x5"))
+    write(one, tmp_path / served.file_name("gru-7x3"))
+    write(other, tmp_path / served.file_name("gru-7x5"))
     assert page(tmp_path).index("### gru-7x3") < page(tmp_path).index("### gru-7x5")
     changed = replace(other, settings=other.settings | {"slots": 7})
-    served.write(changed, tmp_path / served.file_name("gru-7x5"))
+    write(changed, tmp_path / served.file_name("gru-7x5"))
     with pytest.raises(SettingsError, match="measure all of them on one machine"):
         page(tmp_path)
 
@@ -260,8 +251,3 @@ def test_ways_are_timed_in_turn_each_after_an_untimed_run() -> None:
     samples = interleave(ways, repeats=3, steps=2)
     assert {way: len(times) for way, times in samples.items()} == {"a": 3, "b": 3}
     assert calls == ["a", "b", *["a", "a", "b", "b"] * 3]
-
-
-def test_the_spread_of_samples_is_that_of_their_middle_half() -> None:
-    assert spread([10.0, 9.0, 11.0, 10.0, 900.0]) == pytest.approx(0.1)
-    assert spread([3.0]) == 0.0

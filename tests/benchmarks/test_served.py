@@ -2,47 +2,23 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from benchmarks.load.settings import Mode
-from benchmarks.served.__main__ import measure
-from benchmarks.served.process import running
-from benchmarks.served.record import file_name, read
-from benchmarks.served.settings import ServedSettings
-from unroll.errors import ServerError, SettingsError
+from benchmarks.process import running
+from benchmarks.record import read
+from benchmarks.served.__main__ import ServedSettings, measure
+from benchmarks.served.record import ServedRecord, file_name
+from unroll.errors import ServerError
 
 CORE = min(os.sched_getaffinity(0))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"model": ()}, "model = "),
-        ({"model": ("gru-7x2", "gru-7")}, "model = 'gru-7': must be CELL-HIDDENxLAYERS"),
-        ({"clients": ()}, "clients = "),
-        ({"clients": (3, 0)}, "clients = 0: must be 1 or more"),
-        ({"new_symbols": 0}, "new_symbols = 0: must be 1 or more; change --new-symbols"),
-        ({"seconds": 0.5}, "seconds = 0.5: must be 1 or more"),
-        ({"warm_up": -1.0}, "warm_up = -1.0: must be 0 or more; change --warm-up"),
-        ({"worker_core": -1}, "worker_core = -1: this process may use the cores"),
-        ({"loop_core": 100_000}, "change --loop-core"),
-        ({"json": Path("/no/such/folder")}, "there is no such folder"),
-    ],
-)
-def test_settings_that_cannot_be_measured_are_refused(
-    changes: dict[str, Any], message: str
-) -> None:
-    cores = {"worker_core": CORE, "loop_core": CORE}
-    with pytest.raises(SettingsError, match=message):
-        ServedSettings(**{**cores, **changes}).validate()
 
 
 def test_a_server_that_does_not_start_tells_why() -> None:
     with (
         pytest.raises(ServerError, match="no-such-bundle"),
-        running("serving", CORE, "--model", "no-such-bundle"),
+        running("serving", "--model", "no-such-bundle", core=CORE),
     ):
         pass
 
@@ -66,7 +42,7 @@ def test_every_figure_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[s
         )
     )
     assert os.sched_getaffinity(0) == before
-    record = read(tmp_path / file_name("gru-7x2"))
+    record = read(ServedRecord, tmp_path / file_name("gru-7x2"))
     (point,) = record.points
     assert (record.model, point.clients, len(point.alone)) == ("gru-7x2", 3, 1)
     assert (point.unary.first, point.unary.gaps) == (None, None)

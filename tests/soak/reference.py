@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.soak.claim import Claim
-from benchmarks.soak.plan import Asked
 from serving.runtime.decoder import FREE, Decoder, LoopRun
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import uniforms
+from tests.soak.account import Claim
+from tests.soak.plan import Asked
 from unroll.bundle.folder import Bundle
 from unroll.terms import FinishReason
 

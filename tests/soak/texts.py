@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import grpc
 
-from benchmarks.soak.asking import TIMEOUT, Asker
-from benchmarks.soak.claim import Heard
-from benchmarks.soak.plan import Kind, Step
+from tests.soak.account import TIMEOUT, Asker, Heard
+from tests.soak.plan import Kind, Step
 from unroll.client.aio import AsyncClient
 from unroll.client.connection import CHANNEL_OPTIONS
 from unroll.client.results import Piece

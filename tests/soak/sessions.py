@@ -3,10 +3,9 @@
 import asyncio
 from dataclasses import dataclass, replace
 
-from benchmarks.soak.asking import TIMEOUT, Asker, Attempt
-from benchmarks.soak.claim import Heard
-from benchmarks.soak.plan import Asked, Kind, Step
-from benchmarks.soak.texts import MIDDLE, SHORT
+from tests.soak.account import TIMEOUT, Asker, Attempt, Heard
+from tests.soak.plan import Asked, Kind, Step
+from tests.soak.texts import MIDDLE, SHORT
 from unroll.client.aio import AsyncClient
 from unroll.client.aio_session import AsyncSession
 from unroll.client.options import SessionOptions

@@ -3,9 +3,9 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from benchmarks.soak.claim import Claim, Outcome
-from benchmarks.soak.keeper import End, Look
-from benchmarks.soak.plan import Kind
+from tests.soak.account import Claim, Outcome
+from tests.soak.plan import Kind
+from tests.soak.servers import End, Look
 
 EXAMPLES = 10  # of each kind of trouble
 GROWTH_AT_MOST = 32.0  # MiB in a life; caches fill, and sessions that nobody ends stay for a while
@@ -27,12 +27,11 @@ class Report:
         mismatches: texts that were not those computed alone.
         problems: what else was not as it should be; the first of many.
         examples: of unexpected errors and of mismatches.
-        ends: when each server was ended, and how.
+        ends: how each server was ended.
         clients_killed: processes of clients that were killed.
         looks: at each server's metrics.
         leaks: what the servers hold after the clients have gone, by name.
         logged: errors in the servers' logs.
-        rate: symbols that were compared by then, by second.
     """
 
     seconds: float = 0.0
@@ -46,12 +45,11 @@ class Report:
     mismatches: int = 0
     problems: list[str] = field(default_factory=list)
     examples: list[str] = field(default_factory=list)
-    ends: list[list[tuple[float, End]]] = field(default_factory=list)
+    ends: list[list[End]] = field(default_factory=list)
     clients_killed: int = 0
     looks: list[list[Look]] = field(default_factory=list)
     leaks: dict[str, float] = field(default_factory=dict)
     logged: list[str] = field(default_factory=list)
-    rate: list[tuple[float, int]] = field(default_factory=list)
 
     def add(self, outcome: Outcome) -> None:
         """Count what a client did, but for its texts."""
@@ -73,7 +71,7 @@ class Report:
 
     def count_of(self, end: End) -> int:
         """How many servers were ended so."""
-        return sum(kind is end for ends in self.ends for _, kind in ends)
+        return sum(ends.count(end) for ends in self.ends)
 
     def growth(self) -> tuple[float, float] | None:
         """Memory of the server that lived longest, after a quarter of that life and at its end.
@@ -90,9 +88,30 @@ class Report:
         early, late = longest[len(longest) // 4], longest[-1]
         return early.page.resident_bytes / 2**20, late.page.resident_bytes / 2**20
 
+    def rows(self) -> dict[str, str]:
+        """Lay out what was seen."""
+        grown = self.growth()
+        return {
+            **{kind.value: f"{self.done[kind]:,} and {self.broken_off[kind]:,}" for kind in Kind},
+            "texts compared": f"{self.texts:,} of {self.symbols:,} symbols",
+            "mismatches": f"{self.mismatches:,}",
+            "streams taken over": f"{self.takeovers:,}",
+            **{f"servers ended by {end.value}": f"{self.count_of(end):,}" for end in End},
+            "processes of clients killed": f"{self.clients_killed:,}",
+            "expected errors": _counted(self.expected),
+            "unexpected errors": _counted(self.unexpected),
+            "held at the end": ", ".join(f"{n} {v:g}" for n, v in self.leaks.items()),
+            "memory of the longest life": f"{grown[0]:.1f} to {grown[1]:.1f} MiB" if grown else "-",
+            "failures": "; ".join([*failures(self), *self.examples]) or "none",
+        }
+
     def _show(self, example: str) -> None:
         if len(self.examples) < EXAMPLES:
             self.examples.append(example)
+
+
+def _counted(errors: Counter[str]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in errors.most_common()) or "none"
 
 
 def failures(report: Report) -> list[str]:

@@ -5,30 +5,79 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from math import inf
 from pathlib import Path
+from queue import Empty, Queue
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from benchmarks.load.processes import shares
-from benchmarks.soak.claim import Claim
-from benchmarks.soak.clients import Crowd
-from benchmarks.soak.crowds import CrowdKeeper, heard
-from benchmarks.soak.keeper import End, Keeper, Lot
-from benchmarks.soak.report import Report, faults, gaps
-from benchmarks.soak.server import HELD, Server, free_ports
-from benchmarks.soak.settings import SoakSettings
+from benchmarks.settings import check_settings
+from tests.soak.account import Claim, Outcome
+from tests.soak.clients import Crowd, CrowdKeeper
+from tests.soak.report import Report, faults, gaps
+from tests.soak.servers import HELD, STEP_SECONDS, End, Lot, Server, ServerKeeper, free_ports
 from unroll.bundle.folder import Bundle
+from unroll.ranges import Range, wrong_setting
 
-HEAR_SECONDS = 0.05
-NEWS_SECONDS = 1.0
+NEWS_SECONDS = 10.0
 START_SECONDS = 120.0
 LONGER_SECONDS = 120.0  # at most, if something has not been tried by then
 END_SECONDS = 150.0  # for clients to end; what they told is compared meanwhile
 FREE_SECONDS = 60.0  # for servers to notice that everybody has gone
 # Parts of the time after which nobody is killed: the first server, the second, clients.
 LAST_ENDS, LAST_KILL = (0.8, 0.5), 0.9
+TOLD_AT_MOST = 64  # outcomes that wait to be compared
 
 Check = Callable[[Claim], str]
-Watch = Callable[[Report], None]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SoakSettings:
+    """Let many clients use two servers in every way while servers and clients are killed.
+
+    Every text that reaches a client is compared with the one computed alone. The exit code is not 0
+    if one differs, something leaks, an error comes that should not, or something was not tried.
+    """
+
+    minutes: Annotated[float, Range(above=0)] = 1.0
+    """How long, without the start and the end; two more at most if something has not been tried by
+    then."""
+
+    bundle: Path | None = None
+    """Folder of the model; by default a small LSTM of random weights."""
+
+    clients: Annotated[int, Range(1)] = 24
+    """Clients that ask side by side."""
+
+    processes: Annotated[int, Range(1)] = 3
+    """Processes that the clients are spread over; they are killed, too."""
+
+    life_seconds: Annotated[float, Range(above=0)] = 4.0
+    """A server is left alone for half to one and a half times so long before it is killed, a
+    process of clients for twice that. The second server is killed in the first half of the time
+    only, the first in the first four fifths, so that what leaks has time to show."""
+
+    seed: int = 1
+    """Of the plan: what each client asks for, and who is killed after how long."""
+
+    json: Path | None = None
+    """File for the report."""
+
+    def validate(self) -> None:
+        """Check every range.
+
+        Raises:
+            SettingsError: one is broken; the message names the setting, its value and the range.
+        """
+        check_settings(self)
+        if self.processes > self.clients:
+            allowed = f"at most the number of clients, {self.clients}"
+            raise wrong_setting("processes", self.processes, allowed)
 
 
 class Soak:
@@ -39,26 +88,27 @@ class Soak:
         bundle: that the servers serve.
         folder: for their sessions and logs.
         check: compares a text with the one computed alone; returns the difference.
-        watch: called with what was seen so far, about once a second.
     """
 
-    def __init__(
-        self, settings: SoakSettings, bundle: Bundle, folder: Path, check: Check, watch: Watch
-    ) -> None:
-        self._settings, self._check, self._watch = settings, check, watch
+    def __init__(self, settings: SoakSettings, bundle: Bundle, folder: Path, check: Check) -> None:
+        self._settings, self._check = settings, check
         self._symbols = bundle.vocabulary.symbols
         self._report = Report()
         self._began = time.monotonic()
-        self._news = 0.0
+        self._news = NEWS_SECONDS
+        self._last_ends = [part * settings.minutes * 60 for part in LAST_ENDS]
+        self._told: Queue[Outcome] = Queue(TOLD_AT_MOST)
         self._crowds: list[CrowdKeeper] = []
         self._keepers = list(self._keep(bundle, folder))
 
     def run(self) -> Report:
         """Run to the end and return what was seen."""
         with self._cleaning_up():
+            for keeper in self._keepers:
+                keeper.start()
             self._until(lambda: all(keeper.is_living for keeper in self._keepers), START_SECONDS)
             self._begin()
-            self._until(lambda: False, self._seconds)
+            self._until(lambda: False, self._settings.minutes * 60)
             self._go_on()
             self._dismiss()
             self._look_for_leaks()
@@ -66,28 +116,30 @@ class Soak:
         return self._close()
 
     @property
-    def _seconds(self) -> float:
-        return self._settings.minutes * 60
-
-    @property
     def _now(self) -> float:
         return time.monotonic() - self._began
 
-    def _keep(self, bundle: Bundle, folder: Path) -> Iterator[Keeper]:
+    def _keep(self, bundle: Bundle, folder: Path) -> Iterator[ServerKeeper]:
         key = secrets.token_hex(32)
         ports = free_ports(2 * len(LAST_ENDS))
-        for index, last_end in enumerate(LAST_ENDS):
+        for index in range(len(LAST_ENDS)):
             own = folder / f"server-{index}"
             own.mkdir()
             server = Server(bundle.folder, own, key, (ports[2 * index], ports[2 * index + 1]))
             first = list(End)[index % len(End)]  # so that each way comes, however short the time
             lot = Lot(self._settings.life_seconds, first, self._settings.seed, "server", index)
-            yield Keeper(server, lot, last_end * self._seconds)
+            yield ServerKeeper(server, lot, partial(self._may_end, index))
+
+    def _may_end(self, index: int, ended: int) -> bool:
+        """Whether a server may be ended now; one that never was may be until all are spared."""
+        last = self._last_ends[index]
+        return self._now < last or (not ended and last > 0)
 
     def _begin(self) -> None:
         """Start the clients, and the clock."""
         settings = self._settings
         first, second = (keeper.server.address for keeper in self._keepers)
+        last_kill = LAST_KILL * settings.minutes * 60
         self._began = time.monotonic()
         for index, numbers in enumerate(shares(settings.clients, settings.processes)):
             crowd = Crowd(
@@ -97,46 +149,50 @@ class Soak:
                 clients=len(numbers),
             )
             lot = Lot(2 * settings.life_seconds, End.KILLED, settings.seed, "clients", index)
-            self._crowds.append(CrowdKeeper(crowd, lot, LAST_KILL * self._seconds))
+            keeper = CrowdKeeper(
+                crowd, lot, lambda kills: self._now < last_kill or not kills, self._told
+            )
+            self._crowds.append(keeper)
+            keeper.start()
 
     def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Hear the clients and do what is due until something holds; False if it never did."""
+        """Hear the clients until something holds; False if it never did."""
         ends = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > ends:
                 return False
-            for keeper in self._keepers:
-                keeper.step(self._now)
-            for crowd in self._crowds:
-                crowd.step(self._now)
-            self._hear()
+            try:
+                self._hear(self._told.get(timeout=STEP_SECONDS))
+            except Empty:
+                continue
         return True
 
-    def _hear(self) -> None:
-        if not self._crowds:
-            time.sleep(HEAR_SECONDS)
-        for outcome in heard(self._crowds, HEAR_SECONDS):
-            self._report.add(outcome)
-            for claim in outcome.claims:
-                self._report.compare(claim, self._check(claim))
+    def _hear(self, outcome: Outcome) -> None:
+        report = self._report
+        report.add(outcome)
+        for claim in outcome.claims:
+            report.compare(claim, self._check(claim))
         if self._now >= self._news:
             self._news = self._now + NEWS_SECONDS
-            self._report.rate.append((self._now, self._report.symbols))
-            self._watch(self._take_stock())
+            compared = f"{report.texts:,} texts of {report.symbols:,} symbols compared"
+            print(f"{self._now:.0f} s: {compared}, {report.mismatches} mismatches", flush=True)
 
     def _go_on(self) -> None:
         """Give what has not been tried some more time; the first server is killed on."""
-        self._keepers[0].last_end = inf
+        self._last_ends[0] = inf
         self._until(
             lambda: not gaps(self._take_stock()) or bool(faults(self._report)), LONGER_SECONDS
         )
 
     def _dismiss(self) -> None:
-        for keeper in self._keepers:
-            keeper.is_spared = True
+        self._last_ends = [0.0 for _ in LAST_ENDS]
         for crowd in self._crowds:
             crowd.dismiss()
-        if not self._until(lambda: all(crowd.pipe is None for crowd in self._crowds), END_SECONDS):
+        has_ended = self._until(
+            lambda: not any(crowd.is_alive() for crowd in self._crowds) and self._told.empty(),
+            END_SECONDS,
+        )
+        if not has_ended:
             self._report.problems.append(f"clients did not end within {END_SECONDS:g} s")
 
     def _look_for_leaks(self) -> None:
@@ -156,8 +212,9 @@ class Soak:
 
     def _stop_servers(self) -> None:
         for keeper in self._keepers:
-            keeper.stop(self._now)
-        self._until(lambda: all(keeper.is_stopped for keeper in self._keepers), END_SECONDS)
+            keeper.stop()
+        if not self._until(lambda: not any(k.is_alive() for k in self._keepers), END_SECONDS):
+            self._report.problems.append(f"servers did not end within {END_SECONDS:g} s")
 
     def _close(self) -> Report:
         report = self._take_stock()
@@ -183,9 +240,9 @@ class Soak:
             yield
         finally:
             for crowd in self._crowds:
-                crowd.kill()
+                crowd.give_up()
             for keeper in self._keepers:
-                keeper.server.kill()
+                keeper.give_up()
 
 
 def _is_error(line: str) -> bool:

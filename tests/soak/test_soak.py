@@ -12,20 +12,18 @@ import grpc
 import numpy as np
 import pytest
 
-from benchmarks.soak import __main__ as command
-from benchmarks.soak.claim import Claim, Failure, Outcome
-from benchmarks.soak.keeper import End, Keeper, Look, Lot
-from benchmarks.soak.plan import DECK, Asked, Kind, Step, deal
-from benchmarks.soak.reference import Expected, Reference, check
-from benchmarks.soak.report import GROWTH_AT_MOST, Report, failures
-from benchmarks.soak.server import HELD, Page, Server, free_ports
-from benchmarks.soak.settings import SoakSettings
-from benchmarks.soak.soak import Soak
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
 from tests.serving.engine.harness import alone, request
-from tests.serving.running import NARROW, wait_for
+from tests.serving.running import NARROW, PATIENCE, wait_for
+from tests.soak import __main__ as command
+from tests.soak.account import Claim, Failure, Outcome
+from tests.soak.plan import DECK, Asked, Kind, Step, deal
+from tests.soak.reference import Expected, Reference, check
+from tests.soak.report import GROWTH_AT_MOST, Report, failures
+from tests.soak.servers import HELD, End, Look, Lot, Page, Server, ServerKeeper, free_ports
+from tests.soak.soak import Soak, SoakSettings
 from training.settings import Cell
 from unroll.bundle.folder import load_bundle
 from unroll.client.client import Client
@@ -48,9 +46,7 @@ def test_short_soak_finds_no_fault(tiny_bundles: dict[Cell, Path], tmp_path: Pat
     settings = SoakSettings(minutes=0.1, clients=10, processes=2, life_seconds=2.5)
     bundle = load_bundle(tiny_bundles["gru"])
     verify = Reference(bundle)
-    report = Soak(
-        settings, bundle, tmp_path, lambda claim: check(verify, claim), lambda _: None
-    ).run()
+    report = Soak(settings, bundle, tmp_path, lambda claim: check(verify, claim)).run()
     assert failures(report) == []
     assert report.texts > len(Kind) / 2
     assert set(report.leaks) == set(HELD)
@@ -68,24 +64,21 @@ def test_wrong_text_is_found_and_told(
             return super().write(before, replace(asked, seed=asked.seed ^ 1))
 
     monkeypatch.setattr(command, "Reference", Wrong)
-    record, picture = tmp_path / "soak.json", tmp_path / "soak.png"
+    record = tmp_path / "soak.json"
     arguments = {
         "bundle": tiny_bundles["lstm"],
         "minutes": 0.05,
         "clients": 6,
         "processes": 1,
         "json": record,
-        "plot": picture,
     }
     with pytest.raises(SystemExit) as ended:
         command.main([f"--{name}={value}" for name, value in arguments.items()])
     assert ended.value.code == 2
     assert "texts are not those computed alone" in capsys.readouterr().err
     written = json.loads(record.read_text(encoding="utf-8"))
-    assert 0 < written["mismatches"] <= written["texts"]
-    assert any("are not those computed alone" in failure for failure in written["failures"])
-    assert written["examples"]
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert int(written["mismatches"].replace(",", "")) > 0
+    assert "are not those computed alone" in written["failures"]
 
 
 @pytest.mark.parametrize("stop", [ASKED.stop, ()], ids=["stops", "plain"])
@@ -178,23 +171,24 @@ def test_other_score_is_told(reference: Reference) -> None:
     assert "other log-probabilities" in check(reference, replace(scored, log_probs=log_probs[::-1]))
 
 
-def page(**changes: Any) -> Page:
-    return replace(Page(held=dict.fromkeys(HELD, 0.0), never=0, resident_bytes=2.0**27), **changes)
+def look(**changes: Any) -> Look:
+    page = Page(held=dict.fromkeys(HELD, 0.0), never=0, resident_bytes=2.0**27)
+    return Look(life=1, page=replace(page, **changes))
 
 
 def good_report() -> Report:
     report = Report(clients_killed=1, takeovers=1, leaks=dict.fromkeys(HELD, 0.0))
     report.done = Counter(Kind)
-    report.ends = [[(1.0, End.KILLED)], [(2.0, End.DRAINED)]]
-    report.looks = [[Look(seconds=s, life=1, page=page()) for s in range(9)]]
+    report.ends = [[End.KILLED], [End.DRAINED]]
+    report.looks = [[look() for _ in range(9)]]
     failure = Failure(name="UnavailableError", is_expected=True, message="gone")
-    report.add(Outcome(kind=Kind.STREAM, is_done=False, failures=(failure,)))
+    report.add(Outcome(kind=Kind.STREAM, is_done=False, failures=[failure]))
     return report
 
 
 def unexpected(report: Report) -> None:
     failure = Failure(name="ServerError INTERNAL", is_expected=False, message="why")
-    report.add(Outcome(kind=Kind.STREAM, is_done=False, failures=(failure,)))
+    report.add(Outcome(kind=Kind.STREAM, is_done=False, failures=[failure]))
 
 
 MUCH = 2.0**27 + (GROWTH_AT_MOST + 1) * 2**20
@@ -210,15 +204,11 @@ BLEMISHES: list[tuple[str, Callable[[Report], Any]]] = [
     ("1 of 1 texts", lambda report: report.compare(TEXT, "other")),
     ("unexpected error: ServerError INTERNAL, 1 times", unexpected),
     ("held at the end: unroll_slots_taken = 2", lambda r: r.leaks.update(unroll_slots_taken=2.0)),
-    ("3 calls ended with INTERNAL", lambda r: r.looks.append([look(9.0, page(never=3))])),
+    ("3 calls ended with INTERNAL", lambda r: r.looks.append([look(never=3)])),
     ("1 errors in the servers' logs: why", lambda report: report.logged.append("why")),
-    ("memory grew", lambda report: report.looks[0].append(look(9.0, page(resident_bytes=MUCH)))),
+    ("memory grew", lambda report: report.looks[0].append(look(resident_bytes=MUCH))),
     ("it fell", lambda report: report.problems.append("it fell")),
 ]
-
-
-def look(seconds: float, of: Page) -> Look:
-    return Look(seconds=seconds, life=1, page=of)
 
 
 def test_soak_without_a_blemish_has_not_failed() -> None:
@@ -275,10 +265,9 @@ def held(server: Server) -> set[str]:
     ("changes", "message"),
     [
         ({"minutes": 0.0}, "minutes = 0.0: must be above 0; change --minutes"),
-        ({"life_seconds": float("nan")}, "life_seconds = nan"),
-        ({"clients": 0}, "clients = 0: must be 1 or more"),
+        ({"clients": 0}, "clients = 0: must be at least 1"),
         ({"processes": 25}, "processes = 25: must be at most the number of clients, 24"),
-        ({"plot": Path("/no/such/folder/x.png")}, "plot = '/no/such/folder/x.png'"),
+        ({"json": Path("/no/such/folder/x.json")}, "json = '/no/such/folder/x.json'"),
     ],
 )
 def test_settings_that_cannot_be_soaked_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -291,17 +280,21 @@ class SlowServer(Server):
 
     def __init__(self) -> None:
         self.address, self.starts, self.is_there = "there:1", 0, False
-        self._code: int | None = None
+        self.code: int | None = None
 
     def start(self) -> None:
+        self.code = None
         self.starts += 1
 
+    def kill(self) -> None:
+        self.code = -9
+
     def exit_code(self) -> int | None:
-        return self._code
+        return self.code
 
     def drain(self) -> None:
         assert self.is_there, "a signal that comes before the program listens would end it"
-        self._code = 0
+        self.code = 0
 
     def page(self) -> Page | None:
         return Page(held={}, never=0, resident_bytes=1.0) if self.is_there else None
@@ -309,15 +302,26 @@ class SlowServer(Server):
 
 def test_a_server_that_is_stopped_while_it_starts_is_drained_once_it_lives() -> None:
     server = SlowServer()
-    keeper = Keeper(server, Lot(1.0, End.DRAINED, "a test"), last_end=0.0)
-    keeper.step(0.0)
-    keeper.is_spared = True
-    keeper.stop(1.0)
-    keeper.step(2.0)
-    assert not keeper.is_stopped
+    keeper = ServerKeeper(server, Lot(1.0, End.DRAINED, "a test"), lambda _: False)
+    keeper.start()
+    wait_for(lambda: server.starts == 1)
+    keeper.stop()
+    assert not keeper.is_living
     server.is_there = True
-    for second in range(3, 30):
-        keeper.step(float(second))
-    assert keeper.is_stopped
+    keeper.join(PATIENCE)
+    assert not keeper.is_alive()
     assert keeper.problems == []
     assert server.starts == 1
+
+
+def test_a_server_that_ends_by_itself_is_a_problem_and_comes_back() -> None:
+    server = SlowServer()
+    keeper = ServerKeeper(server, Lot(1.0, End.DRAINED, "a test"), lambda _: False)
+    server.is_there = True
+    keeper.start()
+    wait_for(lambda: keeper.is_living)
+    server.code = 7
+    wait_for(lambda: server.starts == 2)
+    keeper.stop()
+    keeper.join(PATIENCE)
+    assert keeper.problems == ["the server at there:1 ended by itself with 7"]
