@@ -35,7 +35,7 @@ class EngineCounts:
         self.registry = CollectorRegistry()
         symbols = Counter(
             "unroll_symbols",
-            "Symbols that went through the model.",
+            "Symbols that the model has read or generated.",
             ["kind"],
             registry=self.registry,
         )
@@ -50,24 +50,26 @@ class EngineCounts:
             "loop_seconds", "Time of each run of the compiled loop.", _RUN_SECONDS
         )
         self.queue_seconds = self._histogram(
-            "queue_seconds", "From a request's arrival to its slot.", _WAIT_SECONDS
+            "queue_seconds", "Time from a request's arrival to its slot.", _WAIT_SECONDS
         )
         self.prefill_seconds = self._histogram(
             "prefill_seconds",
-            "From a request's slot to its first symbol, or to a score's end.",
+            "Time from a request's slot to its first symbol, or to the end of a score.",
             _WAIT_SECONDS,
         )
         self.first_seconds = self._histogram(
             "first_symbol_seconds",
-            "From a request's arrival to its first symbol, without the network.",
+            "Time from a request's arrival to its first symbol, without the network.",
             _WAIT_SECONDS,
         )
         self.decode_seconds = self._histogram(
-            "decode_seconds", "From a text's first symbol to its good end.", _TEXT_SECONDS
+            "decode_seconds",
+            "Time from a text's first symbol to its end, if it succeeds.",
+            _TEXT_SECONDS,
         )
         self.gap_seconds = self._histogram(
             "chunk_gap_seconds",
-            "Between two chunks of a stream; waiting for slow readers included.",
+            "Time between two chunks of a stream, including waits for slow readers.",
             _GAP_SECONDS,
         )
 

@@ -145,11 +145,11 @@ class CallCounts:
             registry=self.registry,
         )
         self.running = Gauge(
-            "unroll_requests_running", "Calls under way.", ["method"], registry=self.registry
+            "unroll_requests_running", "Running calls.", ["method"], registry=self.registry
         )
         self.seconds = Histogram(
             "unroll_request_seconds",
-            "From a call's arrival to its end.",
+            "Time from a call's arrival to its end.",
             ["method"],
             buckets=_SECONDS,
             registry=self.registry,

@@ -17,8 +17,8 @@ LABELS = ("model", "fingerprint")
 FINGERPRINT_SHOWN = 12  # hex digits
 _LOAD = {
     "queued": ("unroll_queue_length", "Requests that wait for a slot."),
-    "running": ("unroll_slots_taken", "Requests in slots."),
-    "stalled": ("unroll_requests_stalled", "Requests that wait for their readers."),
+    "running": ("unroll_slots_taken", "Slots that hold a request."),
+    "stalled": ("unroll_requests_stalled", "Streams that wait for a slow reader."),
     "slots": ("unroll_slots", "Slots of all workers."),
     "workers": ("unroll_workers", "Workers."),
 }
@@ -58,7 +58,9 @@ class Metrics:
     def _session_metrics(self) -> Iterator[Metric]:
         store = self._store
         gone = CounterMetricFamily(
-            "unroll_sessions_gone", "Sessions that are gone, by cause.", labels=["cause"]
+            "unroll_sessions_gone",
+            "Sessions that were ended, expired or evicted, by cause.",
+            labels=["cause"],
         )
         evicted = store.evicted if isinstance(store, MemoryStore) else 0
         counts = {**self._sessions.gone, Gone.EVICTED: evicted}
@@ -66,7 +68,9 @@ class Metrics:
             gone.add_metric([why.value], counts.get(why, 0))
         yield gone
         yield GaugeMetricFamily(
-            "unroll_sessions_in_use", "Sessions that answer a request.", value=self._sessions.in_use
+            "unroll_sessions_in_use",
+            "Sessions that are answering a request.",
+            value=self._sessions.in_use,
         )
         yield GaugeMetricFamily(
             "unroll_sessions_in_memory", "Idle sessions in memory.", value=len(store)
@@ -74,7 +78,7 @@ class Metrics:
         if isinstance(store, TieredStore):
             yield GaugeMetricFamily(
                 "unroll_sessions_on_disk",
-                "Sessions on disk, those in memory too.",
+                "Sessions on disk, including those also in memory.",
                 value=store.kept,
             )
             yield CounterMetricFamily(
@@ -87,11 +91,11 @@ class Metrics:
     def _prefixes(self) -> Iterator[Metric]:
         lookups = CounterMetricFamily(
             "unroll_prefix_lookups",
-            "Prompts looked up in the cache of prefixes, by outcome.",
+            "Prompts looked up in the prefix cache, by outcome.",
             labels=(*LABELS, "outcome"),
         )
         entries = GaugeMetricFamily(
-            "unroll_prefix_entries", "Prefixes in the cache.", labels=LABELS
+            "unroll_prefix_entries", "Prefixes in the prefix cache.", labels=LABELS
         )
         for model in self._models.everyone:
             labels, prefixes = list(_labels_of(model).values()), model.engine.prefixes

@@ -142,7 +142,7 @@ def test_failure_that_should_not_exist_can_be_found_by_its_id(
     monkeypatch.setattr(shared_server.server.models, "get", fail)
     with pytest.raises(ServerError, match="internal error") as caught:
         client.get_model("x")
-    assert f"call {caught.value.request_id} failed" in caplog.text
+    assert f"internal error in call {caught.value.request_id}" in caplog.text
 
 
 def test_error_that_no_server_told_has_no_id() -> None:
