@@ -307,6 +307,7 @@ def _limits(settings: ServerSettings) -> Limits:
         score=settings.max_score_symbols,
         stops=settings.max_stop_strings,
         buffer=settings.buffer_symbols,
+        message=settings.max_message_bytes,
     )
 
 

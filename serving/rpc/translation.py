@@ -14,6 +14,7 @@ from unroll.terms import (
     DEFAULT_NEW_SYMBOLS,
     SAMPLES_AT_MOST,
     SEED_LIMIT,
+    STOP_LENGTH_AT_MOST,
     STOPS_AT_MOST,
     Capsules,
     UnknownSymbols,
@@ -21,17 +22,20 @@ from unroll.terms import (
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.wire import CAPSULES, UNKNOWN_SYMBOLS
 
+FIXED_BYTES = 1024  # of an answer without its symbols, scores and state; more than it takes
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a request may ask for at most, in symbols.
+    """What a request may ask for at most.
 
     Attributes:
-        prompt: length of a prompt.
-        new: length of a generated text.
-        score: length of a scored text.
+        prompt: length of a prompt, in symbols.
+        new: length of a generated text, in symbols.
+        score: length of a scored text, in symbols.
         stops: how many stop strings.
-        buffer: how much of a stream may wait for its reader.
+        buffer: how much of a stream may wait for its reader, in symbols.
+        message: size of an answer in one message, in bytes.
     """
 
     prompt: int = 65536
@@ -39,6 +43,7 @@ class Limits:
     score: int = 1_000_000
     stops: int = STOPS_AT_MOST
     buffer: int = 4096
+    message: int = 8 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +114,8 @@ def read_generate(
     new = _max_new_symbols(message, limits)
     _check_samples(message, new)
     capsules = _capsules(message)
+    if not is_streamed:
+        _check_size(message, new, origin, limits.message)
     policy = _policy(message)
     unknown = _count_unknown(message.prompt, policy, vocabulary)
     in_force = None if origin.sampler is None else origin.sampler.sampling
@@ -145,6 +152,12 @@ def read_score(
     """Translate a request for scores; arguments and errors as in read_generate."""
     vocabulary = origin.model.bundle.vocabulary
     _check_length("text", message.text, limits.score)
+    if (worst := 4 * len(message.text) + FIXED_BYTES) > limits.message:
+        raise InputError(
+            "text",
+            f"has {len(message.text)} symbols, whose scores may take {worst} bytes, an answer in "
+            f"one message {limits.message} at most; send fewer",
+        )
     policy = _policy(message)
     text = vocabulary.encode(
         message.text, unknown=policy, replacement=message.replacement_symbol, field="text"
@@ -197,6 +210,21 @@ def _check_samples(message: pb.GenerateRequest, new: int) -> None:
         raise InputError("sample_count", f"must be 1 to {SAMPLES_AT_MOST}, got {count}")
     if count > 1 and not new:
         raise InputError("sample_count", "must be 1 if max_new_symbols is 0")
+
+
+def _check_size(message: pb.GenerateRequest, new: int, origin: Origin, limit: int) -> None:
+    """Refuse an answer in one message that might not go through, before it is computed."""
+    widest = len(max(origin.model.bundle.vocabulary.symbols).encode())  # bytes of a symbol
+    log_prob = 4 if message.log_probs else 0
+    capsule = origin.model.engine.layout.size + 8 * STOP_LENGTH_AT_MOST
+    samples = max(message.sample_count, 1)
+    worst = samples * (new * (widest + log_prob) + capsule + FIXED_BYTES)
+    if worst > limit:
+        raise InputError(
+            "sample_count" if samples > 1 else "max_new_symbols",
+            f"{samples} x {new} symbols may take {worst} bytes, an answer in one message "
+            f"{limit} at most; ask for fewer symbols or samples, or use StreamGenerate",
+        )
 
 
 def _check_length(field: str, text: str, limit: int) -> None:
