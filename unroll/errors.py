@@ -4,36 +4,36 @@ UnrollError
 |-- InputError            the caller's input is wrong; carries the field's name
 |   |-- UnknownSymbolError    a text holds symbols outside the vocabulary
 |   |-- UnknownModelError     no model of that name is served
-|   `-- CapsuleError          a capsule is cut, forged, outdated or of another key
+|   `-- CapsuleError          a capsule is truncated, forged, outdated or of an unknown key
 |       |-- ForeignCapsuleError   it belongs to another model
 |       `-- OwnerError            it was issued to another caller
 |-- SessionError          a session cannot be used
-|   |-- SessionUnknownError   there is none of that id
+|   |-- SessionUnknownError   the caller has none with that id
 |   |-- SessionEndedError     it was ended
 |   |-- SessionExpiredError   it was idle for too long
 |   |-- SessionEvictedError   it was evicted to make room
 |   |-- SessionBusyError      another request is using it
 |   |-- SessionLimitError     its caller has as many sessions as it may have
-|   |-- PositionError         it stands elsewhere than the caller believes
-|   `-- StoreError            it cannot be written down or read: the disk is full, say
+|   |-- PositionError         it is not at the position that the caller expects
+|   `-- StoreError            it cannot be stored or loaded, because the disk is full, say
 |-- SettingsError         a setting, preset or configuration file is wrong
 |-- CorpusError           a corpus cannot be found, fetched, decoded or used
-|-- TrainingError         training cannot go on
-|   `-- ExplosionError        it exploded too often and was given up
+|-- TrainingError         training cannot continue
+|   `-- ExplosionError        it exploded too often and was stopped
 |-- CheckpointError       a checkpoint is damaged, incomplete or of another version
 |-- BundleError           a bundle is damaged, inconsistent or of another version
-|-- ParityError           the compiled graphs do not say what torch says
-|-- DeviceError           the device that was asked for is not there
+|-- ParityError           the compiled graphs differ from torch
+|-- DeviceError           the requested device is not available
 |-- AuthenticationError   the caller has no valid token
-|-- EngineError           the engine cannot take or finish a sequence
+|-- EngineError           the engine cannot accept or finish a request
 |   |-- OverloadedError       its queue is full
 |   |   |-- CallerBusyError       its caller has as many calls as it may have
-|   |   `-- RateError             its caller has called too often lately
-|   |-- DeadlineError         the deadline passed before the end
-|   |-- CancelledError        the sequence was cancelled
+|   |   `-- RateError             its caller makes more calls a second than it may
+|   |-- DeadlineError         the deadline passed before the answer was complete
+|   |-- CancelledError        the request was cancelled
 |   `-- ClosedError           the engine is draining or closed
-|-- EngineFailedError     a server's engine failed, so the server ended
-`-- ServerError           a server failed, or answered what this client does not know
+|-- EngineFailedError     a server's engine failed, so the server exited
+`-- ServerError           a server failed, or sent something that this client does not know
     `-- UnavailableError      no server can be reached
 
 A message names the field or file, what was found, what is allowed and what to do next.
@@ -73,7 +73,7 @@ class InputError(UnrollError):
 
 
 class UnknownSymbolError(InputError):
-    """A text holds symbols that the vocabulary does not."""
+    """A text has symbols that are not in the vocabulary."""
 
 
 class UnknownModelError(InputError):
@@ -81,7 +81,7 @@ class UnknownModelError(InputError):
 
 
 class CapsuleError(InputError):
-    """A capsule is cut, forged, outdated or signed with a key that is not known here."""
+    """A capsule is truncated, forged, outdated or signed with an unknown key."""
 
 
 class ForeignCapsuleError(CapsuleError):
@@ -97,7 +97,7 @@ class SessionError(UnrollError):
 
 
 class SessionUnknownError(SessionError):
-    """There is no session of that id for this caller."""
+    """This caller has no session with that id."""
 
 
 class SessionEndedError(SessionError):
@@ -121,7 +121,7 @@ class SessionLimitError(SessionError):
 
 
 class PositionError(SessionError):
-    """The session stands elsewhere than the caller believes.
+    """The session is not at the position that the caller expects.
 
     Args:
         message: what to tell.
@@ -134,7 +134,7 @@ class PositionError(SessionError):
 
 
 class StoreError(SessionError):
-    """A session cannot be written down or read."""
+    """A session cannot be stored or loaded."""
 
 
 class SettingsError(UnrollError):
@@ -146,11 +146,11 @@ class CorpusError(UnrollError):
 
 
 class TrainingError(UnrollError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class ExplosionError(TrainingError):
-    """Training exploded too often and was given up; what it saved before stays."""
+    """Training exploded too often and was stopped; earlier checkpoints are kept."""
 
     exit_status = 3
 
@@ -164,11 +164,11 @@ class BundleError(UnrollError):
 
 
 class ParityError(UnrollError):
-    """The compiled graphs do not say what torch says."""
+    """The compiled graphs differ from torch."""
 
 
 class DeviceError(UnrollError):
-    """The device that was asked for is not there."""
+    """The requested device is not available."""
 
 
 class AuthenticationError(UnrollError):
@@ -176,7 +176,7 @@ class AuthenticationError(UnrollError):
 
 
 class EngineError(UnrollError):
-    """The engine cannot take or finish a sequence."""
+    """The engine cannot accept or finish a request."""
 
 
 class OverloadedError(EngineError):
@@ -188,7 +188,7 @@ class CallerBusyError(OverloadedError):
 
 
 class RateError(OverloadedError):
-    """The caller has made too many calls lately.
+    """The caller makes more calls a second than it may.
 
     Args:
         message: what to tell.
@@ -201,11 +201,11 @@ class RateError(OverloadedError):
 
 
 class DeadlineError(EngineError):
-    """The deadline passed before the sequence ended."""
+    """The deadline passed before the answer was complete."""
 
 
 class CancelledError(EngineError):
-    """The sequence was cancelled."""
+    """The request was cancelled."""
 
 
 class ClosedError(EngineError):
@@ -213,13 +213,13 @@ class ClosedError(EngineError):
 
 
 class EngineFailedError(UnrollError):
-    """A server's engine failed, so the server ended."""
+    """A server's engine failed, so the server exited."""
 
     exit_status = 70  # EX_SOFTWARE of sysexits.h
 
 
 class ServerError(UnrollError):
-    """A server failed, or answered what this client does not know."""
+    """A server failed, or sent something that this client does not know."""
 
 
 class UnavailableError(ServerError):

@@ -189,7 +189,7 @@ class Sessions:
         """Find a session.
 
         Raises:
-            SessionUnknownError: there is none of that id, or it is another caller's.
+            SessionUnknownError: the caller has none with that id, or it is another caller's.
             SessionEndedError: it was ended; likewise SessionExpiredError and SessionEvictedError.
             UnknownModelError: its model is not served any more.
         """
