@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from serving.engine.counts import EngineCounts
 from serving.engine.options import EngineOptions
 from serving.engine.prefixes import PrefixCache
@@ -29,7 +31,7 @@ from serving.runtime.device import DeviceRunner
 from serving.runtime.host import HostRunner, Runner
 from serving.runtime.onnx import Device
 from unroll.bundle.folder import Bundle
-from unroll.errors import ClosedError
+from unroll.errors import ClosedError, InputError
 
 CLOSE_SECONDS = 10.0
 DEFAULT_OPTIONS = EngineOptions()
@@ -185,9 +187,11 @@ class Engine:
         """Queue a request; its chunks go to the listener through `deliver`.
 
         Raises:
+            InputError: a token id, or what the origin holds, is none of this model's.
             OverloadedError: the queue is full.
             ClosedError: the engine is closing, or has failed.
         """
+        self._check(request)
         sequence = Sequence(request, self.bundle.vocabulary, self.layout, listener)
         self._skip_prefix(sequence)
         with self._lock:
@@ -224,6 +228,24 @@ class Engine:
                 thread.join(CLOSE_SECONDS)
             elif thread.ident is None:  # it was never started
                 self._end_all(worker)
+
+    def _check(self, request: SequenceRequest) -> None:
+        """Refuse what would make a loop run fail, and with it every row of it."""
+        V, prompt = len(self.bundle.vocabulary), request.prompt
+        if len(prompt) and not 0 <= prompt.min() <= prompt.max() < V:
+            raise InputError(
+                "prompt",
+                f"token ids must be in [0, {V}), got {prompt.min()} to {prompt.max()}; encode the "
+                "text with this model's vocabulary",
+            )
+        if request.origin is not None:
+            try:
+                self.layout.check(request.origin)
+                if not np.isfinite(np.frombuffer(request.origin.state, "<f4")).all():
+                    raise ValueError("a number of its state is not finite")
+            except ValueError as error:
+                problem = f"is no place in a text of this model: {error}"
+                raise InputError("origin", problem) from error
 
     def _skip_prefix(self, sequence: Sequence) -> None:
         """Spare a prompt's reader what was read before; a score needs every symbol's."""

@@ -120,8 +120,11 @@ class StateLayout:
         """Check that a snapshot that comes from outside can be gone on from.
 
         Raises:
-            ValueError: a token id is not in the vocabulary, or the position out of range.
+            ValueError: a token id is not in the vocabulary, the position is out of range, or the
+                state has another size.
         """
+        if len(snapshot.state) != self.size:
+            raise ValueError(f"its state has {len(snapshot.state)} bytes instead of {self.size}")
         ids = np.append(snapshot.held, snapshot.token)
         if ids.min() < 0 or ids.max() >= self._vocabulary_size:
             raise ValueError("a token id is not in the vocabulary")

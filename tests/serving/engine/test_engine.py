@@ -1,7 +1,10 @@
 """The engine: many at a time, each as if it were alone."""
 
 import time
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from serving.engine.engine import Engine
@@ -12,8 +15,8 @@ from serving.runtime.sampling import SamplingParams
 from tests.serving.engine.harness import PATIENCE, Reader, alone, request, running
 from tests.serving.runtime.runs import FILTERED, PLAIN
 from unroll.bundle.folder import Bundle
-from unroll.errors import OverloadedError
-from unroll.terms import FinishReason
+from unroll.errors import InputError, OverloadedError
+from unroll.terms import Capsules, FinishReason
 
 
 def requests(bundle: Bundle) -> list[SequenceRequest]:
@@ -121,6 +124,45 @@ def test_slow_readers_of_a_running_engine_get_all_of_their_texts(
             for sequence in sequences:
                 engine.mark_read(sequence, sequence.unread)
     assert [r.outcome for r in readers] == [alone(decoder, bundle.vocabulary, a) for a in asked]
+
+
+@pytest.mark.parametrize("ids", [[-1], [0, 11], [2**62]])
+def test_prompt_of_another_vocabulary_is_refused_and_harms_nobody(
+    bundle: Bundle, decoder: Decoder, ids: list[int]
+) -> None:
+    asked = request(bundle.vocabulary, "abc", 50)
+    assert len(bundle.vocabulary) == 11
+    with running(Engine(bundle, decoder)) as engine:
+        with pytest.raises(InputError, match=r"prompt: token ids must be in \[0, 11\), got"):
+            engine.submit(replace(asked, prompt=np.array(ids)), Reader())
+        reader = Reader()
+        engine.submit(asked, reader)
+        assert reader.wait() == alone(decoder, bundle.vocabulary, asked)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"token": 11}, "a token id is not in the vocabulary"),
+        ({"held": np.array([-1], np.int32)}, "a token id is not in the vocabulary"),
+        ({"position": 2**63}, "its position .* is out of range"),
+        ({"state": b"\0" * 8}, "its state has 8 bytes instead of"),
+        ({"state": None}, "a number of its state is not finite"),
+    ],
+)
+def test_origin_of_no_text_of_the_model_is_refused(
+    bundle: Bundle, decoder: Decoder, change: dict[str, Any], problem: str
+) -> None:
+    engine = Engine(bundle, decoder)
+    reader = Reader()
+    engine.submit(request(bundle.vocabulary, "ab", 5, snapshots=Capsules.FINAL), reader)
+    engine.step(steps=9)
+    origin = reader.chunks[-1].snapshot
+    assert origin is not None
+    if change == {"state": None}:
+        change = {"state": np.full(engine.layout.size // 4, np.nan, "<f4").tobytes()}
+    with pytest.raises(InputError, match=f"origin: is no place .*: {problem}"):
+        engine.submit(request(bundle.vocabulary, "", 9, origin=replace(origin, **change)), Reader())
 
 
 def test_narrowest_filters_do_not_bring_the_engine_down(bundle: Bundle, decoder: Decoder) -> None:
