@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from unroll.errors import CallerBusyError, RateError
+from unroll.errors import CallerBusyError, InputError, RateError
 
 _TIDY_ABOVE = 4096  # callers remembered before those are looked for that have gone
 
@@ -16,7 +16,7 @@ class CallerLimits:
     """What one caller may do.
 
     Attributes:
-        calls: calls and streams at once, 1 or more.
+        calls: calls and streams at once, 1 or more; each sample of a text counts as one.
         rate: calls a second in the long run; 0 for any number.
         burst: calls at once after a rest, 1 or more.
     """
@@ -78,21 +78,45 @@ class Callers:
             CallerBusyError: the caller has as many calls as it may have.
             RateError: the caller has made too many lately; tells when the next may come.
         """
-        limits, now = self._limits, self._now()
+        now = self._now()
         if len(self._callers) > self._tidy_above:
             self._tidy(now)
-        caller = self._callers.setdefault(key, _Caller(limits.burst, now))
-        if caller.calls >= limits.calls:
-            raise CallerBusyError(
-                f"{caller.calls} calls of this caller are running, the limit is {limits.calls}; "
-                "wait for one to end"
-            )
+        caller = self._callers.setdefault(key, _Caller(self._limits.burst, now))
+        self._check_room(caller, 1)
         self._take(caller, now)
-        caller.calls += 1
-        try:
+        with _counted(caller, 1):
             yield
-        finally:
-            caller.calls -= 1
+
+    @contextmanager
+    def hold(self, key: str, more: int) -> Iterator[None]:
+        """Count an admitted call's further samples as calls, for the time of the block.
+
+        Args:
+            key: as it was admitted.
+            more: samples beside the first.
+
+        Raises:
+            CallerBusyError: the caller has no room for so many now.
+            InputError: the caller never has.
+        """
+        if more >= self._limits.calls:
+            raise InputError(
+                "sample_count",
+                f"must be at most {self._limits.calls}, which is what one caller may have running, "
+                f"got {more + 1}",
+            )
+        caller = self._callers[key]
+        self._check_room(caller, more)
+        with _counted(caller, more):
+            yield
+
+    def _check_room(self, caller: _Caller, more: int) -> None:
+        limit = self._limits.calls
+        if caller.calls + more > limit:
+            raise CallerBusyError(
+                f"{caller.calls} calls and samples of this caller are running, the limit is "
+                f"{limit}; {more} more must wait for some to end"
+            )
 
     def _take(self, caller: _Caller, now: float) -> None:
         limits = self._limits
@@ -120,3 +144,12 @@ class Callers:
             if not caller.calls and is_full:
                 del self._callers[key]
         self._tidy_above = max(_TIDY_ABOVE, 2 * len(self._callers))
+
+
+@contextmanager
+def _counted(caller: _Caller, calls: int) -> Iterator[None]:
+    caller.calls += calls
+    try:
+        yield
+    finally:
+        caller.calls -= calls

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import grpc
@@ -38,6 +39,7 @@ class Call:
         caller: its address, or the identity that its token or certificate proves.
         began: time.monotonic() when it came.
         deadline: time.monotonic() after which it fails; None for never.
+        hold: opens a block in which so many further samples count as calls of the caller.
         identity: of the caller, as a token or certificate proves it; empty for none.
         model: that answered; empty if it came to none.
         symbols_read: of its prompt or scored text.
@@ -52,6 +54,7 @@ class Call:
     caller: str
     began: float
     deadline: float | None
+    hold: Callable[[int], AbstractContextManager[None]] = field(default=lambda more: nullcontext())
     identity: str = ""
     model: str = ""
     symbols_read: int = 0

@@ -18,6 +18,7 @@ from contextlib import (
     contextmanager,
     nullcontext,
 )
+from functools import partial
 from typing import Any
 
 import grpc
@@ -201,7 +202,9 @@ class Gate(grpc.aio.ServerInterceptor):
                     "a common name"
                 )
             call.identity, call.caller = identity_of(names), shown(names)
-        return self._callers.admit(call.identity or address)
+        key = call.identity or address
+        call.hold = partial(self._callers.hold, key)
+        return self._callers.admit(key)
 
 
 async def _refuse(call: Call, error: BaseException) -> None:

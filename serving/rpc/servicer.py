@@ -123,8 +123,10 @@ class TextGenerationServicer(SessionServicer):
                 request, origin, self._limits, call.deadline, is_streamed=is_streamed
             )
             call.symbols_read = len(parsed.request.prompt)
+            more = request.sample_count - 1
             try:
-                yield origin, parsed
+                with call.hold(more) if more > 0 else nullcontext():
+                    yield origin, parsed
             except ExceptionGroup as group:  # of the samples' tasks: the first tells what is wrong
                 raise _first(group) from None
 

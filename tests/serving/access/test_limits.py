@@ -1,6 +1,8 @@
 """One caller cannot take what is everybody's."""
 
 import threading
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from training.settings import Cell
 from unroll.client.client import Client
 from unroll.client.options import GenerateOptions
 from unroll.client.security import Security
-from unroll.errors import CallerBusyError, RateError
+from unroll.errors import CallerBusyError, InputError, RateError
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.wire import from_rpc_error
 
@@ -47,6 +49,34 @@ def test_caller_with_all_its_calls_is_refused_and_others_are_not(
         wait_for(lambda: len(running.sequences()) == 1)
         assert hers.generate("abc", timeout=PATIENCE).text  # its place is free again
         streams[1].close()
+
+
+def test_each_sample_counts_as_a_call_of_its_caller(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens"
+    anna, bert = (issue(NewToken(name=name, file=file)) for name in ("anna", "bert"))
+    four, five = replace(LONG, sample_count=4), replace(LONG, sample_count=5)
+    two = GenerateOptions(max_new_symbols=5, sample_count=2)
+    with (
+        serve(str(tiny_bundles["gru"]), tokens=file, max_calls_per_caller=5) as running,
+        Client(running.address, security=Security(token=anna)) as hers,
+        Client(running.address, security=Security(token=bert)) as his,
+    ):
+        stream = hers.stream("abc", four)
+        next(stream)
+        with pytest.raises(CallerBusyError, match="the limit is 5"):
+            hers.generate("abc", two, timeout=PATIENCE)
+        assert hers.generate("abc", timeout=PATIENCE).text  # the fifth
+        assert his.generate("abc", two, timeout=PATIENCE).further_samples
+        stream.close()
+        wait_for(lambda: not running.server.gate.running)
+        assert hers.generate("abc", two, timeout=PATIENCE).further_samples
+        with closing(hers.stream("abc", five, timeout=PATIENCE)) as all_of_hers:
+            assert next(all_of_hers).text
+        with pytest.raises(InputError, match=r"must be at most 5.*got 6") as caught:
+            hers.generate("abc", replace(two, sample_count=6), timeout=PATIENCE)
+        assert caught.value.field == "sample_count"
 
 
 def test_rate_refuses_with_the_time_to_wait_and_lets_in_again(
