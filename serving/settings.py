@@ -137,8 +137,8 @@ class ServerSettings:
     """Maximum number of stop strings in one request."""
 
     max_calls_per_caller: Annotated[int, Range(1, COUNT)] = 512
-    """Maximum concurrent calls and streams of one caller. A caller is known by its token, else its
-    certificate, else its address."""
+    """Maximum concurrent calls and streams of one caller; each sample counts as one. A caller is
+    known by its token, else its certificate, else its address."""
 
     rate_per_caller: Annotated[float, Range(0, 10**9)] = 1000.0
     """Maximum sustained calls per second of one caller; 0 disables."""
