@@ -1,20 +1,26 @@
 """A whole small report, and a browser to look at it."""
 
+import io
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from report.__main__ import make_report
+from report.settings import ReportSettings
 from tests.shared import SharedFolders
+from training.__main__ import train
+from training.presets import preset_files
+from training.settings import TrainingSettings
+from unroll.cli import run
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-ROOT = Path(__file__).parents[2]
 SECONDS = 1.5  # of each training
 
 
@@ -34,18 +40,28 @@ def made(shared: SharedFolders) -> Made:
 
 
 def _make_report(out: Path) -> None:
-    environment = {name: v for name, v in os.environ.items() if name != "CORPUS_DIR"}
-    command = [sys.executable, "-W", "error", "-m", "report", "--corpus", "casebook"]
-    done = subprocess.run(
-        [*command, "--minutes", str(SECONDS / 60), "--out", str(out)],
-        cwd=ROOT,
-        env=environment | {"XDG_CACHE_HOME": str(out / "cache"), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (out / "printed.txt").write_text(done.stdout, "utf-8")
+    printed = io.StringIO()
+    settings = ReportSettings(corpus="casebook", minutes=SECONDS / 60, out=out)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+        patch.delenv("CORPUS_DIR", raising=False)
+        patch.setenv("XDG_CACHE_HOME", str(out / "cache"))
+        patch.setattr(subprocess, "run", train_in_process)
+        make_report(settings)
+    (out / "printed.txt").write_text(printed.getvalue(), "utf-8")
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let trainings run in this process: to start another one takes seconds."""
+    monkeypatch.setattr(subprocess, "run", train_in_process)
+
+
+def train_in_process(command: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
+    """Do in this process what the command of a training does in one of its own."""
+    tokens = command[command.index("--config") :]
+    with pytest.raises(SystemExit) as ended:
+        run(TrainingSettings, train, name="training", tokens=tokens, preset=preset_files)
+    return subprocess.CompletedProcess(command, int(ended.value.code or 0))
 
 
 @pytest.fixture(scope="module")  # its event loop would be in the way of other tests'

@@ -66,6 +66,14 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
+def test_training_starts_as_a_process_of_its_own(tmp_path: Path, text: Path) -> None:
+    settings = tiny(tmp_path / "runs", text)
+    folder = ensure_trained(settings, load_corpus(str(text)), fresh=False, say=str)
+    assert folder.best.is_file()
+
+
+@pytest.mark.usefixtures("in_process")
 def test_only_a_finished_training_of_the_same_settings_and_text_is_reused(
     tmp_path: Path, text: Path
 ) -> None:
@@ -88,6 +96,7 @@ def test_only_a_finished_training_of_the_same_settings_and_text_is_reused(
     assert not (tmp_path / "runs" / "tiny" / FINISHED).exists()
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_training_that_exploded_too_often_is_shown_if_that_is_wanted(
     tmp_path: Path, text: Path
 ) -> None:
