@@ -59,11 +59,13 @@ report: $(READY) ## Train an RNN, a GRU and an LSTM and write a page about them:
 	$(BIN)/python -m report $(if $(CORPUS),--corpus '$(CORPUS)') $(if $(PRESET),--training-preset $(PRESET)) \
 		$(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
-test: $(READY) ## Run the tests, as two processes: ARGS=
-	$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
+# Two processes, each with whole files; the long ones come first.
+TESTS := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+test: $(READY) ## Run the tests: ARGS=
+	$(TESTS) $(ARGS)
 
-test-quick: $(READY) ## Run the tests that take a moment, and one of the whole way: ARGS=
-	$(BIN)/python -m pytest --numprocesses 2 -m 'not slow and not cuda' $(ARGS)
+test-quick: $(READY) ## Run the tests that take a moment: ARGS=
+	$(TESTS) -m 'not slow and not cuda' $(ARGS)
 
 # A tenth of a million inputs takes several minutes.
 INPUTS ?= 100000

@@ -18,6 +18,8 @@ from training.settings import Cell
 from unroll.errors import InputError, UnavailableError, UnrollError
 from unroll.v1 import text_generation_pb2 as pb
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tiny_bundles: dict[Cell, Path]) -> Iterator[RunningServer]:

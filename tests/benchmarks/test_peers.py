@@ -20,6 +20,8 @@ from training.model.model import CELLS
 from training.settings import Cell
 from unroll.bundle.folder import load_bundle
 
+pytestmark = pytest.mark.slow
+
 T, N = 13, 6
 PACKAGE = {"jax": "jax", "openvino": "openvino"}
 # torch.compile takes half a minute; what it compiles is tested below.

@@ -12,6 +12,8 @@ from benchmarks.served.__main__ import ServedSettings, measure
 from benchmarks.served.record import ServedRecord, file_name
 from unroll.errors import ServerError
 
+pytestmark = pytest.mark.slow
+
 CORE = min(os.sched_getaffinity(0))
 
 

@@ -33,6 +33,8 @@ from training.recurrence.weight import Weight
 from training.settings import Cell
 from unroll.errors import UnrollError
 
+pytestmark = pytest.mark.slow
+
 PLAN = Plan(vocabulary=11, streams=3, window=5, repeats=2)
 GATES: dict[Cell, int] = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
 

@@ -16,6 +16,8 @@ from training.settings import Cell
 from unroll.bundle.folder import load_bundle
 from unroll.errors import ParityError
 
+pytestmark = pytest.mark.slow
+
 PLACES = [
     (Precision.FP32, Device.CPU),
     (Precision.FP32, Device.CUDA),

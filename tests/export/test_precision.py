@@ -37,6 +37,8 @@ from unroll.bundle.folder import Bundle, load_bundle
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import ParityError, SettingsError
 
+pytestmark = pytest.mark.slow
+
 V = len(TINY_SYMBOLS)
 REDUCED = [(Precision.INT8, Device.CPU), (Precision.FP16, Device.CUDA)]
 ROWS = 130

@@ -24,6 +24,8 @@ from unroll.bundle.folder import Bundle, load_bundle
 from unroll.bundle.manifest import DECODE, DECODE_FILTERED, STEP, UNROLLED, WEIGHTS, Unrolled
 from unroll.errors import ParityError
 
+pytestmark = pytest.mark.slow
+
 START, N, SLOTS = 3, 10, 13
 AFTER = 2  # steps of the call that come after those of the graph
 KINDS = pytest.mark.parametrize("kind", UNROLLED, ids=lambda kind: kind.name)

@@ -22,6 +22,7 @@ from unroll.errors import CorpusError, SettingsError, TrainingError
 TEXT = "the tall man ate ham; a mat, a hat, a lamp! " * 200
 
 
+@pytest.mark.slow
 def test_models_are_trained_alike_but_for_their_cell(made: Made) -> None:
     settings = {
         cell: load_checkpoint(made.folder / "trainings" / cell).training_settings for cell in CELLS
@@ -34,6 +35,7 @@ def test_models_are_trained_alike_but_for_their_cell(made: Made) -> None:
     assert "index.html: the report in one file" in made.printed
 
 
+@pytest.mark.slow
 def test_finished_trainings_of_a_report_are_reused_by_the_next_one(made: Made) -> None:
     report = ReportSettings(minutes=SECONDS / 60, out=made.folder.parent)
     corpus, said = load_corpus("casebook"), list[str]()
@@ -96,6 +98,7 @@ def test_only_a_finished_training_of_the_same_settings_and_text_is_reused(
     assert not (tmp_path / "runs" / "tiny" / FINISHED).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_process")
 def test_a_training_that_exploded_too_often_is_shown_if_that_is_wanted(
     tmp_path: Path, text: Path

@@ -15,6 +15,8 @@ from tests.serving.access.certificates import Authority
 from tests.serving.running import PATIENCE, RunningServer, serve, server_process
 from training.settings import Cell
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

@@ -23,6 +23,8 @@ from unroll.client.options import GenerateOptions, SessionOptions
 from unroll.errors import ClosedError, PositionError, SessionBusyError
 from unroll.terms import Capsules, FinishReason
 
+pytestmark = pytest.mark.slow
+
 LONG_SYMBOLS = 65536
 LONG = GenerateOptions(max_new_symbols=LONG_SYMBOLS, seed=3)  # takes seconds
 

@@ -18,6 +18,8 @@ from unroll.client.client import Client
 from unroll.client.options import GenerateOptions, SessionOptions
 from unroll.client.results import Generation, Piece
 
+pytestmark = pytest.mark.slow
+
 STREAMS = 64
 LONG_PATIENCE = 6 * PATIENCE
 NEW_SYMBOLS = 4_000

@@ -42,6 +42,7 @@ def reference(tiny_bundles: dict[Cell, Path]) -> Reference:
     return Reference(load_bundle(tiny_bundles["gru"]))
 
 
+@pytest.mark.slow
 def test_short_soak_finds_no_fault(tiny_bundles: dict[Cell, Path], tmp_path: Path) -> None:
     settings = SoakSettings(minutes=0.1, clients=10, processes=2, life_seconds=2.5)
     bundle = load_bundle(tiny_bundles["gru"])
@@ -53,6 +54,7 @@ def test_short_soak_finds_no_fault(tiny_bundles: dict[Cell, Path], tmp_path: Pat
     assert all(report.looks), "each server must have told its metrics"
 
 
+@pytest.mark.slow
 def test_wrong_text_is_found_and_told(
     tiny_bundles: dict[Cell, Path],
     tmp_path: Path,

@@ -53,6 +53,7 @@ def test_a_run_leaves_its_files_and_the_next_one_moves_them_aside(
     assert "was moved to" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_saves_and_resume_ends_as_if_nothing_had_happened(
     tmp_path: Path, number: signal.Signals

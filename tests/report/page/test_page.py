@@ -15,6 +15,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 from report.page.page import fenced, shown
 from tests.report.conftest import Made
 
+pytestmark = pytest.mark.slow
+
 CHARTS = {"curves", "updates", "gradients", "memory", "units", "authors", "positions"}
 TITLES = ["Vanilla RNN", "GRU", "LSTM"]
 # How many lines a chart has, and how long each is at least: a training on a busy machine may have

@@ -33,6 +33,8 @@ from unroll.bundle.folder import Bundle, load_bundle
 from unroll.errors import CancelledError
 from unroll.terms import Capsules
 
+pytestmark = pytest.mark.slow
+
 SLOTS = 3
 texts = st.text(TINY_SYMBOLS, max_size=9) | st.sampled_from([33, 40]).map(
     lambda n: ("bad cab " * 5)[:n]

@@ -174,6 +174,7 @@ def test_stalled_reader_pauses_only_itself(tiny_bundles: dict[Cell, Path]) -> No
         assert tuple(p for piece in pieces for p in piece.log_probs) == expected.log_probs
 
 
+@pytest.mark.slow
 def test_deadlines_that_pass_in_the_middle_of_a_write_are_no_fault_of_the_server(
     tiny_bundles: dict[Cell, Path], tmp_path: Path
 ) -> None:
@@ -202,6 +203,7 @@ def test_deadlines_that_pass_in_the_middle_of_a_write_are_no_fault_of_the_server
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_one_stalled_reader_among_64_holds_nobody_up(tiny_bundles: dict[Cell, Path]) -> None:
     asked = GenerateOptions(max_new_symbols=5000, seed=5)
     with serve(str(tiny_bundles["gru"]), buffer_symbols=128, slots=64) as running:
@@ -242,12 +244,21 @@ def test_client_that_fell_silent_is_gone_after_the_keepalive(
         keepalive_timeout_seconds=0.5,
     )
     with alert as running:
-        command = [sys.executable, "-m", "unroll.client", "--target", running.address]
-        command += ["--prompt", "abc", "--max-new-symbols", "65536"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        # It takes so little at a time that most of the text is still to come when it falls silent.
+        code = (
+            "import grpc, sys; from unroll.client.client import Client\n"
+            "from unroll.client.options import GenerateOptions\n"
+            f"channel = grpc.insecure_channel(sys.argv[1], options={NARROW!r})\n"
+            "asked = GenerateOptions(max_new_symbols=65536)\n"
+            "stream = Client(channel=channel).stream('abc', asked)\n"
+            "next(stream); print('there', flush=True); sys.stdin.read()"
+        )
+        command = [sys.executable, "-c", code, running.address]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
             try:
                 assert process.stdout is not None
-                assert process.stdout.read(1)
+                assert process.stdout.readline() == b"there\n"
                 process.send_signal(signal.SIGSTOP)  # TCP still answers for it
                 wait_for(lambda: cancelled(running) == 1)
                 wait_for(lambda: not len(running.sequences()))

@@ -15,6 +15,8 @@ from unroll.client.client import Client
 from unroll.client.options import GenerateOptions, SessionOptions
 from unroll.errors import UnavailableError
 
+pytestmark = pytest.mark.slow
+
 NEW_SYMBOLS = 12_000
 LONG = GenerateOptions(max_new_symbols=NEW_SYMBOLS, seed=3, log_probs=True)
 # A reader this slow takes 2 s or more for it: a piece has no more symbols than the server holds.

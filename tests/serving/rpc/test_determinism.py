@@ -23,6 +23,8 @@ from unroll.client.options import GenerateOptions
 from unroll.client.results import Completion, Generation, Piece
 from unroll.terms import Capsules, FinishReason
 
+pytestmark = pytest.mark.slow
+
 COUNT = 200
 LONGEST_PROMPT = 300
 SERVED = {"workers": 2, "slots": 16}  # fewer slots than requests, so they change hands

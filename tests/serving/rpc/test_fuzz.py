@@ -29,6 +29,8 @@ from unroll.bundle.manifest import MANIFEST
 from unroll.errors import BundleError, CapsuleError
 from unroll.v1 import text_generation_pb2 as pb
 
+pytestmark = pytest.mark.slow
+
 INPUTS = int(os.environ.get("UNROLL_FUZZ_INPUTS", "600"))
 SERVICE = pb.DESCRIPTOR.services_by_name["TextGenerationService"]
 METHODS = {method.name: method for method in SERVICE.methods}

@@ -57,6 +57,7 @@ def decoder(request: pytest.FixtureRequest, tiny_bundles: dict[Cell, Path]) -> D
     return Decoder(load_bundle(tiny_bundles[request.param]), Device.CPU)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("params", [PLAIN, PLAIN + FILTERED], ids=["plain", "filtered"])
 def test_row_in_a_batch_equals_row_alone(
     sized_bundle: Bundle, params: tuple[SamplingParams, ...]
@@ -81,6 +82,7 @@ def test_two_threads_give_the_bits_of_one(sized_bundle: Bundle) -> None:
         assert_same_bits(one.run(call, state), two.run(call, state))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_calls_cut_anywhere_equal_the_whole(

@@ -34,6 +34,8 @@ from unroll.bundle.folder import Bundle, load_bundle
 from unroll.bundle.manifest import MANIFEST, UNROLLED, UNROLLED_LENGTHS
 from unroll.errors import BundleError
 
+pytestmark = pytest.mark.slow
+
 CAPACITY = 5  # batches of 1, 2, 4 and 5
 
 

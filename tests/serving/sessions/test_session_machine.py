@@ -33,6 +33,8 @@ from unroll.bundle.folder import load_bundle
 from unroll.client.client import Client
 from unroll.client.options import GenerateOptions
 
+pytestmark = pytest.mark.slow
+
 KEY = "5a" * 32
 PROMPTS = st.text(TINY_SYMBOLS, max_size=40)
 SEEDS = st.integers(0, 2**63 - 1)

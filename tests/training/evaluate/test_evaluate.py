@@ -79,6 +79,7 @@ def test_the_first_symbol_is_predicted_from_the_start_symbol() -> None:
     assert encode(checkpoint.vocabulary, "ab").tolist() == [0, 2, 3]  # "\n", "a", "b"
 
 
+@pytest.mark.slow
 @cells
 def test_each_protocol_tells_of_every_symbol_once(cell: Cell) -> None:
     model, ids, told = model_of(cell), text_ids(97), list[int]()

@@ -27,6 +27,8 @@ from training.run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.settings import TrainingSettings
 from unroll.cli import run
 
+pytestmark = pytest.mark.slow
+
 SYMBOLS = 8000
 FRACTION = 0.1
 

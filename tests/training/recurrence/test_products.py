@@ -117,6 +117,7 @@ def test_an_odd_number_of_bfloat16_is_left_to_the_library() -> None:
         check(linear(x, w, torch.zeros(shape[0])), x, w.t())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not weight.TILES[torch.float32], reason="a processor without AVX2")
 def test_vectors_of_256_bits(tmp_path: Path) -> None:
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}

@@ -98,6 +98,7 @@ def test_rows_shared_among_threads_come_to_the_same(
     assert max(differences.values()) < 5e-6, differences
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not all(weight.TILES.values()), reason="a processor without all tiles")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("cell", CELLS)
@@ -127,6 +128,7 @@ def test_an_explosion_is_seen(cell: Cell, precision: Precision, bad: float) -> N
     assert not all(bool(g.isfinite().all()) for g in (loss, *gradients))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["tiles", "oneDNN", "torch"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_bf16_products_stay_near_and_are_not_fp32(

@@ -260,6 +260,7 @@ def test_a_training_that_keeps_exploding_is_given_up_with_advice(room: Room) -> 
     assert_equal(left.weights, left.state.weights)
 
 
+@pytest.mark.slow
 def test_minutes_end_on_time_with_the_rate_at_zero(room: Room) -> None:
     ticks = itertools.count()
     settings = tiny_settings(epochs=0, minutes=20.0)
