@@ -71,7 +71,7 @@ def text(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_training_starts_as_a_process_of_its_own(tmp_path: Path, text: Path) -> None:
     settings = tiny(tmp_path / "runs", text)
-    folder = ensure_trained(settings, load_corpus(str(text)), fresh=False, say=str)
+    folder = ensure_trained(settings, load_corpus(str(text)), fresh=False, say=list[str]().append)
     assert folder.best.is_file()
 
 
