@@ -1,4 +1,4 @@
-"""Everything that can be set about a server, with its ranges."""
+"""The server's settings, with their ranges."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,7 +208,7 @@ class ServerSettings:
 
     @property
     def tls(self) -> TlsFiles | None:
-        """What encrypts; None for plain text."""
+        """The files for encryption; None for plain text."""
         if self.tls_certificate is None or self.tls_key is None:
             return None
         return TlsFiles(

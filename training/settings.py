@@ -1,4 +1,4 @@
-"""Everything that can be set about a training, with the rules between the settings."""
+"""The settings of a training, and the rules between them."""
 
 from dataclasses import dataclass
 from pathlib import Path

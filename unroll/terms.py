@@ -11,7 +11,7 @@ STOP_LENGTH_AT_MOST = 256  # symbols
 
 
 class FinishReason(Enum):
-    """Why a sequence ended well."""
+    """Why a text ended."""
 
     LENGTH = "length"
     STOP = "stop"

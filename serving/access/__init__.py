@@ -1,1 +1,1 @@
-"""Who may call: callers, tokens, certificates and the files they stand in."""
+"""Who may call: callers, tokens, certificates and the files that hold them."""

@@ -32,7 +32,7 @@ def names_of(proved: Proved) -> Names | None:
 
 
 def identity_of(names: Names) -> str:
-    """Write names as an identity, which no other names have."""
+    """Return the identity of these names; no other names give the same one."""
     return "certificate:" + ",".join(f"{kind}:{len(name)}:{name.hex()}" for kind, name in names)
 
 

@@ -1,4 +1,4 @@
-"""Files that are read again when they change, without anybody saying so."""
+"""Files that are reloaded when they change."""
 
 import os
 import time

@@ -133,7 +133,7 @@ class Engine:
             thread.start()
 
     def step(self, worker: int = 0, *, steps: int | None = None) -> list[Sequence]:
-        """Do on the calling thread, once, what a worker's own thread does over and over.
+        """Run one iteration of a worker's thread on the calling thread.
 
         For tests and measurements; an engine that was started steps by itself.
 
@@ -169,11 +169,11 @@ class Engine:
 
     @property
     def has_failed(self) -> bool:
-        """Whether it cannot go on."""
+        """Whether the engine has failed."""
         return self._failed
 
     def load(self) -> Load:
-        """Tell what is going on right now."""
+        """Return the current load."""
         with self._lock:
             return Load(
                 queued=self._scheduler.waiting,
@@ -208,7 +208,7 @@ class Engine:
             self._changed.notify()
 
     def mark_read(self, sequence: Sequence, symbols: int) -> None:
-        """Tell that the reader has taken symbols; a stalled sequence may go on."""
+        """Report that the reader has taken symbols; a stalled sequence may continue."""
         with self._lock:
             if self._scheduler.mark_read(sequence, symbols):
                 self._changed.notify()

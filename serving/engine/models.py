@@ -123,7 +123,7 @@ class Models:
         return cls(served, make, keep_retired=keep_retired)
 
     def reload(self) -> list[ServedModel]:
-        """Look at all folders again; where one holds another bundle, its name gets that one.
+        """Reload all folders; a model whose folder holds another bundle switches to it.
 
         A bundle that cannot be loaded is logged and left, and its name stays with what it has. This
         takes as long as loading does; another thread may answer calls meanwhile.
@@ -225,7 +225,7 @@ class Models:
             model.engine.start()
 
     def close(self, drain_seconds: float = 0.0) -> None:
-        """Close all engines side by side: refuse new sequences, give running ones some time."""
+        """Close all engines at once: refuse new sequences, give running ones some time."""
         models = self.everyone
         with ThreadPoolExecutor(len(models)) as pool:
             for model in models:

@@ -35,7 +35,7 @@ class RunLength:
         return max(row.steps for row in rows)
 
     def learn(self, rows: int, steps: int, seconds: float) -> None:
-        """Take in how long a loop run took."""
+        """Record how long a loop run took."""
         samples = self._samples.setdefault(_size_class(rows), deque(maxlen=REMEMBERED))
         samples.append(seconds / steps)
 

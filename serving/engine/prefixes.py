@@ -1,4 +1,4 @@
-"""States of prompt prefixes that were read already, so that they are not read again."""
+"""States after prompt prefixes, so that each prefix is read only once."""
 
 import hashlib
 from collections import Counter, OrderedDict
@@ -126,7 +126,7 @@ class _Block(NamedTuple):
 
 
 def next_boundary(position: int, prompt_length: int) -> int:
-    """Return where a prompt's state is next worth keeping: at a block's end or its own."""
+    """Return the next position whose state is kept: the end of a block or of the prompt."""
     return min((position // BLOCK + 1) * BLOCK, prompt_length)
 
 

@@ -1,4 +1,4 @@
-"""Who is next: sequences that wait for a slot, in turns among their callers."""
+"""The queue of sequences that wait for a slot; their callers take turns."""
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
@@ -27,17 +27,17 @@ class FairQueue:
         return sequence in self._of.get(sequence.request.caller, ())
 
     def append(self, sequence: Sequence) -> None:
-        """Let a sequence wait behind its caller's others."""
+        """Add a sequence behind its caller's others."""
         self._of.setdefault(sequence.request.caller, OrderedDict())[sequence] = None
         self._length += 1
 
     def append_first(self, sequence: Sequence) -> None:
-        """Let a sequence wait before its caller's others."""
+        """Add a sequence before its caller's others."""
         self.append(sequence)
         self._of[sequence.request.caller].move_to_end(sequence, last=False)
 
     def remove(self, sequence: Sequence) -> None:
-        """Let a sequence wait no more."""
+        """Remove a sequence."""
         caller = sequence.request.caller
         del self._of[caller][sequence]
         self._length -= 1
@@ -55,7 +55,7 @@ class FairQueue:
         return next(iter(self._of[caller]))
 
     def pop(self, held: Counter[bytes]) -> Sequence:
-        """Take whose turn it is, and let its caller's next turn be the last."""
+        """Remove the next sequence; its caller's next turn comes last."""
         sequence = self.next(held)
         self.remove(sequence)
         if sequence.request.caller in self._of:

@@ -1,4 +1,4 @@
-"""What a sequence is asked to do, and what it gives."""
+"""The engine's request and the chunks of its answer."""
 
 from dataclasses import dataclass, field
 from math import isnan

@@ -1,4 +1,4 @@
-"""Who is computed where: the queue, the workers' slots, the stalled and the doomed."""
+"""Where each sequence is: in the queue, in a worker's slot, stalled, or about to end."""
 
 from collections import Counter
 from collections.abc import Iterator

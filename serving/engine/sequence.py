@@ -94,7 +94,7 @@ class Sequence:
         self._held_log_probs = origin.held_log_probs
 
     def skip(self, prefix: Prefix) -> None:
-        """Go on after a prefix of the prompt that need not be read again."""
+        """Continue after a cached prefix of the prompt."""
         self.done = prefix.length
         self.token = prefix.snapshot.token
         self.state = self._layout.unpack(prefix.snapshot.state)
@@ -111,7 +111,7 @@ class Sequence:
 
     @property
     def left(self) -> int:
-        """How many steps there are at most still to make."""
+        """Maximum number of steps still to make."""
         if self._settling is not None:
             return len(self._settling.tokens) - self._settling.done
         return self._end - self.done
@@ -137,7 +137,7 @@ class Sequence:
 
     @property
     def is_forced(self) -> bool:
-        """Whether it is known what the next step must choose."""
+        """Whether the next symbol is already known."""
         return self._settling is not None or self.done < self._prompt_length
 
     def may_go_back(self, steps: int) -> bool:
@@ -257,7 +257,7 @@ class Sequence:
         )
 
     def fail(self, error: EngineError) -> Chunk:
-        """End badly, with what was written until then.
+        """End with an error, after the text so far.
 
         Where every chunk has a snapshot, the last one gives that text again, and this chunk, which
         has none, leaves it out.

@@ -117,7 +117,7 @@ class StateLayout:
         self.size = sum(4 * int(np.prod(shape)) for shape in self._shapes.values())
 
     def check(self, snapshot: Snapshot) -> None:
-        """Check that a snapshot that comes from outside can be gone on from.
+        """Check a snapshot that comes from outside.
 
         Raises:
             ValueError: a token id is not in the vocabulary, the position is out of range, or the

@@ -115,5 +115,5 @@ def write_model(model: ServedModel) -> pb.Model:
 
 
 def write_sampling(sampling: SamplingParams) -> pb.SamplingParams:
-    """Tell sampling parameters."""
+    """Describe sampling parameters."""
     return pb.SamplingParams(**asdict(sampling))

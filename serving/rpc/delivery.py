@@ -30,7 +30,7 @@ class LoopDelivery:
             log.debug("%d chunks came after the end", len(delivery))
 
     def tell_failure(self) -> None:
-        """Hand over the news that an engine has failed; called on any thread."""
+        """Report that an engine has failed; called on any thread."""
         try:
             self._loop.call_soon_threadsafe(self._on_failure)
         except RuntimeError:

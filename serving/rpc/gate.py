@@ -1,4 +1,4 @@
-"""The gate: the one wrapper round every call, of our service and of those beside it.
+"""The gate: the one wrapper around every call, of our service and of health and reflection.
 
 From the outside in: a call gets its record and its id, is counted and traced; its caller is found
 out and has to have room; its message is parsed; its handler answers. On the way back, whatever was
@@ -51,7 +51,7 @@ _MAKERS = {
 
 
 def no_span(call: Call) -> AbstractContextManager[None]:
-    """Surround a call with nothing."""
+    """Open no span around a call."""
     return nullcontext()
 
 
@@ -85,7 +85,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self.running: set[asyncio.Task[Any]] = set()
 
     async def wait_idle(self, seconds: float) -> None:
-        """Wait until no call of our service is running, for so long at most."""
+        """Wait until no call of our service is running, up to this many seconds."""
         if self.running:
             await asyncio.wait(self.running, timeout=seconds)
 

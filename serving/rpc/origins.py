@@ -1,4 +1,4 @@
-"""What a request goes on from: the start symbol, a capsule or a session."""
+"""What a request continues from: the start symbol, a capsule or a session."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -61,7 +61,7 @@ class Origin:
 
 
 class Origins:
-    """Finds what requests go on from.
+    """Finds what requests continue from.
 
     A caller is named by its identity, as a token or certificate proves it; empty for none.
 
@@ -79,7 +79,7 @@ class Origins:
 
     @asynccontextmanager
     async def open(self, place: Place, caller: str) -> AsyncIterator[Origin]:
-        """Find what a request goes on from; a session is kept for it until the block's end.
+        """Find what a request continues from; a session is reserved for it until the block's end.
 
         Raises:
             CapsuleError: the capsule is not valid here.
@@ -103,7 +103,7 @@ class Origins:
             )
 
     async def look_at(self, place: Place, caller: str) -> Origin:
-        """Find what a request goes on from, without keeping a session; raises as `open`."""
+        """Find what a request continues from, without reserving a session; raises as `open`."""
         if place.session is not None:
             session = await self._sessions.get(place.session, owner_tag(caller))
             model = self._model_of(session, place.model)

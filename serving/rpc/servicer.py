@@ -87,7 +87,7 @@ class TextGenerationServicer(SessionServicer):
     async def Score(  # noqa: N802
         self, request: pb.ScoreRequest, call: Call
     ) -> pb.ScoreResponse:
-        """Give the log-probability of each symbol of a text."""
+        """Return the log-probability of each symbol of a text."""
         origin = await self._origins.look_at(read_place(request), call.identity)
         call.model = origin.model.name
         # A million symbols take 0.1 s to translate: on another thread, streams go on.

@@ -41,7 +41,7 @@ class SessionServicer:
     async def StartSession(  # noqa: N802
         self, request: pb.StartSessionRequest, call: Call
     ) -> pb.StartSessionResponse:
-        """Start a session, at the start symbol or where a capsule stands."""
+        """Start a session, at the start symbol or from a capsule."""
         place = Place(model=request.model, capsule=request.capsule or None)
         origin = await self._origins.look_at(place, call.identity)
         call.model = origin.model.name
@@ -52,7 +52,7 @@ class SessionServicer:
     async def ForkSession(  # noqa: N802
         self, request: pb.ForkSessionRequest, call: Call
     ) -> pb.ForkSessionResponse:
-        """Start further sessions where a session stands."""
+        """Start new sessions from the state of a session."""
         seeds = list(request.seeds)
         if not 1 <= len(seeds) <= FORKS_AT_MOST:
             raise InputError("seeds", f"must be 1 to {FORKS_AT_MOST}, got {len(seeds)}")
@@ -66,7 +66,7 @@ class SessionServicer:
     async def RewindSession(  # noqa: N802
         self, request: pb.RewindSessionRequest, call: Call
     ) -> pb.RewindSessionResponse:
-        """Put a session back to one of its marks."""
+        """Rewind a session to one of its marks."""
         async with self._using(request.session, call) as session:
             await self._sessions.rewind(session, request.position)
             return pb.RewindSessionResponse(session=self._describe(session))

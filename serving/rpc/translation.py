@@ -27,7 +27,7 @@ FIXED_BYTES = 1024  # of an answer without its symbols, scores and state; more t
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a request may ask for at most.
+    """The largest values that a request may ask for.
 
     Attributes:
         prompt: length of a prompt, in symbols.

@@ -1,1 +1,1 @@
-"""Texts that are gone on with: sessions, capsules and stores."""
+"""Texts that are continued later: sessions, capsules and stores."""

@@ -1,4 +1,4 @@
-"""The capsule: a text's portable form, a signed blob that any server of the bundle goes on from.
+"""The capsule: a signed blob from which any server with the bundle continues a text.
 
 All numbers are little-endian:
 

@@ -1,4 +1,4 @@
-"""Where sessions outlive the server: an SQLite database, and a memory of those used lately."""
+"""Sessions that outlive the server: in an SQLite database, those used lately in memory as well."""
 
 import asyncio
 import fcntl

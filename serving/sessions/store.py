@@ -46,7 +46,7 @@ class Record:
 
 
 class SessionStore(Protocol):
-    """What any store does; one shared by several servers would do the same.
+    """The contract of every store; one shared by several servers would have the same.
 
     Attributes:
         now: the time by which its records grow old, in seconds.

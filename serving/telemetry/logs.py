@@ -22,14 +22,14 @@ _OWN = frozenset([*vars(logging.makeLogRecord({})), "message", "asctime", "taskN
 
 
 class LogFormat(Enum):
-    """How a line looks."""
+    """Format of log lines."""
 
     HUMAN = "human"
     JSON = "json"
 
 
 class LogLevel(Enum):
-    """What is logged: this and worse."""
+    """Lowest level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"

@@ -1,4 +1,4 @@
-"""What a server counts, on a page for Prometheus."""
+"""The server's metrics, on a page for Prometheus."""
 
 from collections.abc import Iterable, Iterator
 

@@ -47,7 +47,7 @@ async def samples(asker: Asker, step: Step) -> None:
 
 
 async def score(asker: Asker, step: Step) -> None:
-    """Have a text judged."""
+    """Score a text."""
     asked = replace(step.text(1), prompt=step.symbols(1 + step.below(MIDDLE)))
     client = asker.clients[step.below(2)]
     async with asker.doing(Kind.SCORE) as attempt:

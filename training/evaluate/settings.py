@@ -1,4 +1,4 @@
-"""Everything that can be set about an evaluation."""
+"""The settings of an evaluation."""
 
 from dataclasses import dataclass
 from pathlib import Path

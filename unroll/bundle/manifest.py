@@ -1,4 +1,4 @@
-"""What a bundle says of itself: the contents of its manifest.json."""
+"""The contents of a bundle's manifest.json."""
 
 import hashlib
 import json

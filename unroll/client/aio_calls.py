@@ -70,20 +70,20 @@ class AsyncCalls:
                 await asyncio.sleep(attempts.pause(error))
 
     async def generate(self, request: pb.GenerateRequest, timeout: float | None) -> Generation:
-        """Have a whole text."""
+        """Generate a whole text."""
         is_repeatable = not request.session
         response = await self.ask(self.stub.Generate, request, timeout, is_repeatable=is_repeatable)
         return messages.read_generation(response)
 
     async def score(self, request: pb.ScoreRequest, timeout: float | None) -> Score:
-        """Have a text judged."""
+        """Score a text."""
         response = await self.ask(self.stub.Score, request, timeout, is_repeatable=True)
         return messages.read_score(response)
 
     async def stream(
         self, request: pb.GenerateRequest, timeout: float | None
     ) -> AsyncGenerator[Piece]:
-        """Have a text piece by piece."""
+        """Generate a text piece by piece."""
         piece = None
         async with aclosing(self._messages(0, request, timeout)) as received:
             async for message in received:
@@ -92,7 +92,7 @@ class AsyncCalls:
         messages.check_ended(piece)
 
     async def resume(self, resumption: Resumption) -> AsyncGenerator[Piece]:
-        """Have a text piece by piece, from one server after another."""
+        """Generate a text piece by piece, from one server after another."""
         piece = None
         resumption.begin()
         while piece is None or piece.completion is None:
@@ -110,7 +110,7 @@ class AsyncCalls:
                 await asyncio.sleep(pause)
 
     async def wait_until_ready(self, timeout: float) -> None:
-        """Wait until the first server says that it serves."""
+        """Wait until the first server is ready."""
         ends = time.monotonic() + timeout
         while (left := ends - time.monotonic()) > 0:
             try:

@@ -71,18 +71,18 @@ class Calls:
                 time.sleep(attempts.pause(error))
 
     def generate(self, request: pb.GenerateRequest, timeout: float | None) -> Generation:
-        """Have a whole text."""
+        """Generate a whole text."""
         is_repeatable = not request.session
         response = self.ask(self.stub.Generate, request, timeout, is_repeatable=is_repeatable)
         return messages.read_generation(response)
 
     def score(self, request: pb.ScoreRequest, timeout: float | None) -> Score:
-        """Have a text judged."""
+        """Score a text."""
         response = self.ask(self.stub.Score, request, timeout, is_repeatable=True)
         return messages.read_score(response)
 
     def stream(self, request: pb.GenerateRequest, timeout: float | None) -> Generator[Piece]:
-        """Have a text piece by piece."""
+        """Generate a text piece by piece."""
         piece = None
         with closing(self._messages(0, request, timeout)) as received:
             for message in received:
@@ -91,7 +91,7 @@ class Calls:
         messages.check_ended(piece)
 
     def resume(self, resumption: Resumption) -> Generator[Piece]:
-        """Have a text piece by piece, from one server after another."""
+        """Generate a text piece by piece, from one server after another."""
         piece = None
         resumption.begin()
         while piece is None or piece.completion is None:
@@ -109,7 +109,7 @@ class Calls:
                 time.sleep(pause)
 
     def wait_until_ready(self, timeout: float) -> None:
-        """Wait until the first server says that it serves."""
+        """Wait until the first server is ready."""
         ends = time.monotonic() + timeout
         while (left := ends - time.monotonic()) > 0:
             try:

@@ -68,7 +68,7 @@ def channel_options(*, is_encrypted: bool) -> list[tuple[str, int]]:
 
 
 def is_serving(response: health_pb2.HealthCheckResponse) -> bool:
-    """Whether a health check says that texts can be had."""
+    """Whether a health check reports SERVING."""
     serving: bool = response.status == health_pb2.HealthCheckResponse.SERVING
     return serving
 

@@ -1,4 +1,4 @@
-"""What a client can ask for."""
+"""Options of a client's requests."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""What a client gets."""
+"""Results of a client's requests."""
 
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""How a client proves who it is, and makes sure of the server; for both clients."""
+"""How a client authenticates itself and its server; for both clients."""
 
 import os
 import ssl

@@ -1,4 +1,4 @@
-"""Everything that can be asked on the client's command line."""
+"""The settings of the client's command line."""
 
 from dataclasses import dataclass
 from pathlib import Path
