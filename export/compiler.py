@@ -74,20 +74,17 @@ def export(
     scales = measure_scales(model, texts.training) if texts else []
     arithmetic = open_arithmetic(precision, scales)
 
+    reference = Int8Reference(weights, scales) if precision is Precision.INT8 else None
+    validation = texts.validation if texts else None
+
     def fill(draft: Path) -> Manifest:
         graphs = _write_graphs(weights, arithmetic, device, draft)
         on_compiled()
         manifest = _describe(checkpoint, weights, precision, graphs, draft)
         seed = int(hashlib.sha256(manifest.fingerprint.encode()).hexdigest()[:15], 16)
-        bundle = Bundle(draft, manifest, checkpoint.vocabulary)
-        tolerance = TOLERANCES[precision]
+        bundle, tolerance = Bundle(draft, manifest, checkpoint.vocabulary), TOLERANCES[precision]
         report = prove(
-            bundle,
-            model,
-            seed,
-            reference=Int8Reference(weights, scales) if precision is Precision.INT8 else None,
-            tolerance=tolerance,
-            validation=texts.validation if texts else None,
+            bundle, model, seed, reference=reference, tolerance=tolerance, validation=validation
         )
         if device is Device.CUDA:
             unrolled = prove_unrolled(bundle, seed, tolerance.row)

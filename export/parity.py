@@ -113,16 +113,26 @@ def prove(
         ]
         if validation is not None:
             rungs.append(judge(decoder, model, validation))
-    failed = [rung for rung in rungs if not rung.difference <= rung.limit]
-    if failed:
-        told = "; ".join(f"{r.name}: {r.difference:.3g}, limit {r.limit:g}" for r in failed)
-        raise ParityError(
-            f"the compiled model differs from torch ({told}); nothing was written. If "
-            "the training was unstable (huge or non-finite weights), train again with a lower rate"
-        )
+    require_within(
+        rungs,
+        "the compiled model does not say what torch says",
+        "If the training was unstable (huge or non-finite weights), train again with a lower rate",
+    )
     return ParityReport(
         torch_version=torch.__version__, onnxruntime_version=ort.__version__, rungs=rungs
     )
+
+
+def require_within(rungs: list[Rung], what: str, advice: str) -> None:
+    """Make sure that every rung is within its limit.
+
+    Raises:
+        ParityError: some are not; says what that means, which they are and what to do.
+    """
+    failed = [rung for rung in rungs if not rung.difference <= rung.limit]
+    if failed:
+        told = "; ".join(f"{r.name}: {r.difference:.3g}, limit {r.limit:g}" for r in failed)
+        raise ParityError(f"{what} ({told}); nothing was written. {advice}")
 
 
 @contextmanager
@@ -148,11 +158,12 @@ def _random_case(decoder: Decoder, vocabulary_size: int, seed: int) -> Case:
             name: random.uniform(-1, 1, zero.shape).astype(np.float32)
             for name, zero in decoder.zero_state(N).items()
         },
-        uniform=_columns(seed, T, N),
+        uniform=uniform_columns(seed, T, N),
     )
 
 
-def _columns(seed: int, steps: int, rows: int) -> NDArray[np.float32]:
+def uniform_columns(seed: int, steps: int, rows: int) -> NDArray[np.float32]:
+    """Return the random numbers of rows with one seed after the other, (steps, rows)."""
     return np.stack([uniforms(seed + row, 0, steps) for row in range(rows)], axis=1)
 
 
@@ -223,7 +234,7 @@ def _long_rungs(
     decoder: Decoder, model: Reference, start: int, seed: int, long: int, tolerance: Tolerance
 ) -> Iterator[Rung]:
     """Let the loop write, greedily in row 0 and with seeds in row 1, and check every symbol."""
-    uniform = _columns(seed, long, 2)
+    uniform = uniform_columns(seed, long, 2)
     uniform[:, 0] = 0
     tokens, state = np.full(2, start), decoder.zero_state(2)
     parts = []

@@ -13,6 +13,7 @@ from serving.runtime.decoder import Decoder, LoopRun
 from training.data.corpus import load_same_corpus
 from training.data.prepared import prepare_data
 from training.model.model import CharRNN, ModelSettings, Network
+from training.model.validation import mean_loss
 from training.run.checkpoint import Checkpoint
 from unroll.bundle.manifest import Rung
 from unroll.errors import SettingsError
@@ -105,7 +106,8 @@ def judge(decoder: Decoder, model: CharRNN, validation: Ids) -> Rung:
         By how many nats per symbol the loop is worse.
     """
     rows = _rows(validation)  # (T, N)
-    compiled, trained = _compiled_loss(decoder, rows), _torch_loss(model, rows)
+    tokens = torch.from_numpy(rows)
+    compiled, trained = _compiled_loss(decoder, rows), mean_loss(model, tokens[:-1], tokens[1:])
     return Rung(
         name="quality: validation loss",
         difference=max(compiled - trained, 0.0),
@@ -130,19 +132,4 @@ def _compiled_loss(decoder: Decoder, rows: Ids) -> float:
         result = decoder.run(run, state)
         total -= float(result.log_probs.sum(dtype=np.float64))
         state = result.state
-    return total / rows[1:].size
-
-
-def _torch_loss(model: CharRNN, rows: Ids) -> float:
-    tokens, total = torch.from_numpy(rows), 0.0
-    with torch.inference_mode():
-        state = model.zero_state(rows.shape[1])
-        for t in range(0, len(rows) - 1, CALL):
-            next_tokens = tokens[t + 1 : t + 1 + CALL]
-            logits, state = model(tokens[t : t + len(next_tokens)], state)
-            total += float(
-                nn.functional.cross_entropy(
-                    logits.flatten(0, 1), next_tokens.flatten(), reduction="sum"
-                )
-            )
     return total / rows[1:].size

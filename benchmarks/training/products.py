@@ -17,8 +17,8 @@ from training.recurrence.weight import (
     Weight,
     has_tiles,
     packed,
-    packed_turned,
-    product_turned,
+    packed_transposed,
+    product_transposed,
     times_packed,
 )
 from training.settings import Cell
@@ -117,14 +117,14 @@ def _way(product: Product, dtype: torch.dtype, *, tuned: bool) -> Callable[[], o
     if not (tuned and product.ours):
         return by_torch
     if product.turned == "a":
-        return lambda: product_turned(a.t(), b)
+        return lambda: product_transposed(a.t(), b)
     turned = product.turned == ""
     stored = b if turned else b.t()
     if product.times > 1:
-        return _many(Weight(stored, share_of(product.rows), turned=turned), a, product.times)
+        return _many(Weight(stored, share_of(product.rows), transposed=turned), a, product.times)
     if not has_tiles(stored):
         return by_torch
-    pack, no_bias = packed_turned if turned else packed, torch.zeros(product.columns)
+    pack, no_bias = packed_transposed if turned else packed, torch.zeros(product.columns)
     return lambda: times_packed(a, pack(stored), no_bias)
 
 

@@ -124,7 +124,7 @@ def _factor(factor: float | None) -> str:
 
 
 def _left(model: Measured) -> str:
-    """Tell what is left of a gradient after FAR steps on its slowest way back."""
+    """Tell what is left of a gradient after FAR steps, through the tensor that keeps most."""
     factors = filter(None, (decay_per_step(norms) for norms in model.after.values()))
     left = max(factors, default=0.0) ** FAR
     fate = ", exploded" if left > EXPLODED else ", vanished" if left < VANISHED else ""

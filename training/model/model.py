@@ -171,7 +171,7 @@ class CharRNN(nn.Module):
     def _train(self, tokens: Tensor, states: list[State]) -> tuple[list[Tensor], list[State]]:
         """Have several networks read, by a thread each where all threads get as many of them.
 
-        Each has random numbers of its own, so that they do not hang on the order of threads.
+        Each has random numbers of its own, so that they do not depend on the order of threads.
         """
         networks, threads = self.networks, torch.get_num_threads()
         seeds = torch.randint(2**62, (len(networks),)).tolist()

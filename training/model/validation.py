@@ -25,13 +25,25 @@ def validation_loss(model: CharRNN, ids: Tensor) -> float:
     before = model.training, model.compiled
     model.eval()
     model.compiled = True
-    inputs, targets = _as_streams(ids)  # (T, N) both
+    loss = mean_loss(model, *_as_streams(ids))
+    model.train(before[0])
+    model.compiled = before[1]
+    return loss
+
+
+@torch.no_grad()
+def mean_loss(model: CharRNN, inputs: Tensor, targets: Tensor) -> float:
+    """Return the mean loss of streams that are read side by side from a zero state, in nats.
+
+    Args:
+        model: in evaluation mode.
+        inputs: token ids, (T, N).
+        targets: the symbol after each, (T, N).
+    """
     state, total = model.zero_state(inputs.shape[1]), 0.0
     for x, y in zip(torch.split(inputs, WINDOW), torch.split(targets, WINDOW), strict=True):
         logits, state = model(x, state)
         total += float(F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum"))
-    model.train(before[0])
-    model.compiled = before[1]
     return total / inputs.numel()
 
 

@@ -1,4 +1,4 @@
-"""Dropout whose mask is computed where it is needed, on the way back once more."""
+"""Dropout whose mask is computed where it is needed, in the backward pass once more."""
 
 from typing import Any
 
@@ -75,8 +75,8 @@ def drop(first: int, last: int, x: Array, out: Array, dropped: Any, seed: Any, o
         x: operands, (rows, X).
         out: is written to, operands, of x's shape.
         dropped: the probability in units of 2**-32.
-        seed: what is dropped hangs on this, uint32,
-        other: on this, too, and on the place in x.
+        seed: decides what is dropped, uint32,
+        other: decides it, too, with the place in x.
     """
     X = x.shape[1]
     scale = f32(1.0 / (1.0 - dropped / 2.0**32))

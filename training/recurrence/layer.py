@@ -9,12 +9,12 @@ from torch.autograd.function import once_differentiable
 from training.recurrence.steps import LSTMSteps, Steps, steps_of
 from training.recurrence.sums import Sums
 from training.recurrence.threads import share, share_of
-from training.recurrence.weight import Weight, product_turned
+from training.recurrence.weight import Weight, product_transposed
 from training.settings import Cell
 
 
 class Layer(torch.autograd.Function):
-    """Run a layer over a window; the way back is truncated at its start.
+    """Run a layer over a window; back-propagation is truncated at its start.
 
     Products take operands in float32, or in bfloat16 with sums in float32; all else is float32.
     The weights' gradient is one product over all steps.
@@ -71,12 +71,12 @@ class Layer(torch.autograd.Function):
         steps: Steps = ctx.steps
         (W,) = ctx.saved_tensors
         steps.begin_backward(grad_states, grad_c)
-        way_back = _WayBack(steps, W, grad_h, ctx.table, first=ctx.needs_input_grad[7])
-        share(steps.N, way_back)
+        backward_pass = _Backward(steps, W, grad_h, ctx.table, first=ctx.needs_input_grad[7])
+        share(steps.N, backward_pass)
         operands = steps.operands[: steps.T].view(-1, steps.H)
-        dW = product_turned(steps.delta.flatten(0, 1), operands).to(ctx.weight_dtype)
-        dh, dc = way_back.first_gradient(), steps.gradient_of_c()
-        return None, None, way_back.of_rows(), None, None, dW, way_back.of_bias(), dh, dc
+        dW = product_transposed(steps.delta.flatten(0, 1), operands).to(ctx.weight_dtype)
+        dh, dc = backward_pass.first_gradient(), steps.gradient_of_c()
+        return None, None, backward_pass.of_rows(), None, None, dW, backward_pass.of_bias(), dh, dc
 
 
 class _Reading:
@@ -95,8 +95,8 @@ class _Reading:
             steps.step_forward(t, first, weight(operand))
 
 
-class _WayBack:
-    """All steps of some rows, backwards, and the sums of what they come to.
+class _Backward:
+    """All steps of some rows, backwards, and the sums of their gradients.
 
     Args:
         steps: of the layer.
@@ -115,7 +115,7 @@ class _WayBack:
         *,
         first: bool,
     ) -> None:
-        self._steps, self._weight = steps, Weight(W, share_of(steps.N), turned=True)
+        self._steps, self._weight = steps, Weight(W, share_of(steps.N), transposed=True)
         self._grad_h = grad_h
         self._products = torch.empty(steps.N, steps.H) if first else None
         self._table = Sums(*table, steps.of_inputs()) if table is not None else None
@@ -123,7 +123,7 @@ class _WayBack:
         self._bias = Sums(1, only_row, (bias,)) if bias is not None else None
 
     def __call__(self, first: int, last: int) -> None:
-        """Go back through the rows' steps."""
+        """Back-propagate through the rows' steps."""
         product = self._all_steps(first, self._grad_h[first:last])
         if self._products is not None:
             self._products[first:last] = product

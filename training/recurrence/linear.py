@@ -1,4 +1,4 @@
-"""A linear layer whose products are those of tiles, there and back."""
+"""A linear layer whose products are those of tiles, forwards and backwards."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ from training.recurrence.threads import share
 from training.recurrence.weight import (
     has_tiles,
     packed,
-    packed_turned,
-    product_turned,
+    packed_transposed,
+    product_transposed,
     times_packed,
 )
 
@@ -47,8 +47,8 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         gradient = gradient.contiguous()
-        dx = times_packed(gradient, packed_turned(weight), torch.zeros(weight.shape[1]))
-        dW = product_turned(gradient, x).to(weight.dtype)
+        dx = times_packed(gradient, packed_transposed(weight), torch.zeros(weight.shape[1]))
+        dW = product_transposed(gradient, x).to(weight.dtype)
         return dx, dW, _total(gradient)
 
 

@@ -174,7 +174,7 @@ def multiply_and_add(
 
 
 @compiled
-def multiply_turned(first: int, last: int, a: Array, b: Array, out: Array) -> None:
+def multiply_transposed(first: int, last: int, a: Array, b: Array, out: Array) -> None:
     """Write rows of the transposed a times b: sums over a batch.
 
     Args:

@@ -46,12 +46,12 @@ class Steps:
         index: which row, int64, shape (T, N).
         h: state before the first step, float32, shape (N, H).
         dtype: of the operands of products, float32 or bfloat16. All else is float32.
-        more: what a cell's way forward reads besides.
+        more: what a cell's forward pass reads besides.
 
     Attributes:
         states: before the first step and after each, float32, (T + 1, N, H).
         operands: the same as a product's operands; the same tensor in float32.
-        delta: after the way back, the gradients of the products, (T, N, G * H).
+        delta: after the backward pass, the gradients of the products, (T, N, G * H).
     """
 
     G: ClassVar[int] = 1
@@ -99,7 +99,7 @@ class Steps:
         self._writes = (*arrays, *self._back(grad_c))
 
     def _back(self, grad_c: Tensor) -> tuple[Array | bool, ...]:
-        """Return what a cell's way back reads and writes besides."""
+        """Return what a cell's backward pass reads and writes besides."""
         return self._more
 
     def backward(self, first: int, grad_h: Tensor, weight: Array, *, wanted: bool) -> Tensor:
@@ -131,7 +131,7 @@ class Steps:
         self.BACKWARD(t, t + 1, first, view(product), None, False, *self._writes)
 
     def past_the_product(self) -> Tensor | None:
-        """Return what the first state's gradient gets on other ways than its product, (N, H)."""
+        """Return what the first state's gradient gets other than through its product, (N, H)."""
         return None
 
     def of_inputs(self) -> tuple[Columns, ...]:

@@ -1,4 +1,4 @@
-"""Differentiable functions that share no tensor, each in a thread of its own, there and back."""
+"""Differentiable functions that share no tensor, each run and differentiated in its own thread."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,10 +17,10 @@ Function = Callable[[list[Tensor]], Tensor]
 def run_apart(
     functions: Sequence[Function], tensors: Sequence[Sequence[Tensor]], threads: int
 ) -> list[Tensor]:
-    """Call functions at the same time; on the way back they go in threads again.
+    """Call functions at the same time; in the backward pass they run in threads again.
 
-    Torch goes back in one thread, so what several threads have made they must take back
-    themselves: to torch all functions are one operation.
+    Torch back-propagates in one thread, so several threads must do their own backward pass: to
+    torch all functions are one operation.
 
     Args:
         functions: each makes a tensor of its tensors, and of nothing else that has a gradient.

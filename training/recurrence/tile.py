@@ -1,6 +1,6 @@
 """The innermost loop of a product: a tile of the result that stays in registers.
 
-LLVM's own words, since no compiler keeps a tile in registers of its own accord. On Zen 4 a loop
+LLVM's own words, since no compiler keeps a tile in registers by itself. On Zen 4 a loop
 over tiles multiplies at 0.98 of what the processor can, in float32 and bfloat16.
 """
 

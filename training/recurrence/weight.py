@@ -11,7 +11,7 @@ from training.recurrence.products import (
     WORD,
     multiply,
     multiply_and_add,
-    multiply_turned,
+    multiply_transposed,
     pack_columns,
     pack_rows,
 )
@@ -48,7 +48,7 @@ def packed(weight: Tensor) -> Array:
     return panels
 
 
-def packed_turned(matrix: Tensor) -> Array:
+def packed_transposed(matrix: Tensor) -> Array:
     """Pack a weight, (outputs, inputs), for products x times the weight; see `packed`."""
     depth, X = matrix.shape
     panels, of_matrix = _panels(X, depth, matrix.dtype), view(matrix)
@@ -78,7 +78,7 @@ def times_packed(x: Tensor, panels: Array, bias: Tensor) -> Tensor:
     return out
 
 
-def product_turned(a: Tensor, b: Tensor) -> Tensor:
+def product_transposed(a: Tensor, b: Tensor) -> Tensor:
     """Return the transposed a times b: a weight's gradient.
 
     Args:
@@ -90,9 +90,9 @@ def product_turned(a: Tensor, b: Tensor) -> Tensor:
     """
     if not TILES[a.dtype]:
         return torch.mm(a.t(), b)
-    panels, (outputs, inputs) = packed_turned(b), (a.shape[1], b.shape[1])
+    panels, (outputs, inputs) = packed_transposed(b), (a.shape[1], b.shape[1])
     out = torch.empty(outputs, len(panels) * COLUMNS)
-    share(outputs, lambda first, last: multiply_turned(first, last, view(a), panels, view(out)))
+    share(outputs, lambda first, last: multiply_transposed(first, last, view(a), panels, view(out)))
     return out[:, :inputs].contiguous()
 
 
@@ -113,18 +113,18 @@ class Weight:
     Args:
         weight: contiguous, float32 or bfloat16, shape (outputs, inputs).
         rows: of each x.
-        turned: multiply with the weight, not with the transposed one.
+        transposed: multiply with the weight, not with the transposed one.
 
     Attributes:
         panels: the packed weight; None where there are no tiles for it.
     """
 
-    def __init__(self, weight: Tensor, rows: int, *, turned: bool = False) -> None:
-        self.panels, self._outputs = None, weight.shape[1 if turned else 0]
+    def __init__(self, weight: Tensor, rows: int, *, transposed: bool = False) -> None:
+        self.panels, self._outputs = None, weight.shape[1 if transposed else 0]
         if has_tiles(weight):
-            self.panels = packed_turned(weight) if turned else packed(weight)
+            self.panels = packed_transposed(weight) if transposed else packed(weight)
             return
-        self._weight = weight.t() if turned else weight
+        self._weight = weight.t() if transposed else weight
         if ONEDNN:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, rows)
 

@@ -81,7 +81,7 @@ def test_columns_and_rows_are_dropped_alike() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_way_back_drops_the_same(dtype: torch.dtype) -> None:
+def test_the_backward_pass_drops_the_same(dtype: torch.dtype) -> None:
     x = torch.randn(40, 6, 7).to(dtype).requires_grad_()
     upstream = torch.randn(40, 6, 7).to(dtype)
     out = dropout(x, 0.4)

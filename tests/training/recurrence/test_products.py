@@ -11,7 +11,7 @@ from torch import Tensor
 
 from training.recurrence import compiling, products, weight
 from training.recurrence.linear import linear
-from training.recurrence.weight import Weight, has_tiles, packed, product_turned, times_packed
+from training.recurrence.weight import Weight, has_tiles, packed, product_transposed, times_packed
 
 DTYPES = [dtype for dtype, has in weight.TILES.items() if has]
 ROUNDING = 2.0**-24  # of float32; each of a sum's additions rounds once, in any order
@@ -29,7 +29,8 @@ for rows in range(1, 15):
     x, w, b = torch.randn(rows, 37), torch.randn(45, 37), torch.randn(45)
     found = weight.times_packed(x, weight.packed(w), b)
     torch.testing.assert_close(found, x @ w.t() + b, atol=2e-5, rtol=0)
-    torch.testing.assert_close(weight.product_turned(x, found), x.t() @ found, atol=1e-3, rtol=0)
+    product = weight.product_transposed(x, found)
+    torch.testing.assert_close(product, x.t() @ found, atol=1e-3, rtol=0)
 print("avx2 is right")
 """
 
@@ -58,7 +59,7 @@ def test_rows_times_a_weight(rows: int, inputs: int, outputs: int, dtype: torch.
     assert has_tiles(w)
     x, y = normal(rows, inputs, dtype=dtype), normal(rows, outputs, dtype=dtype)
     check(Weight(w, rows)(x), x, w.t())
-    check(Weight(w, rows, turned=True)(y), y, w)
+    check(Weight(w, rows, transposed=True)(y), y, w)
     bias = normal(outputs, dtype=torch.float32)
     check(times_packed(x, packed(w), bias), x, w.t(), bias)
 
@@ -72,7 +73,7 @@ def test_the_gradient_of_a_weight(
 ) -> None:
     torch.set_num_threads(threads)
     a, b = normal(batch, outputs, dtype=dtype), normal(batch, inputs, dtype=dtype)
-    check(product_turned(a, b), a.t(), b)
+    check(product_transposed(a, b), a.t(), b)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
