@@ -51,30 +51,22 @@ def page(figures: Path) -> str:
     Raises:
         SettingsError: there are none, or they are of several machines, versions or settings.
     """
-    cpu = _records(figures, "cpu")
-    if not cpu:
+    records = read_all(DecodeRecord, figures.glob("decode-cpu-*.json"), ("steps", "repeats"))
+    if not records:
         raise SettingsError(
             f"figures = {str(figures)!r}: no record there; `make bench-full` writes"
         )
-    cuda = _records(figures, "cuda")
-    points = _points(cpu)
+    points = _points(records)
     text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        machine=_machine(cpu),
-        steps=cpu[0].settings["steps"],
+        machine=_machine(records),
+        steps=records[0].settings["steps"],
         decode=markdown(decode_rows(points)),
         targets=markdown(target_rows(targets(points))),
         setups=markdown(_setup_rows(points)),
         not_run=_not_run(points).rstrip(),
-        gpu=_beside(points, cuda) if cuda else "",
         served=_served(figures),
     )
     return text.rstrip() + "\n"
-
-
-def _records(figures: Path, device: str) -> list[DecodeRecord]:
-    """Read all records of a device, which must be of one machine and of the same settings."""
-    paths = figures.glob(f"decode-{device}-*.json")
-    return read_all(DecodeRecord, paths, ("steps", "repeats"))
 
 
 def _points(records: list[DecodeRecord]) -> list[Point]:
@@ -117,33 +109,6 @@ def _setup_rows(points: list[Point]) -> list[Row]:
 def _not_run(points: list[Point]) -> str:
     reasons = {f"{peer}: {why}." for point in points for peer, why in point.not_run.items()}
     return "".join(f"* Not run: {reason}\n" for reason in sorted(reasons)) or "All peers ran.\n"
-
-
-def _beside(points: list[Point], cuda: list[DecodeRecord]) -> str:
-    """Lay out the processor beside the GPU, where both were measured."""
-    on_gpu = {(p.model, p.vocabulary, p.batch, p.precision): p for p in _points(cuda)}
-    header = ["model", "V", "batch", "precision", "processor", "GPU", "processor / GPU"]
-    rows = [[*header, "symbols/s of the GPU"]]
-    for point in points:
-        other = on_gpu.get((point.model, point.vocabulary, point.batch, point.precision))
-        if other is not None:
-            times = point.median("loop"), other.median("loop")
-            rows.append(
-                [
-                    point.model,
-                    str(point.vocabulary),
-                    str(point.batch),
-                    point.precision,
-                    *(f"{time:,.0f}" for time in times),
-                    f"{times[0] / times[1]:.2f}",
-                    f"{other.symbols_per_second:,.0f}",
-                ]
-            )
-    title = f"\n## The processor beside {cuda[0].machine['gpu']}\n\n"
-    return (
-        f"{title}{markdown(rows)}\n\n### Peers on the GPU\n\n"
-        f"{markdown(decode_rows(_points(cuda)))}\n"
-    )
 
 
 def _served(figures: Path) -> str:

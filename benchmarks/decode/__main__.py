@@ -6,68 +6,25 @@ setups are tried and the fastest is kept; then all are timed in turn.
 """
 
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal
 
 import torch
-from cyclopts import Parameter
 
 from benchmarks import machine
 from benchmarks.decode.limits import Reader
 from benchmarks.decode.peers.registry import PEERS
-from benchmarks.decode.point import Plan, PointMeasurer
+from benchmarks.decode.point import PointMeasurer
 from benchmarks.decode.record import DecodeRecord, Point, file_name
+from benchmarks.decode.settings import DecodeSettings
 from benchmarks.decode.tables import decode_rows, targets
-from benchmarks.models import GRID, exported, random_checkpoint
+from benchmarks.models import exported, random_checkpoint
 from benchmarks.record import settings_of, write
 from benchmarks.settings import check_settings
 from benchmarks.tables import console, target_rows, terminal
 from serving.runtime.onnx import Device
 from unroll.cli import run
 from unroll.errors import DeviceError
-from unroll.ranges import Range
 
 FAR_BEYOND_CACHES = 2**28
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class DecodeSettings:
-    """Measure the decode loop beside its matrix products and other runtimes."""
-
-    model: tuple[str, ...] = GRID
-    """Models as CELL-HIDDENxLAYERS; their weights are random."""
-
-    vocabulary: Annotated[tuple[int, ...], Range(2)] = (66,)
-    """Sizes of the vocabulary."""
-
-    batch: Annotated[tuple[int, ...], Range(1)] = (1, 16, 64)
-    """Batch sizes."""
-
-    precision: tuple[Literal["fp32", "int8"], ...] = ("fp32",)
-    """Precisions of the bundle; the peers run beside fp32."""
-
-    peer: tuple[Literal["torch", "torch.compile", "operators", "jax", "openvino"], ...] = (
-        "torch",
-        "operators",
-    )
-    """Runtimes to measure beside the loop; operators are ONNX Runtime's own."""
-
-    steps: Annotated[int, Range(1)] = 32
-    """Symbols a row in one measurement, and in one run of the loop."""
-
-    repeats: Annotated[int, Range(1)] = 7
-    """Measurements of each way; the median counts."""
-
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Where the loop, its products, torch and the operators compute."""
-
-    core: int | None = None
-    """Processor core to stay on; by default the last one."""
-
-    json: Path | None = None
-    """Folder where to write machine, versions and every sample, a file a model and vocabulary."""
 
 
 def main() -> None:
@@ -123,21 +80,15 @@ def _record(settings: DecodeSettings, core: int, points: list[Point]) -> DecodeR
 def measure_model(name: str, vocabulary: int, settings: DecodeSettings) -> list[Point]:
     """Measure one model at every precision and batch size."""
     checkpoint = random_checkpoint(name, vocabulary)
-    plan = Plan(
-        steps=settings.steps,
-        repeats=settings.repeats,
-        peers=settings.peer,
-        device=Device(settings.device),
-    )
-    points = []
+    device, points = Device(settings.device), []
     with ExitStack() as stack:
-        full = stack.enter_context(exported(checkpoint, "fp32", plan.device))
+        full = stack.enter_context(exported(checkpoint, "fp32", device))
         for precision in settings.precision:
             bundle = full
             if precision != "fp32":
-                bundle = stack.enter_context(exported(checkpoint, precision, plan.device))
+                bundle = stack.enter_context(exported(checkpoint, precision, device))
             for batch in settings.batch:
-                measurer = PointMeasurer(checkpoint.model(), bundle, batch, plan, full)
+                measurer = PointMeasurer(checkpoint.model(), bundle, batch, settings, full)
                 points.append(measurer.measure(name, precision))
     return points
 

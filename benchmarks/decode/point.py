@@ -1,14 +1,15 @@
 """One point of the grid: verified, set up, timed."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from benchmarks.decode.limits import Reader, products_alone, products_of
 from benchmarks.decode.loop import whole_loop
-from benchmarks.decode.peers.peer import NotRunError, Peer, Work, Writer
+from benchmarks.decode.peers.peer import NotRunError, Work, Writer
 from benchmarks.decode.peers.registry import PEERS
 from benchmarks.decode.record import FP32_LOOP, LOOP, PRODUCTS, READ, Point
+from benchmarks.decode.settings import DecodeSettings
 from benchmarks.decode.text import text_without_ties
 from benchmarks.timing import Way, interleave, quickest
 from export.weights import ModelWeights
@@ -18,23 +19,6 @@ from unroll.bundle.folder import Bundle
 from unroll.errors import UnrollError
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How to measure every point.
-
-    Attributes:
-        steps: symbols a row in one measurement.
-        repeats: measurements of each way.
-        peers: names of the peers beside fp32.
-        device: where to compute.
-    """
-
-    steps: int
-    repeats: int
-    peers: tuple[str, ...]
-    device: Device
-
-
 class PointMeasurer:
     """Measures one point of the grid.
 
@@ -42,15 +26,20 @@ class PointMeasurer:
         model: on the processor.
         bundle: the model, exported.
         batch: rows N.
-        plan: how to measure.
+        settings: how to measure.
         full: the same in fp32, timed beside a lower precision.
     """
 
     def __init__(
-        self, model: CharRNN, bundle: Bundle, batch: int, plan: Plan, full: Bundle | None = None
+        self,
+        model: CharRNN,
+        bundle: Bundle,
+        batch: int,
+        settings: DecodeSettings,
+        full: Bundle | None = None,
     ) -> None:
-        text = text_without_ties(model, plan.steps, batch)
-        self._plan = plan
+        text = text_without_ties(model, settings.steps, batch)
+        self._settings = settings
         self._full = full
         self._expected = text.tokens
         self._work = Work(
@@ -58,7 +47,7 @@ class PointMeasurer:
             model=model,
             bundle=bundle,
             uniform=text.uniform,
-            device=plan.device,
+            device=Device(settings.device),
         )
         self._setups: dict[str, str] = {}
         self._trials: dict[str, dict[str, float]] = {}
@@ -74,13 +63,13 @@ class PointMeasurer:
         ways: dict[str, Way] = {LOOP: loop, **self._limits()}
         if precision == "fp32":
             self._verify(LOOP, loop)
-            for peer in self._plan.peers:
-                writer = self._fastest(PEERS[peer])
+            for peer in self._settings.peer:
+                writer = self._fastest(peer)
                 if writer is not None:
                     ways[peer] = writer
         elif self._full is not None:
             ways[FP32_LOOP] = whole_loop(replace(self._work, bundle=self._full))
-        samples = interleave(ways, self._plan.repeats, self._plan.steps)
+        samples = interleave(ways, self._settings.repeats, self._settings.steps)
         return Point(
             model=name,
             vocabulary=self._work.weights.vocabulary_size,
@@ -93,7 +82,7 @@ class PointMeasurer:
         )
 
     def _limits(self) -> dict[str, Way]:
-        steps = self._plan.steps
+        steps = self._settings.steps
         batch = self._expected.shape[1]
         products = products_alone(self._work.bundle, batch, steps, self._work.device)
         products()  # the first run allocates
@@ -107,26 +96,26 @@ class PointMeasurer:
 
         return {PRODUCTS: products, READ: read}
 
-    def _fastest(self, peer: Peer) -> Writer | None:
+    def _fastest(self, peer: str) -> Writer | None:
         """Try all setups of a peer; return the writer of the fastest, if one runs here."""
         writers: dict[str, Writer] = {}
         reasons = {}
-        for setup, make in peer.setups.items():
+        for setup, make in PEERS[peer].items():
             try:
                 writer = make(self._work)
-                self._verify(f"{peer.name} ({setup})", writer)
+                self._verify(f"{peer} ({setup})", writer)
                 writers[setup] = writer
             except NotRunError as error:
                 reasons[setup] = str(error)
         if not writers:
-            self._not_run[peer.name] = "; ".join(dict.fromkeys(reasons.values()))
+            self._not_run[peer] = "; ".join(dict.fromkeys(reasons.values()))
             return None
         for setup, reason in reasons.items():
-            self._not_run[f"{peer.name} ({setup})"] = reason
-        steps = self._plan.steps
+            self._not_run[f"{peer} ({setup})"] = reason
+        steps = self._settings.steps
         trials = {s: quickest(w) / steps for s, w in writers.items()}
         fastest = min(trials, key=trials.__getitem__)
-        self._setups[peer.name], self._trials[peer.name] = fastest, trials
+        self._setups[peer], self._trials[peer] = fastest, trials
         return writers[fastest]
 
     def _verify(self, name: str, writer: Writer) -> None:

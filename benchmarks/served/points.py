@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from benchmarks.load.settings import LoadSettings, Mode
 from benchmarks.load.tally import Durations, Tally
 from benchmarks.process import ServerProcess, Usage
 from benchmarks.served.record import Scaling, Served, ServedPoint, ServedSample
+from benchmarks.served.settings import ServedSettings
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
 from serving.engine.request import Chunk, SequenceRequest
@@ -28,32 +28,55 @@ ROWS_OF_WORKERS = 64  # in all
 LOOK_SECONDS = 0.25
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How to measure one model.
+class Engines:
+    """The engine without gRPC, made anew for each measurement.
 
-    Attributes:
+    Args:
         bundle: of the model.
         decoder: of the same.
-        new_symbols: of each text.
-        slots: of a worker.
-        seconds: how long to measure.
-        warm_up: seconds of the same before that.
-        repeats: measurements of each kind.
-        cores: the engine's, and that of everything else.
+        settings: how to measure.
     """
 
-    bundle: Bundle
-    decoder: Decoder
-    new_symbols: int
-    slots: int
-    seconds: float
-    warm_up: float
-    repeats: int
-    cores: tuple[int, int]
+    def __init__(self, bundle: Bundle, decoder: Decoder, settings: ServedSettings) -> None:
+        self._bundle, self._decoder, self._settings = bundle, decoder, settings
+
+    def symbols_per_second(self, rows: int, *cores: int) -> float:
+        """Write so many texts side by side, with a worker's thread on each core."""
+        settings = self._settings
+        options = EngineOptions(slots=settings.slots, workers=len(cores), queue_limit=rows + 1)
+        engine = Engine(self._bundle, self._decoder, options)
+        written = [0] * rows  # by row: two workers may count at the same time
+        stopping = threading.Event()
+
+        def write_on(row: int, requests: Iterator[SequenceRequest]) -> None:
+            """Submit a row's next request whenever one has ended."""
+
+            def listen(chunk: Chunk) -> None:
+                written[row] += len(chunk.text)
+                if chunk.is_last and not stopping.is_set():
+                    engine.submit(next(requests), listen)
+
+            engine.submit(next(requests), listen)
+
+        for row in range(rows):
+            write_on(row, _requests(row, settings.new_symbols))
+        engine.start()
+        threads = [t for t in threading.enumerate() if t.name.startswith("engine-")]
+        for thread, core in zip(threads, cores, strict=True):
+            assert thread.native_id is not None
+            os.sched_setaffinity(thread.native_id, {core})
+        time.sleep(settings.warm_up)
+        started, before = time.perf_counter(), sum(written)
+        time.sleep(settings.seconds)
+        rate = (sum(written) - before) / (time.perf_counter() - started)
+        stopping.set()
+        engine.close()
+        return rate
 
 
-def measure_point(server: ServerProcess, clients: int, plan: Plan) -> ServedPoint:
+def measure_point(
+    server: ServerProcess, engines: Engines, clients: int, settings: ServedSettings
+) -> ServedPoint:
     """Measure the engine alone, then the server streaming, then unary; and again.
 
     Raises:
@@ -61,10 +84,10 @@ def measure_point(server: ServerProcess, clients: int, plan: Plan) -> ServedPoin
     """
     rates: list[float] = []
     found: dict[Mode, list[tuple[ServedSample, Tally]]] = {mode: [] for mode in Mode}
-    for _ in range(plan.repeats):
-        rates.append(alone(plan, rows=clients, cores=plan.cores[:1]))
+    for _ in range(settings.repeats):
+        rates.append(engines.symbols_per_second(clients, settings.worker_core))
         for mode in Mode:
-            found[mode].append(_measure_served(server, clients, mode, plan))
+            found[mode].append(_measure_served(server, clients, mode, settings))
     return ServedPoint(
         clients=clients,
         alone=rates,
@@ -73,12 +96,13 @@ def measure_point(server: ServerProcess, clients: int, plan: Plan) -> ServedPoin
     )
 
 
-def measure_scaling(plan: Plan) -> Scaling:
+def measure_scaling(engines: Engines, settings: ServedSettings) -> Scaling:
     """Measure one worker on one core and two workers on two, in turn."""
+    first, second = settings.worker_core, settings.loop_core
     scaling = Scaling(one=[], two=[])
-    for _ in range(plan.repeats):
-        for samples, cores in ((scaling.one, plan.cores[:1]), (scaling.two, plan.cores)):
-            samples.append(alone(plan, rows=ROWS_OF_WORKERS, cores=cores))
+    for _ in range(settings.repeats):
+        scaling.one.append(engines.symbols_per_second(ROWS_OF_WORKERS, first))
+        scaling.two.append(engines.symbols_per_second(ROWS_OF_WORKERS, first, second))
     return scaling
 
 
@@ -92,20 +116,20 @@ def _together(found: list[tuple[ServedSample, Tally]]) -> Served:
 
 
 def _measure_served(
-    server: ServerProcess, clients: int, mode: Mode, plan: Plan
+    server: ServerProcess, clients: int, mode: Mode, settings: ServedSettings
 ) -> tuple[ServedSample, Tally]:
     """Load a server and look at its process meanwhile."""
-    settings = LoadSettings(
+    load_settings = LoadSettings(
         target=server.target,
         clients=clients,
         mode=mode,
-        seconds=plan.seconds,
-        warm_up=plan.warm_up,
-        new_symbols=plan.new_symbols,
+        seconds=settings.seconds,
+        warm_up=settings.warm_up,
+        new_symbols=settings.new_symbols,
     )
     seen: list[tuple[float, Usage]] = []  # at which second
     with ThreadPoolExecutor(1) as pool:
-        load = pool.submit(run_load, settings)
+        load = pool.submit(run_load, load_settings)
         while not load.done():
             seen.append((time.perf_counter(), server.usage()))
             wait_for([load], LOOK_SECONDS)
@@ -127,54 +151,6 @@ def _sample(tally: Tally, seen: list[tuple[float, Usage]]) -> ServedSample:
         client_microseconds=tally.busy_seconds / sum(tally.symbols) * 1e6,
         resident_bytes=[usage.resident_bytes for _, usage in seen],
     )
-
-
-def alone(plan: Plan, *, rows: int, cores: tuple[int, ...]) -> float:
-    """Let an engine without gRPC write; return its symbols a second.
-
-    Args:
-        plan: how to measure.
-        rows: texts that are written side by side; when one ends, the next begins.
-        cores: one worker's thread runs on each.
-    """
-    engine = Engine(
-        plan.bundle,
-        plan.decoder,
-        EngineOptions(slots=plan.slots, workers=len(cores), queue_limit=rows + 1),
-    )
-    written = [0] * rows  # by row: two workers may count at the same time
-    stopping = threading.Event()
-    for row in range(rows):
-        _write_on(engine, _requests(row, plan.new_symbols), row, written, stopping)
-    engine.start()
-    threads = [t for t in threading.enumerate() if t.name.startswith("engine-")]
-    for thread, core in zip(threads, cores, strict=True):
-        assert thread.native_id is not None
-        os.sched_setaffinity(thread.native_id, {core})
-    time.sleep(plan.warm_up)
-    started, before = time.perf_counter(), sum(written)
-    time.sleep(plan.seconds)
-    rate = (sum(written) - before) / (time.perf_counter() - started)
-    stopping.set()
-    engine.close()
-    return rate
-
-
-def _write_on(
-    engine: Engine,
-    requests: Iterator[SequenceRequest],
-    row: int,
-    written: list[int],
-    stopping: threading.Event,
-) -> None:
-    """Submit a row's next request whenever one has ended."""
-
-    def listen(chunk: Chunk) -> None:
-        written[row] += len(chunk.text)
-        if chunk.is_last and not stopping.is_set():
-            engine.submit(next(requests), listen)
-
-    engine.submit(next(requests), listen)
 
 
 def _requests(row: int, new_symbols: int) -> Iterator[SequenceRequest]:

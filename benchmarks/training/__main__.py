@@ -7,52 +7,16 @@ before anything is timed. Torch's loops compute in fp32, and profit from what th
 about freed memory (training/model/device.py).
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
-
 from benchmarks import machine
 from benchmarks.record import settings_of, write
 from benchmarks.settings import check_settings
 from benchmarks.tables import console, target_rows, terminal
-from benchmarks.training.point import Plan, measure
+from benchmarks.training.point import measure
 from benchmarks.training.record import TrainingPoint, TrainingRecord, file_name
+from benchmarks.training.settings import TrainingBenchSettings
 from benchmarks.training.tables import targets, training_rows
 from training.model.device import keep_freed_memory, resolve_precision
 from unroll.cli import run
-from unroll.ranges import Range
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class TrainingBenchSettings:
-    """Measure the trainer beside its matrix products and torch's own loops."""
-
-    model: tuple[str, ...] = ("gru-512x1", "lstm-512x2", "rnn_relu-512x3", "rnn_tanh-512x1")
-    """Models as CELL-HIDDENxLAYERS; their weights are random."""
-
-    precision: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
-    """Precisions of the trainer's products."""
-
-    threads: Annotated[tuple[int, ...], Range(1)] = (1, 2)
-    """Numbers of processor threads."""
-
-    vocabulary: Annotated[int, Range(2)] = 66
-    """Size of the vocabulary."""
-
-    streams: Annotated[int, Range(1)] = 64
-    """Streams N of ours and of torch's loop at the same batch."""
-
-    window: Annotated[int, Range(2)] = 64
-    """Window T of the same."""
-
-    repeats: Annotated[int, Range(1)] = 7
-    """Measurements of each way; the median counts."""
-
-    json: Path | None = None
-    """Folder where to write machine, versions and every sample, a file a model."""
 
 
 def main() -> None:
@@ -88,14 +52,8 @@ def report(settings: TrainingBenchSettings) -> None:
 
 def measure_model(model: str, settings: TrainingBenchSettings) -> list[TrainingPoint]:
     """Measure one model in every precision with every number of threads."""
-    plan = Plan(
-        vocabulary=settings.vocabulary,
-        streams=settings.streams,
-        window=settings.window,
-        repeats=settings.repeats,
-    )
     return [
-        measure(model, precision, threads, plan)
+        measure(model, precision, threads, settings)
         for precision in settings.precision
         for threads in settings.threads
     ]

@@ -2,7 +2,6 @@
 
 import copy
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from benchmarks.training.loops import TorchLoop
 from benchmarks.training.ours import batch_settings, lab_settings, random_corpus, trainer
 from benchmarks.training.products import operations_of, products_alone, products_of
 from benchmarks.training.record import LAB, MM, OURS, PRODUCTS, TORCH, TrainingPoint
+from benchmarks.training.settings import TrainingBenchSettings
 from training.model.device import Precision
 from training.model.model import CharRNN
 from training.model.optimizer import build_optimizer
@@ -33,24 +33,9 @@ WINDOWS = 4  # of the text
 WARM_UP = 25  # samples not timed: until then the heap grows, and pages that are new cost time
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How to measure every point.
-
-    Attributes:
-        vocabulary: symbols V.
-        streams: N of ours and of torch's loop at the same batch.
-        window: T of the same.
-        repeats: samples of each way.
-    """
-
-    vocabulary: int
-    streams: int
-    window: int
-    repeats: int
-
-
-def measure(name: str, precision: Precision, threads: int, plan: Plan) -> TrainingPoint:
+def measure(
+    name: str, precision: Precision, threads: int, plan: TrainingBenchSettings
+) -> TrainingPoint:
     """Verify that all compute the same, then time.
 
     Args:
@@ -116,7 +101,7 @@ def _lab_loop(model: CharRNN) -> tuple[TorchLoop, float]:
 
 
 def _at_our_batch(
-    stack: ExitStack, model: CharRNN, precision: Precision, plan: Plan
+    stack: ExitStack, model: CharRNN, precision: Precision, plan: TrainingBenchSettings
 ) -> tuple[TorchLoop, Trainer, float]:
     """Return torch's loop and our trainer at the same batch, and how far they are apart."""
     settings, theirs = batch_settings(model, plan.streams, plan.window), copy.deepcopy(model)

@@ -29,7 +29,7 @@ SETUPS = [
     pytest.param(name, setup, id=f"{name}, {setup}")
     for name, peer in PEERS.items()
     if name != "torch.compile"
-    for setup in peer.setups
+    for setup in peer
 ]
 
 
@@ -52,7 +52,7 @@ def test_a_peer_writes_what_torch_writes(
     work_and_text: tuple[Work, Text], name: str, setup: str
 ) -> None:
     work, text = work_and_text
-    make: Callable[[Work], Writer] = PEERS[name].setups[setup]
+    make: Callable[[Work], Writer] = PEERS[name][setup]
     if name in PACKAGE and importlib.util.find_spec(PACKAGE[name]) is None:
         with pytest.raises(NotRunError, match=f"{PACKAGE[name]} is not installed"):
             make(work)

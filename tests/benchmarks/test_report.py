@@ -132,21 +132,6 @@ def test_the_page_says_what_did_not_run_and_which_setup_was_fastest(tmp_path: Pa
     assert "| jax | a | 0 of 1 points | 2.00 |" in text
 
 
-def test_the_page_has_the_gpu_beside_the_processor_where_both_were_measured(
-    tmp_path: Path,
-) -> None:
-    cpu = a_record(a_point(), a_point(batch=4))
-    write(cpu, tmp_path / file_name("cpu", "gru-7x3", 11))
-    assert "GPU" not in page(tmp_path)
-    machine = cpu.machine | {"gpu": "Some GPU"}
-    cuda = replace(a_record(a_point(loop=25.0)), device="cuda", machine=machine)
-    write(cuda, tmp_path / file_name("cuda", "gru-7x3", 11))
-    text = page(tmp_path)
-    assert "The processor beside Some GPU" in text
-    assert "| gru-7x3 | 11 | 16 | fp32 | 100 | 25 | 4.00 | 640,000 |" in text
-    assert text.count("| 640,000 |") == 2  # there, and in the GPU's own table
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks.decode.__main__ import DecodeSettings
+from benchmarks.decode.settings import DecodeSettings
 from benchmarks.load.settings import LoadSettings
 from benchmarks.machine import pin
-from benchmarks.served.__main__ import ServedSettings, measure
+from benchmarks.served.__main__ import measure
+from benchmarks.served.settings import ServedSettings
 from benchmarks.settings import check_settings
-from benchmarks.training.__main__ import TrainingBenchSettings
+from benchmarks.training.settings import TrainingBenchSettings
 from unroll.cli import read_toml, run
 from unroll.errors import SettingsError
 

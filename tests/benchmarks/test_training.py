@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.record import read
-from benchmarks.training.__main__ import TrainingBenchSettings, report
-from benchmarks.training.point import Plan, measure
+from benchmarks.training.__main__ import report
+from benchmarks.training.point import measure
 from benchmarks.training.products import (
     Product,
     operations_of,
@@ -26,6 +26,7 @@ from benchmarks.training.record import (
     TrainingPoint,
     TrainingRecord,
 )
+from benchmarks.training.settings import TrainingBenchSettings
 from benchmarks.training.tables import targets, training_rows
 from training.model.model import CELLS, CharRNN, ModelSettings
 from training.recurrence import steps
@@ -35,7 +36,7 @@ from unroll.errors import UnrollError
 
 pytestmark = pytest.mark.slow
 
-PLAN = Plan(vocabulary=11, streams=3, window=5, repeats=2)
+PLAN = TrainingBenchSettings(vocabulary=11, streams=3, window=5, repeats=2)
 GATES: dict[Cell, int] = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
 
 KINDS: dict[Cell, type[steps.Steps]] = {

@@ -7,12 +7,9 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tests.soak.plan import Asked, Kind
 from unroll.client.aio import AsyncClient
-from unroll.client.results import Completion, Generation, Piece, Score
+from unroll.client.results import Generation, Piece, Score
 from unroll.errors import ClosedError, OverloadedError, UnavailableError, UnrollError
 from unroll.terms import FinishReason
 
@@ -25,7 +22,7 @@ REST = 0.3  # after what an error ended, so that a server that is down is not al
 TIMEOUT = 120.0  # of a call; nothing here takes so long
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Claim:
     """A text that reached a client, whole or in part.
 
@@ -38,36 +35,55 @@ class Claim:
         finish: how it ended; None if it is only the beginning.
         position: where the server says that it ended; None if it said nothing.
         is_scored: whether the text was the client's, and only the log-probabilities came.
+        capsules: that came, each with the number of symbols received by then.
     """
 
     kind: Kind
     before: str
     asked: Asked
-    text: str
-    log_probs: NDArray[np.float32]
+    text: str = ""
+    log_probs: list[float] = field(default_factory=list)
     finish: FinishReason | None = None
     position: int | None = None
     is_scored: bool = False
+    capsules: list[tuple[int, bytes]] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the text has come."""
+        return self.finish not in {None, FinishReason.SHUTDOWN}
+
+    def take(self, part: Piece | Generation) -> None:
+        """Add what came."""
+        self.text += part.text
+        self.log_probs += part.log_probs
+        ended = part.completion
+        self.finish = None if ended is None else ended.finish_reason
+        self.position = None if ended is None else ended.position
+        if part.capsule:
+            self.capsules.append((len(self.text), part.capsule))
+
+    async def read(self, stream: AsyncGenerator[Piece], at_most: int | None = None) -> None:
+        """Read a stream to its end, or so many pieces of it and cancel."""
+        async with aclosing(stream):
+            async for piece in stream:
+                self.take(piece)
+                if at_most is not None and (at_most := at_most - 1) <= 0:
+                    return
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """An error that a client met.
-
-    Attributes:
-        name: its class and, for one of no class of its own, gRPC's code.
-        is_expected: whether it belongs to servers that are killed.
-        message: its text.
-    """
+    """An error that a client met: its class and code, its text, and whether a kill explains it."""
 
     name: str
-    is_expected: bool
     message: str
+    is_expected: bool
 
 
 @dataclass(kw_only=True)
-class Outcome:
-    """What came of one thing that a client did.
+class Attempt:
+    """The account of one thing that a client does.
 
     Attributes:
         kind: of what.
@@ -85,102 +101,27 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
     takeovers: int = 0
 
-
-class Heard:
-    """Collects one text as it comes.
-
-    Args:
-        kind: what the client is doing.
-        before: all that the model has read, the prompt included.
-        asked: what was asked for.
-    """
-
-    def __init__(self, kind: Kind, before: str, asked: Asked) -> None:
-        self.capsules: list[tuple[int, bytes]] = []  # symbols received, capsule
-        self.text = ""
-        self.completion: Completion | None = None
-        self._kind, self._before, self._asked = kind, before, asked
-        self._log_probs: list[float] = []
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all of the text has come."""
-        completion = self.completion
-        return completion is not None and completion.finish_reason is not FinishReason.SHUTDOWN
-
-    def take(self, part: Piece | Generation) -> None:
-        """Add what came."""
-        self.text += part.text
-        self._log_probs += part.log_probs
-        self.completion = part.completion
-        if part.capsule:
-            self.capsules.append((len(self.text), part.capsule))
-
-    async def read(self, stream: AsyncGenerator[Piece], at_most: int | None = None) -> None:
-        """Read a stream to its end, or so many pieces of it and cancel."""
-        async with aclosing(stream):
-            async for piece in stream:
-                self.take(piece)
-                if at_most is not None and (at_most := at_most - 1) <= 0:
-                    return
-
-    def claim(self) -> Claim:
-        """Say what came."""
-        completion = self.completion
-        return Claim(
-            kind=self._kind,
-            before=self._before,
-            asked=self._asked,
-            text=self.text,
-            log_probs=np.array(self._log_probs, np.float32),
-            finish=None if completion is None else completion.finish_reason,
-            position=None if completion is None else completion.position,
-        )
-
-
-class Attempt:
-    """The account of one thing that a client does.
-
-    Args:
-        kind: of what.
-    """
-
-    def __init__(self, kind: Kind) -> None:
-        self.outcome = Outcome(kind=kind)
-        self._heard: list[Heard] = []
-
-    @property
-    def is_done(self) -> bool:
-        """Whether it came to its end."""
-        return self.outcome.is_done
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether an error came."""
-        return bool(self.outcome.failures)
-
-    def hear(self, before: str, asked: Asked) -> Heard:
-        """Begin a text that goes on after `before`; what comes of it will be claimed."""
-        heard = Heard(self.outcome.kind, before + asked.prompt, asked)
-        self._heard.append(heard)
-        return heard
+    def hear(self, before: str, asked: Asked) -> Claim:
+        """Begin a text that goes on after `before`."""
+        self.claims.append(Claim(kind=self.kind, before=before + asked.prompt, asked=asked))
+        return self.claims[-1]
 
     def score(self, before: str, asked: Asked, score: Score) -> None:
         """Claim a score of the prompt after `before`."""
         claim = Claim(
-            kind=self.outcome.kind,
+            kind=self.kind,
             before=before,
             asked=asked,
             text=asked.prompt,
-            log_probs=np.array(score.log_probs, np.float32),
+            log_probs=list(score.log_probs),
             is_scored=True,
         )
-        self.outcome.claims.append(claim)
+        self.claims.append(claim)
 
     def expect(self, holds: bool, problem: str) -> None:
         """Note a problem unless something holds."""
         if not holds:
-            self.outcome.problems.append(f"{self.outcome.kind.value}: {problem}")
+            self.problems.append(f"{self.kind.value}: {problem}")
 
     def fail(self, error: UnrollError, *expected: type[UnrollError]) -> None:
         """Note an error."""
@@ -188,10 +129,10 @@ class Attempt:
         shown = f" {code().name}" if callable(code) else ""
         failure = Failure(
             name=f"{type(error).__name__}{shown}",
+            message=f"{self.kind.value}: {error}",
             is_expected=isinstance(error, (*ALWAYS, *expected)),
-            message=f"{self.outcome.kind.value}: {error}",
         )
-        self.outcome.failures.append(failure)
+        self.failures.append(failure)
 
     async def persist(self, ask: Callable[[], Awaitable[T]], *expected: type[UnrollError]) -> T:
         """Ask again and again until there is an answer.
@@ -212,12 +153,6 @@ class Attempt:
                 self.fail(error, *expected)
             await asyncio.sleep(PAUSE)
 
-    def close(self, takeovers: int) -> Outcome:
-        """Close the account."""
-        self.outcome.claims += [heard.claim() for heard in self._heard]
-        self.outcome.takeovers = takeovers
-        return self.outcome
-
 
 @dataclass(frozen=True, kw_only=True)
 class Asker:
@@ -226,24 +161,27 @@ class Asker:
     Attributes:
         targets: addresses of the two servers.
         clients: connected to both, each with another server first.
-        tell: takes outcomes to the soak.
+        tell: takes accounts to the soak.
         take_breaks: returns how many streams went on elsewhere since it was last called.
     """
 
     targets: tuple[str, ...]
     clients: tuple[AsyncClient, ...]
-    tell: Callable[[Outcome], Awaitable[None]]
+    tell: Callable[[Attempt], Awaitable[None]]
     take_breaks: Callable[[], int]
 
     @asynccontextmanager
     async def doing(self, kind: Kind, *expected: type[UnrollError]) -> AsyncIterator[Attempt]:
         """Do one thing and tell what came of it; errors of servers end the block and no more."""
-        attempt = Attempt(kind)
+        attempt = Attempt(kind=kind)
         try:
             yield attempt
-            attempt.outcome.is_done = True
+            attempt.is_done = True
         except UnrollError as error:
             attempt.fail(error, *expected)
-        await self.tell(attempt.close(self.take_breaks()))
+        attempt.takeovers = self.take_breaks()
+        for claim in attempt.claims:
+            claim.capsules.clear()  # the soak has no use for them
+        await self.tell(attempt)
         if not attempt.is_done:
             await asyncio.sleep(REST)

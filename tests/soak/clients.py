@@ -12,9 +12,9 @@ from multiprocessing.connection import Connection
 from queue import Empty, Queue
 
 from benchmarks.load.processes import SPAWN
-from tests.soak.account import Asker, Outcome
+from tests.soak.account import Asker, Attempt
+from tests.soak.keeper import STEP_SECONDS, Lot
 from tests.soak.plan import Kind, Step, deal
-from tests.soak.servers import STEP_SECONDS, Lot
 from tests.soak.sessions import live
 from tests.soak.texts import OPERATIONS
 from unroll.client.aio import AsyncClient
@@ -50,7 +50,7 @@ class CrowdKeeper(threading.Thread):
     """
 
     def __init__(
-        self, crowd: Crowd, lot: Lot, may_kill: Callable[[int], bool], told: "Queue[Outcome]"
+        self, crowd: Crowd, lot: Lot, may_kill: Callable[[int], bool], told: "Queue[Attempt]"
     ) -> None:
         super().__init__(daemon=True, name=f"keeper of clients {crowd.name}")
         self.kills = 0
@@ -138,9 +138,9 @@ async def _run(crowd: Crowd, pipe: Connection) -> None:
     resumptions.propagate = False
     turn = asyncio.Lock()
 
-    async def tell(outcome: Outcome) -> None:
+    async def tell(attempt: Attempt) -> None:
         async with turn:  # a soak that is behind holds its clients up, each by itself
-            await asyncio.to_thread(pipe.send, outcome)
+            await asyncio.to_thread(pipe.send, attempt)
 
     async with AsyncExitStack() as stack:
         clients = [

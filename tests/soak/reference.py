@@ -100,8 +100,7 @@ class Reference:
 def difference(claim: Claim, expected: Expected) -> str:
     """Tell how what came differs from what comes alone; empty if it does not."""
     got, wanted = claim.text, expected.text
-    is_whole = claim.finish not in {None, FinishReason.SHUTDOWN}
-    if got != (wanted if is_whole else wanted[: len(got)]):
+    if got != (wanted if claim.is_whole else wanted[: len(got)]):
         same = next(
             (i for i, pair in enumerate(zip(got, wanted, strict=False)) if len({*pair}) > 1), None
         )
@@ -110,21 +109,18 @@ def difference(claim: Claim, expected: Expected) -> str:
             f"{len(got)} symbols, from {at} on {got[at : at + SHOWN]!r}; alone {len(wanted)}, "
             f"{wanted[at : at + SHOWN]!r}"
         )
-    if not np.array_equal(claim.log_probs, expected.log_probs[: len(claim.log_probs)]):
+    log_probs = np.array(claim.log_probs, np.float32)
+    if not np.array_equal(log_probs, expected.log_probs[: len(log_probs)]):
         return "the same text with other log-probabilities"
     if len(claim.log_probs) != len(got):
         return f"{len(got)} symbols with {len(claim.log_probs)} log-probabilities"
     if claim.is_scored:
         return ""
-    return _difference_of_ends(claim, expected, is_whole=is_whole)
-
-
-def _difference_of_ends(claim: Claim, expected: Expected, *, is_whole: bool) -> str:
-    if is_whole and claim.finish is not expected.finish:
+    if claim.is_whole and claim.finish is not expected.finish:
         return f"ended by {claim.finish}; alone by {expected.finish}"
     # A text that a shutdown cut may hold the beginning of a stop string back.
-    end = len(claim.before) + (expected.generated if is_whole else len(claim.text))
-    has_held = not is_whole and bool(claim.asked.stop)
+    end = len(claim.before) + (expected.generated if claim.is_whole else len(claim.text))
+    has_held = not claim.is_whole and bool(claim.asked.stop)
     if claim.position not in {None, end} and not has_held:
         return f"ended at position {claim.position}; alone at {end}"
     return ""

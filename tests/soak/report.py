@@ -3,9 +3,9 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tests.soak.account import Claim, Outcome
+from tests.soak.account import Attempt, Claim
+from tests.soak.keeper import End, Look
 from tests.soak.plan import Kind
-from tests.soak.servers import End, Look
 
 EXAMPLES = 10  # of each kind of trouble
 GROWTH_AT_MOST = 32.0  # MiB in a life; caches fill, and sessions that nobody ends stay for a while
@@ -51,12 +51,12 @@ class Report:
     leaks: dict[str, float] = field(default_factory=dict)
     logged: list[str] = field(default_factory=list)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, attempt: Attempt) -> None:
         """Count what a client did, but for its texts."""
-        (self.done if outcome.is_done else self.broken_off)[outcome.kind] += 1
-        self.takeovers += outcome.takeovers
-        self.problems += outcome.problems
-        for failure in outcome.failures:
+        (self.done if attempt.is_done else self.broken_off)[attempt.kind] += 1
+        self.takeovers += attempt.takeovers
+        self.problems += attempt.problems
+        for failure in attempt.failures:
             (self.expected if failure.is_expected else self.unexpected)[failure.name] += 1
             if not failure.is_expected:
                 self._show(failure.message)

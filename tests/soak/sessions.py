@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, replace
 
-from tests.soak.account import TIMEOUT, Asker, Attempt, Heard
+from tests.soak.account import TIMEOUT, Asker, Attempt, Claim
 from tests.soak.plan import Asked, Kind, Step
 from tests.soak.texts import MIDDLE, SHORT
 from unroll.client.aio import AsyncClient
@@ -39,7 +39,7 @@ class Story:
         drawn = step.text(longest)
         return replace(self.drawing, prompt=drawn.prompt, new=drawn.new)
 
-    def advance(self, asked: Asked, heard: Heard) -> None:
+    def advance(self, asked: Asked, heard: Claim) -> None:
         """Take an answer in."""
         self.text += asked.prompt + heard.text
         self.marks = [*self.marks, len(self.text)][-MARKS:]
@@ -108,7 +108,7 @@ async def _cancel(asker: Asker, step: Step, story: Story) -> bool:
     asked = story.asked(step, MIDDLE)
     async with asker.doing(Kind.SESSION_CANCEL) as attempt:
 
-        async def begin() -> Heard:
+        async def begin() -> Claim:
             options = asked.options(is_in_session=True)
             pieces = story.session.stream(asked.prompt, options, timeout=TIMEOUT)
             heard = attempt.hear(story.text, asked)
@@ -116,7 +116,7 @@ async def _cancel(asker: Asker, step: Step, story: Story) -> bool:
             return heard
 
         begun = await attempt.persist(begin, SessionBusyError)
-        if begun.completion is not None:  # all of it was in the first piece
+        if begun.finish is not None:  # all of it was in the first piece
             story.advance(asked, begun)
         else:
             await _answer(attempt, story, asked, is_streamed=True)
@@ -180,7 +180,7 @@ async def _end(asker: Asker, story: Story) -> None:
             try:
                 await story.session.end(timeout=TIMEOUT)
             except SessionEndedError as error:  # by an earlier try whose answer was lost
-                attempt.expect(attempt.has_failed, str(error))
+                attempt.expect(bool(attempt.failures), str(error))
 
         await attempt.persist(end, SessionBusyError)
 
@@ -190,7 +190,7 @@ async def _answer(attempt: Attempt, story: Story, asked: Asked, *, is_streamed: 
     before = len(story.text)
     options = asked.options(is_in_session=True)
 
-    async def ask() -> Heard:
+    async def ask() -> Claim:
         heard = attempt.hear(story.text, asked)
         try:
             if is_streamed:

@@ -16,10 +16,11 @@ from cyclopts import Parameter
 
 from benchmarks.load.processes import shares
 from benchmarks.settings import check_settings
-from tests.soak.account import Claim, Outcome
+from tests.soak.account import Attempt, Claim
 from tests.soak.clients import Crowd, CrowdKeeper
+from tests.soak.keeper import STEP_SECONDS, End, Lot, ServerKeeper
 from tests.soak.report import Report, faults, gaps
-from tests.soak.servers import HELD, STEP_SECONDS, End, Lot, Server, ServerKeeper, free_ports
+from tests.soak.server import HELD, Server, free_ports
 from unroll.bundle.folder import Bundle
 from unroll.ranges import Range, wrong_setting
 
@@ -97,7 +98,7 @@ class Soak:
         self._began = time.monotonic()
         self._news = NEWS_SECONDS
         self._last_ends = [part * settings.minutes * 60 for part in LAST_ENDS]
-        self._told: Queue[Outcome] = Queue(TOLD_AT_MOST)
+        self._told: Queue[Attempt] = Queue(TOLD_AT_MOST)
         self._crowds: list[CrowdKeeper] = []
         self._keepers = list(self._keep(bundle, folder))
 
@@ -167,10 +168,10 @@ class Soak:
                 continue
         return True
 
-    def _hear(self, outcome: Outcome) -> None:
+    def _hear(self, attempt: Attempt) -> None:
         report = self._report
-        report.add(outcome)
-        for claim in outcome.claims:
+        report.add(attempt)
+        for claim in attempt.claims:
             report.compare(claim, self._check(claim))
         if self._now >= self._news:
             self._news = self._now + NEWS_SECONDS

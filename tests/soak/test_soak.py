@@ -18,11 +18,12 @@ from serving.runtime.sampling import SamplingParams
 from tests.serving.engine.harness import alone, request
 from tests.serving.running import NARROW, PATIENCE, wait_for
 from tests.soak import __main__ as command
-from tests.soak.account import Claim, Failure, Outcome
+from tests.soak.account import Attempt, Claim, Failure
+from tests.soak.keeper import End, Look, Lot, ServerKeeper
 from tests.soak.plan import DECK, Asked, Kind, Step, deal
 from tests.soak.reference import Expected, Reference, check
 from tests.soak.report import GROWTH_AT_MOST, Report, failures
-from tests.soak.servers import HELD, End, Look, Lot, Page, Server, ServerKeeper, free_ports
+from tests.soak.server import HELD, Page, Server, free_ports
 from tests.soak.soak import Soak, SoakSettings
 from training.settings import Cell
 from unroll.bundle.folder import load_bundle
@@ -116,7 +117,7 @@ def claim_of(reference: Reference, **changes: Any) -> Claim:
         before=BEFORE,
         asked=ASKED,
         text=found.text,
-        log_probs=found.log_probs,
+        log_probs=found.log_probs.tolist(),
         finish=found.finish,
         position=len(BEFORE) + found.generated,
     )
@@ -135,6 +136,11 @@ def test_good_texts_and_their_beginnings_do_not_differ(reference: Reference) -> 
     assert check(reference, replace(whole, **nothing, finish=None, position=None)) == ""
 
 
+def other(log_probs: list[float]) -> list[float]:
+    found: list[float] = np.nextafter(np.array(log_probs, np.float32), np.float32(0)).tolist()
+    return found
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -144,7 +150,7 @@ def test_good_texts_and_their_beginnings_do_not_differ(reference: Reference) -> 
         (lambda good: {"text": good.text[1:], "finish": None}, "from 0 on"),
         (lambda good: {"asked": replace(ASKED, seed=8)}, "alone"),
         (lambda good: {"before": good.before[:-1] + "a"}, "other log-probabilities"),
-        (lambda good: {"log_probs": np.nextafter(good.log_probs, 0)}, "other log-probabilities"),
+        (lambda good: {"log_probs": other(good.log_probs)}, "other log-probabilities"),
         (lambda good: {"log_probs": good.log_probs[:-1]}, "with"),
         (lambda good: {"finish": FinishReason.LENGTH}, "ended by"),
         (lambda good: {"position": good.position + 1}, "ended at position"),
@@ -160,7 +166,7 @@ def test_each_difference_is_told(
 
 def test_other_score_is_told(reference: Reference) -> None:
     asked = replace(ASKED, prompt="abcabc")
-    log_probs = reference.score("ab", asked).log_probs
+    log_probs = reference.score("ab", asked).log_probs.tolist()
     scored = Claim(
         kind=Kind.SCORE,
         before="ab",
@@ -184,19 +190,17 @@ def good_report() -> Report:
     report.ends = [[End.KILLED], [End.DRAINED]]
     report.looks = [[look() for _ in range(9)]]
     failure = Failure(name="UnavailableError", is_expected=True, message="gone")
-    report.add(Outcome(kind=Kind.STREAM, is_done=False, failures=[failure]))
+    report.add(Attempt(kind=Kind.STREAM, is_done=False, failures=[failure]))
     return report
 
 
 def unexpected(report: Report) -> None:
     failure = Failure(name="ServerError INTERNAL", is_expected=False, message="why")
-    report.add(Outcome(kind=Kind.STREAM, is_done=False, failures=[failure]))
+    report.add(Attempt(kind=Kind.STREAM, is_done=False, failures=[failure]))
 
 
 MUCH = 2.0**27 + (GROWTH_AT_MOST + 1) * 2**20
-TEXT = Claim(
-    kind=Kind.STREAM, before="", asked=ASKED, text="abc", log_probs=np.zeros(3, np.float32)
-)
+TEXT = Claim(kind=Kind.STREAM, before="", asked=ASKED, text="abc", log_probs=[0.0] * 3)
 BLEMISHES: list[tuple[str, Callable[[Report], Any]]] = [
     ("never done: fork", lambda report: report.done.pop(Kind.FORK)),
     ("ended by SIGKILL", lambda report: report.ends[0].clear()),

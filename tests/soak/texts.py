@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import grpc
 
-from tests.soak.account import TIMEOUT, Asker, Heard
+from tests.soak.account import TIMEOUT, Asker, Claim
 from tests.soak.plan import Kind, Step
 from unroll.client.aio import AsyncClient
 from unroll.client.connection import CHANNEL_OPTIONS
@@ -148,7 +148,7 @@ async def capsule(asker: Asker, step: Step) -> None:
         )
 
 
-async def _read_one(pieces: AsyncGenerator[Piece], heard: Heard) -> None:
+async def _read_one(pieces: AsyncGenerator[Piece], heard: Claim) -> None:
     async for piece in pieces:
         heard.take(piece)
         return

@@ -117,11 +117,8 @@ def _scan(jax: Any, work: Work, parameters: Any, product: Any, uniform: Any) -> 
     return jax.lax.scan(step, first, uniform)[1]
 
 
-JAX = Peer(
-    name="jax",
-    setups={
-        "constants, YNNPACK": constants(YNNPACK),
-        "constants": constants({}),
-        "rows": rows,
-    },
-)
+JAX: Peer = {
+    "constants, YNNPACK": constants(YNNPACK),
+    "constants": constants({}),
+    "rows": rows,
+}

@@ -30,4 +30,4 @@ def one_step_a_call(work: Work) -> Writer:
     return write
 
 
-OPERATORS = Peer(name="operators", setups={"one step a call": one_step_a_call})
+OPERATORS: Peer = {"one step a call": one_step_a_call}

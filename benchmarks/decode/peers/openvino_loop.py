@@ -65,4 +65,4 @@ def _open(graph: Path) -> Any:
         raise NotRunError(f"OpenVINO cannot load {graph.name}: {reason}") from error
 
 
-OPENVINO = Peer(name="openvino", setups={"one loop": whole_loop})
+OPENVINO: Peer = {"one loop": whole_loop}

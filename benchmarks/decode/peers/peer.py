@@ -46,17 +46,8 @@ Setup = Callable[[Work], Writer]
 """Makes what writes T symbols a row from the zero state and START, on one thread: (T, N)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Peer:
-    """Another way to write the text.
-
-    Attributes:
-        name: as the table has it.
-        setups: ways to set it up; the fastest counts.
-    """
-
-    name: str
-    setups: Mapping[str, Setup]
+Peer = Mapping[str, Setup]
+"""Ways to set a peer up, by name; the fastest counts."""
 
 
 def needed(package: str) -> Any:

@@ -7,5 +7,9 @@ from benchmarks.decode.peers.peer import Peer
 from benchmarks.decode.peers.torch_steps import TORCH, TORCH_COMPILE
 
 PEERS: dict[str, Peer] = {
-    peer.name: peer for peer in (TORCH, TORCH_COMPILE, OPERATORS, JAX, OPENVINO)
+    "torch": TORCH,
+    "torch.compile": TORCH_COMPILE,
+    "operators": OPERATORS,
+    "jax": JAX,
+    "openvino": OPENVINO,
 }

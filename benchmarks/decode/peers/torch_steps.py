@@ -125,7 +125,5 @@ def _parameter(array: Any) -> nn.Parameter:
     return nn.Parameter(torch.from_numpy(array.copy()), requires_grad=False)
 
 
-TORCH = Peer(name="torch", setups={"as it comes": as_it_comes, "without oneDNN": without_onednn})
-TORCH_COMPILE = Peer(
-    name="torch.compile", setups={"as it comes": compiled, "weights frozen": frozen}
-)
+TORCH: Peer = {"as it comes": as_it_comes, "without oneDNN": without_onednn}
+TORCH_COMPILE: Peer = {"as it comes": compiled, "weights frozen": frozen}

@@ -1,0 +1,49 @@
+"""Everything that can be set about the decode benchmark."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from benchmarks.models import GRID
+from unroll.ranges import Range
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DecodeSettings:
+    """Measure the decode loop beside its matrix products and other runtimes."""
+
+    model: tuple[str, ...] = GRID
+    """Models as CELL-HIDDENxLAYERS; their weights are random."""
+
+    vocabulary: Annotated[tuple[int, ...], Range(2)] = (66,)
+    """Sizes of the vocabulary."""
+
+    batch: Annotated[tuple[int, ...], Range(1)] = (1, 16, 64)
+    """Batch sizes."""
+
+    precision: tuple[Literal["fp32", "int8"], ...] = ("fp32",)
+    """Precisions of the bundle; the peers run beside fp32."""
+
+    peer: tuple[Literal["torch", "torch.compile", "operators", "jax", "openvino"], ...] = (
+        "torch",
+        "operators",
+    )
+    """Runtimes to measure beside the loop; operators are ONNX Runtime's own."""
+
+    steps: Annotated[int, Range(1)] = 32
+    """Symbols a row in one measurement, and in one run of the loop."""
+
+    repeats: Annotated[int, Range(1)] = 7
+    """Measurements of each way; the median counts."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the loop, its products, torch and the operators compute."""
+
+    core: int | None = None
+    """Processor core to stay on; by default the last one."""
+
+    json: Path | None = None
+    """Folder where to write machine, versions and every sample, a file a model and vocabulary."""

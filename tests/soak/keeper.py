@@ -1,0 +1,152 @@
+"""When a server lives, is ended and comes back."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from itertools import chain, cycle
+
+from tests.soak.server import Page, Server
+
+READY_SECONDS, DRAIN_SECONDS = 120.0, 60.0
+LONGEST_REST = 1.0  # between two lives
+LOOK_SECONDS = 0.5  # between two looks at the metrics
+STEP_SECONDS = 0.05
+
+
+class End(Enum):
+    """How a server ends."""
+
+    KILLED = "SIGKILL"
+    DRAINED = "SIGTERM"
+
+
+ENDS = (End.KILLED, End.KILLED, End.DRAINED)  # in turn, after the first
+
+
+class Lot:
+    """Durations of lives, drawn from the soak's seed, and their ends.
+
+    Args:
+        life_seconds: half to one and a half of this.
+        first: how the first life ends.
+        name: the soak's seed and whose lives.
+    """
+
+    def __init__(self, life_seconds: float, first: End, *name: object) -> None:
+        self._random = random.Random(":".join(map(str, name)))
+        self._life_seconds = life_seconds
+        self.ends = chain([first], cycle(ENDS))
+
+    def life(self) -> float:
+        """Draw how long a life lasts, in seconds."""
+        return self._life_seconds * self._random.uniform(0.5, 1.5)
+
+    def rest(self) -> float:
+        """Draw how long it takes until the next life, in seconds."""
+        return self._random.uniform(0.0, LONGEST_REST)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """A server's metrics in one of its lives, from 1."""
+
+    life: int
+    page: Page
+
+
+class ServerKeeper(threading.Thread):
+    """Keeps a server: starts it, looks at it, ends it when its time has come.
+
+    Args:
+        server: to keep.
+        lot: its lives.
+        may_end: whether a life may be ended now, by the number of those that were.
+
+    Attributes:
+        is_living: whether the server answers.
+        looks: at its metrics.
+        ends: of its lives, but for the last.
+        problems: what should not have happened.
+    """
+
+    def __init__(self, server: Server, lot: Lot, may_end: Callable[[int], bool]) -> None:
+        super().__init__(daemon=True, name=f"keeper of {server.address}")
+        self.server = server
+        self.is_living = False
+        self.looks: list[Look] = []
+        self.ends: list[End] = []
+        self.problems: list[str] = []
+        self._lot, self._may_end = lot, may_end
+        self._is_last, self._is_given_up = threading.Event(), threading.Event()
+
+    def stop(self) -> None:
+        """End the server in good order, for good; one that is starting, once it lives."""
+        self._is_last.set()
+
+    def give_up(self) -> None:
+        """End the server and this thread at once."""
+        self._is_last.set()
+        self._is_given_up.set()
+        self.join()
+        self.server.kill()
+
+    def run(self) -> None:
+        """Live life after life until stopped."""
+        while not self._is_given_up.is_set():
+            self.server.start()
+            how = self._live()
+            self.is_living = False
+            if how:
+                self.problems.append(f"the server at {self.server.address} {how}")
+                self.server.kill()
+            if self._is_last.is_set():
+                return
+            self._is_last.wait(self._lot.rest())
+
+    def _live(self) -> str:
+        """Live once; return what was wrong."""
+        for _ in self._looking(READY_SECONDS):
+            if self._look():
+                break
+            if (code := self.server.exit_code()) is not None:
+                return f"ended by itself with {code}"
+        else:
+            return f"was not ready within {READY_SECONDS:g} s"
+        self.is_living, due = True, time.monotonic() + self._lot.life()
+        look = 0.0
+        while not self._is_last.is_set():
+            if (code := self.server.exit_code()) is not None:
+                return f"ended by itself with {code}"
+            if time.monotonic() >= look:
+                self._look()
+                look = time.monotonic() + LOOK_SECONDS
+            if time.monotonic() >= due and self._may_end(len(self.ends)):
+                self.ends.append(next(self._lot.ends))
+                if self.ends[-1] is End.DRAINED:
+                    break
+                self.server.kill()
+                return ""
+            self._is_last.wait(STEP_SECONDS)
+        return self._drain()
+
+    def _drain(self) -> str:
+        self.server.drain()
+        for _ in self._looking(DRAIN_SECONDS):
+            code = self.server.exit_code()
+            if code is not None:
+                return f"ended with {code} after SIGTERM" if code else ""
+        return f"did not end within {DRAIN_SECONDS:g} s of SIGTERM"
+
+    def _look(self) -> bool:
+        page = self.server.page()
+        if page is not None:
+            self.looks.append(Look(life=self.server.starts, page=page))
+        return page is not None
+
+    def _looking(self, seconds: float) -> Iterator[None]:
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends and not self._is_given_up.wait(STEP_SECONDS):
+            yield
