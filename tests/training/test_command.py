@@ -83,6 +83,31 @@ def test_signal_saves_and_resume_ends_as_if_nothing_had_happened(
     assert updates == list(range(1, len(updates) + 1))
 
 
+# In a session of its own, a process takes the terminal that it opens for its controlling one.
+IN_A_TERMINAL = (
+    "import os, sys; os.open(os.ttyname(1), os.O_RDWR); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+
+
+def test_closed_terminal_leaves_a_state_to_resume(tmp_path: Path) -> None:
+    tokens = [*command(tmp_path, "--epochs=500"), "--name=closed"]
+    terminal, inner = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, "-m", "training", *tokens],
+        stdin=inner, stdout=inner, stderr=inner, start_new_session=True,
+    )  # fmt: skip
+    os.close(inner)
+    shown = b""
+    while b"symbols/s" not in shown:  # the bar of an update
+        shown += os.read(terminal, 4096)
+    os.close(terminal)
+    assert process.wait(60) == 130
+    saved = load_checkpoint(tmp_path / "runs" / "closed" / "last.safetensors")
+    assert saved.state is not None
+    assert saved.state.progress.update > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
@@ -39,7 +40,8 @@ class Reporter:
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with suppress(OSError):  # a closed terminal
+                self._bar.stop()
 
     def say(self, text: str) -> None:
         """Print a line; nothing more where that fails, as a closed terminal ends no training."""
