@@ -115,7 +115,7 @@ def prove(
             rungs.append(judge(decoder, model, validation))
     require_within(
         rungs,
-        "the compiled model does not say what torch says",
+        "the compiled model differs from torch",
         "If the training was unstable (huge or non-finite weights), train again with a lower rate",
     )
     return ParityReport(

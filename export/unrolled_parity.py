@@ -62,7 +62,7 @@ def prove_unrolled(bundle: Bundle, seed: int, limit: float) -> list[Rung]:
     ]
     require_within(
         rungs,
-        "the unrolled graphs do not compute what the loop does",
+        "the unrolled graphs differ from the loop",
         "Export without --device cuda, and report this",
     )
     return rungs

@@ -115,7 +115,7 @@ class Origins:
         stands = 0 if found.snapshot is None else found.snapshot.position
         if place.expected_position not in (None, stands):
             raise PositionError(
-                f"the text stands at position {stands}, not {place.expected_position}; send the "
+                f"the text is at position {stands}, not {place.expected_position}; send the "
                 "capsule or session of that position",
                 actual=stands,
             )

@@ -155,8 +155,8 @@ def read_score(
     if (worst := 4 * len(message.text) + FIXED_BYTES) > limits.message:
         raise InputError(
             "text",
-            f"has {len(message.text)} symbols, whose scores may take {worst} bytes, an answer in "
-            f"one message {limits.message} at most; send fewer",
+            f"has {len(message.text)} symbols, whose scores may take {worst} bytes; an answer "
+            f"has at most {limits.message}; send fewer",
         )
     policy = _policy(message)
     text = vocabulary.encode(
@@ -167,7 +167,7 @@ def read_score(
     if origin.snapshot is not None and len(origin.snapshot.held):
         raise InputError(
             "text",
-            f"cannot be judged here: {len(origin.snapshot.held)} symbols were generated earlier "
+            f"cannot be scored here: {len(origin.snapshot.held)} symbols were generated earlier "
             "and not yet delivered; generate first",
         )
     request = SequenceRequest(

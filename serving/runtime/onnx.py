@@ -185,8 +185,8 @@ def _unloadable(path: Path, error: Exception) -> BundleError:
 
 def _missing(device: Device, got: list[str]) -> DeviceError:
     return DeviceError(
-        f"{device.value} was asked for, but ONNX Runtime {ort.__version__} has {got}; put "
-        "onnxruntime-gpu[cuda,cudnn] in onnxruntime's place (make setup RUNTIME=gpu) and check the "
+        f"{device.value} was asked for, but ONNX Runtime {ort.__version__} has {got}; replace "
+        "onnxruntime by onnxruntime-gpu[cuda,cudnn] (make setup RUNTIME=gpu) and check the "
         "driver, or ask for cpu"
     )
 

@@ -261,8 +261,8 @@ def _lock(folder: Path) -> int:
     except BlockingIOError as error:
         os.close(descriptor)
         raise SettingsError(
-            f"state_dir = {str(folder)!r}: another server uses this folder; two would lose each "
-            "other's sessions, so stop that one, or name another folder with --state-dir"
+            f"state_dir = {str(folder)!r}: another server uses this folder, and two would lose "
+            "each other's sessions; stop that one, or name another folder with --state-dir"
         ) from error
     return descriptor
 

@@ -175,7 +175,7 @@ def vocabulary_of(models: pb.ListModelsResponse, fingerprint: str) -> str:
         if model.fingerprint == fingerprint:
             return model.vocabulary
     raise ServerError(
-        f"the server no longer tells of the model {fingerprint[:12]} that it runs; ask again"
+        f"the server no longer describes the model {fingerprint[:12]} that it runs; try again"
     )
 
 

@@ -32,7 +32,7 @@ from unroll.bundle.manifest import DECODE
 from unroll.errors import BundleError
 
 V = len(TINY_SYMBOLS)
-MOST_ROWS = 130  # past the 128 that DESIGN.md measured, and no multiple of a vector's width
+MOST_ROWS = 130  # past the 128 of the benchmarks, and no multiple of a vector's width
 SIZES = [(cell, hidden) for cell in CELLS for hidden in (7, 37, 64)] + [("gru", 256)]
 
 
