@@ -75,9 +75,10 @@ class Worker:
         counts.rows.observe(N)
         counts.steps.observe(T)
         counts.run_seconds.observe(seconds)
-        read = int(np.count_nonzero(run.forced != FREE))
-        counts.symbols_read.inc(read)
-        counts.symbols_written.inc(int(np.minimum(run.steps, T).sum()) - read)
+        made = np.minimum(run.steps, T)
+        read = np.minimum(np.count_nonzero(run.forced != FREE, axis=0), made)  # prompts may go on
+        counts.symbols_read.inc(int(read.sum()))
+        counts.symbols_written.inc(int((made - read).sum()))
 
     def _assemble(self, rows: list[Sequence], steps: int) -> LoopRun:
         if self._sampling_of != self.slots.changes:

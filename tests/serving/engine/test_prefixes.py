@@ -69,6 +69,22 @@ def test_prompts_share_their_whole_blocks(bundle: Bundle, decoder: Decoder) -> N
     assert engine.prefixes.hits == 2
 
 
+def test_counted_symbols_are_those_of_prompt_and_text_wherever_runs_are_cut(
+    bundle: Bundle, decoder: Decoder
+) -> None:
+    for steps in (5, 64):
+        engine = Engine(bundle, decoder, EngineOptions(prefix_bytes=2**20))
+        text = written(engine, PROMPT[:257], steps)[0].text
+        counted = [
+            sample.value
+            for counter in (engine.counts.symbols_read, engine.counts.symbols_written)
+            for metric in counter.collect()
+            for sample in metric.samples
+            if sample.name.endswith("_total")
+        ]
+        assert counted == [257, len(text)]
+
+
 def test_texts_longer_and_shorter_than_a_kept_prompt(bundle: Bundle, decoder: Decoder) -> None:
     engine = Engine(bundle, decoder, EngineOptions(prefix_bytes=2**20))
     written(engine, PROMPT[:100])
