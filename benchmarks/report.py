@@ -2,11 +2,8 @@
 
 import statistics
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-
-from cyclopts import Parameter
 
 from benchmarks.decode.record import DecodeRecord, Point
 from benchmarks.decode.tables import decode_rows, targets
@@ -14,32 +11,10 @@ from benchmarks.record import read_all
 from benchmarks.served.record import ServedRecord, file_name
 from benchmarks.served.tables import call_rows, load_rows, model_target_rows, worker_rows
 from benchmarks.tables import Row, markdown, target_rows
-from unroll.cli import run
 from unroll.errors import SettingsError
 
+FIGURES, PAGE = Path("docs/figures"), Path("docs/notes/performance.md")
 TEMPLATE, SERVED = map(Path(__file__).with_name, ("performance.md.template", "served.md.template"))
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class ReportSettings:
-    """Write the page of figures from their records."""
-
-    figures: Path = Path("docs/figures")
-    """Folder of the records."""
-
-    page: Path = Path("docs/notes/performance.md")
-    """The page to write."""
-
-
-def main() -> None:
-    """Run the command line."""
-    run(ReportSettings, write_page, name="python -m benchmarks.report")
-
-
-def write_page(settings: ReportSettings) -> None:
-    """Write the page."""
-    settings.page.write_text(page(settings.figures), encoding="utf-8")
 
 
 def page(figures: Path) -> str:
@@ -133,4 +108,4 @@ def _served(figures: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    PAGE.write_text(page(FIGURES), encoding="utf-8")

@@ -18,6 +18,7 @@ from unroll.client.results import ModelInfo
 from unroll.errors import EngineError, UnrollError
 
 ANSWER_SECONDS = 10.0
+INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
 BUSY_LIMIT = 0.9  # of a generator's processor; beyond, its own speed is what is measured
 
 
@@ -54,7 +55,10 @@ class LoadRecord(Record):
 
 def main(tokens: Sequence[str] | None = None) -> None:
     """Parse the command line and load the server."""
-    run(LoadSettings, load, name="python -m benchmarks.load", tokens=tokens)
+    try:
+        run(LoadSettings, load, name="python -m benchmarks.load", tokens=tokens)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
 
 
 def load(settings: LoadSettings) -> None:

@@ -11,7 +11,8 @@ from benchmarks.machine import processor
 from benchmarks.record import settings_of
 from tests.soak.reference import Reference, check
 from tests.soak.report import failures
-from tests.soak.soak import Soak, SoakSettings
+from tests.soak.settings import SoakSettings
+from tests.soak.soak import Soak
 from unroll.bundle.folder import Bundle, load_bundle
 from unroll.cli import run
 from unroll.errors import UnrollError

@@ -5,24 +5,19 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from math import inf
 from pathlib import Path
 from queue import Empty, Queue
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from benchmarks.load.processes import shares
-from benchmarks.settings import check_settings
 from tests.soak.account import Attempt, Claim
 from tests.soak.clients import Crowd, CrowdKeeper
 from tests.soak.keeper import STEP_SECONDS, End, Lot, ServerKeeper
 from tests.soak.report import Report, faults, gaps
 from tests.soak.server import HELD, Server, free_ports
+from tests.soak.settings import SoakSettings
 from unroll.bundle.folder import Bundle
-from unroll.ranges import Range, wrong_setting
 
 NEWS_SECONDS = 10.0
 START_SECONDS = 120.0
@@ -34,51 +29,6 @@ LAST_ENDS, LAST_KILL = (0.8, 0.5), 0.9
 TOLD_AT_MOST = 64  # outcomes that wait to be compared
 
 Check = Callable[[Claim], str]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class SoakSettings:
-    """Let many clients use two servers in every way while servers and clients are killed.
-
-    Every text that reaches a client is compared with the one computed alone. The exit code is not 0
-    if one differs, something leaks, an error comes that should not, or something was not tried.
-    """
-
-    minutes: Annotated[float, Range(above=0)] = 1.0
-    """How long, without the start and the end; two more at most if something has not been tried by
-    then."""
-
-    bundle: Path | None = None
-    """Folder of the model; by default a small LSTM of random weights."""
-
-    clients: Annotated[int, Range(1)] = 24
-    """Clients that ask side by side."""
-
-    processes: Annotated[int, Range(1)] = 3
-    """Processes that the clients are spread over; they are killed, too."""
-
-    life_seconds: Annotated[float, Range(above=0)] = 4.0
-    """A server is left alone for half to one and a half times so long before it is killed, a
-    process of clients for twice that. The second server is killed in the first half of the time
-    only, the first in the first four fifths, so that what leaks has time to show."""
-
-    seed: int = 1
-    """Of the plan: what each client asks for, and who is killed after how long."""
-
-    json: Path | None = None
-    """File for the report."""
-
-    def validate(self) -> None:
-        """Check every range.
-
-        Raises:
-            SettingsError: one is broken; the message names the setting, its value and the range.
-        """
-        check_settings(self)
-        if self.processes > self.clients:
-            allowed = f"at most the number of clients, {self.clients}"
-            raise wrong_setting("processes", self.processes, allowed)
 
 
 class Soak:

@@ -24,7 +24,8 @@ from tests.soak.plan import DECK, Asked, Kind, Step, deal
 from tests.soak.reference import Expected, Reference, check
 from tests.soak.report import GROWTH_AT_MOST, Report, failures
 from tests.soak.server import HELD, Page, Server, free_ports
-from tests.soak.soak import Soak, SoakSettings
+from tests.soak.settings import SoakSettings
+from tests.soak.soak import Soak
 from training.settings import Cell
 from unroll.bundle.folder import load_bundle
 from unroll.client.client import Client
