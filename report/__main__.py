@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from report.authors.authors import fair
-from report.authors.authorship import whose_is_it
+from report.authors.authors import fair, whose_is_it
 from report.authors.library import others
 from report.material import read_texts
 from report.measures.measurements import measure

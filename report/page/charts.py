@@ -140,12 +140,11 @@ def _curves(models: list[Measured], axes: list[Axes]) -> None:
     lowest = min(
         min(m.subject.course.loss.min(), m.subject.course.validation_loss.min()) for m in models
     )
-    axes[0].set(xlabel="characters read", ylabel="nats per character")
+    left = "nats per character"
+    axes[0].set(xlabel="characters read", ylabel=left, title="Against what was read")
     axes[0].set_ylim(float(lowest) - 0.05, max(tops) + 0.1)
     axes[0].xaxis.set_major_formatter(lambda value, _: _short(value))
-    axes[1].set(xlabel="seconds")
-    axes[0].set_title("Against what was read")
-    axes[1].set_title("Against time")
+    axes[1].set(xlabel="seconds", title="Against time")
     axes[1].legend()
 
 
@@ -187,10 +186,9 @@ def _gradients(models: list[Measured], axes: list[Axes]) -> None:
     for number, model in enumerate(models):
         _norm_lines(axes[0], number, model.subject.label, model.before)
         _norm_lines(axes[1], number, model.subject.label, model.after)
-    axes[0].set(xlabel="k steps back", ylabel="norm of dL(t) / dh(t - k)")
-    axes[1].set(xlabel="k steps back")
-    axes[0].set_title("Before training")
-    axes[1].set_title("After training")
+    left = "norm of dL(t) / dh(t - k)"
+    axes[0].set(xlabel="k steps back", ylabel=left, title="Before training")
+    axes[1].set(xlabel="k steps back", title="After training")
     axes[1].legend()
 
 
@@ -213,10 +211,8 @@ def _memory(models: list[Measured], axes: list[Axes]) -> None:
         each.axhline(THRESHOLD, color=MUTED, linewidth=1)
         each.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes[0].set_ylim(bottom=THRESHOLD / 100)
-    axes[0].set(xlabel="symbols since", ylabel="nats")
-    axes[1].set(xlabel="symbols since")
-    axes[0].set_title("Another text before")
-    axes[1].set_title("One other symbol")
+    axes[0].set(xlabel="symbols since", ylabel="nats", title="Another text before")
+    axes[1].set(xlabel="symbols since", title="One other symbol")
     axes[0].legend()
 
 
@@ -272,14 +268,8 @@ def _symbol(
 
 
 def _authors(verdicts: Verdicts, axes: list[Axes]) -> None:
-    axes[0].errorbar(
-        verdicts.lengths,
-        verdicts.accuracy,
-        2 * verdicts.error,
-        fmt="o-",
-        color=SERIES[1],
-        capsize=3,
-    )
+    x, y, error = verdicts.lengths, verdicts.accuracy, 2 * verdicts.error
+    axes[0].errorbar(x, y, error, fmt="o-", color=SERIES[1], capsize=3)
     axes[0].axhline(1 / len(verdicts.authors), color=MUTED, linestyle="--", linewidth=1)
     axes[0].set_xscale("log")
     axes[0].set_xticks(verdicts.lengths, [str(length) for length in verdicts.lengths])
