@@ -15,12 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from serving.engine.counts import EngineCounts
 from serving.engine.options import EngineOptions
 from serving.engine.prefixes import PrefixCache
-from serving.engine.request import Chunk, SequenceRequest
+from serving.engine.request import Chunk, SequenceRequest, check_request
 from serving.engine.scheduler import LONGEST_WAIT, Scheduler
 from serving.engine.sequence import SHORTEST_PREFIX, Delivery, Sequence
 from serving.engine.slots import Slots
@@ -31,7 +29,7 @@ from serving.runtime.device import DeviceRunner
 from serving.runtime.host import HostRunner, Runner
 from serving.runtime.onnx import Device
 from unroll.bundle.folder import Bundle
-from unroll.errors import ClosedError, InputError
+from unroll.errors import ClosedError
 
 CLOSE_SECONDS = 10.0
 DEFAULT_OPTIONS = EngineOptions()
@@ -101,7 +99,6 @@ class Engine:
         self.layout = StateLayout(bundle.manifest.state, len(bundle.vocabulary))
         self.prefixes = PrefixCache(options.prefix_bytes)
         self.counts = EngineCounts()
-        self._prefixes_lock = threading.Lock()
         make = new_runner or partial(_new_runner, bundle, decoder, options)
         self._workers = [
             Worker(
@@ -191,7 +188,7 @@ class Engine:
             OverloadedError: the queue is full.
             ClosedError: the engine is closing, or has failed.
         """
-        self._check(request)
+        check_request(request, self.layout)
         sequence = Sequence(request, self.bundle.vocabulary, self.layout, listener)
         self._skip_prefix(sequence)
         with self._lock:
@@ -229,39 +226,19 @@ class Engine:
             elif thread.ident is None:  # it was never started
                 self._end_all(worker)
 
-    def _check(self, request: SequenceRequest) -> None:
-        """Refuse what would make a loop run fail, and with it every row of it."""
-        V, prompt = len(self.bundle.vocabulary), request.prompt
-        if len(prompt) and not 0 <= prompt.min() <= prompt.max() < V:
-            raise InputError(
-                "prompt",
-                f"token ids must be in [0, {V}), got {prompt.min()} to {prompt.max()}; encode the "
-                "text with this model's vocabulary",
-            )
-        if request.origin is not None:
-            try:
-                self.layout.check(request.origin)
-                if not np.isfinite(np.frombuffer(request.origin.state, "<f4")).all():
-                    raise ValueError("a number of its state is not finite")
-            except ValueError as error:
-                problem = f"is no place in a text of this model: {error}"
-                raise InputError("origin", problem) from error
-
     def _skip_prefix(self, sequence: Sequence) -> None:
         """Spare a prompt's reader what was read before; a score needs every symbol's."""
         request = sequence.request
         if request.origin is None and request.max_new_symbols and self.prefixes.is_on:
             sequence.keeps_prefixes = len(request.prompt) >= SHORTEST_PREFIX
             if sequence.keeps_prefixes:
-                with self._prefixes_lock:
-                    prefix = self.prefixes.find(request.prompt, request.caller)
+                prefix = self.prefixes.find(request.prompt, request.caller)
                 if prefix is not None:
                     sequence.skip(prefix)
 
     def _keep_prefix(self, sequence: Sequence, state: State) -> None:
         request, snapshot = sequence.request, sequence.snapshot(state)
-        with self._prefixes_lock:
-            self.prefixes.add(request.prompt[: sequence.done], snapshot, request.caller)
+        self.prefixes.add(request.prompt[: sequence.done], snapshot, request.caller)
 
     def _loop(self, worker: Worker) -> None:
         try:

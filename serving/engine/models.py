@@ -8,40 +8,19 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from serving.engine.engine import Engine, call_listeners
+from serving.engine.engine import call_listeners
 from serving.engine.options import EngineOptions
 from serving.engine.sequence import Delivery
-from serving.runtime.decoder import Decoder
-from serving.runtime.probe import probe
-from unroll.bundle.folder import Bundle, load_bundle
-from unroll.bundle.manifest import MANIFEST
-from unroll.errors import BundleError, SettingsError, UnknownModelError, UnrollError, nearest, shown
+from serving.engine.served import ServedModel, read_whole
+from unroll.bundle.folder import Bundle
+from unroll.errors import SettingsError, UnknownModelError, UnrollError, nearest, shown
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-ATTEMPTS = 5  # at a folder that is replaced again and again while it is read
 NAME_SHOWN = 64  # symbols of an unknown name in its error; comparing longer ones takes seconds
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServedModel:
-    """A loaded bundle and the engine that runs it, under the name that clients ask for."""
-
-    name: str
-    bundle: Bundle
-    decoder: Decoder
-    engine: Engine
-
-    @property
-    def fingerprint(self) -> str:
-        """Of its bundle, in hex."""
-        return self.bundle.manifest.fingerprint
 
 
 def parse_source(source: str) -> tuple[str, Path]:
@@ -117,9 +96,9 @@ class Models:
             folders[name] = folder
 
         def make(name: str, bundle: Bundle) -> ServedModel:
-            return _make(name, bundle, options, deliver, on_failure)
+            return ServedModel.of(name, bundle, options, deliver, on_failure)
 
-        served = [_read_whole(folder, partial(make, name)) for name, folder in folders.items()]
+        served = [read_whole(folder, partial(make, name)) for name, folder in folders.items()]
         return cls(served, make, keep_retired=keep_retired)
 
     def reload(self) -> list[ServedModel]:
@@ -142,7 +121,7 @@ class Models:
         return self._drop()
 
     def _renew(self, old: ServedModel) -> None:
-        _read_whole(old.bundle.folder, partial(self._put, old))
+        read_whole(old.bundle.folder, partial(self._put, old))
 
     def _put(self, old: ServedModel, bundle: Bundle) -> None:
         """Let a bundle take a model's place, unless it is the same."""
@@ -230,41 +209,3 @@ class Models:
         with ThreadPoolExecutor(len(models)) as pool:
             for model in models:
                 pool.submit(model.engine.close, drain_seconds=drain_seconds)
-
-
-def _make(
-    name: str,
-    bundle: Bundle,
-    options: EngineOptions,
-    deliver: Callable[[Delivery], None],
-    on_failure: Callable[[], None],
-) -> ServedModel:
-    decoder = Decoder(bundle, options.device, options.threads)
-    probe(bundle, decoder)
-    engine = Engine(bundle, decoder, options, deliver=deliver, on_failure=on_failure)
-    return ServedModel(name=name, bundle=bundle, decoder=decoder, engine=engine)
-
-
-def _read_whole(folder: Path, use: Callable[[Bundle], T]) -> T:
-    """Use the bundle in a folder; begin again where another one takes its place meanwhile.
-
-    Raises:
-        BundleError: as load_bundle, or as `use`.
-    """
-    for _ in range(ATTEMPTS - 1):
-        seen = _stamp(folder)
-        try:
-            return use(load_bundle(folder))
-        except BundleError:
-            if _stamp(folder) == seen:
-                raise
-    return use(load_bundle(folder))
-
-
-def _stamp(folder: Path) -> tuple[int, ...]:
-    """Return what changes when a folder's manifest is replaced."""
-    try:
-        found = (folder / MANIFEST).stat()
-    except OSError:
-        return ()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

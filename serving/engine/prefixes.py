@@ -1,6 +1,7 @@
 """States after prompt prefixes, so that each prefix is read only once."""
 
 import hashlib
+import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ class Prefix:
 class PrefixCache:
     """Keeps the states after prompt prefixes that start a text, the least recently used first.
 
+    Any thread may use it.
+
     Each caller has prefixes of its own: how long an answer takes tells nobody what others asked.
     A lookup hashes each block of the prompt once, and then at most so many ends of prompts that
     are kept as LOOKS_AT_MOST says, from the longest down, whatever else is kept.
@@ -38,6 +41,7 @@ class PrefixCache:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
+        self._lock = threading.Lock()  # guards all below
         self._bytes = 0
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         # By the key of whole blocks: how many symbols further prompts end, and how many do there.
@@ -60,14 +64,15 @@ class PrefixCache:
             prompt: token ids from the text's start, (symbols,).
             caller: who asks.
         """
-        keys = islice(self._keys(prompt, caller), LOOKS_AT_MOST)
-        found = next((key for key in keys if key in self._entries), None)
-        if found is None:
-            self.misses += 1
-            return None
-        self._entries.move_to_end(found)
-        self.hits += 1
-        return self._entries[found].prefix
+        with self._lock:
+            keys = islice(self._keys(prompt, caller), LOOKS_AT_MOST)
+            found = next((key for key in keys if key in self._entries), None)
+            if found is None:
+                self.misses += 1
+                return None
+            self._entries.move_to_end(found)
+            self.hits += 1
+            return self._entries[found].prefix
 
     def _keys(self, prompt: NDArray[np.int64], caller: bytes) -> Iterator[bytes]:
         """Yield the keys under which a prompt's prefixes may be kept, the longest first."""
@@ -82,15 +87,16 @@ class PrefixCache:
         size = len(snapshot.state) + ENTRY_BYTES
         block = _whole_blocks(prompt, caller)[-1]
         key = block.after(_as_bytes(prompt[block.length :]))
-        if size > self._limit or key in self._entries:
-            return
         prefix = Prefix(length=len(prompt), snapshot=snapshot)
-        self._entries[key] = _Entry(prefix, block.key)
-        self._bytes += size
-        tail = len(prompt) - block.length
-        self._tails.setdefault(block.key, Counter())[tail] += 1
-        while self._bytes > self._limit:
-            self._drop_oldest()
+        with self._lock:
+            if size > self._limit or key in self._entries:
+                return
+            self._entries[key] = _Entry(prefix, block.key)
+            self._bytes += size
+            tail = len(prompt) - block.length
+            self._tails.setdefault(block.key, Counter())[tail] += 1
+            while self._bytes > self._limit:
+                self._drop_oldest()
 
     def _drop_oldest(self) -> None:
         _, (prefix, block) = self._entries.popitem(last=False)

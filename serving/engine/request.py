@@ -6,7 +6,7 @@ from math import isnan
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engine.snapshot import Snapshot
+from serving.engine.snapshot import Snapshot, StateLayout
 from serving.runtime.sampling import SamplingParams
 from unroll.errors import EngineError, InputError
 from unroll.terms import SEED_LIMIT, STOP_LENGTH_AT_MOST, STOPS_AT_MOST, Capsules, FinishReason
@@ -86,6 +86,33 @@ class SequenceRequest:
     def held(self) -> int:
         """How many symbols the origin holds that were not delivered yet."""
         return 0 if self.origin is None else len(self.origin.held)
+
+
+def check_request(request: SequenceRequest, layout: StateLayout) -> None:
+    """Check that a model can do what is asked; what makes a loop run fail would end every row.
+
+    Args:
+        request: what to do.
+        layout: of the model's state; it knows the vocabulary's size, too.
+
+    Raises:
+        InputError: a token id is none of the model's, or the origin no place in a text of it.
+    """
+    V, prompt = layout.vocabulary_size, request.prompt
+    if len(prompt) and not 0 <= prompt.min() <= prompt.max() < V:
+        raise InputError(
+            "prompt",
+            f"token ids must be in [0, {V}), got {prompt.min()} to {prompt.max()}; encode the "
+            "text with this model's vocabulary",
+        )
+    if request.origin is not None:
+        try:
+            layout.check(request.origin)
+            if not np.isfinite(np.frombuffer(request.origin.state, "<f4")).all():
+                raise ValueError("a number of its state is not finite")
+        except ValueError as error:
+            problem = f"is no place in a text of this model: {error}"
+            raise InputError("origin", problem) from error
 
 
 @dataclass(kw_only=True, slots=True)  # frozen, it would take three times as long to make

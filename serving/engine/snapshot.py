@@ -109,7 +109,7 @@ class StateLayout:
     """
 
     def __init__(self, tensors: list[StateTensor], vocabulary_size: int) -> None:
-        self._vocabulary_size = vocabulary_size
+        self.vocabulary_size = vocabulary_size
         self._shapes = {
             tensor.input: tuple(int(size) for size in tensor.shape if size != BATCH)
             for tensor in tensors
@@ -126,7 +126,7 @@ class StateLayout:
         if len(snapshot.state) != self.size:
             raise ValueError(f"its state has {len(snapshot.state)} bytes instead of {self.size}")
         ids = np.append(snapshot.held, snapshot.token)
-        if ids.min() < 0 or ids.max() >= self._vocabulary_size:
+        if ids.min() < 0 or ids.max() >= self.vocabulary_size:
             raise ValueError("a token id is not in the vocabulary")
         if snapshot.position > POSITION_LIMIT:
             raise ValueError(f"its position {snapshot.position} is out of range")

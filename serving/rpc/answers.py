@@ -6,8 +6,8 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engine.models import ServedModel
 from serving.engine.request import Chunk, SequenceRequest
+from serving.engine.served import ServedModel
 from serving.rpc.origins import Origin
 from serving.rpc.translation import Parsed
 from serving.runtime.onnx import runtime_name

@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from serving.engine.models import Models, ServedModel
+from serving.engine.models import Models
 from serving.engine.request import SequenceRequest
+from serving.engine.served import ServedModel
 from serving.engine.snapshot import SamplerState, Snapshot
 from serving.sessions.capsule import (
     CapsuleCodec,

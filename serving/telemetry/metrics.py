@@ -6,7 +6,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector, start_http_se
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from serving.engine.engine import Engine
-from serving.engine.models import Models, ServedModel
+from serving.engine.models import Models
+from serving.engine.served import ServedModel
 from serving.rpc.call import CallCounts
 from serving.sessions.disk_store import TieredStore
 from serving.sessions.registry import Sessions

@@ -75,7 +75,7 @@ def test_bundle_replaced_while_it_is_read_is_read_anew(
         next(swaps, lambda: None)()
         return bundle
 
-    monkeypatch.setattr("serving.engine.models.load_bundle", read_then_swap)
+    monkeypatch.setattr("serving.engine.served.load_bundle", read_then_swap)
     model = Models.load([str(folder)], EngineOptions()).get("")
     assert model.fingerprint == fingerprint
     asked = request(model.bundle.vocabulary, "abc", 200)
@@ -93,7 +93,7 @@ def test_bundle_that_fails_its_probe_is_not_served(
     def refuse(bundle: Bundle, decoder: Decoder) -> None:
         raise BundleError(f"{bundle.folder}: no numbers")
 
-    monkeypatch.setattr("serving.engine.models.probe", refuse)
+    monkeypatch.setattr("serving.engine.served.probe", refuse)
     with pytest.raises(BundleError, match="no numbers"):
         Models.load([str(tiny_bundles["gru"])], EngineOptions())
 
@@ -109,7 +109,7 @@ def test_damaged_bundle_is_read_once(
         read.append(path)
         return load_bundle(path)
 
-    monkeypatch.setattr("serving.engine.models.load_bundle", counted)
+    monkeypatch.setattr("serving.engine.served.load_bundle", counted)
     with pytest.raises(BundleError, match=r"weights\.bin: has 0 bytes"):
         Models.load([str(folder)], EngineOptions())
     assert read == [folder]

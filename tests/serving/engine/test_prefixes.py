@@ -94,6 +94,24 @@ def test_texts_longer_and_shorter_than_a_kept_prompt(bundle: Bundle, decoder: De
     assert engine.prefixes.hits == 1
 
 
+@pytest.mark.parametrize("steps", [1, 50, 64])
+def test_symbols_are_counted_once_though_rows_stop_within_a_loop_run(
+    bundle: Bundle, decoder: Decoder, steps: int
+) -> None:
+    engine = Engine(bundle, decoder, EngineOptions(prefix_bytes=2**20))
+    prompt = "bad cab " * 40
+    assert len(prompt) > BLOCK
+    engine.submit(request(bundle.vocabulary, prompt, 5), Reader())
+    engine.submit(request(bundle.vocabulary, "", 100), Reader())
+    while engine.step(steps=steps):
+        pass
+    counted = [
+        engine.counts.registry.get_sample_value("unroll_symbols_total", {"kind": kind})
+        for kind in ("read", "written")
+    ]
+    assert counted == [len(prompt), 105]
+
+
 @given(
     prompts=st.lists(
         st.tuples(st.integers(0, 580), st.text(TINY_SYMBOLS, max_size=40)), min_size=1, max_size=6
