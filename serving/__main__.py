@@ -4,8 +4,9 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
+from serving.process import serve
 from serving.runtime.onnx import runtime_name
-from serving.server import Server, serve
+from serving.server import Server
 from serving.settings import ServerSettings
 from serving.telemetry.logs import configure_logging
 from unroll.bundle.manifest import architecture

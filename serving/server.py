@@ -2,12 +2,7 @@
 
 import asyncio
 import logging
-import os
-import signal
-import tempfile
 import time
-from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -34,7 +29,7 @@ from serving.settings import ServerSettings
 from serving.telemetry.logs import hide_metadata
 from serving.telemetry.metrics import Metrics, MetricsPage
 from serving.telemetry.tracing import Tracing, open_tracing
-from unroll.errors import EngineFailedError, SettingsError
+from unroll.errors import SettingsError
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import add_TextGenerationServiceServicer_to_server
 
@@ -207,75 +202,6 @@ class Server:
         self._health.tell({model.name: model.engine.has_failed for model in self.models})
         if self.models.has_failed:
             self.engine_failed.set()
-
-
-async def serve(settings: ServerSettings, announce: Callable[[Server], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
-
-    Args:
-        settings: what to serve, where and how.
-        announce: called once the server is ready.
-
-    Raises:
-        EngineFailedError: an engine failed, and `exit_on_engine_failure` is set.
-        UnrollError: as Server.start.
-    """
-    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:  # before anybody can see that the server is there
-        loop.add_signal_handler(number, stopping.set)
-    async with Server(settings) as server:
-        reloads = _reload_on_sighup(server, loop)
-        if settings.port_file is not None:
-            write_port(settings.port_file, server.port)
-        announce(server)
-        await _first(stopping, *[server.engine_failed] * settings.exit_on_engine_failure)
-        for number in signals:
-            loop.remove_signal_handler(number)
-        loop.remove_signal_handler(signal.SIGHUP)
-        for task in reloads:
-            task.cancel()
-        log.info("draining for up to %g s", settings.grace_seconds)
-        await server.stop(settings.grace_seconds)
-        if settings.exit_on_engine_failure and server.models.has_failed:
-            raise EngineFailedError(
-                "an engine failed, see the log; the process ends so that its supervisor starts it "
-                "again (exit_on_engine_failure)"
-            )
-
-
-async def _first(*events: asyncio.Event) -> None:
-    """Wait until one of the events is set."""
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()
-
-
-def _reload_on_sighup(server: Server, loop: asyncio.AbstractEventLoop) -> set["asyncio.Task[None]"]:
-    """Reload at each SIGHUP; return the reloads that run, which changes."""
-    running: set[asyncio.Task[None]] = set()
-
-    def reload() -> None:
-        task = loop.create_task(server.reload())
-        running.add(task)
-        task.add_done_callback(running.discard)
-
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    return running
-
-
-def write_port(path: Path, port: int) -> None:
-    """Write a port to a file that is there whole or not at all."""
-    try:
-        handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(f"{port}\n")
-        Path(draft).replace(path)
-    except OSError as error:
-        raise SettingsError(
-            f"port_file = {str(path)!r}: cannot be written: {error.strerror}"
-        ) from error
 
 
 def _gate(settings: ServerSettings, counts: CallCounts, tracing: Tracing | None) -> Gate:

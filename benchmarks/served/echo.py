@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 
-from serving.server import write_port
+from serving.process import write_port
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.wire import SERVICE
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from serving import server as module
+from serving import process
 from serving.rpc import servicer
 from serving.runtime.decoder import LoopResult, LoopRun, State
 from serving.runtime.host import HostRunner
@@ -115,7 +115,7 @@ def test_process_ends_with_a_failed_engine_if_it_was_asked_to(
         model=(str(tiny_bundles["gru"]),), port=0, exit_on_engine_failure=True
     )
     with pytest.raises(EngineFailedError) as caught:
-        asyncio.run(asyncio.wait_for(module.serve(settings, lambda server: None), PATIENCE))
+        asyncio.run(asyncio.wait_for(process.serve(settings, lambda server: None), PATIENCE))
     assert caught.value.exit_status == 70
 
 

@@ -1,0 +1,113 @@
+"""The server as a process: its signals, its port file and its end."""
+
+import asyncio
+import logging
+import os
+import signal
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from serving.server import Server
+from serving.settings import ServerSettings
+from unroll.errors import EngineFailedError, SettingsError
+
+# What ends the process at once, as if nobody had asked for these signals.
+AT_ONCE: dict[signal.Signals, Callable[[int, FrameType | None], object] | signal.Handlers] = {
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGINT: signal.default_int_handler,
+}
+
+log = logging.getLogger(__name__)
+
+
+async def serve(settings: ServerSettings, announce: Callable[[Server], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+
+    SIGHUP reloads changed bundles; one that comes while the models are loaded does so after that.
+
+    Args:
+        settings: what to serve, where and how.
+        announce: called once the server is ready.
+
+    Raises:
+        EngineFailedError: an engine failed, and `exit_on_engine_failure` is set.
+        UnrollError: as Server.start.
+    """
+    loop, stopping, reloading = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    _stop_on_signal(loop, stopping)
+    loop.add_signal_handler(signal.SIGHUP, reloading.set)
+    try:
+        async with Server(settings) as server:
+            reloads = loop.create_task(_reload(server, reloading))
+            if settings.port_file is not None:
+                write_port(settings.port_file, server.port)
+            announce(server)
+            await _first(stopping, *[server.engine_failed] * settings.exit_on_engine_failure)
+            _end_on_signal()
+            reloads.cancel()
+            log.info("draining for up to %g s", settings.grace_seconds)
+            await server.stop(settings.grace_seconds)
+            if settings.exit_on_engine_failure and server.models.has_failed:
+                raise EngineFailedError(
+                    "an engine failed, see the log; the process ends so that its supervisor starts "
+                    "it again (exit_on_engine_failure)"
+                )
+    finally:
+        _end_on_signal()
+
+
+def _stop_on_signal(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
+    """Let the first signal set an event, and the second end the process at once.
+
+    The loop's own handlers would wait until it is free, which it is not while models are loaded.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        _end_on_signal()
+        loop.call_soon_threadsafe(stopping.set)
+
+    for number in AT_ONCE:
+        signal.signal(number, stop)
+
+
+def _end_on_signal() -> None:
+    for number, handler in AT_ONCE.items():
+        signal.signal(number, handler)
+
+
+async def _reload(server: Server, asked: asyncio.Event) -> None:
+    """Reload each time that it is asked for, until cancelled."""
+    running: set[asyncio.Task[None]] = set()
+    try:
+        while True:
+            await asked.wait()
+            asked.clear()
+            task = asyncio.create_task(server.reload())
+            running.add(task)
+            task.add_done_callback(running.discard)
+    finally:
+        for task in running:
+            task.cancel()
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Wait until one of the events is set."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+def write_port(path: Path, port: int) -> None:
+    """Write a port to a file that is there whole or not at all."""
+    try:
+        handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(f"{port}\n")
+        Path(draft).replace(path)
+    except OSError as error:
+        raise SettingsError(
+            f"port_file = {str(path)!r}: cannot be written: {error.strerror}"
+        ) from error
