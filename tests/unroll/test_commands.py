@@ -41,37 +41,37 @@ def run_server(*arguments: str) -> int:
 
 
 def test_text_goes_to_stdout_and_the_facts_to_stderr(
-    call: Call, client: Client, capsys: Captured
+    call: Call, client: Client, capfd: Captured
 ) -> None:
     assert call("--prompt", "abc", "--seed", "5", "--max-new-symbols", "40", "--top-k", "6") == 0
-    output, errors = capsys.readouterr()
+    output, errors = capfd.readouterr()
     options = GenerateOptions(seed=5, max_new_symbols=40, top_k=6)
     assert output == client.generate("abc", options).text + "\n"
     assert errors.startswith("seed 5, ended by length, 40 symbols, ")
     assert errors.endswith(" symbols/s\n")
 
 
-def test_prompt_comes_from_standard_input(call: Call, client: Client, capsys: Captured) -> None:
+def test_prompt_comes_from_standard_input(call: Call, client: Client, capfd: Captured) -> None:
     assert call("--prompt", "-", "--seed", "5", stdin="a£\n".encode()) == 0
-    assert capsys.readouterr().out == client.generate("a£\n", GenerateOptions(seed=5)).text + "\n"
+    assert capfd.readouterr().out == client.generate("a£\n", GenerateOptions(seed=5)).text + "\n"
     assert call("--prompt", "-", stdin=b"a\xa3") == 2
-    assert "standard input is not UTF-8 at byte 1" in capsys.readouterr().err
+    assert "standard input is not UTF-8 at byte 1" in capfd.readouterr().err
 
 
-def test_stop_strings_can_be_repeated(call: Call, client: Client, capsys: Captured) -> None:
+def test_stop_strings_can_be_repeated(call: Call, client: Client, capfd: Captured) -> None:
     options = GenerateOptions(seed=5, stop=("a ", "-", "b"))
     assert call("--seed", "5", "--stop", "a ", "--stop", "-", "--stop", "b") == 0
-    output, errors = capsys.readouterr()
+    output, errors = capfd.readouterr()
     assert output == client.generate("", options).text + "\n"
     assert "ended by stop" in errors
 
 
-def test_score_and_models_are_told(call: Call, client: Client, capsys: Captured) -> None:
+def test_score_and_models_are_told(call: Call, client: Client, capfd: Captured) -> None:
     assert call("--score", "--prompt", "abc abc") == 0
     bits = client.score("abc abc").bits_per_character
-    assert capsys.readouterr().out == f"{bits:.4f} bits per character over 7 symbols\n"
+    assert capfd.readouterr().out == f"{bits:.4f} bits per character over 7 symbols\n"
     assert call("--list-models") == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = capfd.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["small", "lstm"]
     assert "gru 7x3" in lines[0]
 
@@ -90,56 +90,54 @@ def test_score_and_models_are_told(call: Call, client: Client, capsys: Captured)
     ],
 )
 def test_error_is_one_line_and_status_2(
-    call: Call, capsys: Captured, arguments: list[str], message: str
+    call: Call, capfd: Captured, arguments: list[str], message: str
 ) -> None:
     assert call(*arguments) == 2
-    errors = capsys.readouterr().err
+    errors = capfd.readouterr().err
     assert message in errors
     assert errors.count("\n") == 1
     assert errors.startswith("python -m unroll.client: ")
 
 
-def test_check_tells_by_its_status_whether_the_server_is_ready(
-    call: Call, capsys: Captured
-) -> None:
+def test_check_tells_by_its_status_whether_the_server_is_ready(call: Call, capfd: Captured) -> None:
     assert call("--check") == 0
-    assert capsys.readouterr() == ("", "")
+    assert capfd.readouterr() == ("", "")
     with pytest.raises(SystemExit) as ended:
         unroll.client.__main__.main(["--target", "127.0.0.1:1", "--check", "--timeout", "0.2"])
     assert ended.value.code == 2
-    assert "127.0.0.1:1: no server was ready there within 0.2 s" in capsys.readouterr().err
+    assert "127.0.0.1:1: no server was ready there within 0.2 s" in capfd.readouterr().err
 
 
-def test_server_that_is_not_there_is_named(capsys: Captured) -> None:
+def test_server_that_is_not_there_is_named(capfd: Captured) -> None:
     with pytest.raises(SystemExit) as ended:
         unroll.client.__main__.main(["--target", "127.0.0.1:1"])
     assert ended.value.code == 2
-    assert "127.0.0.1:1: UNAVAILABLE" in capsys.readouterr().err
+    assert "127.0.0.1:1: UNAVAILABLE" in capfd.readouterr().err
 
 
-def test_unknown_flag_names_the_nearest(call: Call, capsys: Captured) -> None:
+def test_unknown_flag_names_the_nearest(call: Call, capfd: Captured) -> None:
     assert call("--promt", "abc") != 0
-    assert "--prompt" in capsys.readouterr().err
+    assert "--prompt" in capfd.readouterr().err
     assert run_server("--modle", "x") != 0
-    assert "--model" in capsys.readouterr().err
+    assert "--model" in capfd.readouterr().err
 
 
-def test_unknown_key_in_a_file_names_the_nearest(tmp_path: Path, capsys: Captured) -> None:
+def test_unknown_key_in_a_file_names_the_nearest(tmp_path: Path, capfd: Captured) -> None:
     file = tmp_path / "server.toml"
     file.write_text("slot = 3\n", encoding="utf-8")
     assert run_server("--config", str(file)) == 2
-    assert "unknown key 'slot'; did you mean 'slots'?" in capsys.readouterr().err
+    assert "unknown key 'slot'; did you mean 'slots'?" in capfd.readouterr().err
 
 
 def test_settings_come_from_a_file_and_flags_win(
     tmp_path: Path,
     tiny_bundles: dict[Cell, Path],
-    capsys: Captured,
+    capfd: Captured,
 ) -> None:
     file = tmp_path / "server.toml"
     file.write_text(f'model = ["{tiny_bundles["gru"]}"]\nslots = 0\nport = 70000\n', "utf-8")
     assert run_server("--config", str(file), "--port", "0") == 2
-    assert "slots = 0: must be 1 to 65536; change --slots" in capsys.readouterr().err
+    assert "slots = 0: must be 1 to 65536; change --slots" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -158,16 +156,16 @@ def test_settings_come_from_a_file_and_flags_win(
 )
 def test_server_that_cannot_start_says_why_in_one_line(
     tiny_bundles: dict[Cell, Path],
-    capsys: Captured,
+    capfd: Captured,
     arguments: list[str],
     message: str,
 ) -> None:
     given = [str(tiny_bundles["gru"]) if word == "BUNDLE" else word for word in arguments]
     assert run_server(*given) == 2
-    errors = capsys.readouterr().err
-    assert message in errors
-    assert errors.startswith("python -m serving: ")
-    assert errors.count("\n") == 1
+    lines = capfd.readouterr().err.splitlines()
+    (said,) = (line for line in lines if "add_port.cc" not in line)  # gRPC has its own say
+    assert message in said
+    assert said.startswith("python -m serving: ")
 
 
 def test_reader_that_leaves_ends_the_client_quietly(shared_server: RunningServer) -> None:
