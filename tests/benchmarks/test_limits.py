@@ -11,6 +11,8 @@ from training.model.model import CELLS
 from training.settings import Cell
 from unroll.bundle.folder import load_bundle
 
+pytestmark = pytest.mark.slow
+
 V, H, L = 11, 7, 3
 GATES: dict[Cell, int] = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
 

@@ -3,7 +3,11 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from benchmarks.sessions import SessionsSettings, measure
+
+pytestmark = pytest.mark.slow
 
 
 def test_figures_are_written(tmp_path: Path) -> None:

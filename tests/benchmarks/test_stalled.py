@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.stalled import StalledSettings, measure
 from training.settings import Cell
+
+pytestmark = pytest.mark.slow
 
 
 def test_others_are_counted_with_and_without_a_stalled_reader(

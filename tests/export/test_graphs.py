@@ -148,6 +148,7 @@ def model(cell: Cell) -> CharRNN:
     return tiny_checkpoint(cell).model()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @torch.inference_mode()
 def test_torch_with_the_same_random_numbers_writes_the_same_text(
@@ -165,6 +166,7 @@ def test_torch_with_the_same_random_numbers_writes_the_same_text(
     assert len(set(written.tokens)) == len(bundle.vocabulary)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @torch.inference_mode()
 def test_torch_writes_the_same_text_greedily(bundle: Bundle, model: CharRNN) -> None:

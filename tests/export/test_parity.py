@@ -77,6 +77,7 @@ def exchanges() -> Iterator[tuple[Cell, dict[str, int]]]:
             yield cell, GATES[cell] | {a: GATES[cell][b], b: GATES[cell][a]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell", "gates"), list(exchanges()))
 def test_two_gates_exchanged_are_seen(
     cell: Cell, gates: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -141,6 +142,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_wrong_weights_are_seen(
@@ -188,6 +190,7 @@ def test_weights_that_are_not_finite_fail_every_rung_on_floats(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_bundle_that_fails_leaves_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,6 +145,7 @@ FILTERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("V", [2, 11, 66])
 @pytest.mark.parametrize("params", FILTERS, ids=str)
 def test_drawn_ids_are_those_of_the_words(V: int, params: SamplingParams) -> None:
@@ -258,6 +259,7 @@ def test_top_p_at_a_boundary_keeps_in_a_batch_what_it_keeps_alone(V: int) -> Non
         np.testing.assert_array_equal(ids, [alone[r] for r in rows])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("V", [11, 31, 66])
 def test_all_that_leads_to_an_id_has_in_a_batch_the_bits_it_has_alone(V: int) -> None:
     random = np.random.default_rng(V)

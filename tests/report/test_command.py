@@ -75,6 +75,7 @@ def test_training_starts_as_a_process_of_its_own(tmp_path: Path, text: Path) -> 
     assert folder.best.is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_process")
 def test_only_a_finished_training_of_the_same_settings_and_text_is_reused(
     tmp_path: Path, text: Path

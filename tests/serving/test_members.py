@@ -11,6 +11,8 @@ from tests.serving.running import serve
 from training.run.checkpoint import Checkpoint
 from unroll.client.options import GenerateOptions
 
+pytestmark = pytest.mark.slow
+
 TEXT = "abc deaf £ch\nabba " * 5
 
 

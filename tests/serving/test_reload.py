@@ -27,6 +27,7 @@ def reload(server: RunningServer) -> None:
     asyncio.run_coroutine_threadsafe(server.server.reload(), server.loop).result(PATIENCE)
 
 
+@pytest.mark.slow
 def test_new_texts_begin_on_the_new_bundle_and_old_ones_end_on_theirs(
     tiny_bundles: dict[Cell, Path], tmp_path: Path
 ) -> None:

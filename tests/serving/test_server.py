@@ -126,6 +126,7 @@ def test_deployments_end_with_a_failed_engine() -> None:
     assert "--exit-on-engine-failure" in compose
 
 
+@pytest.mark.slow
 def test_client_that_pings_often_while_idle_stays_connected(shared_server: RunningServer) -> None:
     pinging = [
         ("grpc.keepalive_time_ms", 50),

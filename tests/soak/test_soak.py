@@ -239,6 +239,7 @@ def test_plan_depends_on_the_seed_alone_and_has_all_of_it() -> None:
     assert Step("abc", 1, 2, 3).text(99) != Step("abc", 1, 2, 4).text(99)
 
 
+@pytest.mark.slow
 def test_what_a_stalled_stream_holds_is_seen_until_it_is_cancelled(
     tiny_bundles: dict[Cell, Path], tmp_path: Path
 ) -> None:

@@ -179,6 +179,7 @@ def test_training_of_a_gpu_goes_on_where_there_is_none(
     assert now.state.progress.update > saved.state.progress.update
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp1251"])
 def test_a_log_that_cannot_show_the_text_ends_no_training(tmp_path: Path, encoding: str) -> None:
     tokens = command(tmp_path, "--epochs=1", "--name=signs")

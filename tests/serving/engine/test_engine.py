@@ -35,6 +35,7 @@ def requests(bundle: Bundle) -> list[SequenceRequest]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_text_beside_others_is_the_text_alone(
     bundle: Bundle, decoder: Decoder, workers: int

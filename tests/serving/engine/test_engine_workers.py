@@ -70,6 +70,7 @@ def test_nothing_moves_where_no_worker_has_two_fewer(
         assert [engine.step(worker, steps=2) for worker in (0, 1)] == first
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_all_that_can_run_advance_and_are_shared_evenly(

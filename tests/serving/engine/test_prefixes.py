@@ -112,6 +112,7 @@ def test_symbols_are_counted_once_though_rows_stop_within_a_loop_run(
     assert counted == [len(prompt), 105]
 
 
+@pytest.mark.slow
 @given(
     prompts=st.lists(
         st.tuples(st.integers(0, 580), st.text(TINY_SYMBOLS, max_size=40)), min_size=1, max_size=6

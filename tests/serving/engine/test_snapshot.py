@@ -64,6 +64,7 @@ def carried(engine: Engine, snapshot: Snapshot | None) -> Snapshot:
     return again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 @given(
     cuts=st.lists(st.integers(1, 39), max_size=4),
@@ -140,6 +141,7 @@ def test_stop_found_by_a_slow_readers_sequence_still_ends_it(loaded: Loaded) -> 
     assert last.finish is FinishReason.STOP
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 @given(data=st.data(), steps=st.integers(1, 9), other_steps=st.integers(1, 9))
 @settings(max_examples=25, deadline=None)

@@ -33,6 +33,7 @@ from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
 LONG = GenerateOptions(max_new_symbols=65536, seed=3)  # takes seconds
 
 
+@pytest.mark.slow
 def test_full_queue_refuses_and_works_again(tiny_bundles: dict[Cell, Path]) -> None:
     one_slot = serve(str(tiny_bundles["gru"]), slots=1, queue_limit=1)
     with one_slot as running, running.client() as client:
@@ -234,6 +235,7 @@ def test_pieces_that_wait_are_joined(client: Client) -> None:
     assert len(pieces) < 1000, "a message costs more than the symbol in it"
 
 
+@pytest.mark.slow
 def test_client_that_fell_silent_is_gone_after_the_keepalive(
     tiny_bundles: dict[Cell, Path],
 ) -> None:

@@ -69,6 +69,7 @@ def test_failed_model_is_told_by_name_and_the_server_as_a_whole(
         }
 
 
+@pytest.mark.slow
 def test_watch_that_reads_nothing_holds_up_neither_news_nor_the_end(
     tiny_bundles: dict[Cell, Path], tmp_path: Path
 ) -> None:

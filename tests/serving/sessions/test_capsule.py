@@ -121,6 +121,7 @@ def test_every_cut_and_extension_is_refused() -> None:
             codec().open(other, ANNA)
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=400) | st.binary(max_size=400).map(lambda tail: b"UNRL\1\0\0\0" + tail))
 @settings(max_examples=500)
 def test_random_bytes_are_refused(data: bytes) -> None:
@@ -128,6 +129,7 @@ def test_random_bytes_are_refused(data: bytes) -> None:
         codec().open(data, NOBODY)
 
 
+@pytest.mark.slow
 @given(at=st.integers(64, 119), value=st.binary(min_size=1, max_size=24), end=st.integers(0, 300))
 @settings(max_examples=500)
 def test_nonsense_that_is_signed_is_still_refused_or_in_range(

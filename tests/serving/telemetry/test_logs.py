@@ -188,6 +188,7 @@ def test_facts_cannot_break_a_line() -> None:
     assert line.endswith(" INFO n: a\\r\\nb caller=c\\x1b[2Jd\\u2028e")
 
 
+@pytest.mark.slow
 def test_reader_of_the_log_that_stops_holds_up_nobody(
     tiny_bundles: dict[Cell, Path], tmp_path: Path
 ) -> None:

@@ -192,6 +192,7 @@ def test_symbols_batches_and_phases_are_counted(tiny_bundles: dict[Cell, Path]) 
     assert seen["unroll_workers", "lstm"] == 1
 
 
+@pytest.mark.slow
 def test_queue_and_stalled_requests_are_seen(tiny_bundles: dict[Cell, Path]) -> None:
     with (
         serve(str(tiny_bundles["gru"]), metrics_port=0, slots=1, buffer_symbols=16) as server,

@@ -51,6 +51,7 @@ def normal(*shape: int, dtype: torch.dtype) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).to(dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", [*range(1, 15), 64])
 @pytest.mark.parametrize(("inputs", "outputs"), [(2, 2), (34, 66), (130, 128), (512, 10)])

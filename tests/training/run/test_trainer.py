@@ -69,6 +69,7 @@ def losses(room: Room, name: str) -> list[float]:
     return [record["loss"] for record in log if record["event"] == "update"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_cell_learns(room: Room, cell: Cell) -> None:
     trainer = room.trainer("run", tiny_settings(cell=cell, epochs=40, learning_rate=0.02))

@@ -216,6 +216,7 @@ def cut(
     return joined(pieces)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", RESUMED)
 def test_cut_stream_goes_on_as_if_it_had_not_been(
     pair: tuple[RunningServer, RunningServer], case: str, caplog: pytest.LogCaptureFixture
@@ -228,6 +229,7 @@ def test_cut_stream_goes_on_as_if_it_had_not_been(
         assert streamed == other.generate(prompt, replace(options, model=""))
 
 
+@pytest.mark.slow
 def test_cut_stream_ends_at_its_stop_string(pair: tuple[RunningServer, RunningServer]) -> None:
     with pair[1].client() as other:
         text = other.generate("abc", LONG).text
@@ -237,6 +239,7 @@ def test_cut_stream_ends_at_its_stop_string(pair: tuple[RunningServer, RunningSe
     assert cut(pair, "abc", options) == whole
 
 
+@pytest.mark.slow
 def test_both_clients_resume_alike(pair: tuple[RunningServer, RunningServer]) -> None:
     first, second = pair
 
