@@ -5,10 +5,13 @@ import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.serving.running import PATIENCE, RunningServer, serve, server_process, wait_for
+from tests.serving.runtime.test_probe import forge
 from training.settings import Cell
+from unroll.bundle.manifest import WEIGHTS
 from unroll.client.client import Client
 from unroll.client.options import GenerateOptions, SessionOptions
 from unroll.errors import CapsuleError, UnrollError
@@ -89,6 +92,23 @@ def test_broken_bundle_is_refused_and_the_old_one_goes_on(
         shutil.rmtree(folder)
         reload(server)
         assert "no bundle there" in caplog.text
+        assert client.generate("abc", ASKED).text == before
+
+
+def test_weights_that_are_no_numbers_are_refused_and_the_old_ones_go_on(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "live"
+    put(tiny_bundles["gru"], folder)
+    with serve(str(folder)) as server, server.client() as client:
+        before = client.generate("abc", ASKED).text
+        put(tiny_bundles["lstm"], folder)
+        weights = np.fromfile(folder / WEIGHTS, "<f4")
+        weights[5] = np.nan
+        weights.tofile(folder / WEIGHTS)
+        forge(folder, lambda manifest: None)  # its hashes and fingerprint are right
+        reload(server)
+        assert "weights.bin: the number at byte 20 is nan" in caplog.text
         assert client.generate("abc", ASKED).text == before
 
 
