@@ -31,7 +31,7 @@ def read_toml(path: Path, settings: type) -> dict[str, Any]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # brackets in brackets
         raise SettingsError(f"{path}: is not TOML in UTF-8: {error}") from error
     known = {field.name: field.type for field in fields(settings)}
     for key in values:

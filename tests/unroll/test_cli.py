@@ -161,7 +161,9 @@ def test_value_of_the_wrong_type_in_a_file_is_refused_by_name(
     assert "hidden_size" in refusal(["--config", str(file)], capsys)
 
 
-@pytest.mark.parametrize("text", ["hidden_size = ", "\udce9"])
+@pytest.mark.parametrize(
+    "text", ["hidden_size = ", "\udce9", "x = " + "[" * 10**5], ids=["cut", "bytes", "deep"]
+)
 def test_file_that_is_no_toml_in_utf8_is_refused_by_path(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
