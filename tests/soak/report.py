@@ -92,7 +92,7 @@ class Report:
         """Lay out what was seen."""
         grown = self.growth()
         return {
-            **{kind.value: f"{self.done[kind]:,} and {self.broken_off[kind]:,}" for kind in Kind},
+            **{kind.value: self._done(kind) for kind in Kind},
             "texts compared": f"{self.texts:,} of {self.symbols:,} symbols",
             "mismatches": f"{self.mismatches:,}",
             "streams taken over": f"{self.takeovers:,}",
@@ -104,6 +104,10 @@ class Report:
             "memory of the longest life": f"{grown[0]:.1f} to {grown[1]:.1f} MiB" if grown else "-",
             "failures": "; ".join([*failures(self), *self.examples]) or "none",
         }
+
+    def _done(self, kind: Kind) -> str:
+        broken = self.broken_off[kind]
+        return f"{self.done[kind]:,}" + (f" and {broken:,} broken off" if broken else "")
 
     def _show(self, example: str) -> None:
         if len(self.examples) < EXAMPLES:
