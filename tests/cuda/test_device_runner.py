@@ -16,7 +16,7 @@ from tests.serving.runtime.runs import (
     FILTERED,
     PLAIN,
     assert_same_bits,
-    random_call,
+    random_run,
     result_rows,
     rows_of,
     state_rows,
@@ -48,11 +48,11 @@ def run(runner: DeviceRunner, call: LoopRun, state: State) -> LoopResult:
     )
 
 
-def a_call(bundle: Bundle, rows: int, steps: int) -> tuple[LoopRun, State]:
+def a_run(bundle: Bundle, rows: int, steps: int) -> tuple[LoopRun, State]:
     """Rows of all kinds in the middle of their texts."""
     sampling = [(PLAIN + FILTERED)[row % 9] for row in range(rows)]
     decoder = Decoder(bundle, Device.CPU)
-    return random_call(decoder, len(bundle.vocabulary), steps, sampling)
+    return random_run(decoder, len(bundle.vocabulary), steps, sampling)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def told() -> Iterator[None]:
 @pytest.mark.usefixtures("told")
 def test_calls_replay_captured_graphs(bundle: Bundle, capfd: pytest.CaptureFixture[str]) -> None:
     runner = DeviceRunner(bundle, Device.CUDA, CAPACITY)
-    call, state = a_call(bundle, 3, 41)
+    call, state = a_run(bundle, 3, 41)
     run(runner, call, state)
     capfd.readouterr()
     runner.run([0, 1, 2], call)
@@ -92,7 +92,7 @@ def test_graph_with_nodes_on_the_host_is_refused(bundle: Bundle) -> None:
 
 def test_device_is_near_the_cpu(bundle: Bundle, large_bundle: Bundle) -> None:
     for one in (bundle, large_bundle):
-        call, state = a_call(one, 7, 29)
+        call, state = a_run(one, 7, 29)
         call.forced[:] = np.maximum(call.forced, 0)  # no choice that rounding could tip
         expected = Decoder(one, Device.CPU).run(call, state)
         result = run(DeviceRunner(one, Device.CUDA, CAPACITY), call, state)
@@ -108,7 +108,7 @@ def test_row_is_the_same_wherever_it_stands_in_batches_of_a_size(
     large_bundle: Bundle, rows: int
 ) -> None:
     runner = DeviceRunner(large_bundle, Device.CUDA, CAPACITY)
-    call, state = a_call(large_bundle, rows, 40)
+    call, state = a_run(large_bundle, rows, 40)
     whole = run(runner, call, state)
     for turn in (1, rows // 2, rows - 1):
         order = np.roll(np.arange(rows), turn)
@@ -118,7 +118,7 @@ def test_row_is_the_same_wherever_it_stands_in_batches_of_a_size(
 
 def test_neighbours_and_padding_change_no_bit(large_bundle: Bundle) -> None:
     runner = DeviceRunner(large_bundle, Device.CUDA, CAPACITY)
-    call, state = a_call(large_bundle, 16, 40)
+    call, state = a_run(large_bundle, 16, 40)
     whole = run(runner, call, state)
     for rows in ([3, 0, 9, 14, 11, 12, 13, 5, 1], list(range(4, 15))):  # 9 and 11 in a batch of 16
         some = run(runner, rows_of(call, rows), state_rows(state, rows))
@@ -127,7 +127,7 @@ def test_neighbours_and_padding_change_no_bit(large_bundle: Bundle) -> None:
 
 def test_text_is_the_same_in_batches_of_every_size(large_bundle: Bundle) -> None:
     runner = DeviceRunner(large_bundle, Device.CUDA, CAPACITY)
-    call, state = a_call(large_bundle, CAPACITY, 200)
+    call, state = a_run(large_bundle, CAPACITY, 200)
     call = replace(call, forced=np.full_like(call.forced, FREE))
     whole = run(runner, call, state)
     for rows in batch_sizes(CAPACITY):
@@ -139,7 +139,7 @@ def test_text_is_the_same_in_batches_of_every_size(large_bundle: Bundle) -> None
 def test_cuts_and_repeats_change_no_bit(bundle: Bundle) -> None:
     runner = DeviceRunner(bundle, Device.CUDA, CAPACITY)
     T = 75
-    call, state = a_call(bundle, 5, T)
+    call, state = a_run(bundle, 5, T)
     whole = run(runner, call, state)
     assert_same_bits(run(runner, call, state), whole)
     for cut in (1, 7, 40, 64):
@@ -162,7 +162,7 @@ def test_cuts_and_repeats_change_no_bit(bundle: Bundle) -> None:
 
 def test_other_slots_stay_as_they_are(bundle: Bundle) -> None:
     runner = DeviceRunner(bundle, Device.CUDA, CAPACITY)
-    call, state = a_call(bundle, 3, 9)
+    call, state = a_run(bundle, 3, 9)
     run(runner, call, state)
     runner.load(17, {name: tensor[:, 0] for name, tensor in state.items()})
     runner.run([2, 0, 1], call)
@@ -176,7 +176,7 @@ def test_other_slots_stay_as_they_are(bundle: Bundle) -> None:
 
 def test_first_runs_change_no_state(bundle: Bundle) -> None:
     runner = DeviceRunner(bundle, Device.CUDA, CAPACITY)
-    call, state = a_call(bundle, 3, 9)
+    call, state = a_run(bundle, 3, 9)
     before = run(runner, call, state).state
     runner.warm_up()
     for row in range(3):

@@ -14,7 +14,7 @@ from serving.runtime.decoder import FREE, Decoder, LoopRun
 from serving.runtime.onnx import Device, GraphFiles, open_graph_session
 from serving.runtime.sampling import SamplingParams, uniforms
 from tests.conftest import tiny_checkpoint
-from tests.serving.runtime.runs import random_call
+from tests.serving.runtime.runs import random_run
 from training.model.model import CELLS, CharRNN
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
@@ -83,7 +83,7 @@ def test_inputs_and_outputs_are_what_the_manifest_says(
 def test_step_and_decode_agree(bundle: Bundle) -> None:
     T, N, V = 13, 5, len(bundle.vocabulary)
     decoder = Decoder(bundle, Device.CPU)
-    call, before = random_call(decoder, V, T, [SamplingParams()] * N)
+    call, before = random_run(decoder, V, T, [SamplingParams()] * N)
     result = decoder.run(call, before)
     consumed = np.concatenate([call.tokens[None], result.tokens[:-1]])
     graph_session = open_graph_session(GraphFiles.of(bundle, STEP), Device.CPU, 1)

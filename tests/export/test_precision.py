@@ -23,7 +23,7 @@ from tests.serving.runtime.runs import (
     PLAIN,
     assert_same_bits,
     joined_rows,
-    random_call,
+    random_run,
     result_rows,
     rows_of,
     run_in_cuts,
@@ -96,7 +96,7 @@ def test_row_in_an_int8_batch_equals_row_alone(int8_bundle: Bundle) -> None:
     decoder = Decoder(int8_bundle, Device.CPU)
     params = PLAIN + FILTERED
     sampling = [params[row % len(params)] for row in range(ROWS)]
-    call, state = random_call(decoder, V, 3, sampling)
+    call, state = random_run(decoder, V, 3, sampling)
     alone = joined_rows(
         [decoder.run(rows_of(call, [row]), state_rows(state, [row])) for row in range(ROWS)]
     )
@@ -109,7 +109,7 @@ def test_row_in_an_int8_batch_equals_row_alone(int8_bundle: Bundle) -> None:
 
 def test_int8_calls_cut_anywhere_equal_the_whole(int8_bundle: Bundle) -> None:
     decoder = Decoder(int8_bundle, Device.CPU)
-    call, state = random_call(decoder, V, 12, [SamplingParams(), *PLAIN, *FILTERED])
+    call, state = random_run(decoder, V, 12, [SamplingParams(), *PLAIN, *FILTERED])
     call = replace(call, steps=np.arange(len(call.tokens)) + 3)
     is_alive = np.arange(12)[:, None] < call.steps
     whole = decoder.run(call, state)

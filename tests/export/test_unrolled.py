@@ -17,7 +17,7 @@ from export.weights import ModelWeights
 from serving.runtime.decoder import Decoder, LoopRun, State
 from serving.runtime.onnx import Device, GraphFiles, open_fixed_graph_session
 from tests.conftest import tiny_checkpoint
-from tests.serving.runtime.runs import FILTERED, PLAIN, random_call
+from tests.serving.runtime.runs import FILTERED, PLAIN, random_run
 from training.model.model import CELLS
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
@@ -84,7 +84,7 @@ def test_unrolled_steps_equal_the_loops_bit_for_bit(bundle: Bundle, kind: Unroll
     sampling = [(PLAIN + FILTERED if kind.filtered else PLAIN)[row % 4] for row in range(N)]
     decoder = Decoder(bundle, Device.CPU)
     T = START + kind.length + AFTER
-    call, state = random_call(decoder, len(bundle.vocabulary), T, sampling)
+    call, state = random_run(decoder, len(bundle.vocabulary), T, sampling)
     call = replace(call, steps=np.linspace(0, T, N).astype(np.int64))
     slots = np.random.default_rng(kind.length).permutation(SLOTS)[:N]
     result = run_unrolled(bundle, kind, call, state, slots)

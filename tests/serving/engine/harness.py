@@ -88,7 +88,7 @@ def request(vocabulary: Vocabulary, prompt: str, new: int, **others: Any) -> Seq
 
 
 def alone(decoder: Decoder, vocabulary: Vocabulary, asked: SequenceRequest) -> Outcome:
-    """Read and write one symbol a call in a batch of one; look for stops in the whole text."""
+    """Read and write one symbol a loop run in a batch of one; look for stops in the whole text."""
     P = len(asked.prompt)
     token, state = vocabulary.start_id, decoder.zero_state(1)
     tokens, log_probs = [], []

@@ -53,7 +53,7 @@ def test_text_beside_others_is_the_text_alone(
 
 
 @pytest.mark.parametrize("steps", [1, 5, 64])
-def test_text_does_not_depend_on_the_length_of_calls(
+def test_text_does_not_depend_on_the_length_of_loop_runs(
     bundle: Bundle, decoder: Decoder, steps: int
 ) -> None:
     engine = Engine(bundle, decoder, EngineOptions(slots=3))
@@ -68,7 +68,7 @@ def test_text_does_not_depend_on_the_length_of_calls(
     ]
 
 
-def test_prefill_decode_and_score_share_a_call(bundle: Bundle, decoder: Decoder) -> None:
+def test_prefill_decode_and_score_share_a_loop_run(bundle: Bundle, decoder: Decoder) -> None:
     engine = Engine(bundle, decoder, EngineOptions(slots=3))
     kinds = [("abc" * 20, 5), ("", 30), ("fed", 0)]
     sequences = [engine.submit(request(bundle.vocabulary, *kind), Reader()) for kind in kinds]

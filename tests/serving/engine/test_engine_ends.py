@@ -191,14 +191,14 @@ def test_drain_does_not_wait_longer_than_it_may(bundle: Bundle, decoder: Decoder
 
 
 class FailingDecoder(Decoder):
-    """A decoder that fails at its third call."""
+    """A decoder that fails at its third run."""
 
-    calls = 0
+    runs = 0
 
     def run(self, call: LoopRun, state: State) -> LoopResult:
         """Fail, the third time."""
-        self.calls += 1
-        if self.calls == 3:
+        self.runs += 1
+        if self.runs == 3:
             raise RuntimeError("boom")
         return super().run(call, state)
 

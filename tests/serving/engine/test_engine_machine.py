@@ -1,4 +1,4 @@
-"""Any interleaving of requests, calls, cancellations and slow readers changes no text."""
+"""Any interleaving of requests, runs, cancellations and slow readers changes no text."""
 
 from dataclasses import replace
 from math import inf
@@ -114,8 +114,8 @@ class EngineMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.readers)
     @rule(steps=st.integers(1, 10), data=st.data())
-    def call(self, steps: int, data: st.DataObject) -> None:
-        """A worker makes a call."""
+    def run_loop(self, steps: int, data: st.DataObject) -> None:
+        """A worker makes a loop run."""
         self.engine.step(data.draw(st.sampled_from(self.workers)), steps=steps)
 
     @precondition(lambda self: self.readers)

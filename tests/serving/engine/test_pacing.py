@@ -1,4 +1,4 @@
-"""How long calls are: in time, short for first symbols, and not moved by one slow call."""
+"""How long loop runs are: in time, short for first symbols, and not moved by one slow one."""
 
 import pytest
 

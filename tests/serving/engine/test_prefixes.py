@@ -32,13 +32,13 @@ def ids(length: int, first: int = 0) -> np.ndarray[tuple[int], np.dtype[np.int64
 
 
 def written(engine: Engine, prompt: str, steps: int = 64) -> tuple[Outcome, int]:
-    """Return what a prompt gives, and the number of calls that it took."""
+    """Return what a prompt gives, and the number of runs that it took."""
     reader = Reader()
     engine.submit(request(engine.bundle.vocabulary, prompt, 20, seed=3), reader)
-    calls = 0
+    runs = 0
     while engine.step(steps=steps):
-        calls += 1
-    return reader.wait(), calls
+        runs += 1
+    return reader.wait(), runs
 
 
 def own(engine: Engine, prompt: str) -> Outcome:
@@ -48,13 +48,13 @@ def own(engine: Engine, prompt: str) -> Outcome:
 
 def test_prompt_is_read_once(bundle: Bundle, decoder: Decoder) -> None:
     engine = Engine(bundle, decoder, EngineOptions(prefix_bytes=2**20))
-    first, calls = written(engine, PROMPT)
+    first, runs = written(engine, PROMPT)
     assert (engine.prefixes.hits, engine.prefixes.misses) == (0, 1)
-    again, fewer_calls = written(engine, PROMPT)
+    again, fewer_runs = written(engine, PROMPT)
     assert (engine.prefixes.hits, engine.prefixes.misses) == (1, 1)
     assert first == again == own(engine, PROMPT)
-    assert calls > 9
-    assert fewer_calls == 1
+    assert runs > 9
+    assert fewer_runs == 1
 
 
 def test_prompts_share_their_whole_blocks(bundle: Bundle, decoder: Decoder) -> None:
@@ -63,8 +63,8 @@ def test_prompts_share_their_whole_blocks(bundle: Bundle, decoder: Decoder) -> N
     assert len(engine.prefixes) == 3  # after 256, 512 and all 580 symbols
     for length, left in ((2 * BLOCK + 9, 10), (BLOCK + 40, 41)):
         other = PROMPT[:length] + "£"
-        found, calls = written(engine, other, 1)
-        assert calls == left + 20
+        found, runs = written(engine, other, 1)
+        assert runs == left + 20
         assert found == own(engine, other)
     assert engine.prefixes.hits == 2
 

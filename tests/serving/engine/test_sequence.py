@@ -56,7 +56,7 @@ def test_request_out_of_its_range_is_refused_by_field(
 def taken(
     asked: SequenceRequest, text: str, cuts: list[int], times: list[float], patience: float = 0.0
 ) -> list[tuple[float, Chunk]]:
-    """Let a sequence choose a text in calls of so many steps; return its chunks and their times."""
+    """Let a sequence choose a text in runs of so many steps; return its chunks and their times."""
     sequence = Sequence(asked, VOCABULARY, StateLayout([], len(VOCABULARY)), Reader())
     ids, chunks = VOCABULARY.encode(text).tolist(), []
     log_probs = -np.arange(1, len(text) + 1, dtype=np.float32)
@@ -113,7 +113,7 @@ def test_texts_that_begin_together_go_out_at_different_times() -> None:
 
 @given(
     text=st.text("abc £", min_size=1, max_size=60),
-    calls=st.lists(st.tuples(st.integers(1, 9), st.floats(0, 3)), min_size=60, max_size=60),
+    runs=st.lists(st.tuples(st.integers(1, 9), st.floats(0, 3)), min_size=60, max_size=60),
     chunk_seconds=st.sampled_from([0.0, 0.7, 5.0, inf]),
     stop=st.lists(st.text("abc £", min_size=1, max_size=4), max_size=3).map(tuple),
     scored=st.booleans(),
@@ -121,14 +121,14 @@ def test_texts_that_begin_together_go_out_at_different_times() -> None:
 @settings(max_examples=150, deadline=None)
 def test_gathering_changes_when_text_goes_out_and_nothing_else(
     text: str,
-    calls: list[tuple[int, float]],
+    runs: list[tuple[int, float]],
     chunk_seconds: float,
     stop: tuple[str, ...],
     scored: bool,
 ) -> None:
     asked = request(VOCABULARY, text if scored else "", 0 if scored else len(text), stop=stop)
-    steps = [count for count, _ in calls]
-    times = list(itertools.accumulate(pause for _, pause in calls))
+    steps = [count for count, _ in runs]
+    times = list(itertools.accumulate(pause for _, pause in runs))
     plain = taken(asked, text, steps, times)
     gathered = taken(replace(asked, chunk_seconds=chunk_seconds), text, steps, times)
     assert outcome(gathered) == outcome(plain)
@@ -261,13 +261,13 @@ def test_snapshot_of_what_was_gathered_stands_after_its_text(
         bundle.vocabulary, "ab", 60, seed=SEED, stop=stop, chunk_seconds=1.0, snapshots=EVERY_CHUNK
     )
     engine.submit(asked, reader)
-    calls = 0
+    runs = 0
     while engine.step(steps=2):
         clock.now += 0.375
-        calls += 1
+        runs += 1
     whole = alone(decoder, bundle.vocabulary, asked)
     assert reader.wait() == whole
-    assert 5 < len(reader.chunks) < calls / 2
+    assert 5 < len(reader.chunks) < runs / 2
     sent = 0
     for chunk in reader.chunks[:-1]:
         sent += len(chunk.text)
@@ -277,10 +277,10 @@ def test_snapshot_of_what_was_gathered_stands_after_its_text(
         assert own.finish is whole.finish
 
 
-@given(rows=st.integers(1, 6), calls=st.lists(st.floats(0.001, 0.5), min_size=20, max_size=60))
+@given(rows=st.integers(1, 6), runs=st.lists(st.floats(0.001, 0.5), min_size=20, max_size=60))
 @settings(max_examples=20, deadline=None)
 def test_all_streams_together_keep_to_the_rate_of_chunks(
-    tiny_engine: Callable[[float], Engine], rows: int, calls: list[float]
+    tiny_engine: Callable[[float], Engine], rows: int, runs: list[float]
 ) -> None:
     per_second, clock = 10.0, Clock()
     with pytest.MonkeyPatch.context() as patch:
@@ -289,7 +289,7 @@ def test_all_streams_together_keep_to_the_rate_of_chunks(
         readers = [Reader() for _ in range(rows)]
         for seed, reader in enumerate(readers):
             engine.submit(request(engine.bundle.vocabulary, "", 9999, seed=seed), reader)
-        for seconds in calls:
+        for seconds in runs:
             engine.step(steps=1)
             clock.now += seconds
     chunks = sum(len(reader.chunks) for reader in readers)

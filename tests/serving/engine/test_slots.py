@@ -10,7 +10,7 @@ from serving.engine.snapshot import StateLayout
 from serving.runtime.decoder import Decoder
 from serving.runtime.host import HostRunner
 from tests.serving.engine.harness import Reader, request, slot_states
-from tests.serving.runtime.runs import PLAIN, random_call
+from tests.serving.runtime.runs import PLAIN, random_run
 from unroll.bundle.folder import Bundle
 
 
@@ -42,7 +42,7 @@ def test_slot_gives_back_the_state_that_it_was_given(bundle: Bundle, decoder: De
         Slots(HostRunner(decoder, 3)),
         StateLayout(bundle.manifest.state, len(bundle.vocabulary)),
     )
-    _, states = random_call(decoder, len(bundle.vocabulary), 1, PLAIN[:3])
+    _, states = random_run(decoder, len(bundle.vocabulary), 1, PLAIN[:3])
     sequences = []
     for row in range(3):
         one = Sequence(request(bundle.vocabulary, "", 1), bundle.vocabulary, layout, Reader())
@@ -59,7 +59,7 @@ def test_slot_gives_back_the_state_that_it_was_given(bundle: Bundle, decoder: De
 def test_runner_advances_the_states_of_the_calls_rows_and_no_other(
     bundle: Bundle, decoder: Decoder
 ) -> None:
-    call, states = random_call(decoder, len(bundle.vocabulary), 5, PLAIN[:2])
+    call, states = random_run(decoder, len(bundle.vocabulary), 5, PLAIN[:2])
     runner = HostRunner(decoder, 4)
     slots = [3, 1]
     for row, slot in enumerate(slots):

@@ -1,4 +1,4 @@
-"""Calls of the compiled loop, put together and taken apart."""
+"""Runs of the compiled loop, put together and taken apart."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ FILTERED = (
 )
 
 
-def random_call(
+def random_run(
     decoder: Decoder, vocabulary_size: int, steps: int, sampling: Sequence[SamplingParams]
 ) -> tuple[LoopRun, State]:
     """Make rows of which no two are alike, in the middle of their texts.
@@ -57,7 +57,7 @@ def random_call(
 
 
 def rows_of(call: LoopRun, rows: Index) -> LoopRun:
-    """Take some rows of a call."""
+    """Take some rows of a loop run."""
     return LoopRun(
         tokens=call.tokens[rows],
         forced=call.forced[:, rows],
@@ -76,7 +76,7 @@ def state_rows(state: State, rows: Index) -> State:
 
 
 def run_in_cuts(decoder: Decoder, call: LoopRun, state: State, cuts: list[int]) -> LoopResult:
-    """Run a call as several, each going on where the one before it ended."""
+    """Make a loop run in several, each going on where the one before it ended."""
     tokens, parts = call.tokens, []
     ends = sorted({*cuts, len(call.forced)})
     for begin, end in zip([0, *ends], ends, strict=False):

@@ -1,4 +1,4 @@
-"""Determinism: a row's text is its own, whoever shares the batch and however calls are cut."""
+"""Determinism: a row's text is its own, whoever shares the batch and however runs are cut."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.serving.runtime.runs import (
     Index,
     assert_same_bits,
     joined_rows,
-    random_call,
+    random_run,
     result_rows,
     rows_of,
     run_in_cuts,
@@ -63,7 +63,7 @@ def test_row_in_a_batch_equals_row_alone(
     sized_bundle: Bundle, params: tuple[SamplingParams, ...]
 ) -> None:
     decoder = Decoder(sized_bundle, Device.CPU)
-    call, state = random_call(decoder, V, 3, mixed(params, MOST_ROWS))
+    call, state = random_run(decoder, V, 3, mixed(params, MOST_ROWS))
 
     def run(rows: Index) -> LoopResult:
         return decoder.run(rows_of(call, rows), state_rows(state, rows))
@@ -78,7 +78,7 @@ def test_row_in_a_batch_equals_row_alone(
 def test_two_threads_give_the_bits_of_one(sized_bundle: Bundle) -> None:
     one, two = (Decoder(sized_bundle, Device.CPU, threads) for threads in (1, 2))
     for rows in (1, 16, MOST_ROWS):
-        call, state = random_call(one, V, 9, mixed(PLAIN + FILTERED, rows))
+        call, state = random_run(one, V, 9, mixed(PLAIN + FILTERED, rows))
         assert_same_bits(one.run(call, state), two.run(call, state))
 
 
@@ -91,7 +91,7 @@ def test_calls_cut_anywhere_equal_the_whole(
     T, N = 12, 5
     decoder = Decoder(load_bundle(tiny_bundles[data.draw(st.sampled_from(CELLS))]), Device.CPU)
     params = st.lists(st.sampled_from(PLAIN + FILTERED), min_size=N, max_size=N)
-    call, state = random_call(decoder, V, T, data.draw(params))
+    call, state = random_run(decoder, V, T, data.draw(params))
     call = replace(
         call, steps=np.array(data.draw(st.lists(st.integers(0, T + 3), min_size=N, max_size=N)))
     )
@@ -101,7 +101,7 @@ def test_calls_cut_anywhere_equal_the_whole(
 
 def test_row_keeps_its_state_after_its_steps(decoder: Decoder) -> None:
     T = 9
-    call, state = random_call(decoder, V, T, mixed(PLAIN + FILTERED, T + 1))
+    call, state = random_run(decoder, V, T, mixed(PLAIN + FILTERED, T + 1))
     result = decoder.run(replace(call, steps=np.arange(T + 1)), state)
     for row in range(T + 1):
         short = rows_of(call, [row])
@@ -114,7 +114,7 @@ def test_row_keeps_its_state_after_its_steps(decoder: Decoder) -> None:
 
 
 def test_forced_symbols_come_out_and_free_ones_are_in_the_vocabulary(decoder: Decoder) -> None:
-    call, state = random_call(decoder, V, 7, mixed(PLAIN + FILTERED, 13))
+    call, state = random_run(decoder, V, 7, mixed(PLAIN + FILTERED, 13))
     tokens = decoder.run(call, state).tokens
     is_free = call.forced < 0
     np.testing.assert_array_equal(tokens[~is_free], call.forced[~is_free])
@@ -124,9 +124,9 @@ def test_forced_symbols_come_out_and_free_ones_are_in_the_vocabulary(decoder: De
 
 def test_log_probability_knows_nothing_of_sampling_parameters(decoder: Decoder) -> None:
     T, N = 7, 13
-    free, state = random_call(decoder, V, T, mixed(PLAIN + FILTERED, N))
+    free, state = random_run(decoder, V, T, mixed(PLAIN + FILTERED, N))
     written = decoder.run(free, state)
-    plain, _ = random_call(decoder, V, T, mixed((SamplingParams(),), N))
+    plain, _ = random_run(decoder, V, T, mixed((SamplingParams(),), N))
     read = decoder.run(replace(plain, forced=written.tokens), state)
     assert_same_bits(written, read)
 
@@ -142,8 +142,8 @@ def test_log_probability_knows_nothing_of_sampling_parameters(decoder: Decoder) 
 )
 def test_filter_that_keeps_all_changes_no_bit(decoder: Decoder, keeps_all: SamplingParams) -> None:
     T, N = 100, 6
-    plain, state = random_call(decoder, V, T, mixed((SamplingParams(),), N))
-    filtered, _ = random_call(decoder, V, T, mixed((keeps_all,), N))
+    plain, state = random_run(decoder, V, T, mixed((SamplingParams(),), N))
+    filtered, _ = random_run(decoder, V, T, mixed((keeps_all,), N))
     assert_same_bits(decoder.run(plain, state), decoder.run(filtered, state))
 
 

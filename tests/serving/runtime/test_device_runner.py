@@ -27,7 +27,7 @@ from serving.runtime.device_buffer import DeviceBuffer
 from serving.runtime.host import HostRunner
 from serving.runtime.onnx import Device
 from tests.serving.engine.harness import Reader, alone, request, running
-from tests.serving.runtime.runs import FILTERED, PLAIN, random_call
+from tests.serving.runtime.runs import FILTERED, PLAIN, random_run
 from training.model.model import CELLS
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
@@ -93,7 +93,7 @@ class RunnerMachine(RuleBasedStateMachine):
     ) -> None:
         """A call, in which some rows end early and some would go on."""
         chosen = [sampling[row % len(sampling)] for row in range(rows)]
-        call, _ = random_call(self.decoder, self.vocabulary_size, steps, chosen)
+        call, _ = random_run(self.decoder, self.vocabulary_size, steps, chosen)
         call.steps[:] = shorter[:rows]
         expected = self.host.run(slots[:rows], call)
         written = self.device.run(slots[:rows], call)
@@ -127,7 +127,7 @@ def test_device_runner_gives_the_host_runners_bits(bundle: Bundle) -> None:
 def loaded(bundle: Bundle) -> DeviceRunner:
     """A runner with a state in each slot but the last."""
     runner = DeviceRunner(bundle, Device.CPU, CAPACITY)
-    _, states = random_call(
+    _, states = random_run(
         Decoder(bundle, Device.CPU), len(bundle.vocabulary), 1, PLAIN[: CAPACITY - 1]
     )
     for slot in range(CAPACITY - 1):
@@ -150,7 +150,7 @@ def test_first_runs_change_no_state_however_often_they_are_made(bundle: Bundle) 
 
 def test_largest_batch_is_captured_first(bundle: Bundle) -> None:
     runner = loaded(bundle)
-    call, _ = random_call(Decoder(bundle, Device.CPU), len(bundle.vocabulary), 1, PLAIN[:1])
+    call, _ = random_run(Decoder(bundle, Device.CPU), len(bundle.vocabulary), 1, PLAIN[:1])
     runner.run([0], call)
     assert list(runner._batches) == [CAPACITY, 1]
     another = loaded(bundle)
@@ -159,7 +159,7 @@ def test_largest_batch_is_captured_first(bundle: Bundle) -> None:
 
 
 def test_each_thread_makes_its_own_first_runs(bundle: Bundle) -> None:
-    call, _ = random_call(Decoder(bundle, Device.CPU), len(bundle.vocabulary), 3, PLAIN[:2])
+    call, _ = random_run(Decoder(bundle, Device.CPU), len(bundle.vocabulary), 3, PLAIN[:2])
     here, there = loaded(bundle), loaded(bundle)
     there.run([0, 1], call)
     here.run([0, 1], call)
@@ -184,7 +184,7 @@ def test_no_state_is_copied_while_rows_come_and_go(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner = loaded(bundle)
-    call, _ = random_call(Decoder(bundle, Device.CPU), len(bundle.vocabulary), 11, PLAIN[:2])
+    call, _ = random_run(Decoder(bundle, Device.CPU), len(bundle.vocabulary), 11, PLAIN[:2])
     copied: list[DeviceBuffer] = []
     for name in ("overwrite", "get"):
         really = getattr(DeviceBuffer, name)
