@@ -27,7 +27,7 @@ override PROMPT := $(value PROMPT)# dollar signs are the prompt's own
 export PROMPT
 DEVICE ?= cpu
 
-TRAIN := $(BIN)/python -m training --name $(NAME) \
+TRAIN := $(BIN)/unroll train --name $(NAME) \
 	$(if $(preset),--preset $(preset)) $(if $(CORPUS),--corpus '$(CORPUS)') \
 	$(if $(CELL),--cell $(CELL)) $(if $(MINUTES),--minutes $(MINUTES) --epochs 0) \
 	$(if $(EPOCHS),--epochs $(EPOCHS) --minutes 0)
@@ -40,23 +40,23 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Train a small GRU for a minute, export, prove, serve and stream text
-	@BIN=$(BIN) sh tests/demo.sh
+	@BIN=$(BIN) sh examples/demo.sh
 
 train: $(READY) ## Train a model: CORPUS= CELL= NAME= PRESET= MINUTES= or EPOCHS= ARGS=
 	$(TRAIN) $(ARGS)
 
 export: $(READY) ## Compile the run NAME= and prove it: PRECISION=fp32|int8|fp16 DEVICE=cpu|cuda
-	$(BIN)/python -m export --checkpoint runs/$(NAME) --bundle bundles/$(BUNDLE) \
+	$(BIN)/unroll export --checkpoint runs/$(NAME) --bundle bundles/$(BUNDLE) \
 		--device $(DEVICE) --precision $(PRECISION)
 
 serve: $(READY) ## Serve the bundle NAME= over gRPC: PRECISION= DEVICE=cpu|cuda ARGS=
-	$(BIN)/python -m serving --model $(BUNDLE)=bundles/$(BUNDLE) --device $(DEVICE) $(ARGS)
+	$(BIN)/unroll serve --model $(BUNDLE)=bundles/$(BUNDLE) --device $(DEVICE) $(ARGS)
 
 generate: $(READY) ## Continue PROMPT= through the server at TARGET=: ARGS=
-	$(BIN)/python -m unroll.client --target $(TARGET) --prompt "$$PROMPT" $(ARGS)
+	$(BIN)/unroll generate --target $(TARGET) --prompt "$$PROMPT" $(ARGS)
 
 report: $(READY) ## Train an RNN, a GRU and an LSTM and write a page about them: CORPUS= MINUTES= each PRESET= ARGS=
-	$(BIN)/python -m report $(if $(CORPUS),--corpus '$(CORPUS)') $(if $(PRESET),--training-preset $(PRESET)) \
+	$(BIN)/unroll report $(if $(CORPUS),--corpus '$(CORPUS)') $(if $(PRESET),--training-preset $(PRESET)) \
 		$(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 # Two processes, each with whole files; the long ones come first.

@@ -1,6 +1,7 @@
-"""`python -m export`: compile a checkpoint into a bundle."""
+"""The command `unroll export`: compile a checkpoint into a bundle."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -42,9 +43,9 @@ class ExportSettings:
     found it."""
 
 
-def main() -> None:
+def main(tokens: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    run(ExportSettings, _export, name="python -m export")
+    run(ExportSettings, _export, name="unroll export", tokens=tokens)
 
 
 def _export(settings: ExportSettings) -> None:

@@ -1,7 +1,8 @@
-"""`python -m report`: train three models on a text and write the page that compares them."""
+"""The command `unroll report`: train three models on a text and compare them on one page."""
 
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -62,16 +63,16 @@ def _make(folder: Path, setting: str) -> None:
 
 def _made(settings: ReportSettings) -> dict[str, str]:
     return {
-        "command": f"make report CORPUS={settings.corpus} MINUTES={settings.minutes:g}",
+        "command": f"unroll report --corpus {settings.corpus} --minutes {settings.minutes:g}",
         "machine": f"{os.cpu_count()} cores of {platform.machine()} with "
         f"{torch.backends.cpu.get_cpu_capability()}, {settings.threads} in use; "
         f"torch {torch.__version__}",
     }
 
 
-def main() -> None:
+def main(tokens: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    run(ReportSettings, make_report, name="python -m report")
+    run(ReportSettings, make_report, name="unroll report", tokens=tokens)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def ensure_trained(
     """Train, unless a training with these settings on this text lies there finished.
 
     The settings are written beside the run's folder, as NAME.toml, and the training is started
-    with them: `python -m training --config NAME.toml` does the same by hand.
+    with them: `unroll train --config NAME.toml` does the same by hand.
 
     Args:
         settings: validated settings of the training.

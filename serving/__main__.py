@@ -1,4 +1,4 @@
-"""Command line of the server: `python -m serving --help`."""
+"""The command `unroll serve`."""
 
 import asyncio
 import sys
@@ -19,7 +19,7 @@ SWITCH_SECONDS = 2e-4
 
 def main(tokens: Sequence[str] | None = None) -> None:
     """Parse the command line and serve."""
-    run(ServerSettings, _serve, name="python -m serving", tokens=tokens)
+    run(ServerSettings, _serve, name="unroll serve", tokens=tokens)
 
 
 def _serve(settings: ServerSettings) -> None:

@@ -1,5 +1,6 @@
-"""Command line of the training: `python -m training --help`."""
+"""The command `unroll train`; under torchrun, `-m training`."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import torch
@@ -159,9 +160,9 @@ def _conclude(outcome: Outcome, trainer: Trainer, folder: RunFolder, reporter: R
         raise SystemExit(INTERRUPTED)
 
 
-def main() -> None:
+def main(tokens: Sequence[str] | None = None) -> None:
     """Parse the command line and train."""
-    run(TrainingSettings, train, name="python -m training", preset=preset_files)
+    run(TrainingSettings, train, name="unroll train", tokens=tokens, preset=preset_files)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ UnrollError
 |   |-- CancelledError        the request was cancelled
 |   `-- ClosedError           the engine is draining or closed
 |-- EngineFailedError     a server's engine failed, so the server exited
+|-- MissingExtraError     a command needs packages that are not installed
 `-- ServerError           a server failed, or sent something that this client does not know
     `-- UnavailableError      no server can be reached
 
@@ -216,6 +217,10 @@ class EngineFailedError(UnrollError):
     """A server's engine failed, so the server exited."""
 
     exit_status = 70  # EX_SOFTWARE of sysexits.h
+
+
+class MissingExtraError(UnrollError):
+    """A command needs packages of an extra that is not installed."""
 
 
 class ServerError(UnrollError):

@@ -1,4 +1,4 @@
-"""The trainer of `python -m training`, at a size and on a text of the benchmark's."""
+"""The trainer of `unroll train`, at a size and on a text of the benchmark's."""
 
 import hashlib
 import io

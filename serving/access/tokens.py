@@ -2,7 +2,7 @@
 
 The file has one caller a line, `NAME:SHA256`: a name and the sha256 of the caller's token, in hex.
 Empty lines and lines that begin with # mean nothing. One name may have several tokens, so that a
-token can be replaced without a gap. `python -m serving.access.tokens --name NAME --file FILE`
+token can be replaced without a gap. `unroll token --name NAME --file FILE`
 makes a token, appends its line and prints the token, which is written down nowhere else.
 """
 
@@ -54,8 +54,7 @@ class Tokens:
             self._digests, _ = self._watched.current()
         except OSError as error:
             raise SettingsError(
-                f"tokens = {str(path)!r}: {error.strerror}; make one with "
-                "`python -m serving.access.tokens`"
+                f"tokens = {str(path)!r}: {error.strerror}; make one with `unroll token`"
             ) from error
 
     def name_of(self, token: bytes) -> str | None:
@@ -101,7 +100,7 @@ class Tokens:
                     f"tokens = {str(self._path)!r}: line {number} must be NAME:SHA256, the name of "
                     "1 to 64 letters, digits or . @ _ - and the sha256 as 64 lower-case hex "
                     "digits; "
-                    "make one with `python -m serving.access.tokens`"
+                    "make one with `unroll token`"
                 )
             found.append((match[1], bytes.fromhex(match[2])))
         return found
@@ -148,12 +147,8 @@ def _last_byte(file: BinaryIO) -> bytes:
 
 def main(tokens: Sequence[str] | None = None) -> None:
     """Parse the command line and make a token."""
-    run(NewToken, _print, name="python -m serving.access.tokens", tokens=tokens)
+    run(NewToken, _print, name="unroll token", tokens=tokens)
 
 
 def _print(asked: NewToken) -> None:
     sys.stdout.write(issue(asked) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,7 @@ from report.settings import ReportSettings
 from serving.settings import ServerSettings
 from training.evaluate.settings import EvaluationSettings
 from training.settings import TrainingSettings
-from unroll.client.settings import ClientSettings
+from unroll.client import settings as client
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ROOT / "docs" / "reference" / "settings.md"
@@ -21,7 +21,10 @@ COMMANDS: dict[str, type[Any]] = {
     "unroll train": TrainingSettings,
     "unroll evaluate": EvaluationSettings,
     "unroll export": ExportSettings,
-    "unroll generate": ClientSettings,
+    "unroll generate": client.GenerateSettings,
+    "unroll score": client.ScoreSettings,
+    "unroll models": client.ServerSettings,
+    "unroll health": client.ServerSettings,
     "unroll report": ReportSettings,
 }
 PROCESS = {each.name for each in ProcessCollector(registry=CollectorRegistry()).collect()}

@@ -3,7 +3,7 @@
 import ast
 import inspect
 import textwrap
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from itertools import pairwise
 from typing import Any
@@ -13,11 +13,11 @@ from unroll.ranges import flag, ranges_of
 
 def settings_table(settings: type[Any]) -> str:
     """One row a setting of a dataclass: its flag, its default, its range and its docstring."""
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
-    assert isinstance(tree, ast.ClassDef)
+    classes = [each for each in settings.__mro__ if is_dataclass(each)]
     told = {
         field.target.id: " ".join(text.value.value.split())
-        for field, text in pairwise(tree.body)
+        for each in classes
+        for field, text in pairwise(_body(each))
         if isinstance(field, ast.AnnAssign)
         and isinstance(field.target, ast.Name)
         and isinstance(text, ast.Expr)
@@ -31,6 +31,12 @@ def settings_table(settings: type[Any]) -> str:
         for field in fields(settings)
     ]
     return "\n".join(["| setting | default | range | meaning |", "|---|---|---|---|", *rows])
+
+
+def _body(settings: type[Any]) -> list[ast.stmt]:
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
+    assert isinstance(tree, ast.ClassDef)
+    return tree.body
 
 
 def between(name: str, text: str) -> str:

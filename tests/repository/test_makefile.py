@@ -68,7 +68,7 @@ def test_bundle_of_a_lower_precision_lies_beside_that_of_fp32() -> None:
 
 def test_report_is_told_what_was_given_and_nothing_else() -> None:
     told = make("--dry-run", "report", "CORPUS=my texts/a.txt", "MINUTES=2", "ARGS=--fresh")
-    assert "-m report --corpus 'my texts/a.txt' --minutes 2 --fresh" in " ".join(
+    assert "unroll report --corpus 'my texts/a.txt' --minutes 2 --fresh" in " ".join(
         told.replace("\\\n", " ").split()
     )
-    assert "--" not in make("--dry-run", "report").split("-m report", 1)[1]
+    assert "--" not in make("--dry-run", "report").split("unroll report", 1)[1]

@@ -75,7 +75,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def server_process(
     tmp_path: Path, *arguments: str
 ) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """Run `python -m serving` until it is ready; yields the process and its address."""
+    """Run `unroll serve` until it is ready; yields the process and its address."""
     port_file = tmp_path / "port"
     command = [sys.executable, "-m", "serving", "--port", "0", "--port-file", str(port_file)]
     process = subprocess.Popen(

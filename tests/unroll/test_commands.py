@@ -1,6 +1,7 @@
-"""The two command lines, as a user meets them."""
+"""The command `unroll`, as a user meets it."""
 
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,42 +9,114 @@ from pathlib import Path
 
 import pytest
 
-import serving.__main__
-import unroll.client.__main__
 from tests.serving.running import PATIENCE, RunningServer, wait_for
 from training.settings import Cell
+from unroll.__main__ import COMMANDS, main
 from unroll.client.client import Client
 from unroll.client.options import GenerateOptions
 
 Call = Callable[..., int]
+ROOT = Path(__file__).parents[2]
 Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
 def call(shared_server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Run the client's command line in this process; returns its exit status."""
+    """Ask the server by a command, in this process; returns its exit status."""
 
-    def run(*arguments: str, stdin: bytes = b"") -> int:
+    def run(command: str, *arguments: str, stdin: bytes = b"") -> int:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        try:
-            unroll.client.__main__.main(["--target", shared_server.address, *arguments])
-        except SystemExit as ended:
-            return int(ended.code or 0)
-        return 0
+        return run_command(command, "--target", shared_server.address, *arguments)
 
     return run
 
 
+def run_command(*arguments: str) -> int:
+    try:
+        main(arguments)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
 def run_server(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        serving.__main__.main(arguments)
-    return int(ended.value.code or 0)
+    return run_command("serve", *arguments)
+
+
+def python(code: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_help_names_every_command_and_loads_none(capfd: Captured) -> None:
+    heavy = {"torch", "onnx", "onnxruntime", "grpc", "numpy", "training", "serving", "export"}
+    done = python(
+        "import sys; from unroll.__main__ import main\n"
+        "try: main(['--help'])\n"
+        f"finally: print('loaded', sorted({heavy} & set(sys.modules)))"
+    )
+    assert "loaded []" in done.stdout, done.stderr
+    for name, command in COMMANDS.items():
+        assert f" {name} " in done.stdout
+        assert command.help in done.stdout
+
+
+def test_version_names_the_runtime_too(capfd: Captured) -> None:
+    assert run_command("--version") == 0
+    pattern = r"unroll \d+\.\d+\.\d+\S*, ONNX Runtime \d+\.\d+\.\d+\n"
+    assert re.fullmatch(pattern, capfd.readouterr().out)
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "report"])
+def test_every_command_has_help_of_its_own(name: str, capfd: Captured) -> None:
+    assert run_command(name, "--help") == 0
+    assert capfd.readouterr().out.startswith(f"Usage: unroll {name} ")
+
+
+def test_unknown_command_names_the_nearest(capfd: Captured) -> None:
+    assert run_command("serv") != 0
+    assert "serve" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "extra"),
+    [
+        ("train", "torch", "train"),
+        ("train", "numba", "train"),
+        ("evaluate", "torch", "train"),
+        ("export", "onnx", "export"),
+        ("report", "jinja2", "report"),
+        ("report", "matplotlib", "report"),
+    ],
+)
+def test_command_without_its_extra_says_which_to_install(
+    command: str, module: str, extra: str
+) -> None:
+    done = python(
+        "import sys\n"
+        "class Hidden:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] == {module!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Hidden())\n"
+        f"from unroll.__main__ import main; main([{command!r}, '--help'])"
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"unroll: unroll {command} needs {module}, which is not installed; "
+        f"pip install 'unroll[{extra}]' brings it\n"
+    )
 
 
 def test_text_goes_to_stdout_and_the_facts_to_stderr(
     call: Call, client: Client, capfd: Captured
 ) -> None:
-    assert call("--prompt", "abc", "--seed", "5", "--max-new-symbols", "40", "--top-k", "6") == 0
+    assert (
+        call(
+            "generate", "--prompt", "abc", "--seed", "5", "--max-new-symbols", "40", "--top-k", "6"
+        )
+        == 0
+    )
     output, errors = capfd.readouterr()
     options = GenerateOptions(seed=5, max_new_symbols=40, top_k=6)
     assert output == client.generate("abc", options).text + "\n"
@@ -52,25 +125,25 @@ def test_text_goes_to_stdout_and_the_facts_to_stderr(
 
 
 def test_prompt_comes_from_standard_input(call: Call, client: Client, capfd: Captured) -> None:
-    assert call("--prompt", "-", "--seed", "5", stdin="a£\n".encode()) == 0
+    assert call("generate", "--prompt", "-", "--seed", "5", stdin="a£\n".encode()) == 0
     assert capfd.readouterr().out == client.generate("a£\n", GenerateOptions(seed=5)).text + "\n"
-    assert call("--prompt", "-", stdin=b"a\xa3") == 2
+    assert call("generate", "--prompt", "-", stdin=b"a\xa3") == 2
     assert "standard input is not UTF-8 at byte 1" in capfd.readouterr().err
 
 
 def test_stop_strings_can_be_repeated(call: Call, client: Client, capfd: Captured) -> None:
     options = GenerateOptions(seed=5, stop=("a ", "-", "b"))
-    assert call("--seed", "5", "--stop", "a ", "--stop", "-", "--stop", "b") == 0
+    assert call("generate", "--seed", "5", "--stop", "a ", "--stop", "-", "--stop", "b") == 0
     output, errors = capfd.readouterr()
     assert output == client.generate("", options).text + "\n"
     assert "ended by stop" in errors
 
 
 def test_score_and_models_are_told(call: Call, client: Client, capfd: Captured) -> None:
-    assert call("--score", "--prompt", "abc abc") == 0
+    assert call("score", "--text", "abc abc") == 0
     bits = client.score("abc abc").bits_per_character
     assert capfd.readouterr().out == f"{bits:.4f} bits per character over 7 symbols\n"
-    assert call("--list-models") == 0
+    assert call("models") == 0
     lines = capfd.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["small", "lstm"]
     assert "gru 7x3" in lines[0]
@@ -84,39 +157,33 @@ def test_score_and_models_are_told(call: Call, client: Client, capfd: Captured) 
         (["--temperature", "-1"], "sampling.temperature: must be 0 (greedy) or between"),
         (["--model", "smal"], "did you mean 'small'?"),
         (["--timeout", "-1"], "timeout = -1.0: must be 0 to 2592000; change --timeout"),
-        (["--score", "--list-models"], "each excludes the others"),
-        (["--check", "--list-models"], "each excludes the others"),
         (["--timeout", "0.05", "--max-new-symbols", "65536"], "eadline"),
     ],
 )
 def test_error_is_one_line_and_status_2(
     call: Call, capfd: Captured, arguments: list[str], message: str
 ) -> None:
-    assert call(*arguments) == 2
+    assert call("generate", *arguments) == 2
     errors = capfd.readouterr().err
     assert message in errors
     assert errors.count("\n") == 1
-    assert errors.startswith("python -m unroll.client: ")
+    assert errors.startswith("unroll generate: ")
 
 
 def test_check_tells_by_its_status_whether_the_server_is_ready(call: Call, capfd: Captured) -> None:
-    assert call("--check") == 0
+    assert call("health") == 0
     assert capfd.readouterr() == ("", "")
-    with pytest.raises(SystemExit) as ended:
-        unroll.client.__main__.main(["--target", "127.0.0.1:1", "--check", "--timeout", "0.2"])
-    assert ended.value.code == 2
+    assert run_command("health", "--target", "127.0.0.1:1", "--timeout", "0.2") == 2
     assert "127.0.0.1:1: no server was ready there within 0.2 s" in capfd.readouterr().err
 
 
 def test_server_that_is_not_there_is_named(capfd: Captured) -> None:
-    with pytest.raises(SystemExit) as ended:
-        unroll.client.__main__.main(["--target", "127.0.0.1:1"])
-    assert ended.value.code == 2
+    assert run_command("generate", "--target", "127.0.0.1:1") == 2
     assert "127.0.0.1:1: UNAVAILABLE" in capfd.readouterr().err
 
 
 def test_unknown_flag_names_the_nearest(call: Call, capfd: Captured) -> None:
-    assert call("--promt", "abc") != 0
+    assert call("generate", "--promt", "abc") != 0
     assert "--prompt" in capfd.readouterr().err
     assert run_server("--modle", "x") != 0
     assert "--model" in capfd.readouterr().err
@@ -162,14 +229,15 @@ def test_server_that_cannot_start_says_why_in_one_line(
 ) -> None:
     given = [str(tiny_bundles["gru"]) if word == "BUNDLE" else word for word in arguments]
     assert run_server(*given) == 2
-    lines = capfd.readouterr().err.splitlines()
-    (said,) = (line for line in lines if "add_port.cc" not in line)  # gRPC has its own say
-    assert message in said
-    assert said.startswith("python -m serving: ")
+    errors = capfd.readouterr().err
+    assert message in errors
+    *others, last = errors.splitlines()
+    assert last.startswith("unroll serve: ")
+    assert all("add_port.cc" in line for line in others)  # grpc's own line about an address
 
 
 def test_reader_that_leaves_ends_the_client_quietly(shared_server: RunningServer) -> None:
-    command = [sys.executable, "-m", "unroll.client", "--target", shared_server.address]
+    command = [sys.executable, "-m", "unroll", "generate", "--target", shared_server.address]
     with subprocess.Popen(
         [*command, "--max-new-symbols", "65536"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

@@ -1,5 +1,6 @@
 """Ranges of settings: what is allowed, how it is told, what is refused."""
 
+import inspect
 import math
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,7 +11,7 @@ from report.settings import ReportSettings
 from serving.settings import ServerSettings
 from training.evaluate.settings import EvaluationSettings
 from training.settings import TrainingSettings
-from unroll.client.settings import ClientSettings
+from unroll.client.settings import GenerateSettings
 from unroll.errors import SettingsError
 from unroll.ranges import Range, check_ranges, ranges_of
 
@@ -80,10 +81,14 @@ def test_error_names_setting_value_range_and_flag(settings: Settings, message: s
 
 @pytest.mark.parametrize(
     "settings",
-    [ServerSettings, TrainingSettings, EvaluationSettings, ClientSettings, ReportSettings],
+    [ServerSettings, TrainingSettings, EvaluationSettings, GenerateSettings, ReportSettings],
 )
 def test_every_required_number_of_a_command_has_a_range(settings: type) -> None:
-    hints = settings.__annotations__
+    hints = {
+        name: hint
+        for each in settings.__mro__
+        for name, hint in inspect.get_annotations(each).items()
+    }
     numbers = {name for name, hint in hints.items() if hint in {int, float}}
     assert numbers == set()
     assert ranges_of(settings)

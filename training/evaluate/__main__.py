@@ -1,4 +1,4 @@
-"""Command line of the evaluation: `python -m training.evaluate --help`."""
+"""The command `unroll evaluate`."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -25,7 +25,7 @@ from unroll.errors import DeviceError
 
 def main(tokens: Sequence[str] | None = None) -> None:
     """Parse the command line and evaluate."""
-    run(EvaluationSettings, evaluate, name="python -m training.evaluate", tokens=tokens)
+    run(EvaluationSettings, evaluate, name="unroll evaluate", tokens=tokens)
 
 
 def evaluate(settings: EvaluationSettings) -> None:

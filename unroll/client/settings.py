@@ -1,4 +1,4 @@
-"""The settings of the client's command line."""
+"""The settings of the commands that ask a server."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,6 @@ from cyclopts import Parameter
 from unroll.client.connection import DEFAULT_TARGET
 from unroll.client.options import GenerateOptions, ScoreOptions
 from unroll.client.security import Security, read_token
-from unroll.errors import SettingsError
 from unroll.ranges import Range, check_ranges
 from unroll.terms import UnknownSymbols
 
@@ -18,8 +17,8 @@ _TEXT = Parameter(allow_leading_hyphen=True, negative=())  # a text may begin wi
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ClientSettings:
-    """Continue a prompt; the text appears on standard output as it comes."""
+class ServerSettings:
+    """Ask a server: list its models, or find out whether it is ready."""
 
     target: str = DEFAULT_TARGET
     """Address of the server, as HOST:PORT."""
@@ -38,6 +37,65 @@ class ClientSettings:
 
     token_file: Path | None = None
     """File with the caller's token. Default: the variable UNROLL_TOKEN, if set."""
+
+    timeout: Annotated[float, Range(0, 30 * 86_400)] = 0.0
+    """Give up after this many seconds; 0 never does, except for `health`, which waits 5 seconds."""
+
+    def validate(self) -> None:
+        """Check what the server cannot.
+
+        Raises:
+            SettingsError: a value is out of its range; the message names the setting.
+        """
+        check_ranges(self)
+
+    @property
+    def security(self) -> Security:
+        """What the connection is secured with; reads the token.
+
+        Raises:
+            SettingsError: the token's file cannot be used.
+        """
+        return Security(
+            tls=self.tls,
+            ca=self.tls_ca,
+            certificate=self.tls_certificate,
+            key=self.tls_key,
+            token=read_token(self.token_file),
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings(ServerSettings):
+    """Score a text: its mean cost in bits per character under the model."""
+
+    text: Annotated[str, _TEXT]
+    """Text to score, or - to read it from standard input."""
+
+    model: str = ""
+    """Name of the model. Default: the server's first model."""
+
+    unknown_symbols: UnknownSymbols = UnknownSymbols.REFUSE
+    """What to do with symbols that are not in the model's vocabulary."""
+
+    replacement_symbol: Annotated[str, _TEXT] = ""
+    """Symbol that replaces them, with `replace`."""
+
+    @property
+    def options(self) -> ScoreOptions:
+        """What to ask for."""
+        return ScoreOptions(
+            model=self.model,
+            unknown_symbols=self.unknown_symbols,
+            replacement_symbol=self.replacement_symbol,
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class GenerateSettings(ServerSettings):
+    """Continue a prompt; the text appears on standard output as it comes."""
 
     prompt: Annotated[str, _TEXT] = ""
     """Text to continue, or - to read it from standard input."""
@@ -74,49 +132,9 @@ class ClientSettings:
     replacement_symbol: Annotated[str, _TEXT] = ""
     """Symbol that replaces them, with `replace`."""
 
-    timeout: Annotated[float, Range(0, 30 * 86_400)] = 0.0
-    """Give up after this many seconds; 0 never does."""
-
-    score: bool = False
-    """Score the prompt instead: bits per character."""
-
-    list_models: bool = False
-    """List the server's models instead."""
-
-    check: bool = False
-    """Ask instead whether the server is ready. It has 5 seconds to answer unless --timeout says
-    otherwise."""
-
-    def validate(self) -> None:
-        """Check what the server cannot.
-
-        Raises:
-            SettingsError: a rule is broken; the message names the setting.
-        """
-        check_ranges(self)
-        if self.score + self.list_models + self.check > 1:
-            raise SettingsError(
-                "score, list_models and check: each excludes the others; choose one"
-            )
-
     @property
-    def security(self) -> Security:
-        """What the connection is secured with; reads the token.
-
-        Raises:
-            SettingsError: the token's file cannot be used.
-        """
-        return Security(
-            tls=self.tls,
-            ca=self.tls_ca,
-            certificate=self.tls_certificate,
-            key=self.tls_key,
-            token=read_token(self.token_file),
-        )
-
-    @property
-    def generate_options(self) -> GenerateOptions:
-        """What to ask for a text."""
+    def options(self) -> GenerateOptions:
+        """What to ask for."""
         return GenerateOptions(
             model=self.model,
             max_new_symbols=self.max_new_symbols,
@@ -126,15 +144,6 @@ class ClientSettings:
             top_k=self.top_k,
             top_p=self.top_p,
             min_p=self.min_p,
-            unknown_symbols=self.unknown_symbols,
-            replacement_symbol=self.replacement_symbol,
-        )
-
-    @property
-    def score_options(self) -> ScoreOptions:
-        """What to ask for a score."""
-        return ScoreOptions(
-            model=self.model,
             unknown_symbols=self.unknown_symbols,
             replacement_symbol=self.replacement_symbol,
         )

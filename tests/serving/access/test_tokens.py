@@ -16,7 +16,7 @@ from tests.serving.rpc.health import SERVING, check_health
 from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from tests.unroll.client.stub import refused
 from training.settings import Cell
-from unroll.client import __main__ as command
+from unroll.client import commands
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
 from unroll.client.options import GenerateOptions
@@ -257,7 +257,7 @@ def test_token_does_not_show() -> None:
 
 def run(*arguments: str) -> int | str | None:
     with pytest.raises(SystemExit) as ended:
-        command.main(arguments)
+        commands.models(arguments)
     return ended.value.code
 
 
@@ -267,7 +267,7 @@ def test_command_line_takes_the_token_from_a_file_or_the_environment(
 ) -> None:  # fmt: skip
     file = tmp_path / "token"
     file.write_text(guarded.anna + "\n", encoding="ascii")
-    given = ["--target", guarded.running.address, "--list-models"]
+    given = ["--target", guarded.running.address]
     assert run(*given, "--token-file", str(file)) == 0
     monkeypatch.setenv(TOKEN_VARIABLE, guarded.bert)
     assert run(*given) == 0
@@ -288,7 +288,7 @@ def test_file_that_cannot_be_understood_is_refused_at_the_start(tmp_path: Path, 
 
 
 def test_missing_file_is_refused_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"python -m serving\.access\.tokens"):
+    with pytest.raises(SettingsError, match="`unroll token`"):
         Tokens(tmp_path / "none")
 
 

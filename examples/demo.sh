@@ -3,11 +3,11 @@ set -eu
 BIN=${BIN:-.venv/bin}
 PROMPT='"My dear Larkspur," said Mrs. Quill, '
 
-"$BIN/python" -m training --preset demo --name demo
-"$BIN/python" -m export --checkpoint runs/demo --bundle bundles/demo
+"$BIN/unroll" train --preset demo --name demo
+"$BIN/unroll" export --checkpoint runs/demo --bundle bundles/demo
 
 port_file=$(mktemp -u)
-"$BIN/python" -m serving --model demo=bundles/demo --port 0 --port-file "$port_file" \
+"$BIN/unroll" serve --model demo=bundles/demo --port 0 --port-file "$port_file" \
     --log-level warning &
 server=$!
 trap 'kill $server 2>/dev/null || true; rm -f "$port_file"' EXIT
@@ -22,7 +22,7 @@ done
 
 echo
 printf '%s' "$PROMPT"
-"$BIN/python" -m unroll.client --target "127.0.0.1:$(cat "$port_file")" \
+"$BIN/unroll" generate --target "127.0.0.1:$(cat "$port_file")" \
     --prompt "$PROMPT" --max-new-symbols 400 --temperature 0.7 --seed 7
 echo
 kill -TERM $server

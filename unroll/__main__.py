@@ -1,0 +1,103 @@
+"""The command `unroll`: one subcommand for each thing that one does with a model."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, NamedTuple
+
+from cyclopts import App, Parameter
+
+from unroll.errors import MissingExtraError, UnrollError
+
+Tokens = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
+
+
+class Command(NamedTuple):
+    """Where a subcommand's `main(tokens)` is, imported only when it runs.
+
+    Attributes:
+        place: as `module:function`.
+        help: one line.
+        extra: of the distribution, with what the command needs; empty for none.
+    """
+
+    place: str
+    help: str
+    extra: str = ""
+
+
+COMMANDS = {
+    "train": Command("training.__main__:main", "Train a model on a text.", "train"),
+    "export": Command("export.__main__:main", "Compile a checkpoint into a bundle.", "export"),
+    "serve": Command("serving.__main__:main", "Serve bundles over gRPC."),
+    "generate": Command("unroll.client.commands:generate", "Continue a prompt."),
+    "score": Command("unroll.client.commands:score", "Score a text: bits per character."),
+    "models": Command("unroll.client.commands:models", "List a server's models."),
+    "health": Command("unroll.client.commands:health", "Ask whether a server is ready."),
+    "evaluate": Command(
+        "training.evaluate.__main__:main", "Measure a model on held-out text.", "train"
+    ),
+    "report": Command(
+        "report.__main__:main", "Train three models and write a page about them.", "report"
+    ),
+    "token": Command("serving.access.tokens:main", "Make a token for a caller."),
+}
+
+
+def main(tokens: Sequence[str] | None = None) -> None:
+    """Run the command line; `sys.argv[1:]` by default."""
+    app = App(
+        name="unroll", help="Train, compile and serve recurrent language models.", version=_versions
+    )
+    for name, command in COMMANDS.items():
+        subcommand = App(name=name, help=command.help, help_flags=(), version_flags=())
+        subcommand.default(_starter(name, command))
+        app.command(subcommand)
+    app.register_install_completion_command(help="Install shell completion.")
+    try:
+        app(tokens)
+    except UnrollError as error:
+        sys.stderr.write(f"unroll: {error}\n")
+        raise SystemExit(error.exit_status) from error
+
+
+def _starter(name: str, command: Command) -> Callable[..., None]:
+    def start(*tokens: Tokens) -> None:
+        module, function = command.place.split(":")
+        try:
+            imported = import_module(module)
+        except ModuleNotFoundError as error:
+            if not command.extra or error.name is None or _is_ours(error.name):
+                raise
+            raise MissingExtraError(
+                f"unroll {name} needs {error.name}, which is not installed; "
+                f"pip install 'unroll[{command.extra}]' brings it"
+            ) from error
+        getattr(imported, function)(tokens)
+
+    return start
+
+
+def _is_ours(module: str) -> bool:
+    return module.split(".", maxsplit=1)[0] in {"unroll", "serving", "training", "export", "report"}
+
+
+def _versions() -> str:
+    return f"unroll {_version_of('unroll')}, ONNX Runtime {_runtime_version()}"
+
+
+def _runtime_version() -> str:
+    found = (_version_of(name) for name in ("onnxruntime", "onnxruntime-gpu"))
+    return next(filter(None, found), "not installed")
+
+
+def _version_of(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The commands that ask a server: generate, score, models, health."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from unroll.bundle.manifest import architecture
+from unroll.cli import run
+from unroll.client.client import Client
+from unroll.client.results import Piece
+from unroll.client.settings import GenerateSettings, ScoreSettings, ServerSettings
+from unroll.errors import InputError
+
+CHECK_SECONDS = 5.0
+S = TypeVar("S", bound=ServerSettings)
+INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
+
+
+def generate(tokens: Sequence[str] | None = None) -> None:
+    """Run `unroll generate`."""
+    run(GenerateSettings, _ask(_stream), name="unroll generate", tokens=tokens)
+
+
+def score(tokens: Sequence[str] | None = None) -> None:
+    """Run `unroll score`."""
+    run(ScoreSettings, _ask(_score), name="unroll score", tokens=tokens)
+
+
+def models(tokens: Sequence[str] | None = None) -> None:
+    """Run `unroll models`."""
+    run(ServerSettings, _ask(_list_models), name="unroll models", tokens=tokens)
+
+
+def health(tokens: Sequence[str] | None = None) -> None:
+    """Run `unroll health`."""
+    run(ServerSettings, _ask(_check), name="unroll health", tokens=tokens)
+
+
+def _ask(question: Callable[[Client, S], None]) -> Callable[[S], None]:
+    """Connect as settings say and ask; a reader that leaves and Ctrl-C end quietly."""
+
+    def call(settings: S) -> None:
+        settings.validate()
+        try:
+            with Client(settings.target, security=settings.security) as client:
+                question(client, settings)
+        except KeyboardInterrupt:
+            raise SystemExit(INTERRUPTED) from None
+        except BrokenPipeError:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return call
+
+
+def _check(client: Client, settings: ServerSettings) -> None:
+    client.wait_until_ready(settings.timeout or CHECK_SECONDS)
+
+
+def _stream(client: Client, settings: GenerateSettings) -> None:
+    started = time.perf_counter()
+    last: Piece | None = None
+    try:
+        prompt = _text("prompt", settings.prompt)
+        for last in client.stream(prompt, settings.options, timeout=settings.timeout or None):
+            _write(last.text)
+    finally:
+        if last is not None:
+            _write("\n")
+    assert last is not None
+    assert last.completion is not None
+    done, seconds = last.completion, time.perf_counter() - started
+    generated = done.usage.generated_symbols
+    sys.stderr.write(
+        f"seed {done.seed}, ended by {done.finish_reason.value}, {generated:,} symbols, "
+        f"{generated / seconds:,.0f} symbols/s\n"
+    )
+
+
+def _score(client: Client, settings: ScoreSettings) -> None:
+    text = _text("text", settings.text)
+    score = client.score(text, settings.options, timeout=settings.timeout or None)
+    _write(
+        f"{score.bits_per_character:.4f} bits per character over "
+        f"{score.usage.prompt_symbols:,} symbols\n"
+    )
+
+
+def _list_models(client: Client, settings: ServerSettings) -> None:
+    for model in client.list_models(timeout=settings.timeout or None):
+        loss = "" if model.validation_loss is None else f", loss {model.validation_loss:.4f}"
+        _write(
+            f"{model.name}: "
+            f"{architecture(model.cell, model.hidden_size, model.layers, model.members)}, "
+            f"{model.parameters:,} parameters, {len(model.vocabulary)} symbols{loss}, "
+            f"fingerprint {model.fingerprint[:12]}, {model.runtime}, {model.execution_provider}\n"
+        )
+
+
+def _text(setting: str, given: str) -> str:
+    """Return a text that was given, or read it where that is a hyphen."""
+    if given != "-":
+        return given
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(setting, f"standard input is not UTF-8 at byte {error.start}") from error
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
