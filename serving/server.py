@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -115,11 +117,17 @@ class Server:
         async with self._reloading:
             dropped = await asyncio.to_thread(self.models.reload)
         self._tell_health()
-        close = [
-            asyncio.to_thread(model.engine.close, drain_seconds=self.settings.grace_seconds)
+        if not dropped:
+            return
+        pool = ThreadPoolExecutor(len(dropped))  # of their own: scores need the default one
+        closing = [
+            self._loop.run_in_executor(
+                pool, partial(model.engine.close, drain_seconds=self.settings.grace_seconds)
+            )
             for model in dropped
         ]
-        await asyncio.gather(*close)
+        pool.shutdown(wait=False)
+        await asyncio.gather(*closing)
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
         """Refuse new work, give running calls some time, end the rest.

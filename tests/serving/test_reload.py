@@ -3,12 +3,14 @@
 import asyncio
 import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 
-from tests.serving.running import PATIENCE, RunningServer, serve, server_process, wait_for
+from tests.serving.running import NARROW, PATIENCE, RunningServer, serve, server_process, wait_for
 from tests.serving.runtime.test_probe import forge
 from training.settings import Cell
 from unroll.bundle.manifest import WEIGHTS
@@ -157,6 +159,32 @@ def test_bundle_retired_for_long_is_closed_and_its_sessions_say_so(
         assert last.finish_reason.value in {"shutdown", "length"}
         client.wait_until_ready(PATIENCE)  # health stays good
         assert client.generate("abc", ASKED).text
+
+
+def test_bundles_that_drain_leave_the_scores_their_threads(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "live"
+    put(tiny_bundles["gru"], folder)
+    with (
+        serve(str(folder), keep_retired=0, buffer_symbols=64) as server,
+        server.client() as client,
+        Client(channel=grpc.insecure_channel(server.address, options=NARROW)) as slow,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        server.loop.call_soon_threadsafe(server.loop.set_default_executor, ThreadPoolExecutor(1))
+        old = server.server.models.get("").engine
+        # More than a connection holds, and nobody reads on: its bundle drains for the grace time.
+        asked = GenerateOptions(max_new_symbols=65536, log_probs=True)
+        stream = slow.stream("abc", asked)
+        next(stream)
+        put(tiny_bundles["lstm"], folder)
+        done = pool.submit(reload, server)
+        wait_for(lambda: server.server.models.get("").engine is not old)
+        assert client.score("abc", timeout=PATIENCE / 2).log_probs
+        assert old.load().running + old.load().stalled == 1
+        stream.close()
+        done.result(PATIENCE)
 
 
 def test_sighup_reloads(tiny_bundles: dict[Cell, Path], tmp_path: Path) -> None:
