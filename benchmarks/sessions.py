@@ -25,7 +25,8 @@ from serving.engine.snapshot import NO_LOG_PROBS, SamplerState, Snapshot, StateL
 from serving.runtime.sampling import SamplingParams
 from serving.sessions.capsule import CapsuleContents
 from serving.sessions.disk_store import DiskStore
-from serving.sessions.registry import Session, Sessions
+from serving.sessions.registry import Sessions
+from serving.sessions.session import Session
 from serving.sessions.store import MemoryStore, SessionStore
 from unroll.bundle.manifest import BATCH, StateTensor
 from unroll.cli import run

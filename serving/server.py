@@ -24,9 +24,10 @@ from serving.rpc.origins import Origins
 from serving.rpc.reflection import add_reflection
 from serving.rpc.servicer import TextGenerationServicer
 from serving.rpc.translation import Limits
-from serving.sessions.disk_store import DiskStore, TieredStore
+from serving.sessions.disk_store import DiskStore
 from serving.sessions.registry import Sessions
 from serving.sessions.store import MemoryStore
+from serving.sessions.tiered_store import TieredStore
 from serving.settings import ServerSettings
 from serving.telemetry.logs import hide_metadata
 from serving.telemetry.metrics import Metrics, MetricsPage

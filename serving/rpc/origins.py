@@ -15,7 +15,8 @@ from serving.sessions.capsule import (
     check,
     owner_tag,
 )
-from serving.sessions.registry import NO_REQUEST, Session, Sessions
+from serving.sessions.registry import Sessions
+from serving.sessions.session import NO_REQUEST, Session
 from unroll.errors import ForeignCapsuleError, InputError, PositionError, shown
 
 

@@ -14,7 +14,8 @@ from serving.rpc.call import Call
 from serving.rpc.origins import Origin, Origins, Place
 from serving.rpc.translation import read_sampling, read_seed
 from serving.sessions.capsule import CapsuleContents, owner_tag
-from serving.sessions.registry import Session, Sessions
+from serving.sessions.registry import Sessions
+from serving.sessions.session import Session
 from unroll.errors import InputError
 from unroll.terms import SEED_LIMIT
 from unroll.v1 import text_generation_pb2 as pb

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from serving.engine.request import SequenceRequest
 from serving.rpc.origins import Origin, Place
 from serving.runtime.sampling import SamplingParams
-from serving.sessions.registry import digest_of
+from serving.sessions.session import digest_of
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import InputError, shown
 from unroll.terms import (

@@ -1,24 +1,20 @@
 """Sessions: texts that clients come back to."""
 
-import hashlib
 import logging
 import secrets
 import struct
 import time
-import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
-
-from serving.engine.snapshot import SamplerState, Snapshot, StateLayout
+from serving.engine.snapshot import StateLayout
 from serving.sessions.capsule import CapsuleContents, owner_tag
+from serving.sessions.session import NO_REQUEST, Session
 from serving.sessions.store import Gone, Record, SessionStore
 from unroll.errors import (
     InputError,
-    PositionError,
     SessionBusyError,
     SessionEndedError,
     SessionEvictedError,
@@ -32,13 +28,7 @@ from unroll.errors import (
 
 ID_BYTES = 16
 ID_LENGTH = 22  # of so many bytes in base64
-NO_REQUEST = bytes(16)  # a digest that no request has
 NOBODY = owner_tag("")
-# version, marks, fingerprint, owner, created, last request; then the marks and, since version 2,
-# the CRC-32 (ISO/IEC 13239) of all before it
-_HEADER = struct.Struct("<BB32s16sd16s")
-_CHECKSUM = struct.Struct("<I")
-_VERSION = 2
 _GONE = {
     Gone.UNKNOWN: (SessionUnknownError, "no such session was ever started here"),
     Gone.ENDED: (SessionEndedError, "the session was ended"),
@@ -47,83 +37,6 @@ _GONE = {
 }
 log = logging.getLogger(__name__)
 _ADVICE = "; start a new one, or go on from a capsule of it"
-
-
-@dataclass(slots=True)
-class Session:
-    """A text, its owner and where it stood lately.
-
-    Attributes:
-        session_id: 22 URL-safe letters that nobody can guess.
-        owner: tag of the caller that started it.
-        fingerprint: of its model, in hex.
-        created: unix time in seconds.
-        used: unix time of its last use.
-        marks: where it stood after each of its last replies, the oldest first.
-        last_request: digest of the request that led to the last mark; zeros for none.
-    """
-
-    session_id: str
-    owner: bytes
-    fingerprint: str
-    created: float
-    used: float
-    marks: list[CapsuleContents]
-    last_request: bytes
-
-    @property
-    def current(self) -> CapsuleContents:
-        """Where it stands."""
-        return self.marks[-1]
-
-    @property
-    def position(self) -> int:
-        """Position of its next symbol."""
-        return self.current.snapshot.position
-
-    def origin(self, expected_position: int | None, request: bytes) -> tuple[CapsuleContents, bool]:
-        """Find where a request goes on from.
-
-        Args:
-            expected_position: where the client believes the session to be; None if it does not say.
-            request: digest of the request.
-
-        Returns:
-            The mark to start at, and whether the request is the last one again: then its answer
-            is computed again, which gives the same, and the session stays where it is.
-
-        Raises:
-            PositionError: the session stands elsewhere.
-        """
-        if expected_position is None or expected_position == self.position:
-            return self.current, False
-        is_repeated = len(self.marks) > 1 and request == self.last_request
-        if is_repeated and expected_position == self.marks[-2].snapshot.position:
-            return self.marks[-2], True
-        raise PositionError(
-            f"the session is at position {self.position}, not {expected_position}; ask for its "
-            "state with GetSession, or rewind it",
-            actual=self.position,
-        )
-
-    def pack(self) -> bytes:
-        """Write it down, but for its id and its last use."""
-        header = _HEADER.pack(
-            _VERSION,
-            len(self.marks),
-            bytes.fromhex(self.fingerprint),
-            self.owner,
-            self.created,
-            self.last_request,
-        )
-        marks = [mark.sampler.pack() + mark.snapshot.pack() for mark in self.marks]
-        data = header + b"".join(marks)
-        return data + _CHECKSUM.pack(zlib.crc32(data))
-
-
-def digest_of(request: bytes) -> bytes:
-    """Shorten a serialized request to 16 bytes."""
-    return hashlib.sha256(request).digest()[:16]
 
 
 class Sessions:
@@ -202,7 +115,7 @@ class Sessions:
             found = Gone.EXPIRED  # `expire` removes it soon
         if isinstance(found, Record):
             try:
-                session = self._unpack(session_id, found)
+                session = Session.unpack(session_id, found, self._layouts)
             except UnknownModelError:
                 raise
             except (ValueError, struct.error, InputError) as damage:
@@ -343,40 +256,3 @@ class Sessions:
 
     async def _put(self, session: Session) -> None:
         await self._store.put(session.session_id, Record(session.used, session.pack()))
-
-    def _unpack(self, session_id: str, record: Record) -> Session:
-        view = memoryview(record.data)
-        version, count, fingerprint, owner, created, last_request = _HEADER.unpack_from(view)
-        if version not in {1, _VERSION} or not count:
-            raise ValueError(f"it has version {version} and {count} marks")
-        if version == _VERSION:
-            view, checksum = view[: -_CHECKSUM.size], view[-_CHECKSUM.size :]
-            if zlib.crc32(view) != _CHECKSUM.unpack(checksum)[0]:
-                raise ValueError("its checksum does not match")
-        layout = self._layouts.get(fingerprint.hex())
-        if layout is None:
-            raise UnknownModelError(
-                "session",
-                f"its model, fingerprint {fingerprint.hex()[:12]}, is no longer served here; "
-                "serve that bundle again or start a new session",
-            )
-        marks, view = [], view[_HEADER.size :]
-        for _ in range(count):
-            sampler = SamplerState.unpack(view)
-            snapshot, length = Snapshot.unpack(view[SamplerState.SIZE :], layout.size)
-            layout.check(snapshot)
-            if not np.isfinite(np.frombuffer(snapshot.state, "<f4")).all():
-                raise ValueError("a number of its state is not finite")
-            view = view[SamplerState.SIZE + length :]
-            marks.append(CapsuleContents(sampler=sampler, snapshot=snapshot))
-        if len(view):
-            raise ValueError("it is longer than its contents")
-        return Session(
-            session_id=session_id,
-            owner=owner,
-            fingerprint=fingerprint.hex(),
-            created=created,
-            used=record.used,
-            marks=marks,
-            last_request=last_request,
-        )

@@ -9,9 +9,9 @@ from serving.engine.engine import Engine
 from serving.engine.models import Models
 from serving.engine.served import ServedModel
 from serving.rpc.call import CallCounts
-from serving.sessions.disk_store import TieredStore
 from serving.sessions.registry import Sessions
 from serving.sessions.store import Gone, MemoryStore
+from serving.sessions.tiered_store import TieredStore
 from unroll.errors import SettingsError
 
 LABELS = ("model", "fingerprint")

@@ -8,8 +8,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from serving.sessions.disk_store import TieredStore
-from serving.sessions.registry import Session
+from serving.sessions.session import Session
+from serving.sessions.tiered_store import TieredStore
 from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from tests.unroll.client.stub import SEED, Stub, ask, connected, refused
 from training.settings import Cell

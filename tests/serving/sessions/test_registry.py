@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from serving.engine.snapshot import SamplerState, Snapshot, StateLayout
 from serving.runtime.sampling import SamplingParams
 from serving.sessions.capsule import CapsuleContents
-from serving.sessions.registry import Session, Sessions, digest_of
+from serving.sessions.registry import Sessions
+from serving.sessions.session import Session, digest_of
 from serving.sessions.store import Gone, MemoryStore, Record
 from unroll.bundle.manifest import BATCH, StateTensor
 from unroll.errors import (

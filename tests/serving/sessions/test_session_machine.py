@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
-from serving.sessions.disk_store import TieredStore
+from serving.sessions.tiered_store import TieredStore
 from serving.settings import ServerSettings
 from tests.conftest import TINY_SYMBOLS
 from tests.serving.engine.harness import alone, request

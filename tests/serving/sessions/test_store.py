@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from serving.sessions.disk_store import DiskStore, TieredStore
+from serving.sessions.disk_store import DiskStore
 from serving.sessions.store import OWNER, Gone, MemoryStore, Record, SessionStore
+from serving.sessions.tiered_store import TieredStore
 from unroll.errors import SettingsError, StoreError
 
 
