@@ -90,6 +90,7 @@ IN_A_TERMINAL = (
 )
 
 
+@pytest.mark.slow
 def test_closed_terminal_leaves_a_state_to_resume(tmp_path: Path) -> None:
     tokens = [*command(tmp_path, "--epochs=500"), "--name=closed"]
     terminal, inner = os.openpty()

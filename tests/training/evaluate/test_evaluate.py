@@ -92,6 +92,7 @@ def test_each_protocol_tells_of_every_symbol_once(cell: Cell) -> None:
     assert sum(told) == 97 * PASSES
 
 
+@pytest.mark.slow
 @cells
 def test_without_a_rate_adaptive_is_the_stream(cell: Cell) -> None:
     model, ids = model_of(cell), text_ids(157)
@@ -116,6 +117,7 @@ def test_adapting_learns_from_a_text_that_repeats_itself(cell: Cell) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(position=st.integers(0, 150), seed=st.integers(4, 1000), cell=st.sampled_from(CELLS))
 def test_no_symbol_is_used_before_it_is_scored(position: int, seed: int, cell: Cell) -> None:
