@@ -1,11 +1,13 @@
 """The tables of docs/reference are those of the code."""
 
 import os
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from tests.repository.reference import COMMANDS, METRICS, SETTINGS, metrics_table
+from tests.repository.reference import COMMANDS, METRICS, ROOT, SETTINGS, metrics_table
 from tests.repository.tables import between, put, settings_table
 from tests.serving.running import serve
 from tests.serving.telemetry.test_metrics import read_page
@@ -34,3 +36,24 @@ def test_table_of_metrics_is_that_of_the_page(
         client.generate("abc")
         table = metrics_table(read_page(server))
     check_table(METRICS, "metrics", table)
+
+
+def test_flags_of_the_commands_on_all_pages_are_settings() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    commands = [
+        (f"unroll {name}", flag)
+        for page in pages
+        for name, rest in re.findall(
+            r"^    unroll (\w+)((?:.*\\\n)*.*)$", page.read_text("utf-8"), re.MULTILINE
+        )
+        for flag in re.findall(r"--([a-z-]+)", rest)
+    ]
+    assert len(commands) > 30
+    unknown = {
+        (command, flag)
+        for command, flag in commands
+        if command in COMMANDS
+        and flag.replace("-", "_")
+        not in {"config", "preset", *(each.name for each in fields(COMMANDS[command]))}
+    }
+    assert unknown == set()
