@@ -69,7 +69,7 @@ def test_every_symbol_is_counted(server: RunningServer, mode: Mode) -> None:
     assert not tally.errors
     assert len(tally.whole) == tally.requests > 0
     assert min(tally.symbols) > 0
-    # What is under way at the end counts in part: less than a text a client.
+    # What is under way at the end counts in part: at most a text a client.
     assert 0 <= sum(tally.symbols) - 13 * tally.requests <= 13 * 5
     streams = mode is Mode.STREAM
     assert len(tally.first) in (range(tally.requests, tally.requests + 6) if streams else [0])
