@@ -8,7 +8,7 @@ from functools import partial
 from io import TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 from cyclopts import App, Parameter
 from cyclopts.config import Dict
@@ -33,11 +33,12 @@ def read_toml(path: Path, settings: type) -> dict[str, Any]:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # brackets in brackets
         raise SettingsError(f"{path}: is not TOML in UTF-8: {error}") from error
-    known = {field.name: field.type for field in fields(settings)}
+    known = get_type_hints(settings)  # without what is annotated
     for key in values:
         if key not in known:
             raise SettingsError(f"{path}: unknown key {key!r}; {nearest(key, known)}")
-        if known[key] is int and isinstance(values[key], float):  # cyclopts would round it
+        is_whole = known[key] in {int, int | None}
+        if is_whole and isinstance(values[key], float):  # cyclopts would round it
             raise SettingsError(f"{path}: {key} must be a whole number, got {values[key]}")
     return values
 

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from cyclopts import Parameter
 
 from unroll.cli import Given, read_toml, run
 from unroll.errors import ClosedError, SettingsError
+from unroll.ranges import Range
 
 
 @Parameter(name="*")
@@ -35,6 +37,17 @@ class Required:
 
     beans: Path
     """Where they are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeNumbers:
+    """Count spoons."""
+
+    plain: int = 1
+    ranged: Annotated[int, Range(0, 9)] = 1
+    optional: int | None = None
+    both: Annotated[int | None, Range(0, 9)] = None
+    any_number: Annotated[float, Range(0, 9)] = 1.0
 
 
 def presets(path: Path, name: str, given: Given) -> list[Path]:
@@ -219,8 +232,13 @@ def test_help_shows_every_setting_with_its_words(capsys: pytest.CaptureFixture[s
         assert words in told
 
 
-def test_fraction_for_a_whole_number_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "settings.toml"
-    path.write_text("hidden_size = 1.5\n", encoding="utf-8")
-    with pytest.raises(SettingsError, match=r"hidden_size must be a whole number, got 1\.5"):
-        read_toml(path, Settings)
+@pytest.mark.parametrize("name", ["plain", "ranged", "optional", "both"])
+def test_fraction_for_a_whole_number_is_refused(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "settings.toml", f"{name} = 1.5\n")
+    with pytest.raises(SettingsError, match=rf"{name} must be a whole number, got 1\.5"):
+        read_toml(path, WholeNumbers)
+
+
+def test_fraction_for_any_number_is_taken(tmp_path: Path) -> None:
+    path = write(tmp_path / "settings.toml", "any_number = 1.5\n")
+    assert read_toml(path, WholeNumbers) == {"any_number": 1.5}
