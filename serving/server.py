@@ -38,6 +38,7 @@ from unroll.v1.text_generation_pb2_grpc import add_TextGenerationServiceServicer
 
 TIDY_SECONDS = 5.0
 LAST_WORDS_SECONDS = 0.25  # for statuses on their way, once all calls have ended
+PENDING_AT_MOST = 2**20  # the gate refuses what is too much, with a status that says so
 CUT_SECONDS = 1.0  # for the last messages of streams that the grace time's end cut off
 
 log = logging.getLogger(__name__)
@@ -250,6 +251,13 @@ def _channel_options(settings: ServerSettings) -> list[tuple[str, int]]:
     options = {
         "grpc.max_receive_message_length": settings.max_message_bytes,
         "grpc.max_send_message_length": settings.max_message_bytes,
+        "grpc.max_allowed_incoming_connections": settings.max_connections,
+        "grpc.max_concurrent_streams": settings.max_streams_per_connection,
+        # Beyond 1,000 calls that Python has not seen yet, gRPC would cancel some without a word.
+        "grpc.server.max_pending_requests": PENDING_AT_MOST,
+        "grpc.server.max_pending_requests_hard_limit": PENDING_AT_MOST,
+        # By default windows grow with the traffic, and megabytes wait for whoever is not let in.
+        "grpc.http2.bdp_probe": 0,
         "grpc.so_reuseport": 0,  # else two servers on one port share its calls, unnoticed
         "grpc.keepalive_time_ms": round(settings.keepalive_seconds * 1e3),
         "grpc.keepalive_timeout_ms": round(settings.keepalive_timeout_seconds * 1e3),

@@ -156,6 +156,12 @@ class ServerSettings:
     max_sessions_per_caller: Annotated[int, Range(0, COUNT)] = 10_000
     """Maximum sessions of one caller that has a token or a certificate; 0 disables."""
 
+    max_connections: Annotated[int, Range(1, 2**20)] = 10_000
+    """Maximum connections. A further one is closed at once."""
+
+    max_streams_per_connection: Annotated[int, Range(1, 2**20)] = 1024
+    """Maximum calls at once on one connection. Further ones wait in the client."""
+
     max_message_bytes: Annotated[int, Range(1024, 2**30)] = 8 * 2**20
     """Maximum size of a message in either direction, in bytes."""
 

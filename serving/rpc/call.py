@@ -41,6 +41,7 @@ class Call:
         deadline: time.monotonic() after which it fails; None for never.
         hold: opens a block in which so many further samples count as calls of the caller.
         identity: of the caller, as a token or certificate proves it; empty for none.
+        account: the caller as limits and fair shares know it: its identity, else its address.
         model: that answered; empty if it came to none.
         symbols_read: of its prompt or scored text.
         symbols_written: in its answer so far.
@@ -56,6 +57,7 @@ class Call:
     deadline: float | None
     hold: Callable[[int], AbstractContextManager[None]] = field(default=lambda more: nullcontext())
     identity: str = ""
+    account: str = ""
     model: str = ""
     symbols_read: int = 0
     symbols_written: int = 0

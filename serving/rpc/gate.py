@@ -1,8 +1,9 @@
 """The gate: the one wrapper around every call, of our service and of health and reflection.
 
 From the outside in: a call gets its record and its id, is counted and traced; its caller is found
-out and has to have room; its message is parsed; its handler answers. On the way back, whatever was
-raised becomes a status, here and nowhere else, and the call gets its line in the log.
+out and has to have room; only then its message is read and parsed; its handler answers. On the way
+back, whatever was raised becomes a status, here and nowhere else, and the call gets its line in the
+log. A call counts as one of its caller until gRPC has sent its answer.
 """
 
 import asyncio
@@ -14,12 +15,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import (
     AbstractContextManager,
+    ExitStack,
     asynccontextmanager,
     contextmanager,
     nullcontext,
 )
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -42,12 +45,13 @@ Details = grpc.HandlerCallDetails
 REQUEST_ID = "x-request-id"
 _ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _BEARER = "bearer "
+# As if each call sent a stream: then gRPC calls the handler before a message has come.
 _MAKERS = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
+    False: grpc.stream_unary_rpc_method_handler,
+    True: grpc.stream_stream_rpc_method_handler,
 }
+MESSAGE_SECONDS = 60.0  # within which a request's message has to arrive whole
+MESSAGES_AT_ONCE = 16  # of one caller that are on their way; further ones wait unread
 
 
 def no_span(call: Call) -> AbstractContextManager[None]:
@@ -83,6 +87,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._counts = counts
         self._span = span
         self.running: set[asyncio.Task[Any]] = set()
+        self._reading: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def wait_idle(self, seconds: float) -> None:
         """Wait until no call of our service is running, up to this many seconds."""
@@ -100,7 +105,7 @@ class Gate(grpc.aio.ServerInterceptor):
             return None
         wrap = self._converses if handler.request_streaming else self._answers
         behave: Any = wrap(handler, handler_call_details)
-        make = _MAKERS[handler.request_streaming, handler.response_streaming]
+        make = _MAKERS[handler.response_streaming]
         return make(behave, response_serializer=handler.response_serializer)
 
     def _answers(
@@ -110,11 +115,30 @@ class Gate(grpc.aio.ServerInterceptor):
         inner, parse = handler.unary_unary or handler.unary_stream, handler.request_deserializer
         assert not inspect.isasyncgenfunction(inner), "answers must be written by a coroutine"
 
-        async def answer(data: bytes, context: Context) -> Any:
+        async def answer(_: AsyncIterator[bytes], context: Context) -> Any:
             async with self._surround(details, context) as call:
-                return await inner(parse(data), call)
+                return await inner(parse(await self._read(call)), call)
 
         return answer
+
+    async def _read(self, call: Call) -> bytes:
+        """Read a call's one message.
+
+        Raises:
+            InputError: there is none, or it takes too long to arrive.
+        """
+        turn = self._reading.setdefault(call.account, asyncio.Semaphore(MESSAGES_AT_ONCE))
+        try:
+            async with asyncio.timeout(MESSAGE_SECONDS), turn:
+                data = await call.context.read()
+        except TimeoutError as error:
+            raise InputError(
+                "request", f"did not arrive within {MESSAGE_SECONDS:g} s; send it at once"
+            ) from error
+        if data is grpc.aio.EOF:
+            raise InputError("request", "is missing: the call ended without a message")
+        assert isinstance(data, bytes), "the stubs' parsers come after the gate"
+        return data
 
     def _converses(
         self, handler: Any, details: grpc.HandlerCallDetails
@@ -150,16 +174,17 @@ class Gate(grpc.aio.ServerInterceptor):
             try:
                 if is_own:
                     await _send_id(call)
-                with self._admit(call, path):
-                    yield call
+                admitted = ExitStack()
+                admitted.enter_context(self._admit(call, path))
+                _task().add_done_callback(lambda _: admitted.close())
+                yield call
             except (Exception, asyncio.CancelledError) as error:
                 await _refuse(call, error)
 
     @contextmanager
     def _counted(self, call: Call) -> Iterator[None]:
         """Keep account of a call, trace it, and write its line in the log when it has ended."""
-        task = asyncio.current_task()  # gRPC's own, which also sends the status after this block
-        assert task is not None
+        task = _task()
         self.running.add(task)
         task.add_done_callback(self.running.discard)
         self._counts.running.labels(call.method).inc()
@@ -185,7 +210,8 @@ class Gate(grpc.aio.ServerInterceptor):
         """
         address = "address:" + call.context.peer().rpartition(":")[0]
         if path.startswith(OPEN_SERVICE):
-            return self._callers.admit(f"{call.method}:{address}")
+            call.account = f"{call.method}:{address}"
+            return self._callers.admit(call.account)
         if self._tokens is not None:
             name = self._tokens.name_of(_bearer(call))
             if name is None:
@@ -202,9 +228,16 @@ class Gate(grpc.aio.ServerInterceptor):
                     "a common name"
                 )
             call.identity, call.caller = identity_of(names), shown(names)
-        key = call.identity or address
-        call.hold = partial(self._callers.hold, key)
-        return self._callers.admit(key)
+        call.account = call.identity or address
+        call.hold = partial(self._callers.hold, call.account)
+        return self._callers.admit(call.account)
+
+
+def _task() -> asyncio.Task[Any]:
+    """Return gRPC's own task of a call, which also sends what the handler returns."""
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 async def _refuse(call: Call, error: BaseException) -> None:

@@ -91,7 +91,9 @@ class TextGenerationServicer(SessionServicer):
         origin = await self._origins.look_at(read_place(request), call.identity)
         call.model = origin.model.name
         # A million symbols take 0.1 s to translate: on another thread, streams go on.
-        parsed = await asyncio.to_thread(read_score, request, origin, self._limits, call.deadline)
+        parsed = await asyncio.to_thread(
+            read_score, request, origin, self._limits, call.deadline, call.account
+        )
         call.symbols_read = len(parsed.request.prompt)
         whole = await _whole(origin, parsed.request)
         return await asyncio.to_thread(
@@ -120,7 +122,12 @@ class TextGenerationServicer(SessionServicer):
         async with self._origins.open(read_place(request), call.identity) as origin:
             call.model = origin.model.name
             parsed = read_generate(
-                request, origin, self._limits, call.deadline, is_streamed=is_streamed
+                request,
+                origin,
+                self._limits,
+                call.deadline,
+                call.account,
+                is_streamed=is_streamed,
             )
             call.symbols_read = len(parsed.request.prompt)
             more = request.sample_count - 1

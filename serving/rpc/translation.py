@@ -92,6 +92,7 @@ def read_generate(
     origin: Origin,
     limits: Limits,
     deadline: float | None,
+    account: str,
     *,
     is_streamed: bool,
 ) -> Parsed:
@@ -102,6 +103,7 @@ def read_generate(
         origin: what it goes on from.
         limits: of this server.
         deadline: time.monotonic() after which the request fails; None for never.
+        account: of the caller, for fair shares and kept prefixes.
         is_streamed: whether the text shall come in chunks.
 
     Raises:
@@ -136,7 +138,7 @@ def read_generate(
         buffer_symbols=limits.buffer if is_streamed else None,
         chunk_seconds=0.0 if is_streamed else math.inf,
         is_cut_on_close=is_streamed and not origin.is_repeated,
-        caller=origin.caller.encode(),
+        caller=account.encode(),
     )
     return Parsed(
         request=request,
@@ -147,7 +149,11 @@ def read_generate(
 
 
 def read_score(
-    message: pb.ScoreRequest, origin: Origin, limits: Limits, deadline: float | None
+    message: pb.ScoreRequest,
+    origin: Origin,
+    limits: Limits,
+    deadline: float | None,
+    account: str,
 ) -> Parsed:
     """Translate a request for scores; arguments and errors as in read_generate."""
     vocabulary = origin.model.bundle.vocabulary
@@ -173,6 +179,7 @@ def read_score(
     request = SequenceRequest(
         prompt=text,
         max_new_symbols=0,
+        caller=account.encode(),
         origin=origin.snapshot,
         deadline=deadline,
         chunk_seconds=math.inf,

@@ -8,6 +8,7 @@ from typing import Self
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, SETTINGS = 0, 1, 4
 END_STREAM, END_HEADERS = 1, 4
+FRAME = 16384  # bytes at most
 WINDOW_SIZE = 4  # the setting
 Header = tuple[bytes, bytes]
 
@@ -30,6 +31,12 @@ class RawConnection:
 
     def call(self, path: str, message: bytes = b"", headers: tuple[Header, ...] = ()) -> None:
         """Send a whole call; whatever is answered stays unread."""
+        stream = self.begin(path, headers)
+        body = struct.pack(">BI", 0, len(message)) + message
+        self._socket.sendall(_frame(DATA, END_STREAM, stream, body))
+
+    def begin(self, path: str, headers: tuple[Header, ...] = ()) -> int:
+        """Send the headers of a call alone; return its stream."""
         known = (
             (b":method", b"POST"),
             (b":scheme", b"http"),
@@ -39,12 +46,21 @@ class RawConnection:
             (b"content-type", b"application/grpc"),
         )
         block = b"".join(b"\x00" + _text(name) + _text(value) for name, value in (*known, *headers))
-        body = struct.pack(">BI", 0, len(message)) + message
-        self._socket.sendall(
-            _frame(HEADERS, END_HEADERS, self._stream, block)
-            + _frame(DATA, END_STREAM, self._stream, body)
-        )
+        self._socket.sendall(_frame(HEADERS, END_HEADERS, self._stream, block))
         self._stream += 2
+        return self._stream - 2
+
+    def send_part(self, stream: int, announced: int, sent: int) -> None:
+        """Send the beginning of a message, as far as the server's window lets in.
+
+        Args:
+            stream: of the call.
+            announced: bytes of the whole message.
+            sent: bytes of its beginning that are sent.
+        """
+        body = struct.pack(">BI", 0, announced) + bytes(sent)
+        for start in range(0, len(body), FRAME):
+            self._socket.sendall(_frame(DATA, 0, stream, body[start : start + FRAME]))
 
     def read_until(self, kind: int, flags: int = 0) -> None:
         """Read frames up to the first of a kind that has the flags."""

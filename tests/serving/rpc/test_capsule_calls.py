@@ -174,12 +174,10 @@ def test_empty_capsule_is_refused_where_one_was_meant(stub: Stub) -> None:
 def test_fields_that_contradict_held_symbols_are_named(stub: Stub) -> None:
     free = stub.generate("", 60).text
     held = next(
-        pieces[0].capsule
+        piece.capsule
         for begin in range(1, 40)
-        if len(
-            pieces := stub.stream("", begin + 30, stop=[free[begin] + "\n\n£££\n"], capsules=EVERY)
-        )
-        and int.from_bytes(pieces[0].capsule[100:104], "little")
+        for piece in stub.stream("", begin + 30, stop=[free[begin] + "\n\n£££\n"], capsules=EVERY)
+        if int.from_bytes(piece.capsule[100:104], "little")
     )
     for field, call in (
         ("prompt", lambda: stub.generate("a", 9, capsule=held)),

@@ -1,0 +1,130 @@
+"""Who is judged before anything of a call is read, and what a caller may leave lying about."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import grpc
+import pytest
+
+from serving.access.tokens import NewToken, issue
+from serving.rpc import gate
+from tests.serving.rpc.http2 import END_STREAM, HEADERS, RawConnection
+from tests.serving.running import PATIENCE, serve, wait_for
+from tests.unroll.client.stub import ask, connected, refused
+from training.settings import Cell
+from unroll.client.client import Client
+from unroll.client.security import Security
+from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
+
+GENERATE = "/unroll.v1.TextGenerationService/Generate"
+LIST = "/unroll.v1.TextGenerationService/ListModels"
+
+
+def test_stranger_is_refused_before_its_message_has_come(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens"
+    issue(NewToken(name="anna", file=file))
+    with (
+        serve(str(tiny_bundles["gru"]), tokens=file) as running,
+        RawConnection(running.address) as stranger,
+    ):
+        stranger.begin(GENERATE)
+        stranger.read_until(HEADERS, END_STREAM)
+
+
+def test_call_without_a_message_counts_as_one_of_its_caller(
+    tiny_bundles: dict[Cell, Path],
+) -> None:
+    with (
+        serve(str(tiny_bundles["gru"]), max_calls_per_caller=2) as running,
+        RawConnection(running.address) as idle,
+        connected(running.address) as stub,
+    ):
+        for _ in range(2):
+            idle.begin(GENERATE)
+        wait_for(lambda: len(running.server.gate.running) == 2)
+        with refused("CALLER_BUSY"):
+            stub.generate("abc", 5)
+        idle.close()
+        wait_for(lambda: not running.server.gate.running)
+        assert stub.generate("abc", 5).text
+
+
+def test_message_that_does_not_come_is_given_up(
+    tiny_bundles: dict[Cell, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "MESSAGE_SECONDS", 0.2)
+    with (
+        serve(str(tiny_bundles["gru"])) as running,
+        RawConnection(running.address) as slow,
+    ):
+        slow.send_part(slow.begin(GENERATE), announced=1000, sent=999)
+        slow.read_until(HEADERS, END_STREAM)
+        wait_for(lambda: not running.server.gate.running)
+
+
+def test_unfinished_messages_hold_up_their_own_caller_alone(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "MESSAGES_AT_ONCE", 1)
+    file = tmp_path / "tokens"
+    anna, bert = (issue(NewToken(name=name, file=file)) for name in ("anna", "bert"))
+    with (
+        serve(str(tiny_bundles["gru"]), tokens=file) as running,
+        RawConnection(running.address) as idle,
+        Client(running.address, security=Security(token=anna)) as hers,
+        Client(running.address, security=Security(token=bert)) as his,
+    ):
+        idle.begin(GENERATE, headers=((b"authorization", b"Bearer " + anna.encode()),))
+        wait_for(lambda: len(running.server.gate.running) == 1)
+        with pytest.raises(Exception, match="eadline"):
+            hers.list_models(timeout=0.5)
+        assert his.list_models(timeout=PATIENCE)
+        idle.close()
+        assert hers.list_models(timeout=PATIENCE)
+
+
+def test_answer_that_is_not_taken_counts_as_a_call(tiny_bundles: dict[Cell, Path]) -> None:
+    with (
+        serve(str(tiny_bundles["gru"]), max_calls_per_caller=3) as running,
+        RawConnection(running.address, window=0) as deaf,
+        connected(running.address) as stub,
+    ):
+        for _ in range(3):
+            deaf.call(LIST)
+            deaf.read_until(HEADERS)
+        with refused("CALLER_BUSY"):
+            stub.generate("abc", 5)
+        deaf.close()
+        wait_for(lambda: not running.server.gate.running)
+        assert stub.generate("abc", 5).text
+
+
+def test_burst_is_refused_with_a_status_of_ours_and_none_is_cancelled(
+    tiny_bundles: dict[Cell, Path],
+) -> None:
+    async def burst(address: str) -> Counter[str]:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(4)]
+        stubs = [TextGenerationServiceStub(channel) for channel in channels]
+
+        async def one(number: int) -> str:
+            try:
+                await stubs[number % 4].Generate(ask("abc", 300), timeout=PATIENCE)
+            except grpc.aio.AioRpcError as error:
+                has_details = "grpc-status-details-bin" in dict(error.trailing_metadata() or ())
+                return f"{error.code().name}, details: {has_details}"
+            return "OK"
+
+        codes = Counter(await asyncio.gather(*(one(number) for number in range(3000))))
+        for channel in channels:
+            await channel.close()
+        return codes
+
+    settings = {"max_calls_per_caller": 100, "rate_per_caller": 0.0, "queue_limit": 50}
+    with serve(str(tiny_bundles["gru"]), **settings) as running:
+        codes = asyncio.run(burst(running.address))
+    assert set(codes) == {"OK", "RESOURCE_EXHAUSTED, details: True"}
+    assert codes.total() == 3000
