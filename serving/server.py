@@ -30,7 +30,8 @@ from serving.sessions.store import MemoryStore
 from serving.sessions.tiered_store import TieredStore
 from serving.settings import ServerSettings
 from serving.telemetry.logs import hide_metadata
-from serving.telemetry.metrics import Metrics, MetricsPage
+from serving.telemetry.metrics import Metrics
+from serving.telemetry.page import MetricsPage
 from serving.telemetry.tracing import Tracing, open_tracing
 from unroll.errors import SettingsError
 from unroll.v1 import text_generation_pb2 as pb

@@ -21,6 +21,7 @@ from contextlib import (
     nullcontext,
 )
 from functools import partial
+from traceback import clear_frames
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -264,7 +265,11 @@ async def _refuse(call: Call, error: BaseException) -> None:
             return
         log.error("internal error in call %s", call.request_id, exc_info=error)
     assert isinstance(error, Exception)
-    await call.context.abort_with_status(to_status(error, call.request_id))
+    status = to_status(error, call.request_id)
+    # The frames that raised it hold the request: megabytes, until cycles are collected.
+    clear_frames(error.__traceback__)
+    del error
+    await call.context.abort_with_status(status)
 
 
 def deadline_of(context: Context) -> float | None:

@@ -141,7 +141,8 @@ class Origins:
 
     def _of_capsule(self, name: str, capsule: bytes, caller: str) -> Origin:
         named = self._models.get(name) if name else None
-        fingerprint, _ = check(capsule, self._keys)
+        most = max(self._codec(model).size_limit for model in self._models.everyone)
+        fingerprint, _ = check(capsule, self._keys, most)
         model = self._models.serving(fingerprint.hex())
         if named is not None and (model is None or model.name != named.name):
             model = named  # its codec tells what is wrong

@@ -186,7 +186,7 @@ class CapsuleCodec:
             ForeignCapsuleError: another model's.
             OwnerError: another caller's.
         """
-        fingerprint, its_owner = check(capsule, self._keys)
+        fingerprint, its_owner = check(capsule, self._keys, self.size_limit)
         if fingerprint != self._fingerprint:
             raise ForeignCapsuleError(
                 "capsule",
@@ -195,7 +195,7 @@ class CapsuleCodec:
             )
         if its_owner != owner:
             raise OwnerError("capsule", "it was issued to another caller")
-        if not self._smallest <= len(capsule) <= self.size_limit:
+        if len(capsule) < self._smallest:
             raise CapsuleError(
                 "capsule", f"it has {len(capsule)} bytes, which no capsule of this model has"
             )
@@ -213,12 +213,21 @@ class CapsuleCodec:
         return CapsuleContents(sampler=sampler, snapshot=snapshot)
 
 
-def check(capsule: bytes, keys: CapsuleKeys) -> tuple[bytes, bytes]:
+def check(capsule: bytes, keys: CapsuleKeys, most: int) -> tuple[bytes, bytes]:
     """Check a capsule's signature; return the model's fingerprint and the owner's tag.
 
+    Args:
+        capsule: as it came.
+        keys: of this server.
+        most: bytes that a capsule can have; of more no signature is computed.
+
     Raises:
-        CapsuleError: it is cut, forged, of another version or key.
+        CapsuleError: it is cut, forged, too large, of another version or key.
     """
+    if len(capsule) > most:
+        raise CapsuleError(
+            "capsule", f"it has {len(capsule)} bytes, no capsule here has over {most}"
+        )
     if len(capsule) < _HEADER.size + _MAC:
         raise CapsuleError(
             "capsule", f"it has {len(capsule)} bytes, too few for a capsule; send it whole"

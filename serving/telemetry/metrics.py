@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from serving.engine.engine import Engine
@@ -12,7 +12,6 @@ from serving.rpc.call import CallCounts
 from serving.sessions.registry import Sessions
 from serving.sessions.store import Gone, MemoryStore
 from serving.sessions.tiered_store import TieredStore
-from unroll.errors import SettingsError
 
 LABELS = ("model", "fingerprint")
 FINGERPRINT_SHOWN = 12  # hex digits
@@ -133,35 +132,3 @@ def _loads(served: list[tuple[dict[str, str], Engine]]) -> Iterator[Metric]:
         for labels, load in loads:
             gauge.add_metric(labels, getattr(load, field))
         yield gauge
-
-
-class MetricsPage:
-    """Serves the page over HTTP until it is closed.
-
-    Args:
-        metrics: what to show.
-        host: address to listen on.
-        port: port to listen on; 0 takes a free one.
-
-    Raises:
-        SettingsError: the port is taken.
-    """
-
-    def __init__(self, metrics: Metrics, host: str, port: int) -> None:
-        registry = CollectorRegistry()
-        registry.register(metrics)
-        ProcessCollector(registry=registry)
-        try:
-            self._server, self._thread = start_http_server(port, host, registry)
-        except OSError as error:
-            raise SettingsError(
-                f"metrics_port = {port}: cannot listen on {host}: {error.strerror}; choose another "
-                "with --metrics-port, or 0 for a free one"
-            ) from error
-        self.port: int = self._server.server_port
-
-    def close(self) -> None:
-        """Stop serving."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()

@@ -1,10 +1,12 @@
 """How calls end before their time, and how the server bears load and slow readers."""
 
+import gc
 import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 from serving.engine.sequence import Sequence
 from serving.rpc import gate
+from serving.rpc.servicer import TextGenerationServicer
 from tests.serving.running import (
     NARROW,
     PATIENCE,
@@ -26,7 +29,7 @@ from training.settings import Cell
 from unroll.client.client import Client
 from unroll.client.options import GenerateOptions
 from unroll.client.results import Piece
-from unroll.errors import CancelledError, DeadlineError, OverloadedError
+from unroll.errors import CancelledError, DeadlineError, InputError, OverloadedError
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
 
@@ -266,3 +269,29 @@ def test_client_that_fell_silent_is_gone_after_the_keepalive(
                 wait_for(lambda: not len(running.sequences()))
             finally:
                 process.kill()
+
+
+def test_refused_request_is_freed_at_once(
+    tiny_bundles: dict[Cell, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Large:
+        """What a handler holds of a request."""
+
+    held: list[weakref.ref[Large]] = []
+
+    async def refuse(servicer: object, request: object, call: object) -> None:
+        large = Large()
+        held.append(weakref.ref(large))
+        raise InputError("model", "cannot be used")
+
+    monkeypatch.setattr(TextGenerationServicer, "GetModel", refuse)
+    with serve(str(tiny_bundles["gru"])) as running, running.client() as client:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                with pytest.raises(InputError):
+                    client.get_model()
+            wait_for(lambda: [each() for each in held] == [None] * 3)
+        finally:
+            gc.enable()

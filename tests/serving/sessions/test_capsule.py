@@ -161,7 +161,7 @@ def test_symbols_outside_the_vocabulary_are_refused() -> None:
 def test_more_held_symbols_than_any_stop_string_are_refused() -> None:
     assert len(codec().seal(contents(255), ANNA)) == codec().size_limit
     codec().open(codec().seal(contents(255), ANNA), ANNA)
-    with pytest.raises(CapsuleError, match="bytes, which no capsule"):
+    with pytest.raises(CapsuleError, match="no capsule here has over"):
         codec().open(codec().seal(contents(256), ANNA), ANNA)
 
 
@@ -190,7 +190,7 @@ def test_key_rotation() -> None:
 
 def test_check_tells_model_and_owner() -> None:
     capsule = codec().seal(contents(), ANNA)
-    assert check(capsule, CapsuleKeys([KEY])) == (bytes.fromhex(FINGERPRINT), ANNA)
+    assert check(capsule, CapsuleKeys([KEY]), len(capsule)) == (bytes.fromhex(FINGERPRINT), ANNA)
 
 
 @pytest.fixture
@@ -244,3 +244,13 @@ def test_bad_keys_are_refused_and_not_told(tmp_path: Path, text: str, message: s
 def test_missing_key_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         CapsuleKeys.load(tmp_path / "none")
+
+
+def test_capsule_larger_than_any_is_refused_before_its_signature_is_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = codec()
+    large = made.seal(contents(), NOBODY) + bytes(2**20)
+    monkeypatch.setattr(hmac, "digest", lambda *_: pytest.fail("computed"))
+    with pytest.raises(CapsuleError, match=r"has 1048\d+ bytes, no capsule here has over"):
+        made.open(large, NOBODY)

@@ -4,7 +4,9 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.settings import ServerSettings
+from serving.telemetry import page
 from tests.serving.rpc.health import check_health
 from tests.serving.running import NARROW, PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
@@ -254,3 +257,20 @@ def test_dashboard_shows_nothing_that_is_not_on_the_page(worked: RunningServer) 
     families = text_string_to_metric_families(read_page(worked))
     served = {sample.name for family in families for sample in family.samples}
     assert named - served == set()
+
+
+def test_silent_connections_hold_few_threads_and_are_closed(
+    tiny_bundles: dict[Cell, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page._Handler, "timeout", 0.3)
+    with serve(str(tiny_bundles["gru"]), metrics_port=0) as running:
+        port = running.server.metrics_page.port  # type: ignore[union-attr]
+        before = threading.active_count()
+        silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(90)]
+        wait_for(lambda: threading.active_count() > before)
+        assert threading.active_count() <= before + page.READERS_AT_ONCE
+        for connection in silent:
+            connection.settimeout(PATIENCE)
+            assert connection.recv(1) == b""  # the server hung up
+            connection.close()
+        assert "unroll_slots" in read_page(running)
