@@ -1,8 +1,6 @@
-"""The machine that a benchmark runs on: what it is, and one core of it."""
+"""One core of the machine that a benchmark runs on, and the memory of a process on it."""
 
-import importlib.metadata
 import os
-import platform
 from pathlib import Path
 
 from unroll.errors import SettingsError
@@ -32,27 +30,6 @@ def pin(core: int | None) -> int:
     os.sched_setaffinity(0, {chosen})
     torch.set_num_threads(1)
     return chosen
-
-
-def describe(*packages: str) -> dict[str, str]:
-    """Name the processor and the versions of Python and of those packages that are installed."""
-    machine = {"processor": processor(), "python": platform.python_version()}
-    for package in packages:
-        try:
-            machine[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return machine
-
-
-def processor() -> str:
-    """Return number and name of the processors."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        return f"{len(names)} x {names[0]}"
-    except (OSError, IndexError):
-        return platform.processor()
 
 
 def resident_bytes(process: int | str = "self") -> int:

@@ -18,8 +18,7 @@ from typing import Annotated, Any
 import numpy as np
 from cyclopts import Parameter
 
-from benchmarks.machine import describe, resident_bytes
-from benchmarks.record import Record, settings_of, write
+from benchmarks.machine import resident_bytes
 from benchmarks.settings import check_settings
 from serving.engine.snapshot import NO_LOG_PROBS, SamplerState, Snapshot, StateLayout
 from serving.runtime.sampling import SamplingParams
@@ -31,7 +30,9 @@ from serving.sessions.store import MemoryStore, SessionStore
 from unroll.bundle.manifest import BATCH, StateTensor
 from unroll.cli import run
 from unroll.errors import UnrollError
+from unroll.machine import describe
 from unroll.ranges import Range
+from unroll.record import Record, settings_of, write
 
 LAYOUT = StateLayout(
     [StateTensor(input="state_h", output="last_h", dtype="float32", shape=[1, BATCH, 512])],

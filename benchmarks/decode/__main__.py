@@ -9,20 +9,21 @@ from contextlib import ExitStack
 
 import torch
 
-from benchmarks import machine
 from benchmarks.decode.limits import Reader
 from benchmarks.decode.peers.registry import PEERS
 from benchmarks.decode.point import PointMeasurer
 from benchmarks.decode.record import DecodeRecord, Point, file_name
 from benchmarks.decode.settings import DecodeSettings
 from benchmarks.decode.tables import decode_rows, targets
+from benchmarks.machine import COMPUTING, pin
 from benchmarks.models import exported, random_checkpoint
-from benchmarks.record import settings_of, write
 from benchmarks.settings import check_settings
 from benchmarks.tables import console, target_rows, terminal
 from serving.runtime.onnx import Device
 from unroll.cli import run
 from unroll.errors import DeviceError
+from unroll.machine import describe, processor
+from unroll.record import settings_of, write
 
 FAR_BEYOND_CACHES = 2**28
 
@@ -43,8 +44,8 @@ def measure(settings: DecodeSettings) -> None:
     check_settings(settings)
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("cuda was asked for, but torch finds no CUDA device; ask for cpu")
-    screen, core = console(), machine.pin(settings.core)
-    screen.print(f"{machine.processor()}, core {core}, {settings.device}")
+    screen, core = console(), pin(settings.core)
+    screen.print(f"{processor()}, core {core}, {settings.device}")
     points = []
     for vocabulary in settings.vocabulary:
         for model in settings.model:
@@ -65,7 +66,7 @@ def measure(settings: DecodeSettings) -> None:
 
 
 def _record(settings: DecodeSettings, core: int, points: list[Point]) -> DecodeRecord:
-    described = machine.describe(*machine.COMPUTING, "jax", "jaxlib", "openvino")
+    described = describe(*COMPUTING, "jax", "jaxlib", "openvino")
     if settings.device == "cuda":
         described["gpu"] = torch.cuda.get_device_name()
     return DecodeRecord(

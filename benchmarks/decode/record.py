@@ -6,7 +6,7 @@ decode-DEVICE-MODEL-vV.json   format version, machine, settings, points with eve
 import statistics
 from dataclasses import dataclass
 
-from benchmarks.record import Record
+from unroll.record import Record
 
 LOOP, PRODUCTS, READ = "loop", "products", "read"
 TORCH = "torch"

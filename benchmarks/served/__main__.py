@@ -3,10 +3,8 @@
 import os
 from collections.abc import Sequence
 
-from benchmarks.machine import describe
 from benchmarks.models import exported, random_checkpoint
 from benchmarks.process import running
-from benchmarks.record import settings_of, write
 from benchmarks.served.calls import measure_one_character
 from benchmarks.served.points import Engines, measure_point, measure_scaling
 from benchmarks.served.record import ServedRecord, file_name
@@ -19,6 +17,8 @@ from serving.runtime.onnx import Device
 from unroll.bundle.folder import Bundle
 from unroll.cli import run
 from unroll.errors import SettingsError
+from unroll.machine import describe
+from unroll.record import settings_of, write
 
 # What takes part.
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "numpy", "grpcio")

@@ -11,10 +11,10 @@ from typing import Any
 import grpc
 import numpy as np
 
-from benchmarks.load.clients import serialised_requests, unary_method
-from benchmarks.load.settings import LoadSettings
 from benchmarks.served.record import OneCharacter
 from serving.runtime.decoder import FREE, Decoder, LoopRun
+from unroll.load.clients import serialised_requests, unary_method
+from unroll.load.settings import LoadSettings
 
 WARM_UP = 20
 

@@ -9,10 +9,6 @@ from concurrent.futures import wait as wait_for
 
 import numpy as np
 
-from benchmarks.load.clients import SEEDS_A_CLIENT
-from benchmarks.load.processes import run_load
-from benchmarks.load.settings import LoadSettings, Mode
-from benchmarks.load.tally import Durations, Tally
 from benchmarks.process import ServerProcess, Usage
 from benchmarks.served.record import Scaling, Served, ServedPoint, ServedSample
 from benchmarks.served.settings import ServedSettings
@@ -22,6 +18,10 @@ from serving.engine.request import Chunk, SequenceRequest
 from serving.runtime.decoder import Decoder
 from unroll.bundle.folder import Bundle
 from unroll.errors import ServerError
+from unroll.load.clients import SEEDS_A_CLIENT
+from unroll.load.processes import run_load
+from unroll.load.settings import LoadSettings, Mode
+from unroll.load.tally import Durations, Tally
 from unroll.terms import Capsules
 
 ROWS_OF_WORKERS = 64  # in all

@@ -6,9 +6,9 @@ served-cpu-MODEL.json   format version, machine, settings, every sample; duratio
 import statistics
 from dataclasses import dataclass
 
-from benchmarks.load.settings import Mode
-from benchmarks.load.tally import Durations
-from benchmarks.record import Record
+from unroll.load.settings import Mode
+from unroll.load.tally import Durations
+from unroll.record import Record
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,7 @@ before anything is timed. Torch's loops compute in fp32, and profit from what th
 about freed memory (training/model/device.py).
 """
 
-from benchmarks import machine
-from benchmarks.record import settings_of, write
+from benchmarks.machine import COMPUTING
 from benchmarks.settings import check_settings
 from benchmarks.tables import console, target_rows, terminal
 from benchmarks.training.point import measure
@@ -17,6 +16,8 @@ from benchmarks.training.settings import TrainingBenchSettings
 from benchmarks.training.tables import targets, training_rows
 from training.model.device import keep_freed_memory, resolve_precision
 from unroll.cli import run
+from unroll.machine import describe, processor
+from unroll.record import settings_of, write
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def report(settings: TrainingBenchSettings) -> None:
         resolve_precision(precision, "cpu")
     keep_freed_memory()
     screen = console()
-    screen.print(machine.processor())
+    screen.print(processor())
     points: list[TrainingPoint] = []
     for model in settings.model:
         with screen.status(f"measuring {model}"):
@@ -61,7 +62,7 @@ def measure_model(model: str, settings: TrainingBenchSettings) -> list[TrainingP
 
 def _record(settings: TrainingBenchSettings, points: list[TrainingPoint]) -> TrainingRecord:
     return TrainingRecord(
-        machine=machine.describe(*machine.COMPUTING),
+        machine=describe(*COMPUTING),
         settings=settings_of(settings),
         points=points,
     )

@@ -6,7 +6,7 @@ training-cpu-MODEL.json   format version, machine, settings, points with every s
 import statistics
 from dataclasses import dataclass
 
-from benchmarks.record import Record
+from unroll.record import Record
 
 LAB, TORCH, OURS = "lab's loop", "torch", "ours"
 MM, PRODUCTS = "torch.mm", "products"  # alone, by torch.mm and as fast as we know

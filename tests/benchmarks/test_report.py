@@ -8,15 +8,16 @@ import pytest
 
 from benchmarks.decode.record import DecodeRecord, Point, file_name
 from benchmarks.decode.tables import decode_rows, targets
-from benchmarks.load.settings import Mode
-from benchmarks.load.tally import Durations
-from benchmarks.record import FORMAT_VERSION, read, write
+from benchmarks.record import read
 from benchmarks.report import page
 from benchmarks.served import record as served
 from benchmarks.served.tables import load_rows
 from benchmarks.served.tables import targets as served_targets
 from benchmarks.timing import interleave
 from unroll.errors import SettingsError
+from unroll.load.settings import Mode
+from unroll.load.tally import Durations
+from unroll.record import FORMAT_VERSION, write
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.load.settings import Mode
 from benchmarks.process import running
 from benchmarks.record import read
 from benchmarks.served.__main__ import measure
 from benchmarks.served.record import ServedRecord, file_name
 from benchmarks.served.settings import ServedSettings
 from unroll.errors import ServerError
+from unroll.load.settings import Mode
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from benchmarks.decode.settings import DecodeSettings
-from benchmarks.load.settings import LoadSettings
 from benchmarks.machine import pin
 from benchmarks.served.__main__ import measure
 from benchmarks.served.settings import ServedSettings
@@ -15,6 +14,7 @@ from benchmarks.settings import check_settings
 from benchmarks.training.settings import TrainingBenchSettings
 from unroll.cli import read_toml, run
 from unroll.errors import SettingsError
+from unroll.load.settings import LoadSettings
 
 FULL = Path(__file__).parents[2] / "benchmarks" / "full.toml"
 NOWHERE = Path("/no/such/folder/file")

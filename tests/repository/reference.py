@@ -12,6 +12,7 @@ from serving.settings import ServerSettings
 from training.evaluate.settings import EvaluationSettings
 from training.settings import TrainingSettings
 from unroll.client import settings as client
+from unroll.load.settings import LoadSettings
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ROOT / "docs" / "reference" / "settings.md"
@@ -25,6 +26,7 @@ COMMANDS: dict[str, type[Any]] = {
     "unroll score": client.ScoreSettings,
     "unroll models": client.ServerSettings,
     "unroll health": client.ServerSettings,
+    "unroll load": LoadSettings,
     "unroll report": ReportSettings,
 }
 PROCESS = {each.name for each in ProcessCollector(registry=CollectorRegistry()).collect()}

@@ -75,7 +75,14 @@ OFFERED = {
 HEAVY = {"torch", "onnx", "safetensors", "matplotlib", "jinja2"}
 LEAN = ("unroll", "serving")
 # Who may see gRPC and protobuf messages, beside the generated stubs themselves.
-WIRED = ("unroll.wire", "unroll.client", "unroll.v1", "serving.rpc", "serving.server")
+WIRED = (
+    "unroll.wire",
+    "unroll.client",
+    "unroll.load",
+    "unroll.v1",
+    "serving.rpc",
+    "serving.server",
+)
 GRPC_ONLY = ("serving.access", "serving.telemetry")  # credentials, spans and statuses
 WIRE = {"grpc", "google", "grpc_health", "grpc_reflection", "grpc_status", "unroll.v1"}
 IMPORT_ALL = f"""
@@ -209,7 +216,7 @@ def _reached(arrows: dict[str, set[str]], start: str) -> set[str]:
         ("training.run.trainer", "from serving.server import Server"),
         ("export.compiler", "from tests.conftest import tiny_checkpoint"),
         ("benchmarks.machine", "import tests.core"),
-        ("report.page.page", "from benchmarks.machine import processor"),
+        ("report.page.page", "from benchmarks.machine import pin"),
         ("unroll.errors", "from serving.server import Server"),
         ("serving.server", "from . import settings"),
         ("serving.engine.engine", "from serving.rpc.reply import Reply"),

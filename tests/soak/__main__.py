@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.machine import processor
-from benchmarks.record import settings_of
 from tests.soak.reference import Reference, check
 from tests.soak.report import failures
 from tests.soak.settings import SoakSettings
@@ -16,6 +14,8 @@ from tests.soak.soak import Soak
 from unroll.bundle.folder import Bundle, load_bundle
 from unroll.cli import run
 from unroll.errors import UnrollError
+from unroll.machine import processor
+from unroll.record import settings_of
 
 MODEL, SYMBOLS = "lstm-24x2", 31
 

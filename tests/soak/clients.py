@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from queue import Empty, Queue
 
-from benchmarks.load.processes import SPAWN
 from tests.soak.account import Asker, Attempt
 from tests.soak.keeper import STEP_SECONDS, Lot
 from tests.soak.plan import Kind, Step, deal
 from tests.soak.sessions import live
 from tests.soak.texts import OPERATIONS
 from unroll.client.aio import AsyncClient
+from unroll.load.processes import SPAWN
 
 RESUMPTIONS = "unroll.client.resume"  # the logger that tells of each break
 

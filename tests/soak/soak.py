@@ -10,7 +10,6 @@ from math import inf
 from pathlib import Path
 from queue import Empty, Queue
 
-from benchmarks.load.processes import shares
 from tests.soak.account import Attempt, Claim
 from tests.soak.clients import Crowd, CrowdKeeper
 from tests.soak.keeper import STEP_SECONDS, End, Lot, ServerKeeper
@@ -18,6 +17,7 @@ from tests.soak.report import Report, faults, gaps
 from tests.soak.server import HELD, Server, free_ports
 from tests.soak.settings import SoakSettings
 from unroll.bundle.folder import Bundle
+from unroll.load.processes import shares
 
 NEWS_SECONDS = 10.0
 START_SECONDS = 120.0

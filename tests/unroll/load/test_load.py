@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.load.__main__ import LoadRecord, load
-from benchmarks.load.clients import Load, serialised_requests
-from benchmarks.load.processes import shares
-from benchmarks.load.settings import LoadSettings, Mode
-from benchmarks.load.tally import Durations, Tally
 from benchmarks.record import read
 from tests.serving.running import RunningServer, serve
 from training.settings import Cell
 from unroll.errors import InputError, UnavailableError, UnrollError
+from unroll.load.clients import Load, serialised_requests
+from unroll.load.command import load
+from unroll.load.processes import shares
+from unroll.load.record import LoadRecord
+from unroll.load.settings import LoadSettings, Mode
+from unroll.load.tally import Durations, Tally
 from unroll.v1 import text_generation_pb2 as pb
 
 pytestmark = pytest.mark.slow

@@ -7,9 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from benchmarks.settings import check_settings
 from unroll.client.connection import DEFAULT_TARGET
-from unroll.ranges import Range, wrong_setting
+from unroll.ranges import Range, check_ranges, wrong_setting
 
 
 class Mode(Enum):
@@ -68,12 +67,14 @@ class LoadSettings:
     """File for settings and figures."""
 
     def validate(self) -> None:
-        """Check every range.
+        """Check every range, and what would end the measuring halfway.
 
         Raises:
             SettingsError: one is broken; the message names the setting, its value and the range.
         """
-        check_settings(self)
+        check_ranges(self)
         if self.processes > self.clients:
             allowed = f"at most the number of clients, {self.clients}"
             raise wrong_setting("processes", self.processes, allowed)
+        if self.json is not None and not self.json.parent.is_dir():
+            raise wrong_setting("json", str(self.json), "in a folder that exists")

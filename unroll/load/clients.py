@@ -12,11 +12,11 @@ from typing import Any
 
 import grpc
 
-from benchmarks.load.settings import LoadSettings, Mode
-from benchmarks.load.tally import Tally
 from unroll.client import messages
 from unroll.client.connection import CHANNEL_OPTIONS, not_ready
 from unroll.client.options import GenerateOptions
+from unroll.load.settings import LoadSettings, Mode
+from unroll.load.tally import Tally
 from unroll.terms import Capsules
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.wire import SERVICE

@@ -1,1 +1,0 @@
-"""A load generator for any server of this project (`python -m benchmarks.load --help`)."""

@@ -1,0 +1,1 @@
+"""A load generator for any server of this project: `unroll load`."""

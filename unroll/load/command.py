@@ -1,0 +1,65 @@
+"""The command `unroll load`."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from rich.console import Console
+
+from unroll.cli import run
+from unroll.client.client import Client
+from unroll.client.options import GenerateOptions
+from unroll.client.results import ModelInfo
+from unroll.errors import EngineError, UnrollError
+from unroll.load.processes import run_load
+from unroll.load.record import as_record, as_table
+from unroll.load.settings import LoadSettings
+from unroll.record import write
+
+ANSWER_SECONDS = 10.0
+INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
+BUSY_LIMIT = 0.9  # of a generator's processor; beyond, its own speed is what is measured
+
+
+def main(tokens: Sequence[str] | None = None) -> None:
+    """Parse the command line and load the server."""
+    try:
+        run(LoadSettings, load, name="unroll load", tokens=tokens)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+
+
+def load(settings: LoadSettings) -> None:
+    """Load a server, show what comes of it, and write what was asked for.
+
+    Raises:
+        SettingsError: a setting is out of its range.
+        UnavailableError: there is no server.
+        InputError: the server refuses such requests.
+        UnrollError: no request was answered.
+    """
+    settings.validate()
+    model = try_server(settings)
+    record = as_record(settings, model, run_load(settings))
+    screen = Console()
+    title = f"{settings.target}: {settings.clients} clients, {settings.mode.value}"
+    screen.print(as_table(record, f"{title}, {settings.new_symbols} symbols a request"))
+    if record.generator_busy > BUSY_LIMIT:
+        screen.print("The generator itself was busy all the time: raise --processes.")
+    if settings.json is not None:
+        write(record, settings.json)
+    if record.errors and not record.requests:
+        raise UnrollError(f"{settings.target}: every request failed: {record.errors}")
+
+
+def try_server(settings: LoadSettings) -> ModelInfo:
+    """Describe the model that will answer, and see that it takes such requests.
+
+    Raises:
+        UnrollError: there is no server or no such model, or the requests are wrong.
+    """
+    options = GenerateOptions(model=settings.model, max_new_symbols=settings.new_symbols)
+    with Client(settings.target) as client:
+        model = client.get_model(settings.model, timeout=ANSWER_SECONDS)
+        with suppress(EngineError):  # a server that is full is one to measure
+            next(client.stream(settings.prompt, options, timeout=ANSWER_SECONDS))
+    return model
