@@ -42,7 +42,8 @@ def test_each_line_of_the_unit_is_explained() -> None:
     unit = (DEPLOY / "unroll.service").read_text("utf-8")
     assert len(re.findall(r"^\w+=", unit, re.MULTILINE)) > 20
     text = (DEPLOY / "README.md").read_text("utf-8")
-    for name in ("Type", "LimitNOFILE", "KillSignal", "TimeoutStopSec", "DynamicUser", "Restart"):
+    names = ("Type", "LimitNOFILE", "MemoryMax", "TasksMax", "KillSignal", "TimeoutStopSec")
+    for name in (*names, "DynamicUser", "Restart"):
         assert re.search(rf"^{name}=", unit, re.MULTILINE)
         assert f"`{name}" in text
 
