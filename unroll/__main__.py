@@ -35,7 +35,7 @@ COMMANDS = {
     "score": Command("unroll.client.commands:score", "Score a text: bits per character."),
     "models": Command("unroll.client.commands:models", "List a server's models."),
     "health": Command("unroll.client.commands:health", "Ask whether a server is ready."),
-    "load": Command("unroll.load.command:main", "Load a server and measure it."),
+    "load": Command("unroll.client.load.command:main", "Load a server and measure it."),
     "evaluate": Command(
         "training.evaluate.__main__:main", "Measure a model on held-out text.", "train"
     ),

@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.served.record import OneCharacter
 from serving.runtime.decoder import FREE, Decoder, LoopRun
-from unroll.load.clients import serialised_requests, unary_method
-from unroll.load.settings import LoadSettings
+from unroll.client.load.clients import serialised_requests, unary_method
+from unroll.client.load.settings import LoadSettings
 
 WARM_UP = 20
 

@@ -17,11 +17,11 @@ from serving.engine.options import EngineOptions
 from serving.engine.request import Chunk, SequenceRequest
 from serving.runtime.decoder import Decoder
 from unroll.bundle.folder import Bundle
+from unroll.client.load.clients import SEEDS_A_CLIENT
+from unroll.client.load.processes import run_load
+from unroll.client.load.settings import LoadSettings, Mode
+from unroll.client.load.tally import Durations, Tally
 from unroll.errors import ServerError
-from unroll.load.clients import SEEDS_A_CLIENT
-from unroll.load.processes import run_load
-from unroll.load.settings import LoadSettings, Mode
-from unroll.load.tally import Durations, Tally
 from unroll.terms import Capsules
 
 ROWS_OF_WORKERS = 64  # in all

@@ -6,8 +6,8 @@ served-cpu-MODEL.json   format version, machine, settings, every sample; duratio
 import statistics
 from dataclasses import dataclass
 
-from unroll.load.settings import Mode
-from unroll.load.tally import Durations
+from unroll.client.load.settings import Mode
+from unroll.client.load.tally import Durations
 from unroll.record import Record
 
 

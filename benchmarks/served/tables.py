@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from benchmarks.served.record import ServedPoint, ServedRecord
 from benchmarks.tables import Row, Target, at_least, at_most, target_rows
-from unroll.load.settings import Mode
+from unroll.client.load.settings import Mode
 
 STREAMED_RATIOS = {1: 0.85, 64: 0.9}  # by clients: served over alone
 CALL_TIMES_COMPUTE = 1.5

@@ -14,9 +14,9 @@ from benchmarks.served import record as served
 from benchmarks.served.tables import load_rows
 from benchmarks.served.tables import targets as served_targets
 from benchmarks.timing import interleave
+from unroll.client.load.settings import Mode
+from unroll.client.load.tally import Durations
 from unroll.errors import SettingsError
-from unroll.load.settings import Mode
-from unroll.load.tally import Durations
 from unroll.record import FORMAT_VERSION, write
 
 ROOT = Path(__file__).parents[2]

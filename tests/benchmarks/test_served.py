@@ -10,8 +10,8 @@ from benchmarks.record import read
 from benchmarks.served.__main__ import measure
 from benchmarks.served.record import ServedRecord, file_name
 from benchmarks.served.settings import ServedSettings
+from unroll.client.load.settings import Mode
 from unroll.errors import ServerError
-from unroll.load.settings import Mode
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ from benchmarks.served.settings import ServedSettings
 from benchmarks.settings import check_settings
 from benchmarks.training.settings import TrainingBenchSettings
 from unroll.cli import read_toml, run
+from unroll.client.load.settings import LoadSettings
 from unroll.errors import SettingsError
-from unroll.load.settings import LoadSettings
 
 FULL = Path(__file__).parents[2] / "benchmarks" / "full.toml"
 NOWHERE = Path("/no/such/folder/file")

@@ -12,7 +12,7 @@ from serving.settings import ServerSettings
 from training.evaluate.settings import EvaluationSettings
 from training.settings import TrainingSettings
 from unroll.client import settings as client
-from unroll.load.settings import LoadSettings
+from unroll.client.load.settings import LoadSettings
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ROOT / "docs" / "reference" / "settings.md"

@@ -78,7 +78,7 @@ LEAN = ("unroll", "serving")
 WIRED = (
     "unroll.wire",
     "unroll.client",
-    "unroll.load",
+    "unroll.client.load",
     "unroll.v1",
     "serving.rpc",
     "serving.server",

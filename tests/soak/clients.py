@@ -17,7 +17,7 @@ from tests.soak.plan import Kind, Step, deal
 from tests.soak.sessions import live
 from tests.soak.texts import OPERATIONS
 from unroll.client.aio import AsyncClient
-from unroll.load.processes import SPAWN
+from unroll.client.load.processes import SPAWN
 
 RESUMPTIONS = "unroll.client.resume"  # the logger that tells of each break
 

@@ -17,7 +17,7 @@ from tests.soak.report import Report, faults, gaps
 from tests.soak.server import HELD, Server, free_ports
 from tests.soak.settings import SoakSettings
 from unroll.bundle.folder import Bundle
-from unroll.load.processes import shares
+from unroll.client.load.processes import shares
 
 NEWS_SECONDS = 10.0
 START_SECONDS = 120.0

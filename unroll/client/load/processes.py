@@ -8,9 +8,9 @@ from functools import partial
 from itertools import pairwise
 from threading import Barrier
 
-from unroll.load.clients import Load
-from unroll.load.settings import LoadSettings
-from unroll.load.tally import Tally
+from unroll.client.load.clients import Load
+from unroll.client.load.settings import LoadSettings
+from unroll.client.load.tally import Tally
 
 START_SECONDS = 60.0
 # gRPC's threads do not survive a fork.

@@ -5,9 +5,9 @@ from typing import Any
 
 from rich.table import Table
 
+from unroll.client.load.settings import LoadSettings
+from unroll.client.load.tally import Durations, Tally
 from unroll.client.results import ModelInfo
-from unroll.load.settings import LoadSettings
-from unroll.load.tally import Durations, Tally
 from unroll.machine import describe
 from unroll.record import Record, settings_of
 

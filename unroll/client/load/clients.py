@@ -14,9 +14,9 @@ import grpc
 
 from unroll.client import messages
 from unroll.client.connection import CHANNEL_OPTIONS, not_ready
+from unroll.client.load.settings import LoadSettings, Mode
+from unroll.client.load.tally import Tally
 from unroll.client.options import GenerateOptions
-from unroll.load.settings import LoadSettings, Mode
-from unroll.load.tally import Tally
 from unroll.terms import Capsules
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.wire import SERVICE
@@ -75,7 +75,7 @@ class Load:
         channels = []
         for number in self._numbers:
             # gRPC gives channels with equal options one connection unless told not to.
-            own = [("grpc.use_local_subchannel_pool", 1), ("unroll.load.client", number)]
+            own = [("grpc.use_local_subchannel_pool", 1), ("unroll.client.load.client", number)]
             channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS + own)
             channels.append(await stack.enter_async_context(channel))
         try:

@@ -7,12 +7,12 @@ from rich.console import Console
 
 from unroll.cli import run
 from unroll.client.client import Client
+from unroll.client.load.processes import run_load
+from unroll.client.load.record import as_record, as_table
+from unroll.client.load.settings import LoadSettings
 from unroll.client.options import GenerateOptions
 from unroll.client.results import ModelInfo
 from unroll.errors import EngineError, UnrollError
-from unroll.load.processes import run_load
-from unroll.load.record import as_record, as_table
-from unroll.load.settings import LoadSettings
 from unroll.record import write
 
 ANSWER_SECONDS = 10.0

@@ -10,13 +10,13 @@ import pytest
 from benchmarks.record import read
 from tests.serving.running import RunningServer, serve
 from training.settings import Cell
+from unroll.client.load.clients import Load, serialised_requests
+from unroll.client.load.command import load
+from unroll.client.load.processes import shares
+from unroll.client.load.record import LoadRecord
+from unroll.client.load.settings import LoadSettings, Mode
+from unroll.client.load.tally import Durations, Tally
 from unroll.errors import InputError, UnavailableError, UnrollError
-from unroll.load.clients import Load, serialised_requests
-from unroll.load.command import load
-from unroll.load.processes import shares
-from unroll.load.record import LoadRecord
-from unroll.load.settings import LoadSettings, Mode
-from unroll.load.tally import Durations, Tally
 from unroll.v1 import text_generation_pb2 as pb
 
 pytestmark = pytest.mark.slow
