@@ -13,7 +13,7 @@ from unroll.ranges import flag, ranges_of
 
 def settings_table(settings: type[Any]) -> str:
     """One row a setting of a dataclass: its flag, its default, its range and its docstring."""
-    classes = [each for each in settings.__mro__ if is_dataclass(each)]
+    classes = [each for each in reversed(settings.__mro__) if is_dataclass(each)]
     told = {
         field.target.id: " ".join(text.value.value.split())
         for each in classes

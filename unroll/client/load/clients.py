@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from unroll.client import messages
-from unroll.client.connection import CHANNEL_OPTIONS, not_ready
+from unroll.client.connection import channel_options, not_ready
 from unroll.client.load.settings import LoadSettings, Mode
 from unroll.client.load.tally import Tally
 from unroll.client.options import GenerateOptions
@@ -35,6 +35,7 @@ class Load:
 
     def __init__(self, settings: LoadSettings, numbers: range) -> None:
         self._settings = settings
+        self._security = settings.security
         self._numbers = numbers
         self._tally = Tally(symbols=[0.0] * len(numbers))
         self._left = len(numbers)  # clients whose last text that counts is under way
@@ -72,11 +73,17 @@ class Load:
     async def _connect(self, stack: AsyncExitStack) -> list[grpc.aio.Channel]:
         """Open each client's channel; on a busy server, connecting would look like waiting."""
         target, seconds = self._settings.target, self._settings.timeout
+        credentials = self._security.credentials()
+        options = channel_options(is_encrypted=credentials is not None)
         channels = []
         for number in self._numbers:
             # gRPC gives channels with equal options one connection unless told not to.
             own = [("grpc.use_local_subchannel_pool", 1), ("unroll.client.load.client", number)]
-            channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS + own)
+            channel = (
+                grpc.aio.insecure_channel(target, options=options + own)
+                if credentials is None
+                else grpc.aio.secure_channel(target, credentials, options=options + own)
+            )
             channels.append(await stack.enter_async_context(channel))
         try:
             async with asyncio.timeout(seconds):
@@ -88,10 +95,11 @@ class Load:
 
     async def _ask(self, channel: grpc.aio.Channel, index: int) -> None:
         """Be one client: ask for one text after the other until cancelled."""
+        authorized = self._security.authorize(channel)
         if self._settings.mode is Mode.STREAM:
-            ask, method = self._stream, stream_method(channel)
+            ask, method = self._stream, stream_method(authorized)
         else:
-            ask, method = self._whole, unary_method(channel)
+            ask, method = self._whole, unary_method(authorized)
         counts = True
         for request in serialised_requests(self._settings, self._numbers[index]):
             try:

@@ -58,7 +58,7 @@ def try_server(settings: LoadSettings) -> ModelInfo:
         UnrollError: there is no server or no such model, or the requests are wrong.
     """
     options = GenerateOptions(model=settings.model, max_new_symbols=settings.new_symbols)
-    with Client(settings.target) as client:
+    with Client(settings.target, security=settings.security) as client:
         model = client.get_model(settings.model, timeout=ANSWER_SECONDS)
         with suppress(EngineError):  # a server that is full is one to measure
             next(client.stream(settings.prompt, options, timeout=ANSWER_SECONDS))

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from unroll.client.connection import DEFAULT_TARGET
-from unroll.ranges import Range, check_ranges, wrong_setting
+from unroll.client.settings import ServerSettings
+from unroll.ranges import Range, wrong_setting
 
 
 class Mode(Enum):
@@ -20,11 +20,8 @@ class Mode(Enum):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class LoadSettings:
+class LoadSettings(ServerSettings):
     """Load a server with clients that ask for one text after the other, and measure it."""
-
-    target: str = DEFAULT_TARGET
-    """Address of the server, as HOST:PORT."""
 
     clients: Annotated[int, Range(1)] = 64
     """Clients that ask side by side, each over a connection of its own."""
@@ -60,7 +57,7 @@ class LoadSettings:
     processes: Annotated[int, Range(1)] = 1
     """Processes that the clients are spread over; one is enough until it is busy all the time."""
 
-    timeout: Annotated[float, Range(above=0)] = 60.0
+    timeout: Annotated[float, Range(above=0, most=30 * 86_400)] = 60.0
     """Seconds after which a request counts as failed."""
 
     json: Path | None = None
@@ -72,7 +69,7 @@ class LoadSettings:
         Raises:
             SettingsError: one is broken; the message names the setting, its value and the range.
         """
-        check_ranges(self)
+        super().validate()
         if self.processes > self.clients:
             allowed = f"at most the number of clients, {self.clients}"
             raise wrong_setting("processes", self.processes, allowed)

@@ -1,6 +1,10 @@
 """The load generator, against real servers."""
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +12,9 @@ import numpy as np
 import pytest
 
 from benchmarks.record import read
-from tests.serving.running import RunningServer, serve
+from serving.access.tokens import NewToken, issue
+from tests.serving.access.certificates import Authority
+from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.load.clients import Load, serialised_requests
 from unroll.client.load.command import load
@@ -135,3 +141,41 @@ def test_a_load_that_only_fails_is_an_error(server: RunningServer) -> None:
     )
     with pytest.raises(UnrollError, match=r"every request failed.*DEADLINE_EXCEEDED"):
         load(settings)
+
+
+def test_a_server_with_tls_and_tokens_is_loaded(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path, "ours")
+    own = authority.issue("127.0.0.1")
+    tokens, token = tmp_path / "tokens", tmp_path / "token"
+    token.write_text(issue(NewToken(file=tokens, name="anna")), "utf-8")
+    with serve(
+        str(tiny_bundles["gru"]), tls_certificate=own.certificate, tls_key=own.key, tokens=tokens
+    ) as guarded:
+        settings = LoadSettings(
+            target=guarded.address,
+            tls_ca=authority.file,
+            token_file=token,
+            clients=2,
+            seconds=0.5,
+            warm_up=0.0,
+            new_symbols=5,
+        )
+        tally = run_in_process(settings)
+    assert not tally.errors
+    assert tally.requests > 0
+
+
+def test_ctrl_c_ends_the_command_quietly_with_status_130(server: RunningServer) -> None:
+    command = [sys.executable, "-m", "unroll", "load", "--target", server.address]
+    with subprocess.Popen(
+        [*command, "--clients", "4", "--processes", "2", "--seconds", "600"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as process:
+        wait_for(lambda: len(server.sequences()) > 1)  # the load's, not the single one before it
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, output) == (130, b"")
