@@ -1,5 +1,6 @@
 """The command `unroll train`; under torchrun, `-m training`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
@@ -150,10 +151,11 @@ def _introduce(model: CharRNN, data: TrainingData, folder: RunFolder, reporter: 
 
 
 def _conclude(outcome: Outcome, trainer: Trainer, folder: RunFolder, reporter: Reporter) -> None:
+    best = trainer.progress.best_loss
+    told = f"best loss {best:.4f} nats per symbol" if math.isfinite(best) else "not validated yet"
     reporter.say(
-        f"{outcome.value} after {trainer.progress.update} updates; best loss "
-        f"{trainer.progress.best_loss:.4f} nats per symbol; {folder.path} holds checkpoints, "
-        "samples and curves"
+        f"{outcome.value} after {trainer.progress.update} updates; {told}; {folder.path} holds "
+        "checkpoints, samples and curves"
     )
     if outcome is Outcome.INTERRUPTED:
         reporter.say(f"go on with --resume --name {folder.path.name}")

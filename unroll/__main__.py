@@ -73,7 +73,8 @@ def _starter(name: str, command: Command) -> Callable[..., None]:
                 raise
             raise MissingExtraError(
                 f"unroll {name} needs {error.name}, which is not installed; "
-                f"pip install 'unroll[{command.extra}]' brings it"
+                f"pip install 'unroll[{command.extra}]' brings it, in a checkout "
+                f"'.[{command.extra}]'"
             ) from error
         getattr(imported, function)(tokens)
 

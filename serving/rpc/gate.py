@@ -172,14 +172,15 @@ class Gate(grpc.aio.ServerInterceptor):
         )
         is_own = path.startswith(OWN_PACKAGE)
         with self._counted(call) if is_own else nullcontext():
+            admitted = ExitStack()
             try:
                 if is_own:
                     await _send_id(call)
-                admitted = ExitStack()
                 admitted.enter_context(self._admit(call, path))
                 _task().add_done_callback(lambda _: admitted.close())
                 yield call
             except (Exception, asyncio.CancelledError) as error:
+                admitted.close()  # a status is never waited for
                 await _refuse(call, error)
 
     @contextmanager

@@ -104,7 +104,7 @@ def test_command_without_its_extra_says_which_to_install(
     assert done.returncode == 2
     assert done.stderr == (
         f"unroll: unroll {command} needs {module}, which is not installed; "
-        f"pip install 'unroll[{extra}]' brings it\n"
+        f"pip install 'unroll[{extra}]' brings it, in a checkout '.[{extra}]'\n"
     )
 
 

@@ -34,6 +34,11 @@ def read_file(path: Path, size: int | None = None) -> bytes:
             return file.read(found.st_size)
     except FileNotFoundError:
         raise
+    except NotADirectoryError as error:
+        raise BundleError(
+            f"{path.parent}: is a file; a bundle is a folder, which `unroll export` writes from a "
+            "checkpoint"
+        ) from error
     except OSError as error:
         raise BundleError(
             f"{path}: cannot be read: {error.strerror}; give its readers the right to read it"

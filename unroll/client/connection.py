@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from grpc_health.v1 import health_pb2
 
 from unroll.client.security import Security
-from unroll.errors import InputError, UnavailableError
+from unroll.errors import InputError, UnavailableError, shown
 from unroll.wire import SERVICE
 
 DEFAULT_TARGET = "127.0.0.1:50051"
@@ -33,6 +33,9 @@ def read_targets(target: str | Sequence[str], *, has_channel: bool) -> tuple[str
     targets = (target,) if isinstance(target, str) else tuple(target)
     if not targets:
         raise InputError("target", "is empty; name at least one server, as host:port")
+    for each in targets:
+        if ":" not in each and not has_channel:
+            raise InputError("target", f"is {shown(each)}, without a port; give HOST:PORT")
     if has_channel and len(targets) > 1:
         raise InputError(
             "channel", f"can lead to one target only, {len(targets)} are given; leave it out"

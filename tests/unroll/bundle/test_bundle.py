@@ -334,3 +334,9 @@ def test_manifest_that_contradicts_itself_or_its_graphs_is_refused(
     change(manifest)
     write(bundle, manifest)
     refuse(bundle, named)
+
+
+def test_file_in_place_of_a_bundle_is_named(tmp_path: Path) -> None:
+    (tmp_path / "best.safetensors").write_bytes(b"weights")
+    with pytest.raises(BundleError, match="is a file; a bundle is a folder"):
+        load_bundle(tmp_path / "best.safetensors")

@@ -215,3 +215,8 @@ def test_client_needs_no_runtime() -> None:
         "assert not {'onnxruntime', 'torch', 'onnx'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_target_without_a_port_is_refused() -> None:
+    with pytest.raises(InputError, match="'localhost', without a port; give HOST:PORT"):
+        Client("localhost")
