@@ -14,6 +14,7 @@ from grpc_status import rpc_status
 from serving.access.callers import CallerLimits, Callers
 from serving.access.tokens import NewToken, issue
 from tests.serving.rpc.health import SERVING, check_health
+from tests.serving.rpc.http2 import END_STREAM, HEADERS, RawConnection
 from tests.serving.running import PATIENCE, serve, wait_for
 from tests.unroll.client.stub import connected, refused
 from training.settings import Cell
@@ -49,6 +50,24 @@ def test_caller_with_all_its_calls_is_refused_and_others_are_not(
         wait_for(lambda: len(running.sequences()) == 1)
         assert hers.generate("abc", timeout=PATIENCE).text  # its place is free again
         streams[1].close()
+
+
+def test_callers_without_a_name_take_turns_by_address(tiny_bundles: dict[Cell, Path]) -> None:
+    """The modest one's answer comes while the greedy one's calls wait."""
+    path = "/unroll.v1.TextGenerationService/Generate"
+    greedy = pb.GenerateRequest(prompt="abc", max_new_symbols=65536).SerializeToString()
+    modest = pb.GenerateRequest(prompt="abc", max_new_symbols=5).SerializeToString()
+    with (
+        serve(str(tiny_bundles["gru"]), slots=2) as running,
+        RawConnection(running.address) as takes_all,
+        RawConnection(running.address, source="127.0.0.2") as takes_one,
+    ):
+        for _ in range(20):
+            takes_all.call(path, greedy)
+        wait_for(lambda: len(running.sequences()) == 20)
+        takes_one.call(path, modest)
+        takes_one.read_until(HEADERS, END_STREAM)
+        assert any(each.times.began is None for each in running.sequences())
 
 
 def test_each_sample_counts_as_a_call_of_its_caller(

@@ -19,11 +19,14 @@ class RawConnection:
     Args:
         address: host:port.
         window: bytes of an answer that the server may send; 0 lets it send headers alone.
+        source: the address it comes from.
     """
 
-    def __init__(self, address: str, window: int = 65535) -> None:
+    def __init__(self, address: str, window: int = 65535, source: str = "127.0.0.1") -> None:
         host, _, port = address.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)), timeout=20.0)
+        self._socket = socket.create_connection(
+            (host, int(port)), timeout=20.0, source_address=(source, 0)
+        )
         self._stream = 1
         self._socket.sendall(
             PREFACE + _frame(SETTINGS, 0, 0, struct.pack(">HI", WINDOW_SIZE, window))
