@@ -10,7 +10,7 @@ import pytest
 from serving.access.tokens import NewToken, issue
 from serving.rpc import gate
 from tests.serving.rpc.http2 import END_STREAM, HEADERS, RawConnection
-from tests.serving.running import PATIENCE, serve, wait_for
+from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from tests.unroll.client.stub import ask, connected, refused
 from training.settings import Cell
 from unroll.client.client import Client
@@ -19,6 +19,12 @@ from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
 
 GENERATE = "/unroll.v1.TextGenerationService/Generate"
 LIST = "/unroll.v1.TextGenerationService/ListModels"
+
+
+def ended(running: RunningServer, code: str) -> float | None:
+    """How many calls of Generate ended with a code."""
+    labels = {"method": "Generate", "code": code}
+    return running.server.calls.registry.get_sample_value("unroll_requests_total", labels)
 
 
 def test_stranger_is_refused_before_its_message_has_come(
@@ -32,6 +38,8 @@ def test_stranger_is_refused_before_its_message_has_come(
     ):
         stranger.begin(GENERATE)
         stranger.read_until(HEADERS, END_STREAM)
+        wait_for(lambda: ended(running, "UNAUTHENTICATED") == 1)
+        wait_for(lambda: not running.server.gate.running)
 
 
 def test_call_without_a_message_counts_as_one_of_its_caller(
@@ -63,6 +71,7 @@ def test_message_that_does_not_come_is_given_up(
         slow.send_part(slow.begin(GENERATE), announced=1000, sent=999)
         slow.read_until(HEADERS, END_STREAM)
         wait_for(lambda: not running.server.gate.running)
+        assert ended(running, "INVALID_ARGUMENT") == 1
 
 
 def test_unfinished_messages_hold_up_their_own_caller_alone(
