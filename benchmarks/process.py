@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.machine import resident_bytes
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
 from unroll.errors import ServerError
+from unroll.options import GenerateOptions
 
 START_SECONDS, STOP_SECONDS = 60.0, 20.0
 WARM_UP_SYMBOLS, WARM_UP_TEXTS = 4000, 100

@@ -20,7 +20,7 @@ from benchmarks.process import running
 from benchmarks.settings import check_settings
 from unroll.cli import run
 from unroll.client.aio import AsyncClient
-from unroll.client.options import GenerateOptions
+from unroll.options import GenerateOptions
 from unroll.ranges import Range
 
 # A connection that holds a few hundred symbols, not many thousands.

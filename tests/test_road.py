@@ -14,7 +14,7 @@ from training.presets import preset_files
 from training.run.checkpoint import load_checkpoint
 from training.settings import TrainingSettings
 from unroll.cli import run
-from unroll.client.options import GenerateOptions
+from unroll.options import GenerateOptions
 
 PROMPT, LENGTH = "the tall", 40
 

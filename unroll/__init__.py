@@ -20,16 +20,6 @@ if TYPE_CHECKING:
     from unroll.client.aio import AsyncClient
     from unroll.client.aio_session import AsyncSession
     from unroll.client.client import Client
-    from unroll.client.options import GenerateOptions, ScoreOptions, SessionOptions
-    from unroll.client.results import (
-        Completion,
-        Generation,
-        ModelInfo,
-        Piece,
-        Score,
-        SessionInfo,
-        Usage,
-    )
     from unroll.client.security import Security
     from unroll.client.session import Session
     from unroll.errors import (
@@ -41,6 +31,16 @@ if TYPE_CHECKING:
         SessionError,
         UnavailableError,
         UnrollError,
+    )
+    from unroll.options import GenerateOptions, ScoreOptions, SessionOptions
+    from unroll.results import (
+        Completion,
+        Generation,
+        ModelInfo,
+        Piece,
+        Score,
+        SessionInfo,
+        Usage,
     )
     from unroll.terms import Capsules, FinishReason, UnknownSymbols
 
@@ -81,8 +81,8 @@ if not TYPE_CHECKING:  # type checkers know the names from above, and no others
     _HOMES = (
         "unroll.terms",
         "unroll.errors",
-        "unroll.client.options",
-        "unroll.client.results",
+        "unroll.options",
+        "unroll.results",
         "unroll.client.security",
         "unroll.client.session",
         "unroll.client.client",

@@ -24,7 +24,7 @@ from training.run.trainer import Outcome
 from training.settings import TrainingSettings
 from unroll.bundle.folder import load_bundle
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions, ScoreOptions
+from unroll.options import GenerateOptions, ScoreOptions
 
 BEFORE = Path(__file__).with_name("before")
 WRITTEN: dict[str, dict[str, Any]] = json.loads((BEFORE / "texts.json").read_text("utf-8"))

@@ -23,8 +23,8 @@ from tests.serving.runtime.runs import (
 )
 from unroll.bundle.folder import Bundle
 from unroll.bundle.manifest import DECODE, UNROLLED
-from unroll.client.options import GenerateOptions
 from unroll.errors import BundleError
+from unroll.options import GenerateOptions
 
 pytestmark = pytest.mark.cuda
 

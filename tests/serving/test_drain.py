@@ -19,8 +19,8 @@ from tests.serving.rpc.health import NOT_SERVING, SERVING, Watch, check_health
 from tests.serving.running import NARROW, PATIENCE, serve, server_process, wait_for
 from training.settings import Cell
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions, SessionOptions
 from unroll.errors import ClosedError, PositionError, SessionBusyError
+from unroll.options import GenerateOptions, SessionOptions
 from unroll.terms import Capsules, FinishReason
 
 pytestmark = pytest.mark.slow

@@ -15,8 +15,8 @@ from serving.sessions.capsule import KEYS_VARIABLE
 from tests.serving.running import PATIENCE, server_process
 from training.settings import Cell
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions, SessionOptions
-from unroll.client.results import Generation, Piece
+from unroll.options import GenerateOptions, SessionOptions
+from unroll.results import Generation, Piece
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from export.compiler import export
 from tests.conftest import tiny_checkpoint
 from tests.serving.running import serve
 from training.run.checkpoint import Checkpoint
-from unroll.client.options import GenerateOptions
+from unroll.options import GenerateOptions
 
 pytestmark = pytest.mark.slow
 

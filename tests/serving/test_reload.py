@@ -15,8 +15,8 @@ from tests.serving.runtime.test_probe import forge
 from training.settings import Cell
 from unroll.bundle.manifest import WEIGHTS
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions, SessionOptions
 from unroll.errors import CapsuleError, UnrollError
+from unroll.options import GenerateOptions, SessionOptions
 
 ASKED = GenerateOptions(max_new_symbols=50, seed=3, log_probs=True)
 LONG = GenerateOptions(max_new_symbols=30_000, seed=3)

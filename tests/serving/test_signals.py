@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.serving.running import PATIENCE, server_process, wait_for
 from training.settings import Cell
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
+from unroll.options import GenerateOptions
 
 # A server whose models take long to load, and that says when it has begun.
 SLOW = """

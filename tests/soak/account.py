@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from tests.soak.plan import Asked, Kind
 from unroll.client.aio import AsyncClient
-from unroll.client.results import Generation, Piece, Score
 from unroll.errors import ClosedError, OverloadedError, UnavailableError, UnrollError
+from unroll.results import Generation, Piece, Score
 from unroll.terms import FinishReason
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from serving.runtime.sampling import SamplingParams
-from unroll.client.options import GenerateOptions
+from unroll.options import GenerateOptions
 from unroll.terms import SEED_LIMIT, Capsules
 
 

@@ -8,9 +8,9 @@ from tests.soak.plan import Asked, Kind, Step
 from tests.soak.texts import MIDDLE, SHORT
 from unroll.client.aio import AsyncClient
 from unroll.client.aio_session import AsyncSession
-from unroll.client.options import SessionOptions
-from unroll.client.results import SessionInfo
 from unroll.errors import PositionError, SessionBusyError, SessionEndedError
+from unroll.options import SessionOptions
+from unroll.results import SessionInfo
 
 MARKS = 4  # the server's default
 LONGEST_REST = 0.3  # seconds between two requests

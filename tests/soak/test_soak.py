@@ -29,8 +29,8 @@ from tests.soak.soak import Soak
 from training.settings import Cell
 from unroll.bundle.folder import load_bundle
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
 from unroll.errors import SettingsError
+from unroll.options import GenerateOptions
 from unroll.terms import FinishReason
 
 ASKED = Asked(

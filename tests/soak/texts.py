@@ -10,8 +10,8 @@ from tests.soak.account import TIMEOUT, Asker, Claim
 from tests.soak.plan import Kind, Step
 from unroll.client.aio import AsyncClient
 from unroll.client.connection import CHANNEL_OPTIONS
-from unroll.client.results import Piece
 from unroll.errors import CancelledError, DeadlineError
+from unroll.results import Piece
 from unroll.terms import SEED_LIMIT, Capsules
 
 # A connection of one's own, that holds a few hundred symbols and not many thousands.

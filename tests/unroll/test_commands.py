@@ -13,7 +13,7 @@ from tests.serving.running import PATIENCE, RunningServer, wait_for
 from training.settings import Cell
 from unroll.__main__ import COMMANDS, main
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
+from unroll.options import GenerateOptions
 
 Call = Callable[..., int]
 ROOT = Path(__file__).parents[2]

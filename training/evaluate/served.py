@@ -7,9 +7,9 @@ import numpy as np
 from training.evaluate.reading import Losses
 from training.run.checkpoint import Checkpoint
 from unroll.client.client import Client
-from unroll.client.options import ScoreOptions
-from unroll.client.results import ModelInfo
 from unroll.errors import InputError, ParityError
+from unroll.options import ScoreOptions
+from unroll.results import ModelInfo
 
 APART_AT_MOST = 1e-4  # nats per symbol
 

@@ -10,10 +10,10 @@ from unroll.client import messages
 from unroll.client.aio_calls import AsyncCalls
 from unroll.client.aio_session import AsyncSession
 from unroll.client.connection import DEFAULT_TARGET
-from unroll.client.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
-from unroll.client.results import Generation, ModelInfo, Piece, Score
 from unroll.client.resume import Resumption
 from unroll.client.security import Security
+from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
+from unroll.results import Generation, ModelInfo, Piece, Score
 from unroll.v1 import text_generation_pb2 as pb
 
 

@@ -5,8 +5,8 @@ from contextlib import aclosing
 
 from unroll.client import messages
 from unroll.client.aio_calls import AsyncCalls
-from unroll.client.options import GenerateOptions, Origin, ScoreOptions
-from unroll.client.results import Completion, Generation, Piece, Score, SessionInfo
+from unroll.options import GenerateOptions, Origin, ScoreOptions
+from unroll.results import Completion, Generation, Piece, Score, SessionInfo
 from unroll.v1 import text_generation_pb2 as pb
 
 

@@ -22,11 +22,11 @@ from unroll.client.connection import (
     not_ready,
     read_targets,
 )
-from unroll.client.results import Generation, Piece, Score
 from unroll.client.resume import BREAKS, Resumption, vocabulary_of
 from unroll.client.retry import Attempts
 from unroll.client.security import Security
 from unroll.errors import UnrollError
+from unroll.results import Generation, Piece, Score
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
 from unroll.wire import from_rpc_error

@@ -11,11 +11,11 @@ import grpc
 from unroll.client import messages
 from unroll.client.calls import Calls
 from unroll.client.connection import DEFAULT_TARGET
-from unroll.client.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
-from unroll.client.results import Generation, ModelInfo, Piece, Score
 from unroll.client.resume import Resumption
 from unroll.client.security import Security
 from unroll.client.session import Session
+from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
+from unroll.results import Generation, ModelInfo, Piece, Score
 from unroll.v1 import text_generation_pb2 as pb
 
 

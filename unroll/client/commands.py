@@ -9,9 +9,9 @@ from typing import TypeVar
 from unroll.bundle.manifest import architecture
 from unroll.cli import run
 from unroll.client.client import Client
-from unroll.client.results import Piece
 from unroll.client.settings import GenerateSettings, ScoreSettings, ServerSettings
 from unroll.errors import InputError
+from unroll.results import Piece
 
 CHECK_SECONDS = 5.0
 S = TypeVar("S", bound=ServerSettings)

@@ -6,8 +6,9 @@ from datetime import UTC
 
 from google.protobuf.message import Message
 
-from unroll.client.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
-from unroll.client.results import (
+from unroll.errors import InputError, ServerError
+from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
+from unroll.results import (
     Completion,
     Generation,
     ModelInfo,
@@ -16,7 +17,6 @@ from unroll.client.results import (
     SessionInfo,
     Usage,
 )
-from unroll.errors import InputError, ServerError
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.wire import FINISH_REASONS, WRITTEN_CAPSULES, WRITTEN_UNKNOWN_SYMBOLS
 

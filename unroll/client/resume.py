@@ -5,8 +5,6 @@ import secrets
 from dataclasses import replace
 
 from unroll.client import messages, retry
-from unroll.client.options import GenerateOptions, Origin
-from unroll.client.results import Completion, Piece, Usage
 from unroll.errors import (
     ClosedError,
     InputError,
@@ -15,6 +13,8 @@ from unroll.errors import (
     UnavailableError,
     UnrollError,
 )
+from unroll.options import GenerateOptions, Origin
+from unroll.results import Completion, Piece, Usage
 from unroll.terms import DEFAULT_NEW_SYMBOLS, SEED_LIMIT, Capsules, FinishReason, UnknownSymbols
 from unroll.v1 import text_generation_pb2 as pb
 

@@ -7,8 +7,8 @@ from contextlib import closing
 
 from unroll.client import messages
 from unroll.client.calls import Calls
-from unroll.client.options import GenerateOptions, Origin, ScoreOptions
-from unroll.client.results import Completion, Generation, Piece, Score, SessionInfo
+from unroll.options import GenerateOptions, Origin, ScoreOptions
+from unroll.results import Completion, Generation, Piece, Score, SessionInfo
 from unroll.v1 import text_generation_pb2 as pb
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from unroll.client.connection import DEFAULT_TARGET
-from unroll.client.options import GenerateOptions, ScoreOptions
 from unroll.client.security import Security, read_token
+from unroll.options import GenerateOptions, ScoreOptions
 from unroll.ranges import Range, check_ranges
 from unroll.terms import UnknownSymbols
 

@@ -11,9 +11,9 @@ from tests.serving.access.certificates import Authority, Pair
 from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
 from unroll.client.security import Security
 from unroll.errors import InputError, SessionUnknownError
+from unroll.options import GenerateOptions
 
 ASKED = GenerateOptions(max_new_symbols=5, seed=3)
 

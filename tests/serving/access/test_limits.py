@@ -19,9 +19,9 @@ from tests.serving.running import PATIENCE, serve, wait_for
 from tests.unroll.client.stub import connected, refused
 from training.settings import Cell
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
 from unroll.client.security import Security
 from unroll.errors import CallerBusyError, InputError, RateError
+from unroll.options import GenerateOptions
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.wire import from_rpc_error
 

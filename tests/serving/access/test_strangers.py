@@ -14,8 +14,8 @@ from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from tests.unroll.client.stub import ask, connected, refused
 from training.settings import Cell
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
 from unroll.client.security import Security
+from unroll.options import GenerateOptions
 from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
 
 GENERATE = "/unroll.v1.TextGenerationService/Generate"

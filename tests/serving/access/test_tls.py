@@ -16,9 +16,9 @@ from tests.serving.running import PATIENCE, RunningServer, serve
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
 from unroll.client.security import Security
 from unroll.errors import InputError, SessionUnknownError, SettingsError, UnavailableError
+from unroll.options import GenerateOptions
 
 ASKED = GenerateOptions(max_new_symbols=20, seed=3)
 PAST = datetime(2020, 2, 3, tzinfo=UTC)

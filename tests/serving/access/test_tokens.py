@@ -19,7 +19,6 @@ from training.settings import Cell
 from unroll.client import commands
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
 from unroll.client.security import TOKEN_VARIABLE, Security
 from unroll.errors import (
     AuthenticationError,
@@ -30,6 +29,7 @@ from unroll.errors import (
     SettingsError,
     UnrollError,
 )
+from unroll.options import GenerateOptions
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
 

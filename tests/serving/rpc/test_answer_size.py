@@ -8,8 +8,8 @@ import pytest
 from tests.serving.running import PATIENCE, RunningServer, serve
 from training.settings import Cell
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
 from unroll.errors import InputError
+from unroll.options import GenerateOptions
 
 SMALL = 20_000  # bytes
 

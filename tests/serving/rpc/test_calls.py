@@ -27,9 +27,9 @@ from tests.serving.running import (
 )
 from training.settings import Cell
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
-from unroll.client.results import Piece
 from unroll.errors import CancelledError, DeadlineError, InputError, OverloadedError
+from unroll.options import GenerateOptions
+from unroll.results import Piece
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
 
@@ -119,7 +119,7 @@ def test_cancelled_unary_call_frees_the_slot(shared_server: RunningServer) -> No
 def test_client_that_vanishes_frees_the_slot(shared_server: RunningServer) -> None:
     code = (
         "import sys; from unroll.client.client import Client\n"
-        "from unroll.client.options import GenerateOptions\n"
+        "from unroll.options import GenerateOptions\n"
         "stream = Client(sys.argv[1]).stream('abc', GenerateOptions(max_new_symbols=65536))\n"
         "next(stream); print('there', flush=True); sys.stdin.read()"
     )
@@ -252,7 +252,7 @@ def test_client_that_fell_silent_is_gone_after_the_keepalive(
         # It takes so little at a time that most of the text is still to come when it falls silent.
         code = (
             "import grpc, sys; from unroll.client.client import Client\n"
-            "from unroll.client.options import GenerateOptions\n"
+            "from unroll.options import GenerateOptions\n"
             f"channel = grpc.insecure_channel(sys.argv[1], options={NARROW!r})\n"
             "asked = GenerateOptions(max_new_symbols=65536)\n"
             "stream = Client(channel=channel).stream('abc', asked)\n"

@@ -12,8 +12,8 @@ from serving.settings import ServerSettings
 from tests.serving.running import NARROW, PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions, SessionOptions
 from unroll.errors import UnavailableError
+from unroll.options import GenerateOptions, SessionOptions
 
 pytestmark = pytest.mark.slow
 

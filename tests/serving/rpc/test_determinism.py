@@ -19,8 +19,8 @@ from tests.serving.running import PATIENCE, RunningServer, serve, server_process
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
-from unroll.client.results import Completion, Generation, Piece
+from unroll.options import GenerateOptions
+from unroll.results import Completion, Generation, Piece
 from unroll.terms import Capsules, FinishReason
 
 pytestmark = pytest.mark.slow

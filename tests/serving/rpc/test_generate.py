@@ -7,8 +7,8 @@ import pytest
 
 from tests.conftest import TINY_SYMBOLS
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions, ScoreOptions
 from unroll.errors import InputError, UnknownModelError, UnknownSymbolError
+from unroll.options import GenerateOptions, ScoreOptions
 from unroll.terms import FinishReason, UnknownSymbols
 
 SKIP, REPLACE = UnknownSymbols.SKIP, UnknownSymbols.REPLACE

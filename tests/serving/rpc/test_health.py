@@ -14,8 +14,8 @@ from tests.serving.rpc.health import NOT_SERVING, SERVING, Watch, check_health
 from tests.serving.rpc.http2 import HEADERS, RawConnection
 from tests.serving.running import PATIENCE, RunningServer, serve, server_process, wait_for
 from training.settings import Cell
-from unroll.client.options import GenerateOptions
 from unroll.errors import ClosedError, EngineFailedError
+from unroll.options import GenerateOptions
 from unroll.wire import SERVICE
 
 WATCH = "/grpc.health.v1.Health/Watch"

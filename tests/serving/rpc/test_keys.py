@@ -11,8 +11,8 @@ from serving.rpc.keys import WatchedKeys
 from tests.serving.running import PATIENCE, serve, wait_for
 from training.settings import Cell
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
 from unroll.errors import CapsuleError
+from unroll.options import GenerateOptions
 
 ASKED = GenerateOptions(max_new_symbols=5, seed=3)
 

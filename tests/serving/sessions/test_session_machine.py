@@ -31,7 +31,7 @@ from tests.serving.running import RunningServer
 from training.settings import Cell
 from unroll.bundle.folder import load_bundle
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
+from unroll.options import GenerateOptions
 
 pytestmark = pytest.mark.slow
 

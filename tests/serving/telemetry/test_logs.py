@@ -19,7 +19,6 @@ from tests.serving.running import PATIENCE, RunningServer, server_process, wait_
 from tests.unroll.client.stub import ask, connected
 from training.settings import Cell
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions, SessionOptions
 from unroll.errors import (
     InputError,
     ServerError,
@@ -27,6 +26,7 @@ from unroll.errors import (
     UnavailableError,
     UnknownModelError,
 )
+from unroll.options import GenerateOptions, SessionOptions
 
 ACCESS = "serving.access"
 ID = "x-request-id"

@@ -22,7 +22,6 @@ from tests.serving.rpc.health import check_health
 from tests.serving.running import NARROW, PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions
 from unroll.errors import (
     DeadlineError,
     InputError,
@@ -31,6 +30,7 @@ from unroll.errors import (
     SettingsError,
     UnknownModelError,
 )
+from unroll.options import GenerateOptions
 from unroll.v1 import text_generation_pb2 as pb
 
 SERVICE_NAME = "TextGenerationService"

@@ -18,8 +18,6 @@ from training.settings import Cell
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
 from unroll.client.messages import check_ended, generate_request, read_generation, read_piece
-from unroll.client.options import GenerateOptions
-from unroll.client.results import Generation
 from unroll.errors import (
     CancelledError,
     DeadlineError,
@@ -29,6 +27,8 @@ from unroll.errors import (
     UnknownModelError,
     UnknownSymbolError,
 )
+from unroll.options import GenerateOptions
+from unroll.results import Generation
 from unroll.v1 import text_generation_pb2 as pb
 
 NOBODY = "127.0.0.1:1"  # a port that no user may listen on

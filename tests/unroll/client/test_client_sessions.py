@@ -17,8 +17,6 @@ from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions, SessionOptions
-from unroll.client.results import Generation, Piece
 from unroll.client.resume import ATTEMPTS_AT_MOST
 from unroll.errors import (
     CapsuleError,
@@ -29,6 +27,8 @@ from unroll.errors import (
     UnavailableError,
     UnknownSymbolError,
 )
+from unroll.options import GenerateOptions, SessionOptions
+from unroll.results import Generation, Piece
 from unroll.terms import Capsules, FinishReason, UnknownSymbols
 
 NOBODY = "127.0.0.1:1"  # a port that no user may listen on

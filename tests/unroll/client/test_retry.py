@@ -15,7 +15,6 @@ from training.settings import Cell
 from unroll.client import retry
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
-from unroll.client.options import GenerateOptions, Origin
 from unroll.client.resume import Resumption
 from unroll.client.retry import JITTER, LONGEST_PAUSE, Attempts
 from unroll.errors import (
@@ -32,6 +31,7 @@ from unroll.errors import (
     UnavailableError,
     UnrollError,
 )
+from unroll.options import GenerateOptions, Origin
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import add_TextGenerationServiceServicer_to_server
 from unroll.wire import to_status

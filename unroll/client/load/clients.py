@@ -16,7 +16,7 @@ from unroll.client import messages
 from unroll.client.connection import channel_options, not_ready
 from unroll.client.load.settings import LoadSettings, Mode
 from unroll.client.load.tally import Tally
-from unroll.client.options import GenerateOptions
+from unroll.options import GenerateOptions
 from unroll.terms import Capsules
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.wire import SERVICE

@@ -10,10 +10,10 @@ from unroll.client.client import Client
 from unroll.client.load.processes import run_load
 from unroll.client.load.record import as_record, as_table
 from unroll.client.load.settings import LoadSettings
-from unroll.client.options import GenerateOptions
-from unroll.client.results import ModelInfo
 from unroll.errors import EngineError, UnrollError
+from unroll.options import GenerateOptions
 from unroll.record import write
+from unroll.results import ModelInfo
 
 ANSWER_SECONDS = 10.0
 INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended

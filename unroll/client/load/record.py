@@ -7,9 +7,9 @@ from rich.table import Table
 
 from unroll.client.load.settings import LoadSettings
 from unroll.client.load.tally import Durations, Tally
-from unroll.client.results import ModelInfo
 from unroll.machine import describe
 from unroll.record import Record, settings_of
+from unroll.results import ModelInfo
 
 
 @dataclass(frozen=True, kw_only=True)

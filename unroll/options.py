@@ -1,4 +1,4 @@
-"""Options of a client's requests."""
+"""Options of requests."""
 
 from dataclasses import dataclass, field
 

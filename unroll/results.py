@@ -1,4 +1,4 @@
-"""Results of a client's requests."""
+"""Results of requests."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
