@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
@@ -33,7 +34,7 @@ from serving.telemetry.logs import hide_metadata
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.page import MetricsPage
 from serving.telemetry.tracing import Tracing, open_tracing
-from unroll.errors import SettingsError
+from unroll.errors import SettingsError, StoreError
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import add_TextGenerationServiceServicer_to_server
 
@@ -152,7 +153,7 @@ class Server:
         self._store.close()
 
     def _open_sessions(self) -> None:
-        self._store = _open_store(self.settings)
+        self._store = _open_store(self.settings, self._tell_health)
         self.sessions = Sessions(
             self._store,
             self.models.layouts,
@@ -178,10 +179,10 @@ class Server:
                 await self.sessions.expire()
                 if isinstance(self._store, TieredStore):
                     await self._store.spill(time.time() - self.settings.session_spill_seconds)
-            except Exception:  # a full disk may have room again
-                log.exception(
-                    "expired sessions could not be removed; next try in %g s", TIDY_SECONDS
-                )
+            except StoreError as error:  # a full disk may have room again; health follows
+                log.error("expired sessions stay: %s; next try in %g s", error, TIDY_SECONDS)
+            except Exception:
+                log.exception("expired sessions stay; next try in %g s", TIDY_SECONDS)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -209,8 +210,11 @@ class Server:
             ) from error
 
     def _tell_health(self) -> None:
-        """Tell balancers which models can be used."""
-        self._health.tell({model.name: model.engine.has_failed for model in self.models})
+        """Tell balancers which models can be used, and whether sessions can."""
+        self._health.tell(
+            {model.name: model.engine.has_failed for model in self.models},
+            store_has_failed=self._store.has_failed,
+        )
         if self.models.has_failed:
             self.engine_failed.set()
 
@@ -231,10 +235,12 @@ def _gate(settings: ServerSettings, counts: CallCounts, tracing: Tracing | None)
     )
 
 
-def _open_store(settings: ServerSettings) -> MemoryStore | TieredStore:
+def _open_store(
+    settings: ServerSettings, on_change: Callable[[], None]
+) -> MemoryStore | TieredStore:
     if settings.state_dir is None:
         return MemoryStore(settings.sessions_in_memory)
-    return TieredStore(DiskStore(settings.state_dir), settings.sessions_in_memory)
+    return TieredStore(DiskStore(settings.state_dir, on_change), settings.sessions_in_memory)
 
 
 def _limits(settings: ServerSettings) -> Limits:

@@ -1,14 +1,16 @@
 """The standard health service, `grpc.health.v1.Health`: Check, List and Watch.
 
-Three kinds of names have a health:
+Four kinds of names have a health:
 
     ""                                        the server as a whole
     unroll.v1.TextGenerationService           the same, under the service's name
     unroll.v1.TextGenerationService/NAME      one served model
+    unroll.v1.TextGenerationService.Sessions  sessions: whether they can begin and go on
 
 The server as a whole is SERVING from the moment it is ready until it drains or until the engine of
 any served model has failed, so that balancers look elsewhere. A model is SERVING until the server
-drains or its own engine has failed.
+drains or its own engine has failed. Sessions are SERVING while the server is and they can be
+written down; texts without a session need no store, so they leave the server as a whole alone.
 """
 
 import asyncio
@@ -20,6 +22,7 @@ from serving.rpc.call import Call
 from unroll.wire import SERVICE
 
 SERVER = ""
+SESSIONS = f"{SERVICE}.Sessions"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
@@ -44,19 +47,20 @@ class Health:
         self._is_draining = False
         self._has_ended = False
 
-    def tell(self, failed: dict[str, bool]) -> None:
-        """Tell the health of the server by that of its models; nothing any more once it drains.
+    def tell(self, failed: dict[str, bool], *, store_has_failed: bool) -> None:
+        """Tell the health of the server by that of its parts; nothing any more once it drains.
 
         Args:
             failed: whether the engine of a model has failed, by the model's name.
+            store_has_failed: whether sessions cannot be written down at the moment.
         """
         if self._is_draining:
             return
-        whole = NOT_SERVING if any(failed.values()) else SERVING
-        self._statuses = {SERVER: whole, SERVICE: whole} | {
-            name_of(model): NOT_SERVING if is_failed else SERVING
-            for model, is_failed in failed.items()
-        }
+        has_failed = any(failed.values())
+        names = {SERVER: has_failed, SERVICE: has_failed}
+        names |= {SESSIONS: has_failed or store_has_failed}
+        names |= {name_of(model): is_failed for model, is_failed in failed.items()}
+        self._statuses = {name: NOT_SERVING if bad else SERVING for name, bad in names.items()}
         self._wake()
 
     def drain(self) -> None:

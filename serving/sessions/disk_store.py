@@ -46,12 +46,18 @@ class DiskStore:
 
     Args:
         folder: where the database lies; is made if it is not there.
+        on_change: called on the event loop when `has_failed` has changed.
+
+    Attributes:
+        has_failed: whether the last write failed.
 
     Raises:
         SettingsError: the folder or the database cannot be used, or another server uses it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, on_change: Callable[[], None] = lambda: None) -> None:
+        self.has_failed = False
+        self._on_change = on_change
         self._path = folder / "sessions.sqlite3"
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -68,6 +74,7 @@ class DiskStore:
             self.now: Callable[[], float] = StoreClock(self._last_seen())
             self._db.execute(*self._tick())  # a database that cannot be written to is refused here
             self._reads = _connect(self._path)
+            self._file = self._path.stat()
         except (OSError, sqlite3.Error) as error:
             raise SettingsError(
                 f"state_dir = {str(folder)!r}: {self._path.name} cannot be used: {error}; free or "
@@ -178,11 +185,19 @@ class DiskStore:
             if self._flush is None:
                 loop = asyncio.get_running_loop()
                 self._flush = loop.run_in_executor(self._thread, self._commit)
+                self._flush.add_done_callback(self._note)
             flush = self._flush
         self._unwritten[session_id] = flush
         flush.add_done_callback(lambda done: self._forget(session_id, done))
         with _typed("write"):
             await asyncio.shield(flush)
+
+    def _note(self, done: asyncio.Future[Any]) -> None:
+        if done.cancelled():
+            return
+        had_failed, self.has_failed = self.has_failed, done.exception() is not None
+        if had_failed != self.has_failed:
+            self._on_change()
 
     def _forget(self, session_id: str, done: asyncio.Future[None]) -> None:
         if self._unwritten.get(session_id) is done:
@@ -192,14 +207,14 @@ class DiskStore:
         with self._lock:  # from here on, new writes belong to the next transaction
             self._flush = None
             writes, self._writes = self._writes, []
-        if not self._path.exists():  # SQLite would go on writing to the deleted file
-            raise sqlite3.OperationalError(f"{self._path} is gone")
         with self._transaction():
             for statement, values in (*writes, *last):
                 self._db.execute(statement, values)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        if not self._is_there():
+            raise sqlite3.OperationalError(f"{self._path} is gone, or is another file by now")
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -208,6 +223,13 @@ class DiskStore:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+
+    def _is_there(self) -> bool:
+        """Tell whether the file is where it was opened; SQLite would write to a deleted one."""
+        try:
+            return os.path.samestat(self._path.stat(), self._file)
+        except OSError:
+            return False
 
     def _select(self, session_id: str, owner: bytes) -> Record | Gone:
         asked = (session_id, owner)
@@ -243,8 +265,10 @@ class DiskStore:
                 self._db.executemany(noted, [(self.now(), *record) for record in records])
                 return self._db.executemany(f"DELETE {there}", records).rowcount
 
+        removing = asyncio.get_running_loop().run_in_executor(self._thread, remove)
+        removing.add_done_callback(self._note)
         with _typed("write"):
-            return await asyncio.get_running_loop().run_in_executor(self._thread, remove)
+            return await removing
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -1,6 +1,7 @@
 """Sessions: texts that clients come back to."""
 
 import logging
+import math
 import secrets
 import struct
 import time
@@ -229,15 +230,14 @@ class Sessions:
         Those in use are noted as used first, and whatever is used meanwhile is kept.
         """
         touched, self._touched = self._touched, {}
-        if not self._idle_seconds:
-            return 0
+        idle = self._idle_seconds or math.inf
         try:
             await self._store.touch(touched | dict.fromkeys(self._busy, self._now()))
         except StoreError:
             self._touched = touched | self._touched
             raise
         expired = await self._store.expire(
-            self._now() - self._idle_seconds,
+            self._now() - idle,
             lambda session_id: session_id in self._busy or session_id in self._touched,
         )
         self.gone[Gone.EXPIRED] += expired

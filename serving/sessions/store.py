@@ -50,7 +50,13 @@ class SessionStore(Protocol):
 
     Attributes:
         now: the time by which its records grow old, in seconds.
+        has_failed: whether the last write failed.
     """
+
+    @property
+    def has_failed(self) -> bool:
+        """See the class."""
+        ...
 
     @property
     def now(self) -> Callable[[], float]:
@@ -100,6 +106,7 @@ class MemoryStore:
     """
 
     def __init__(self, limit: int) -> None:
+        self.has_failed = False
         self._limit = limit
         self._records: OrderedDict[str, bytes] = OrderedDict()
         self._gone: OrderedDict[str, tuple[Gone, bytes]] = OrderedDict()

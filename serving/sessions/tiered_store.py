@@ -21,6 +21,11 @@ class TieredStore:
         self.loaded = 0
 
     @property
+    def has_failed(self) -> bool:
+        """See SessionStore."""
+        return self._disk.has_failed
+
+    @property
     def spilled(self) -> int:
         """How many records have left the memory for the limit's sake."""
         return self._memory.evicted

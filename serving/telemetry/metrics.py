@@ -1,6 +1,7 @@
 """The server's metrics, on a page for Prometheus."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -12,6 +13,7 @@ from serving.rpc.call import CallCounts
 from serving.sessions.registry import Sessions
 from serving.sessions.store import Gone, MemoryStore
 from serving.sessions.tiered_store import TieredStore
+from unroll.errors import StoreError
 
 LABELS = ("model", "fingerprint")
 FINGERPRINT_SHOWN = 12  # hex digits
@@ -76,10 +78,16 @@ class Metrics:
             "unroll_sessions_in_memory", "Idle sessions in memory.", value=len(store)
         )
         if isinstance(store, TieredStore):
+            with suppress(StoreError):  # a damaged database leaves this one out
+                yield GaugeMetricFamily(
+                    "unroll_sessions_on_disk",
+                    "Sessions on disk, including those also in memory.",
+                    value=store.kept,
+                )
             yield GaugeMetricFamily(
-                "unroll_sessions_on_disk",
-                "Sessions on disk, including those also in memory.",
-                value=store.kept,
+                "unroll_sessions_failing",
+                "1 while sessions cannot be written to the disk, else 0.",
+                value=store.has_failed,
             )
             yield CounterMetricFamily(
                 "unroll_sessions_spilled", "Sessions that left the memory.", value=store.spilled

@@ -21,10 +21,10 @@ def check_health(channel: grpc.Channel, service: str = SERVICE) -> int:
 class Watch:
     """What a health watch has seen, in order."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, channel: grpc.Channel, service: str = SERVICE) -> None:
         self.seen: list[int] = []
         self.code: grpc.StatusCode | None = None  # once it has ended
-        request = health_pb2.HealthCheckRequest(service=SERVICE)
+        request = health_pb2.HealthCheckRequest(service=service)
         self._call = health_pb2_grpc.HealthStub(channel).Watch(request)
         threading.Thread(target=self._read, daemon=True).start()
 

@@ -1,6 +1,7 @@
 """Health: of the server, of each model, and told to all whatever one of them does."""
 
 import logging
+import shutil
 import signal
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.rpc.health import name_of
+from serving import server
+from serving.rpc.health import SESSIONS, name_of
 from serving.runtime.decoder import LoopResult, LoopRun, State
 from tests.serving.rpc.health import NOT_SERVING, SERVING, Watch, check_health
 from tests.serving.rpc.http2 import HEADERS, RawConnection
 from tests.serving.running import PATIENCE, RunningServer, serve, server_process, wait_for
 from training.settings import Cell
-from unroll.errors import ClosedError, EngineFailedError
+from unroll.errors import ClosedError, EngineFailedError, StoreError
 from unroll.options import GenerateOptions
 from unroll.wire import SERVICE
 
@@ -34,9 +36,9 @@ def listed(channel: grpc.Channel) -> dict[str, int]:
 
 def test_list_tells_the_server_the_service_and_each_model(shared_server: RunningServer) -> None:
     with grpc.insecure_channel(shared_server.address) as channel:
-        names = ["", SERVICE, f"{SERVICE}/small", f"{SERVICE}/lstm"]
+        names = ["", SERVICE, SESSIONS, f"{SERVICE}/small", f"{SERVICE}/lstm"]
         assert listed(channel) == dict.fromkeys(names, SERVING)
-        assert [check_health(channel, name) for name in names] == [SERVING] * 4
+        assert [check_health(channel, name) for name in names] == [SERVING] * 5
 
 
 def test_name_without_a_health_is_not_found_and_no_fault_of_the_server(
@@ -64,9 +66,37 @@ def test_failed_model_is_told_by_name_and_the_server_as_a_whole(
         assert listed(channel) == {
             "": NOT_SERVING,
             SERVICE: NOT_SERVING,
+            SESSIONS: NOT_SERVING,
             name_of("broken"): NOT_SERVING,
             name_of("sound"): SERVING,
         }
+
+
+def test_sessions_that_cannot_be_written_are_told_alone_and_recover(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "TIDY_SECONDS", 0.05)  # nobody calls; the server finds out itself
+    state, away = tmp_path / "state", tmp_path / "away"
+    with (
+        serve(str(tiny_bundles["gru"]), state_dir=state, session_idle_seconds=0) as running,
+        grpc.insecure_channel(running.address) as channel,
+        running.client() as client,
+    ):
+        session = client.start_session()
+        watch = Watch(channel, SESSIONS)
+        wait_for(lambda: watch.seen == [SERVING])
+        state.rename(away)
+        wait_for(lambda: watch.seen == [SERVING, NOT_SERVING])
+        shutil.copytree(away, state)  # equal, but not what the server has open
+        with pytest.raises(StoreError):
+            session.generate("abc", GenerateOptions(max_new_symbols=3), timeout=PATIENCE)
+        assert client.generate("abc", timeout=PATIENCE).text
+        assert check_health(channel) == SERVING
+        assert watch.seen == [SERVING, NOT_SERVING]
+        shutil.rmtree(state)
+        away.rename(state)
+        wait_for(lambda: watch.seen == [SERVING, NOT_SERVING, SERVING])
+        assert session.generate("abc", GenerateOptions(max_new_symbols=3)).text
 
 
 @pytest.mark.slow

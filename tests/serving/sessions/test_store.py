@@ -339,6 +339,32 @@ def test_reads_do_not_wait_for_a_database_that_another_process_holds(
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("folder", ["/proc/self", "/sys/kernel", "/dev/null"])
+def test_folder_that_cannot_be_written_to_is_refused(folder: str) -> None:
+    told = rf"state_dir = '{folder}': sessions\.sqlite3 cannot be used: .*; .* --state-dir"
+    with pytest.raises(SettingsError, match=told):
+        DiskStore(Path(folder))
+
+
+def test_full_disk_is_known_and_so_is_its_end(tmp_path: Path) -> None:
+    turns: list[bool] = []
+
+    async def scenario() -> None:
+        store = DiskStore(tmp_path, lambda: turns.append(store.has_failed))
+        await store.put("a", record(1.0))
+        store._db.execute("PRAGMA max_page_count = 1")  # as many as there are
+        for number in range(3):
+            with pytest.raises(StoreError, match="could not be written"):
+                await store.put(str(number), record(1.0, bytes(100_000)))
+        assert await store.get("a", b"") == record(1.0)
+        store._db.execute("PRAGMA max_page_count = 100000")
+        await store.put("b", record(1.0))
+        store.close()
+
+    asyncio.run(scenario())
+    assert turns == [True, False]
+
+
 def test_folder_that_is_removed_while_the_server_runs_is_told(tmp_path: Path) -> None:
     async def scenario() -> None:
         store = DiskStore(tmp_path / "state")

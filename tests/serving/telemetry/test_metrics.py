@@ -28,6 +28,7 @@ from unroll.errors import (
     SessionEndedError,
     SessionEvictedError,
     SettingsError,
+    StoreError,
     UnknownModelError,
 )
 from unroll.options import GenerateOptions
@@ -92,6 +93,22 @@ def test_spilled_and_loaded_sessions_are_counted(
         seen = counts(server)
     assert seen["unroll_sessions_spilled_total",] == 1
     assert seen["unroll_sessions_loaded_total",] == 1
+    assert seen["unroll_sessions_failing",] == 0
+
+
+def test_page_comes_while_the_sessions_cannot_be_read_or_written(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    damaged = serve(str(tiny_bundles["gru"]), metrics_port=0, state_dir=tmp_path)
+    with damaged as server, server.client() as client:
+        client.start_session()
+        for path in tmp_path.glob("sessions.sqlite3*"):
+            path.write_bytes(b"\xff" * path.stat().st_size)
+        with pytest.raises(StoreError):
+            client.start_session()
+        seen = counts(server)
+    assert seen["unroll_sessions_failing",] == 1
+    assert ("unroll_sessions_on_disk",) not in seen
 
 
 def test_prefix_lookups_are_counted_by_outcome(tiny_bundles: dict[Cell, Path]) -> None:
