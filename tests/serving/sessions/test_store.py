@@ -350,16 +350,16 @@ def test_full_disk_is_known_and_so_is_its_end(tmp_path: Path) -> None:
     turns: list[bool] = []
 
     async def scenario() -> None:
-        store = DiskStore(tmp_path, lambda: turns.append(store.has_failed))
-        await store.put("a", record(1.0))
-        store._db.execute("PRAGMA max_page_count = 1")  # as many as there are
+        disk = DiskStore(tmp_path, lambda: turns.append(disk.has_failed))
+        await disk.put("a", record(1.0))
+        disk._db.execute("PRAGMA max_page_count = 1")  # as many as there are
         for number in range(3):
             with pytest.raises(StoreError, match="could not be written"):
-                await store.put(str(number), record(1.0, bytes(100_000)))
-        assert await store.get("a", b"") == record(1.0)
-        store._db.execute("PRAGMA max_page_count = 100000")
-        await store.put("b", record(1.0))
-        store.close()
+                await disk.put(str(number), record(1.0, bytes(100_000)))
+        assert await disk.get("a", b"") == record(1.0)
+        disk._db.execute("PRAGMA max_page_count = 100000")
+        await disk.put("b", record(1.0))
+        disk.close()
 
     asyncio.run(scenario())
     assert turns == [True, False]
