@@ -17,14 +17,11 @@ from serving.access.tls import server_credentials
 from serving.access.tokens import Tokens
 from serving.engine.models import Models
 from serving.rpc.call import CallCounts
-from serving.rpc.delivery import LoopDelivery
 from serving.rpc.gate import Gate, no_span
 from serving.rpc.health import Health
 from serving.rpc.keys import WatchedKeys
-from serving.rpc.origins import Origins
 from serving.rpc.reflection import add_reflection
 from serving.rpc.servicer import TextGenerationServicer
-from serving.rpc.translation import Limits
 from serving.sessions.disk_store import DiskStore
 from serving.sessions.registry import Sessions
 from serving.sessions.store import MemoryStore
@@ -34,6 +31,9 @@ from serving.telemetry.logs import hide_metadata
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.page import MetricsPage
 from serving.telemetry.tracing import Tracing, open_tracing
+from serving.texts.delivery import LoopDelivery
+from serving.texts.origins import Origins
+from serving.texts.parse import Limits
 from unroll.errors import SettingsError, StoreError
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import add_TextGenerationServiceServicer_to_server

@@ -1,55 +1,36 @@
 """From the engine's own types to protobuf messages."""
 
-import math
-from dataclasses import asdict
-
 import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
-from serving.engine.request import Chunk, SequenceRequest
+from serving.engine.request import Chunk
 from serving.engine.served import ServedModel
-from serving.rpc.origins import Origin
-from serving.rpc.translation import Parsed
-from serving.runtime.onnx import runtime_name
-from serving.runtime.sampling import SamplingParams
+from serving.sessions.session import Session
+from serving.texts.parse import Parsed
+from serving.texts.results import bits_per_character, model_info, session_info, usage_of
+from serving.texts.text import Part, Text
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.wire import WRITTEN_FINISH_REASONS
 
 
-def write_answer(
-    parsed: Parsed, origin: Origin, sample: SequenceRequest, whole: Chunk, capsule: bytes
-) -> pb.GenerateResponse:
-    """Answer with a whole text.
-
-    Args:
-        parsed: what was asked for.
-        origin: what it went on from.
-        sample: which of its samples this is.
-        whole: all of its text.
-        capsule: of where it ends; empty for none.
-    """
+def write_answer(text: Text, part: Part) -> pb.GenerateResponse:
+    """Answer with a whole sample."""
     return pb.GenerateResponse(
-        text=whole.text,
-        log_probs=_log_probs(parsed, whole),
-        completion=_completion(parsed, origin, sample, whole, capsule),
+        text=part.chunk.text,
+        log_probs=_log_probs(text.parsed, part.chunk),
+        completion=_completion(text, part, part.capsule),
     )
 
 
-def write_piece(
-    parsed: Parsed,
-    origin: Origin,
-    sample: SequenceRequest,
-    chunk: Chunk,
-    capsule: bytes,
-    index: int,
-) -> pb.StreamGenerateResponse:
-    """Answer with a piece of a text; arguments as in write_answer, and the sample's index."""
+def write_piece(text: Text, part: Part) -> pb.StreamGenerateResponse:
+    """Answer with a piece of a sample."""
     return pb.StreamGenerateResponse(
-        text=chunk.text,
-        log_probs=_log_probs(parsed, chunk),
-        completion=_completion(parsed, origin, sample, chunk) if chunk.finish else None,
-        sample_index=index,
-        capsule=capsule,
+        text=part.chunk.text,
+        log_probs=_log_probs(text.parsed, part.chunk),
+        completion=_completion(text, part) if part.chunk.finish else None,
+        sample_index=part.index,
+        capsule=part.capsule,
     )
 
 
@@ -57,17 +38,15 @@ def _log_probs(parsed: Parsed, chunk: Chunk) -> list[float] | None:
     return chunk.log_probs.tolist() if parsed.wants_log_probs and chunk.text else None
 
 
-def _completion(
-    parsed: Parsed, origin: Origin, sample: SequenceRequest, last: Chunk, capsule: bytes = b""
-) -> pb.Completion:
+def _completion(text: Text, part: Part, capsule: bytes = b"") -> pb.Completion:
     """Tell how a sample ended."""
-    assert last.finish is not None
+    assert part.chunk.finish is not None
     return pb.Completion(
-        finish_reason=WRITTEN_FINISH_REASONS[last.finish],
-        usage=_usage(parsed, last.generated),
-        seed=sample.seed,
-        fingerprint=origin.model.fingerprint,
-        position=last.position,
+        finish_reason=WRITTEN_FINISH_REASONS[part.chunk.finish],
+        usage=_usage(text.parsed, part.chunk.generated),
+        seed=part.sample.seed,
+        fingerprint=text.origin.model.fingerprint,
+        position=part.chunk.position,
         capsule=capsule,
     )
 
@@ -76,44 +55,64 @@ def write_score(
     parsed: Parsed, log_probs: NDArray[np.float32], fingerprint: str
 ) -> pb.ScoreResponse:
     """Answer with the log-probabilities of a text, (symbols,)."""
-    nats = -float(np.mean(log_probs, dtype=np.float64))
     return pb.ScoreResponse(
         log_probs=log_probs.tolist(),
-        bits_per_character=nats / math.log(2),
+        bits_per_character=bits_per_character(log_probs),
         usage=_usage(parsed, 0),
         fingerprint=fingerprint,
     )
 
 
 def _usage(parsed: Parsed, generated: int) -> pb.Usage:
+    usage = usage_of(parsed, generated)
     return pb.Usage(
-        prompt_symbol_count=len(parsed.request.prompt),
-        generated_symbol_count=generated,
-        unknown_symbol_count=parsed.unknown,
+        prompt_symbol_count=usage.prompt_symbols,
+        generated_symbol_count=usage.generated_symbols,
+        unknown_symbol_count=usage.unknown_symbols,
     )
 
 
 def write_model(model: ServedModel) -> pb.Model:
     """Describe a served model."""
-    manifest = model.bundle.manifest
+    info = model_info(model)
     return pb.Model(
-        name=model.name,
-        fingerprint=manifest.fingerprint,
-        vocabulary=manifest.symbols,
-        start_symbol=manifest.start_symbol,
-        cell=manifest.model.cell,
-        layer_count=manifest.model.layers,
-        member_count=manifest.model.members,
-        hidden_size=manifest.model.hidden_size,
-        parameter_count=manifest.model.parameters,
-        precision=manifest.model.precision,
-        validation_loss=manifest.training.validation_loss,
-        corpus_sha256=manifest.training.corpus_sha256,
-        runtime=runtime_name(),
-        execution_provider=model.decoder.provider,
+        name=info.name,
+        fingerprint=info.fingerprint,
+        vocabulary=info.vocabulary,
+        start_symbol=info.start_symbol,
+        cell=info.cell,
+        layer_count=info.layers,
+        member_count=info.members,
+        hidden_size=info.hidden_size,
+        parameter_count=info.parameters,
+        precision=info.precision,
+        validation_loss=info.validation_loss,
+        corpus_sha256=info.corpus_sha256,
+        runtime=info.runtime,
+        execution_provider=info.execution_provider,
     )
 
 
-def write_sampling(sampling: SamplingParams) -> pb.SamplingParams:
-    """Describe sampling parameters."""
-    return pb.SamplingParams(**asdict(sampling))
+def write_session(session: Session, model: str, expires: float | None) -> pb.Session:
+    """Describe a session; arguments as in session_info."""
+    info = session_info(session, model, expires)
+    sampling = pb.SamplingParams(
+        temperature=info.temperature, top_k=info.top_k, top_p=info.top_p, min_p=info.min_p
+    )
+    return pb.Session(
+        id=info.session_id,
+        model=info.model,
+        fingerprint=info.fingerprint,
+        position=info.position,
+        marks=info.marks,
+        seed=info.seed,
+        sampling=sampling,
+        create_time=_timestamp(session.created),
+        expire_time=None if expires is None else _timestamp(expires),
+    )
+
+
+def _timestamp(seconds: float) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromMicroseconds(round(seconds * 1e6))
+    return stamp

@@ -1,26 +1,18 @@
 """The calls about sessions."""
 
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import numpy as np
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from serving.engine.models import Models
-from serving.engine.snapshot import NO_LOG_PROBS, SamplerState, Snapshot
-from serving.rpc.answers import write_sampling
+from serving.rpc.answers import write_session
 from serving.rpc.call import Call
-from serving.rpc.origins import Origin, Origins, Place
-from serving.rpc.translation import read_sampling, read_seed
-from serving.sessions.capsule import CapsuleContents, owner_tag
+from serving.rpc.translation import read_start
+from serving.sessions.capsule import owner_tag
 from serving.sessions.registry import Sessions
 from serving.sessions.session import Session
-from unroll.errors import InputError
-from unroll.terms import SEED_LIMIT
+from serving.texts.begin import begin, check_seeds
+from serving.texts.origins import Origins, Place
 from unroll.v1 import text_generation_pb2 as pb
-
-FORKS_AT_MOST = 64
 
 
 class SessionServicer:
@@ -47,7 +39,7 @@ class SessionServicer:
         origin = await self._origins.look_at(place, call.identity)
         call.model = origin.model.name
         owner, fingerprint = owner_tag(call.identity), origin.model.fingerprint
-        session = await self._sessions.start(owner, fingerprint, _begin(request, origin))
+        session = await self._sessions.start(owner, fingerprint, begin(read_start(request), origin))
         return pb.StartSessionResponse(session=self._describe(session))
 
     async def ForkSession(  # noqa: N802
@@ -55,11 +47,7 @@ class SessionServicer:
     ) -> pb.ForkSessionResponse:
         """Start new sessions from the state of a session."""
         seeds = list(request.seeds)
-        if not 1 <= len(seeds) <= FORKS_AT_MOST:
-            raise InputError("seeds", f"must be 1 to {FORKS_AT_MOST}, got {len(seeds)}")
-        for index, seed in enumerate(seeds):
-            if seed < 0:
-                raise InputError(f"seeds[{index}]", f"must be 0 or more, got {seed}")
+        check_seeds(seeds)
         async with self._using(request.session, call) as session:
             forks = await self._sessions.fork(session, seeds)
         return pb.ForkSessionResponse(sessions=[self._describe(fork) for fork in forks])
@@ -100,39 +88,4 @@ class SessionServicer:
         return "" if model is None else model.name
 
     def _describe(self, session: Session) -> pb.Session:
-        expires = self._sessions.expires(session)
-        return pb.Session(
-            id=session.session_id,
-            model=self._model_of(session),
-            fingerprint=session.fingerprint,
-            position=session.position,
-            marks=[mark.snapshot.position for mark in session.marks],
-            seed=session.current.sampler.seed,
-            sampling=write_sampling(session.current.sampler.sampling),
-            create_time=_timestamp(session.created),
-            expire_time=None if expires is None else _timestamp(expires),
-        )
-
-
-def _begin(request: pb.StartSessionRequest, origin: Origin) -> CapsuleContents:
-    sampler = origin.sampler
-    default_seed = secrets.randbelow(SEED_LIMIT) if sampler is None else sampler.seed
-    begun = SamplerState(
-        seed=read_seed(request, default_seed),
-        sampling=read_sampling(request, None if sampler is None else sampler.sampling),
-    )
-    layout, vocabulary = origin.model.engine.layout, origin.model.bundle.vocabulary
-    start = Snapshot(
-        position=0,
-        token=vocabulary.start_id,
-        state=bytes(layout.size),
-        held=np.zeros(0, np.int32),
-        held_log_probs=NO_LOG_PROBS,
-    )
-    return CapsuleContents(sampler=begun, snapshot=origin.snapshot or start)
-
-
-def _timestamp(seconds: float) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromMicroseconds(round(seconds * 1e6))
-    return stamp
+        return write_session(session, self._model_of(session), self._sessions.expires(session))

@@ -17,8 +17,8 @@ from serving.engine.options import EngineOptions
 from serving.engine.request import Chunk, SequenceRequest
 from serving.engine.sequence import Sequence
 from serving.engine.snapshot import StateLayout
-from serving.rpc.reply import join
 from serving.runtime.decoder import Decoder
+from serving.texts.reply import join
 from tests.conftest import TINY_SYMBOLS
 from tests.serving.engine.harness import PATIENCE, Outcome, Reader, alone, request
 from unroll.bundle.folder import Bundle

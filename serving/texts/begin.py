@@ -1,0 +1,56 @@
+"""Where sessions begin."""
+
+import secrets
+from collections.abc import Sequence
+
+import numpy as np
+
+from serving.engine.snapshot import NO_LOG_PROBS, SamplerState, Snapshot
+from serving.sessions.capsule import CapsuleContents
+from serving.texts.origins import Origin
+from serving.texts.parse import parse_sampling, parse_seed
+from unroll.errors import InputError
+from unroll.options import SessionOptions
+from unroll.terms import SEED_LIMIT
+
+FORKS_AT_MOST = 64
+
+
+def begin(options: SessionOptions, origin: Origin) -> CapsuleContents:
+    """Return what a new session starts with.
+
+    Args:
+        options: seed and sampling parameters.
+        origin: a capsule's place, or the start symbol.
+
+    Raises:
+        InputError: an option is out of its range.
+    """
+    sampler = origin.sampler
+    default_seed = secrets.randbelow(SEED_LIMIT) if sampler is None else sampler.seed
+    begun = SamplerState(
+        seed=parse_seed(options, default_seed),
+        sampling=parse_sampling(options, None if sampler is None else sampler.sampling),
+    )
+    layout, vocabulary = origin.model.engine.layout, origin.model.bundle.vocabulary
+    start = Snapshot(
+        position=0,
+        token=vocabulary.start_id,
+        state=bytes(layout.size),
+        held=np.zeros(0, np.int32),
+        held_log_probs=NO_LOG_PROBS,
+    )
+    return CapsuleContents(sampler=begun, snapshot=origin.snapshot or start)
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Check the seeds of a session's forks.
+
+    Raises:
+        InputError: there is none, or there are too many, or one is negative.
+    """
+    if not 1 <= len(seeds) <= FORKS_AT_MOST:
+        raise InputError("seeds", f"must be 1 to {FORKS_AT_MOST}, got {len(seeds)}")
+    for index, seed in enumerate(seeds):
+        if seed < 0:
+            raise InputError(f"seeds[{index}]", f"must be 0 or more, got {seed}")

@@ -1,0 +1,253 @@
+"""From a request's options to the engine's own request, with the contract's defaults."""
+
+import math
+import secrets
+from dataclasses import dataclass
+
+from serving.engine.request import SequenceRequest
+from serving.runtime.sampling import SamplingParams
+from serving.texts.origins import Origin
+from unroll.bundle.vocabulary import Vocabulary
+from unroll.errors import InputError, shown
+from unroll.options import GenerateOptions, ScoreOptions, SessionOptions
+from unroll.terms import (
+    DEFAULT_NEW_SYMBOLS,
+    SAMPLES_AT_MOST,
+    SEED_LIMIT,
+    STOP_LENGTH_AT_MOST,
+    STOPS_AT_MOST,
+    Capsules,
+    UnknownSymbols,
+)
+
+FIXED_BYTES = 1024  # of an answer without its symbols, scores and state; more than it takes
+SAMPLING = ("temperature", "top_k", "top_p", "min_p")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The largest values that a request may ask for.
+
+    Attributes:
+        prompt: length of a prompt, in symbols.
+        new: length of a generated text, in symbols.
+        score: length of a scored text, in symbols.
+        stops: how many stop strings.
+        buffer: how much of a stream may wait for its reader, in symbols.
+        message: size of an answer in one message, in bytes.
+    """
+
+    prompt: int = 65536
+    new: int = 65536
+    score: int = 1_000_000
+    stops: int = STOPS_AT_MOST
+    buffer: int = 4096
+    message: int = 8 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parsed:
+    """A request as the engine takes it.
+
+    Attributes:
+        request: for the first or only sample.
+        unknown: how many symbols were skipped or replaced.
+        samples: how many continuations, 1 or more.
+        wants_log_probs: whether symbols come with their log-probabilities.
+        wants_capsule: whether the answer shall end with a capsule.
+    """
+
+    request: SequenceRequest
+    unknown: int
+    samples: int = 1
+    wants_log_probs: bool = False
+    wants_capsule: bool = False
+
+
+def parse_generate(
+    prompt: str,
+    options: GenerateOptions,
+    origin: Origin,
+    limits: Limits,
+    deadline: float | None,
+    account: str = "",
+    *,
+    is_streamed: bool,
+) -> Parsed:
+    """Translate a request for text, with the defaults of the contract.
+
+    Args:
+        prompt: the text to continue.
+        options: how.
+        origin: what it goes on from.
+        limits: what it may ask for.
+        deadline: time.monotonic() after which the request fails; None for never.
+        account: of the caller, for fair shares and kept prefixes.
+        is_streamed: whether the text shall come in chunks.
+
+    Raises:
+        InputError: a field is out of its range; carries the field's path in the message.
+    """
+    vocabulary = origin.model.bundle.vocabulary
+    if len(options.stop) > limits.stops:
+        raise InputError("stop", f"must be at most {limits.stops} strings, got {len(options.stop)}")
+    _check_length("prompt", prompt, limits.prompt)
+    new = _max_new_symbols(prompt, options, limits)
+    samples = _samples(options, origin, new)
+    capsules = Capsules.FINAL if options.capsules is None else options.capsules
+    if not is_streamed:
+        _check_size(options, samples, new, origin, limits.message)
+    _check_replacement(options)
+    unknown = _count_unknown(prompt, options.unknown_symbols, vocabulary)
+    in_force = None if origin.sampler is None else origin.sampler.sampling
+    default_seed = secrets.randbelow(SEED_LIMIT) if origin.sampler is None else origin.sampler.seed
+    request = SequenceRequest(
+        seed=parse_seed(options, default_seed),
+        sampling=parse_sampling(options, in_force),
+        prompt=vocabulary.encode(
+            prompt,
+            unknown=options.unknown_symbols,
+            replacement=options.replacement_symbol,
+            field="prompt",
+        ),
+        max_new_symbols=new,
+        origin=origin.snapshot,
+        snapshots=Capsules.FINAL
+        if capsules is Capsules.NEVER and origin.session is not None
+        else capsules,
+        stop=options.stop,
+        deadline=deadline,
+        buffer_symbols=limits.buffer if is_streamed else None,
+        chunk_seconds=0.0 if is_streamed else math.inf,
+        is_cut_on_close=is_streamed and not origin.is_repeated,
+        caller=account.encode(),
+    )
+    return Parsed(
+        request=request,
+        unknown=unknown,
+        samples=samples,
+        wants_log_probs=options.log_probs,
+        wants_capsule=capsules is not Capsules.NEVER,
+    )
+
+
+def parse_score(
+    text: str,
+    options: ScoreOptions,
+    origin: Origin,
+    limits: Limits,
+    deadline: float | None,
+    account: str = "",
+) -> Parsed:
+    """Translate a request for scores; arguments and errors as in parse_generate."""
+    vocabulary = origin.model.bundle.vocabulary
+    _check_length("text", text, limits.score)
+    if (worst := 4 * len(text) + FIXED_BYTES) > limits.message:
+        raise InputError(
+            "text",
+            f"has {len(text)} symbols, whose scores may take {worst} bytes; an answer "
+            f"has at most {limits.message}; send fewer",
+        )
+    _check_replacement(options)
+    policy = options.unknown_symbols
+    ids = vocabulary.encode(
+        text, unknown=policy, replacement=options.replacement_symbol, field="text"
+    )
+    if not len(ids):
+        raise InputError("text", "has no symbol to score; at least 1 must be left after skipping")
+    if origin.snapshot is not None and len(origin.snapshot.held):
+        raise InputError(
+            "text",
+            f"cannot be scored here: {len(origin.snapshot.held)} symbols were generated earlier "
+            "and not yet delivered; generate first",
+        )
+    request = SequenceRequest(
+        prompt=ids,
+        max_new_symbols=0,
+        caller=account.encode(),
+        origin=origin.snapshot,
+        deadline=deadline,
+        chunk_seconds=math.inf,
+    )
+    return Parsed(request=request, unknown=_count_unknown(text, policy, vocabulary))
+
+
+def parse_seed(options: GenerateOptions | SessionOptions, default: int) -> int:
+    """Return a request's seed; a default where it has none."""
+    if options.seed is None:
+        return default
+    if options.seed < 0:
+        raise InputError("seed", f"must be 0 or more, got {options.seed}")
+    return options.seed
+
+
+def parse_sampling(
+    options: GenerateOptions | SessionOptions, in_force: SamplingParams | None
+) -> SamplingParams:
+    """Return a request's sampling parameters; what is in force where it has none."""
+    values = {name: getattr(options, name) for name in SAMPLING}
+    given = {name: value for name, value in values.items() if value is not None}
+    if in_force is not None and not given:
+        return in_force
+    try:
+        return SamplingParams(**given)
+    except InputError as error:
+        raise InputError(f"sampling.{error.field}", error.problem) from error
+
+
+def _samples(options: GenerateOptions, origin: Origin, new: int) -> int:
+    count = 1 if options.sample_count is None else options.sample_count
+    if not 1 <= count <= SAMPLES_AT_MOST:
+        raise InputError("sample_count", f"must be 1 to {SAMPLES_AT_MOST}, got {count}")
+    if count > 1 and origin.session is not None:
+        raise InputError("sample_count", "must be 1 in a session; fork the session instead")
+    if count > 1 and not new:
+        raise InputError("sample_count", "must be 1 if max_new_symbols is 0")
+    return count
+
+
+def _check_size(
+    options: GenerateOptions, samples: int, new: int, origin: Origin, limit: int
+) -> None:
+    """Refuse an answer in one message that might not go through, before it is computed."""
+    widest = len(max(origin.model.bundle.vocabulary.symbols).encode())  # bytes of a symbol
+    log_prob = 4 if options.log_probs else 0
+    capsule = origin.model.engine.layout.size + 8 * STOP_LENGTH_AT_MOST
+    worst = samples * (new * (widest + log_prob) + capsule + FIXED_BYTES)
+    if worst > limit:
+        raise InputError(
+            "sample_count" if samples > 1 else "max_new_symbols",
+            f"{samples} x {new} symbols may take {worst} bytes, an answer in one message "
+            f"{limit} at most; ask for fewer symbols or samples, or use StreamGenerate",
+        )
+
+
+def _check_length(field: str, text: str, limit: int) -> None:
+    if len(text) > limit:
+        raise InputError(
+            field, f"has {len(text)} symbols, this server takes {limit} at most; send fewer"
+        )
+
+
+def _max_new_symbols(prompt: str, options: GenerateOptions, limits: Limits) -> int:
+    wanted = options.max_new_symbols
+    if wanted is None:
+        return min(DEFAULT_NEW_SYMBOLS, limits.new)
+    if not 0 <= wanted <= limits.new:
+        raise InputError("max_new_symbols", f"must be 0 to {limits.new} here, got {wanted}")
+    if not wanted and not prompt:
+        raise InputError("max_new_symbols", "must be 1 or more without a prompt, got 0")
+    return wanted
+
+
+def _check_replacement(options: GenerateOptions | ScoreOptions) -> None:
+    if options.replacement_symbol and options.unknown_symbols is not UnknownSymbols.REPLACE:
+        raise InputError(
+            "replacement_symbol",
+            f"is {shown(options.replacement_symbol)} while unknown symbols are not replaced; "
+            "leave it empty or set unknown_symbols to REPLACE",
+        )
+
+
+def _count_unknown(text: str, policy: UnknownSymbols, vocabulary: Vocabulary) -> int:
+    return 0 if policy is UnknownSymbols.REFUSE else vocabulary.count_unknown(text)
