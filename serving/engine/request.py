@@ -25,12 +25,12 @@ class SequenceRequest:
         sampling: how symbols are drawn.
         stop: strings before which the text ends; at most 8, of 1 to 256 symbols.
         deadline: time.monotonic() after which the sequence fails; None for never.
-        buffer_symbols: the sequence waits while this many delivered symbols are unread, 1 or more;
-            None for never.
+        buffer_symbols: the sequence waits while this many delivered symbols are unread, and gathers
+            no more than that, 1 or more; None for never.
         is_cut_on_close: whether, when the engine closes, what was written counts as an answer that
             ended by FinishReason.SHUTDOWN; needs snapshots.
-        chunk_seconds: after a chunk, what comes is gathered for at least so long, 0 or more; the
-            first chunk and the last do not wait.
+        chunk_seconds: after a chunk, what comes is gathered for at least so long, 0 or more, or up
+            to `buffer_symbols`; the first chunk and the last do not wait.
         caller: tag of who asks; only the same caller's prompts share what was read.
 
     Raises:

@@ -299,7 +299,7 @@ class Sequence:
         now: float,
         patience: float,
     ) -> Chunk | None:
-        if finish is None and now < self._chunk_due:
+        if finish is None and now < self._chunk_due and self._may_gather(len(log_probs)):
             self._gathered.append((text, log_probs))
             return None
         patience = max(patience, self.request.chunk_seconds)
@@ -315,6 +315,11 @@ class Sequence:
             generated=self.generated,
             position=self.position,
         )
+
+    def _may_gather(self, symbols: int) -> bool:
+        """Tell whether so many more may wait for the next chunk."""
+        limit = self.request.buffer_symbols
+        return limit is None or sum(len(each) for _, each in self._gathered) + symbols < limit
 
     def _with_gathered(
         self, text: str, log_probs: NDArray[np.float32]

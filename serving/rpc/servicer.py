@@ -4,33 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 
-from serving.engine.models import Models
 from serving.rpc.answers import write_answer, write_model, write_piece, write_score
 from serving.rpc.call import Call
 from serving.rpc.session_servicer import SessionServicer
 from serving.rpc.translation import read_generate, read_place, read_score
-from serving.sessions.registry import Sessions
-from serving.texts.origins import Origins
-from serving.texts.parse import Limits, parse_generate, parse_score
+from serving.texts.parse import parse_generate, parse_score
 from serving.texts.text import Part, Text, whole
 from unroll.v1 import text_generation_pb2 as pb
 
 
 class TextGenerationServicer(SessionServicer):
-    """Answers calls on an event loop to which the models' engines deliver.
-
-    Args:
-        models: what is served.
-        sessions: of all models.
-        origins: finds what requests go on from.
-        limits: what a request may ask for.
-    """
-
-    def __init__(
-        self, models: Models, sessions: Sessions, origins: Origins, limits: Limits
-    ) -> None:
-        super().__init__(models, sessions, origins)
-        self._limits = limits
+    """Answers calls on an event loop to which the models' engines deliver; made as its base."""
 
     async def Generate(  # noqa: N802
         self, request: pb.GenerateRequest, call: Call

@@ -12,6 +12,7 @@ from serving.sessions.registry import Sessions
 from serving.sessions.session import Session
 from serving.texts.begin import begin, check_seeds
 from serving.texts.origins import Origins, Place
+from serving.texts.parse import Limits
 from unroll.v1 import text_generation_pb2 as pb
 
 
@@ -22,14 +23,18 @@ class SessionServicer:
         models: what is served.
         sessions: of all models.
         origins: opens capsules.
+        limits: what a request may ask for.
 
     Each method takes its request and, in place of gRPC's context, the gate's Call.
     """
 
-    def __init__(self, models: Models, sessions: Sessions, origins: Origins) -> None:
+    def __init__(
+        self, models: Models, sessions: Sessions, origins: Origins, limits: Limits
+    ) -> None:
         self._models = models
         self._sessions = sessions
         self._origins = origins
+        self._limits = limits
 
     async def StartSession(  # noqa: N802
         self, request: pb.StartSessionRequest, call: Call
@@ -47,7 +52,7 @@ class SessionServicer:
     ) -> pb.ForkSessionResponse:
         """Start new sessions from the state of a session."""
         seeds = list(request.seeds)
-        check_seeds(seeds)
+        check_seeds(seeds, self._sessions.marks, self._limits)
         async with self._using(request.session, call) as session:
             forks = await self._sessions.fork(session, seeds)
         return pb.ForkSessionResponse(sessions=[self._describe(fork) for fork in forks])

@@ -63,7 +63,7 @@ class Sessions:
     ) -> None:
         self._store = store
         self._layouts = layouts
-        self._marks = marks
+        self.marks = marks
         self._idle_seconds = idle_seconds
         self._per_caller = per_caller
         self._starting: Counter[bytes] = Counter()
@@ -155,7 +155,7 @@ class Sessions:
 
     async def advance(self, session: Session, contents: CapsuleContents, request: bytes) -> None:
         """Note where a reply left a session that is in use."""
-        session.marks = [*session.marks, contents][-self._marks :]
+        session.marks = [*session.marks, contents][-self.marks :]
         session.last_request = request
         session.used = self._now()
         await self._put(session)

@@ -8,12 +8,13 @@ import numpy as np
 from serving.engine.snapshot import NO_LOG_PROBS, SamplerState, Snapshot
 from serving.sessions.capsule import CapsuleContents
 from serving.texts.origins import Origin
-from serving.texts.parse import parse_sampling, parse_seed
+from serving.texts.parse import FIXED_BYTES, Limits, parse_sampling, parse_seed
 from unroll.errors import InputError
 from unroll.options import SessionOptions
 from unroll.terms import SEED_LIMIT
 
 FORKS_AT_MOST = 64
+MARK_BYTES = 10  # of a mark's position in an answer, at most
 
 
 def begin(options: SessionOptions, origin: Origin) -> CapsuleContents:
@@ -43,14 +44,21 @@ def begin(options: SessionOptions, origin: Origin) -> CapsuleContents:
     return CapsuleContents(sampler=begun, snapshot=origin.snapshot or start)
 
 
-def check_seeds(seeds: Sequence[int]) -> None:
-    """Check the seeds of a session's forks.
+def check_seeds(seeds: Sequence[int], marks: int, limits: Limits) -> None:
+    """Check the seeds of a session's forks, which one message has to describe.
+
+    Args:
+        seeds: one for each fork.
+        marks: that a session may have.
+        limits: what may be asked for.
 
     Raises:
         InputError: there is none, or there are too many, or one is negative.
     """
-    if not 1 <= len(seeds) <= FORKS_AT_MOST:
-        raise InputError("seeds", f"must be 1 to {FORKS_AT_MOST}, got {len(seeds)}")
+    fit = limits.message // (FIXED_BYTES + MARK_BYTES * marks)
+    most = min(FORKS_AT_MOST, max(fit, 1))
+    if not 1 <= len(seeds) <= most:
+        raise InputError("seeds", f"must be 1 to {most}, got {len(seeds)}")
     for index, seed in enumerate(seeds):
         if seed < 0:
             raise InputError(f"seeds[{index}]", f"must be 0 or more, got {seed}")

@@ -4,6 +4,7 @@ import math
 import secrets
 from dataclasses import dataclass
 
+from serving.engine.pacing import LONGEST_RUN
 from serving.engine.request import SequenceRequest
 from serving.runtime.sampling import SamplingParams
 from serving.texts.origins import Origin
@@ -117,7 +118,7 @@ def parse_generate(
         else capsules,
         stop=options.stop,
         deadline=deadline,
-        buffer_symbols=limits.buffer if is_streamed else None,
+        buffer_symbols=_buffer(options, origin, limits) if is_streamed else None,
         chunk_seconds=0.0 if is_streamed else math.inf,
         is_cut_on_close=is_streamed and not origin.is_repeated,
         caller=account.encode(),
@@ -210,16 +211,38 @@ def _check_size(
     options: GenerateOptions, samples: int, new: int, origin: Origin, limit: int
 ) -> None:
     """Refuse an answer in one message that might not go through, before it is computed."""
-    widest = len(max(origin.model.bundle.vocabulary.symbols).encode())  # bytes of a symbol
-    log_prob = 4 if options.log_probs else 0
-    capsule = origin.model.engine.layout.size + 8 * STOP_LENGTH_AT_MOST
-    worst = samples * (new * (widest + log_prob) + capsule + FIXED_BYTES)
+    symbol, rest = _sizes(options, origin)
+    worst = samples * (new * symbol + rest)
     if worst > limit:
         raise InputError(
             "sample_count" if samples > 1 else "max_new_symbols",
             f"{samples} x {new} symbols may take {worst} bytes, an answer in one message "
             f"{limit} at most; ask for fewer symbols or samples, or use StreamGenerate",
         )
+
+
+def _buffer(options: GenerateOptions, origin: Origin, limits: Limits) -> int:
+    """Return how many symbols may wait, so that all of them fit into one message of a stream.
+
+    As many again may be gathered meanwhile, and the last loop run and a possible stop string come
+    on top.
+    """
+    symbol, rest = _sizes(options, origin)
+    on_top = LONGEST_RUN + STOP_LENGTH_AT_MOST
+    if limits.message < (least := (2 + on_top) * symbol + rest):
+        raise InputError(
+            "model",
+            f"{origin.model.name!r} streams messages of {least} bytes, and this server has a limit "
+            f"of {limits.message}; its operator can raise --max-message-bytes",
+        )
+    return min(limits.buffer, ((limits.message - rest) // symbol - on_top) // 2)
+
+
+def _sizes(options: GenerateOptions, origin: Origin) -> tuple[int, int]:
+    """Return how many bytes a symbol of the answer takes at most, and all that is no symbol."""
+    widest = len(max(origin.model.bundle.vocabulary.symbols).encode())
+    capsule = origin.model.engine.layout.size + 8 * STOP_LENGTH_AT_MOST
+    return widest + (4 if options.log_probs else 0), capsule + FIXED_BYTES
 
 
 def _check_length(field: str, text: str, limit: int) -> None:
