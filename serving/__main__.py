@@ -35,7 +35,7 @@ def _announce(server: Server) -> None:
         _say(
             f"{model.name}: {architecture(*sizes)}, "
             f"{summary.parameters:,} parameters, {len(model.bundle.vocabulary)} symbols, "
-            f"fingerprint {model.bundle.manifest.fingerprint[:12]}, {model.decoder.provider}"
+            f"fingerprint {model.bundle.manifest.fingerprint[:12]}, {model.provider}"
         )
     _say(f"{runtime_name()}, listening on {server.address}")
 

@@ -9,6 +9,7 @@ from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
 from serving.engine.sequence import Delivery
 from serving.runtime.decoder import Decoder
+from serving.runtime.onnx import Device
 from serving.runtime.probe import probe
 from unroll.bundle.folder import Bundle, load_bundle
 from unroll.bundle.manifest import MANIFEST
@@ -20,12 +21,19 @@ ATTEMPTS = 5  # at a folder that is replaced again and again while it is read
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """A loaded bundle and the engine that runs it, under the name that clients ask for."""
+    """A loaded bundle and the engine that runs it, under the name that clients ask for.
+
+    Attributes:
+        name: as clients write it.
+        bundle: as it was loaded.
+        engine: runs it.
+        provider: ONNX Runtime's name of what computes the loop runs.
+    """
 
     name: str
     bundle: Bundle
-    decoder: Decoder
     engine: Engine
+    provider: str
 
     @property
     def fingerprint(self) -> str:
@@ -47,10 +55,10 @@ class ServedModel:
             BundleError: the bundle cannot do what its manifest says.
             DeviceError: the device is not there, or cannot run every node.
         """
-        decoder = Decoder(bundle, options.device, options.threads)
+        decoder = Decoder(bundle, Device.CPU, options.threads)
         probe(bundle, decoder)
         engine = Engine(bundle, decoder, options, deliver=deliver, on_failure=on_failure)
-        return cls(name=name, bundle=bundle, decoder=decoder, engine=engine)
+        return cls(name=name, bundle=bundle, engine=engine, provider=options.device.provider)
 
 
 def read_whole(folder: Path, use: Callable[[Bundle], T]) -> T:

@@ -3,25 +3,23 @@
     states   (slots + 1, layers, hidden); rows of padding share the last one, which holds NaN
     batches  of 1, 2, 4, ... rows and of all slots; a loop run takes the smallest that it fits in
 
-A graph gathers the states of a run's rows from their slots and scatters them back, so rows come
-and go without a copy. For a row of padding no step is made: what it reads is what it writes.
+A graph gathers the states of a run's rows from their slots and scatters them back, so rows stay
+where they are without a copy. For a row of padding no step is made: what it reads is what it
+writes. States that come and go are brought to the device by the next loop run: whoever schedules
+never waits for the device.
 """
-
-import threading
 
 import numpy as np
 
+from serving.runtime.captures import CAPTURES
 from serving.runtime.decoder import LoopRun, State
 from serving.runtime.device_batch import WINDOW, DeviceBatch, GraphSessions
 from serving.runtime.device_buffer import DeviceBuffer
 from serving.runtime.host import Written
-from serving.runtime.onnx import Device, open_bundle_graphs, open_fixed_graph_session
+from serving.runtime.onnx import Device, open_bundle_graphs, open_fixed_graph_session, require
 from unroll.bundle.folder import Bundle
 from unroll.bundle.manifest import UNROLLED, StateTensor
 from unroll.errors import BundleError
-
-# While one thread captures a CUDA graph, any other's copy or allocation would end the capture.
-_LOCK = threading.RLock()
 
 
 def batch_sizes(capacity: int) -> list[int]:
@@ -55,46 +53,44 @@ class DeviceRunner:
         self._batches: dict[int, DeviceBatch] = {}
         some_graph_session = next(iter(self._graph_sessions.values()))
         self.provider: str = some_graph_session.get_providers()[0]
-        with _LOCK:
+        with CAPTURES.opening():
             self._states = {
                 tensor.input: DeviceBuffer(
                     (capacity + 1, *_row_shape(tensor)), tensor.dtype, device, some_graph_session
                 )
                 for tensor in self._tensors
             }
-            for slot in range(capacity + 1):
-                self._fill(slot, np.nan)
+            self._coming = {slot: self._filled(np.nan) for slot in range(capacity + 1)}
+            self._bring()
 
     def load(self, slot: int, state: State | None) -> None:
         """Put a row's state into a slot, each tensor (layers, hidden); None means zero."""
         self._check(slot)
-        if state is None:
-            self._fill(slot, 0.0)
-            return
-        with _LOCK:
-            for name, buffer in self._states.items():
-                buffer.overwrite(slot, state[name][None])
+        self._coming[slot] = self._filled(0.0) if state is None else _copied(state)
 
     def read(self, slot: int) -> State:
         """Copy a slot's state, each tensor (layers, hidden)."""
         self._check(slot)
-        with _LOCK:
+        if slot in self._coming:
+            return _copied(self._coming[slot])
+        with CAPTURES.using():
             return {name: buffer.get(slot, 1)[0] for name, buffer in self._states.items()}
 
     def clear(self, slot: int) -> None:
         """Fill a slot with NaN."""
         self._check(slot)
-        self._fill(slot, np.nan)
+        self._coming[slot] = self._filled(np.nan)
 
     def run(self, slots: list[int], run: LoopRun) -> Written:
         """Make a loop run whose row i goes on with the state in slots[i]; keep their new states."""
         for slot in slots:
             self._check(slot)
-        with _LOCK:
-            size = next(size for size in batch_sizes(self.capacity) if size >= len(slots))
-            for captured in (self.capacity, size):  # the largest first
-                self._batch(captured).capture(filtered=run.is_filtered)
-            batch = self._batch(size)
+        size = next(size for size in batch_sizes(self.capacity) if size >= len(slots))
+        for captured in (self.capacity, size):  # the largest first
+            self._batch(captured).capture(filtered=run.is_filtered)
+        batch = self._batch(size)
+        with CAPTURES.using():
+            self._bring()
             batch.begin(slots, self.capacity, run)
             parts = [batch.run(run, begin) for begin in range(0, len(run.forced), WINDOW)]
         return Written(
@@ -104,29 +100,37 @@ class DeviceRunner:
 
     def warm_up(self) -> None:
         """Capture the graphs of all batch sizes for this thread, lest a loop run wait for it."""
-        with _LOCK:
-            for size in reversed(batch_sizes(self.capacity)):
-                for filtered in (False, True):
-                    self._batch(size).capture(filtered=filtered)
+        for size in reversed(batch_sizes(self.capacity)):
+            for filtered in (False, True):
+                self._batch(size).capture(filtered=filtered)
 
     def _batch(self, size: int) -> DeviceBatch:
         if size not in self._batches:
-            self._batches[size] = DeviceBatch(
-                size, self._device, self._graph_sessions, self._states, self._tensors
-            )
+            with CAPTURES.opening():
+                self._batches[size] = DeviceBatch(
+                    size, self._device, self._graph_sessions, self._states, self._tensors
+                )
         return self._batches[size]
 
-    def _fill(self, slot: int, value: float) -> None:
-        with _LOCK:
-            for tensor in self._tensors:
-                row = np.full((1, *_row_shape(tensor)), value, tensor.dtype)
-                self._states[tensor.input].overwrite(slot, row)
+    def _bring(self) -> None:
+        """Copy to the device the states that came since the last loop run."""
+        for slot, state in self._coming.items():
+            for name, buffer in self._states.items():
+                buffer.overwrite(slot, state[name][None])
+        self._coming.clear()
+
+    def _filled(self, value: float) -> State:
+        return {
+            tensor.input: np.full(_row_shape(tensor), value, tensor.dtype)
+            for tensor in self._tensors
+        }
 
     def _check(self, slot: int) -> None:
         assert 0 <= slot < self.capacity, (slot, self.capacity)  # the padding's is nobody's
 
 
 def _open_graph_sessions(bundle: Bundle, device: Device, threads: int) -> GraphSessions:
+    require(device)
     names = [kind.name for kind in UNROLLED]
     if missing := [name for name in names if name not in bundle.manifest.graphs]:
         raise BundleError(
@@ -137,6 +141,10 @@ def _open_graph_sessions(bundle: Bundle, device: Device, threads: int) -> GraphS
         bundle, names, lambda files: open_fixed_graph_session(files, device, threads)
     )
     return dict(zip(UNROLLED, opened, strict=True))
+
+
+def _copied(state: State) -> State:
+    return {name: tensor.copy() for name, tensor in state.items()}
 
 
 def _row_shape(tensor: StateTensor) -> tuple[int, int]:

@@ -18,6 +18,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from serving.runtime.captures import CAPTURES
 from serving.runtime.decoder import FREE, LoopRun
 from serving.runtime.device_buffer import DeviceBuffer
 from serving.runtime.host import Written
@@ -130,10 +131,11 @@ class DeviceBatch:
         """Make the first loop runs on this thread, of no steps; once they are made, do nothing."""
         if hasattr(self._captured, f"filtered_{filtered}"):
             return
-        self._put("steps", np.zeros(self._size, np.int64))
-        self._put("start", np.zeros(1, np.int64))
         for length in UNROLLED_LENGTHS:
-            self._run(Unrolled(length=length, filtered=filtered))
+            with CAPTURES.capturing():
+                self._put("steps", np.zeros(self._size, np.int64))
+                self._put("start", np.zeros(1, np.int64))
+                self._run(Unrolled(length=length, filtered=filtered))
         setattr(self._captured, f"filtered_{filtered}", True)
 
     def _run(self, kind: Unrolled) -> None:

@@ -1,12 +1,15 @@
 """Graph sessions: ONNX Runtime's, on the device that was asked for or not at all."""
 
+import traceback
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 import onnxruntime as ort
 
+from serving.runtime.captures import CAPTURES
 from unroll.bundle.folder import Bundle
 from unroll.bundle.manifest import WEIGHTS, GraphSpec
 from unroll.errors import BundleError, DeviceError
@@ -90,15 +93,7 @@ def open_graph_session(files: GraphFiles, device: Device, threads: int) -> ort.I
     providers: list[Provider] = [_provider(device)]
     if device is Device.CUDA:
         providers.append(Device.CPU.provider)  # shapes and loop conditions live on the host
-    try:
-        graph_session = ort.InferenceSession(files.graph, options, providers=providers)
-    except Exception as error:  # its exception classes share no base of their own
-        raise _unloadable(files.path, error) from error
-    got = graph_session.get_providers()
-    if got[0] != device.provider:
-        raise _missing(device, got)
-    graph_session.disable_fallback()
-    return graph_session
+    return _open(files, device, options, providers)
 
 
 def open_fixed_graph_session(
@@ -120,23 +115,7 @@ def open_fixed_graph_session(
     options = _options(files, device, threads)
     if device is Device.CUDA:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    try:
-        graph_session = ort.InferenceSession(
-            files.graph, options, providers=[_provider(device, enable_cuda_graph="1")]
-        )
-    except Exception as error:
-        if "fallback to CPU EP has been explicitly disabled" in str(error):
-            raise DeviceError(
-                f"{files.path}: {device.value} cannot run the whole graph, or is not available: "
-                f"{error}; "
-                "check the driver and the CUDA libraries, or ask for cpu"
-            ) from error
-        raise _unloadable(files.path, error) from error
-    got = graph_session.get_providers()
-    if got[0] != device.provider:
-        raise _missing(device, got)
-    graph_session.disable_fallback()
-    return graph_session
+    return _open(files, device, options, [_provider(device, enable_cuda_graph="1")])
 
 
 def check_tensors(path: Path, graph_session: ort.InferenceSession, described: GraphSpec) -> None:
@@ -155,9 +134,41 @@ def check_tensors(path: Path, graph_session: ort.InferenceSession, described: Gr
             raise BundleError(f"{path}: its {kind} are {actual}, the manifest says {expected}")
 
 
-def _options(files: GraphFiles, device: Device, threads: int) -> ort.SessionOptions:
+def _open(
+    files: GraphFiles, device: Device, options: ort.SessionOptions, providers: list[Provider]
+) -> ort.InferenceSession:
+    with CAPTURES.opening() if device is Device.CUDA else nullcontext():
+        try:
+            graph_session = ort.InferenceSession(files.graph, options, providers=providers)
+        except Exception as error:  # its exception classes share no base of their own
+            traceback.clear_frames(error.__traceback__)  # frees what it allocated here, not later
+            if "fallback to CPU EP has been explicitly disabled" in str(error):
+                raise DeviceError(
+                    f"{files.path}: {device.value} cannot run the whole graph, or is not "
+                    f"available: {error}; check the driver and the CUDA libraries, or ask for cpu"
+                ) from error
+            raise BundleError(f"{files.path}: ONNX Runtime cannot load it: {error}") from error
+        if device is Device.CUDA:
+            CAPTURES.free_apart(graph_session)
+    got = graph_session.get_providers()
+    if got[0] != device.provider:
+        raise _missing(device, got)
+    graph_session.disable_fallback()
+    return graph_session
+
+
+def require(device: Device) -> None:
+    """Check that this ONNX Runtime was built for a device.
+
+    Raises:
+        DeviceError: it was not.
+    """
     if device.provider not in ort.get_available_providers():
         raise _missing(device, ort.get_available_providers())
+
+
+def _options(files: GraphFiles, device: Device, threads: int) -> ort.SessionOptions:
+    require(device)
     if device is Device.CUDA and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     options = ort.SessionOptions()
@@ -177,10 +188,6 @@ def _provider(device: Device, **cuda_options: str) -> Provider:
     if device is Device.CUDA:
         return device.provider, {"use_tf32": "0"} | cuda_options
     return device.provider
-
-
-def _unloadable(path: Path, error: Exception) -> BundleError:
-    return BundleError(f"{path}: ONNX Runtime cannot load it: {error}")
 
 
 def _missing(device: Device, got: list[str]) -> DeviceError:

@@ -77,7 +77,7 @@ def model_info(model: ServedModel) -> ModelInfo:
         validation_loss=manifest.training.validation_loss,
         corpus_sha256=manifest.training.corpus_sha256,
         runtime=runtime_name(),
-        execution_provider=model.decoder.provider,
+        execution_provider=model.provider,
     )
 
 

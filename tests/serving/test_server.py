@@ -84,7 +84,7 @@ def test_failed_engine_ends_its_calls_and_the_health(
         grpc.insecure_channel(running.address) as channel,
     ):
         assert check_health(channel) == SERVING
-        monkeypatch.setattr(running.server.models.get("").decoder, "run", fail)
+        monkeypatch.setattr(running.server.models.get("").engine.decoder, "run", fail)
         with pytest.raises(ClosedError, match="the engine failed"):
             client.generate("abc", timeout=PATIENCE)
         wait_for(lambda: check_health(channel) == NOT_SERVING)

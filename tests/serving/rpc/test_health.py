@@ -57,7 +57,7 @@ def test_failed_model_is_told_by_name_and_the_server_as_a_whole(
 ) -> None:
     both = serve(f"broken={tiny_bundles['gru']}", f"sound={tiny_bundles['lstm']}")
     with both as running, grpc.insecure_channel(running.address) as channel:
-        monkeypatch.setattr(running.server.models.get("broken").decoder, "run", fail)
+        monkeypatch.setattr(running.server.models.get("broken").engine.decoder, "run", fail)
         with running.client() as client:
             with pytest.raises((ClosedError, EngineFailedError)):
                 client.generate("abc", timeout=PATIENCE)
@@ -134,7 +134,7 @@ def test_watch_that_reads_nothing_does_not_hide_a_failed_engine(
         deaf.read_until(HEADERS)
         watch = Watch(channel)
         wait_for(lambda: watch.seen == [SERVING])
-        monkeypatch.setattr(running.server.models.get("").decoder, "run", fail)
+        monkeypatch.setattr(running.server.models.get("").engine.decoder, "run", fail)
         with pytest.raises((ClosedError, EngineFailedError)):
             client.generate("abc", timeout=PATIENCE)
         wait_for(lambda: watch.seen == [SERVING, NOT_SERVING])

@@ -47,6 +47,7 @@ def bundle(request: pytest.FixtureRequest, cuda_bundles: dict[Cell, Path]) -> Bu
 
 def pool(runner: DeviceRunner) -> dict[str, NDArray[np.float32]]:
     """Look at all slots, that of padding included, each tensor (slots + 1, layers, hidden)."""
+    runner._bring()
     return {name: np.array(buffer.value.numpy()) for name, buffer in runner._states.items()}
 
 
