@@ -77,6 +77,8 @@ def _export(settings: ExportSettings) -> None:
         markup=False,
         soft_wrap=True,
     )
+    if checkpoint.doubt is not None:
+        console.print(f"warning: {checkpoint.doubt}", markup=False, soft_wrap=True)
 
 
 def _table(bundle: Bundle) -> Table:

@@ -17,7 +17,7 @@ from training.model.device import apply_precision, keep_freed_memory, resolve_pr
 from training.model.initialisation import build_model
 from training.model.model import CharRNN
 from training.presets import preset_files
-from training.run.checkpoint import Checkpoint, load_checkpoint
+from training.run.checkpoint import UPDATES_AT_LEAST, Checkpoint, load_checkpoint
 from training.run.folder import RunFolder
 from training.run.interrupt import StopRequest
 from training.run.parallel import Group
@@ -157,6 +157,10 @@ def _conclude(outcome: Outcome, trainer: Trainer, folder: RunFolder, reporter: R
         f"{outcome.value} after {trainer.progress.update} updates; {told}; {folder.path} holds "
         "checkpoints, samples and curves"
     )
+    if outcome is Outcome.FINISHED and trainer.progress.update < UPDATES_AT_LEAST:
+        reporter.say(
+            f"hardly trained: {trainer.progress.update} updates; give it more --minutes or --epochs"
+        )
     if outcome is Outcome.INTERRUPTED:
         reporter.say(f"go on with --resume --name {folder.path.name}")
         raise SystemExit(INTERRUPTED)

@@ -88,7 +88,8 @@ class TrainingSettings:
     """Length of the training in epochs. Set either this or minutes."""
 
     minutes: Annotated[float, Range(0, 10**6)] = 0.0
-    """Length of the training in minutes, with validation and samples. Set either this or epochs."""
+    """Length of the training in minutes. Validation and samples take at most a tenth of it: of a
+    long text, validation reads stretches that are spread evenly. Set either this or epochs."""
 
     optimizer: Literal["adamw", "adam"] = "adamw"
     """Optimizer."""

@@ -295,8 +295,26 @@ def test_loss_is_that_of_torch_reading_the_same_streams(tmp_path: Path) -> None:
     with torch.inference_mode():
         logits, _ = checkpoint.model()(rows[:-1], checkpoint.model().zero_state(64))
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[1:].flatten())
-    assert f"{64 * 300} symbols, {loss:.4f} nats in torch, {loss:.4f} here" == rung.compared
+    read = f"{64 * 300} of {len(ids)} symbols"
+    assert f"{read}, {loss:.4f} nats in torch, {loss:.4f} here" == rung.compared
     assert rung.difference < 1e-5
+
+
+def test_a_long_text_is_judged_on_the_beginnings_of_its_streams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tiny_checkpoint("gru")
+    bundle = export(checkpoint, tmp_path / "bundle")
+    ids = np.random.default_rng(1).integers(0, V, (64, 301))
+    monkeypatch.setattr(quality, "JUDGED_AT_MOST", 64 * 40)
+    monkeypatch.setattr(quality, "JUDGED_AT_LEAST", 64 * 20)
+    decoder, model = Decoder(bundle, Device.CPU), checkpoint.model()
+    rung = quality.judge(decoder, model, ids.flatten())
+    assert rung.compared.startswith(f"{64 * 40} of {ids.size} symbols")
+    alone = quality.judge(decoder, model, ids[:, :41].flatten())
+    assert rung.compared.partition(", ")[2] == alone.compared.partition(", ")[2]
+    monkeypatch.setattr(quality, "LOGITS_AT_MOST", 64 * V * 30)
+    assert quality.judge(decoder, model, ids.flatten()).compared.startswith(f"{64 * 30} of")
 
 
 def test_fingerprint_tells_precisions_weights_and_vocabularies_apart_and_nothing_else(
@@ -365,5 +383,6 @@ def test_command_line_exports_in_int8(tmp_path: Path) -> None:
     command += ["--bundle", str(tmp_path / "bundle"), "--precision", "int8"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "warning: hardly trained: " in done.stdout
     assert "quality: validation loss" in done.stdout
     assert load_bundle(tmp_path / "bundle").manifest.model.precision == "int8"

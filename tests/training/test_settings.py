@@ -110,6 +110,20 @@ def test_time_is_kept_for_the_end_but_never_most_of_it() -> None:
     assert not length.over(0, 500.0, 8.0)
 
 
+def test_validations_take_a_tenth_of_the_time_spread_over_it() -> None:
+    length, cost = Length(seconds=100.0), 2.0
+    measuring, times = cost, []
+    for second in range(100):
+        if length.affords(measuring, cost, float(second)):
+            measuring += cost
+            times.append(second)
+    assert times == [60, 80]
+    assert measuring + cost <= 10.0  # with the last one
+    assert Length(updates=10).affords(1e9, 1e9, 0.0)
+    assert Length(updates=10).validation_seconds == math.inf
+    assert length.validation_seconds == 2.0
+
+
 def test_resuming_keeps_the_stored_settings_and_refuses_others() -> None:
     stored = TrainingSettings(epochs=5, hidden_size=7, name="a")
     given_ = TrainingSettings(resume=True, name="a", epochs=5)

@@ -18,6 +18,7 @@ from unroll.bundle.vocabulary import Vocabulary
 WINDOW = 256  # symbols that a transformer of the usual size for these texts sees
 CHUNK = 4096  # bounds the memory, nothing else: the state is carried
 WINDOWS_AT_ONCE = 64
+LOGITS_AT_MOST = 2**24  # of a call; bounds the memory where the vocabulary is large
 
 Losses = NDArray[np.float64]
 Advance = Callable[[int], object]
@@ -54,12 +55,13 @@ def stream_losses(
         model: in evaluation mode.
         ids: (symbols + 1,).
         advance: told of each chunk.
-        chunk: symbols read in one call.
+        chunk: symbols read in one call, fewer where the vocabulary is large.
 
     Returns:
         What each symbol costs given all before it, in nats, shape (symbols,).
     """
     state, losses = model.zero_state(1), []
+    chunk = min(chunk, max(1, LOGITS_AT_MOST // model.settings.vocabulary_size))
     for begin in range(0, len(ids) - 1, chunk):
         piece = ids[begin : begin + chunk + 1, None]  # (T + 1, 1)
         logits, state = model(piece[:-1], state)  # (T, 1, V)
@@ -90,8 +92,10 @@ def window_losses(
     whole = (len(ids) - 1) // window * window
     inputs, targets = ids[:whole].view(-1, window).t(), ids[1 : whole + 1].view(-1, window).t()
     losses = []
-    for first in range(0, inputs.shape[1], WINDOWS_AT_ONCE):
-        x, y = (part[:, first : first + WINDOWS_AT_ONCE] for part in (inputs, targets))
+    symbols = LOGITS_AT_MOST // model.settings.vocabulary_size
+    at_once = min(WINDOWS_AT_ONCE, max(1, symbols // window))
+    for first in range(0, inputs.shape[1], at_once):
+        x, y = (part[:, first : first + at_once] for part in (inputs, targets))
         logits, _ = model(x, model.zero_state(x.shape[1]))  # (window, N, V)
         losses.append(symbol_losses(logits, y).t().flatten().cpu())  # (N * window,)
         advance(x.numel())

@@ -1,5 +1,9 @@
 """The loss on text that the model is not trained on."""
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -9,42 +13,105 @@ from training.model.model import CharRNN
 SYMBOLS_PER_STREAM = 1024  # at least; a stream starts from a zero state, which costs its first few
 STREAMS_AT_MOST = 64
 WINDOW = 256  # bounds the memory, nothing else: the state is carried
+LOGITS_AT_MOST = 2**24  # of a window; the same
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a reading of streams side by side gave.
+
+    Attributes:
+        loss: mean of all symbols read, in nats.
+        streams: number N of streams.
+        steps: number of symbols read of each stream.
+    """
+
+    loss: float
+    streams: int
+    steps: int
+
+    @property
+    def symbols(self) -> int:
+        """How many symbols were predicted."""
+        return self.streams * self.steps
+
+
+class Limit:
+    """Tells when a reading has taken so many seconds, its first window not counted.
+
+    The first window may have to compile the steps, and later readings will not.
+
+    Args:
+        seconds: may be infinite.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds, self._clock = seconds, clock
+        self._end: float | None = None
+
+    def __call__(self) -> bool:
+        """Whether the time is over; the first question, after a window, starts it."""
+        if self._end is None:
+            self._end = self._clock() + self._seconds
+        return self._clock() >= self._end
+
+
+def never() -> bool:
+    """Set no limit."""
+    return False
 
 
 @torch.no_grad()
-def validation_loss(model: CharRNN, ids: Tensor) -> float:
-    """Return the mean loss of predicting each symbol from all before it, in nats per symbol.
+def validate(
+    model: CharRNN, ids: Tensor, *, steps: int = 0, is_over: Callable[[], bool] = never
+) -> Reading:
+    """Return the mean loss of predicting each symbol from all before it.
 
     The text is read as parallel streams with carried state; fewer symbols than there are streams
-    are left over at its end.
+    are left over at its end. Where only the first steps of each stream are read, these are
+    stretches that are spread evenly over the text.
 
     Args:
         model: is in its previous mode again afterwards.
         ids: token ids, int64, shape (symbols,), at least 2.
+        steps: so many symbols of each stream are read; 0 reads all.
+        is_over: asked after each window whether to stop.
     """
     before = model.training, model.compiled
     model.eval()
     model.compiled = True
-    loss = mean_loss(model, *_as_streams(ids))
+    inputs, targets = _as_streams(ids)
+    reading = read_streams(
+        model, inputs[: steps or len(inputs)], targets[: steps or len(inputs)], is_over
+    )
     model.train(before[0])
     model.compiled = before[1]
-    return loss
+    return reading
 
 
 @torch.no_grad()
-def mean_loss(model: CharRNN, inputs: Tensor, targets: Tensor) -> float:
-    """Return the mean loss of streams that are read side by side from a zero state, in nats.
+def read_streams(
+    model: CharRNN, inputs: Tensor, targets: Tensor, is_over: Callable[[], bool] = never
+) -> Reading:
+    """Return the mean loss of streams that are read side by side from a zero state.
 
     Args:
         model: in evaluation mode.
         inputs: token ids, (T, N).
         targets: the symbol after each, (T, N).
+        is_over: asked after each window whether to stop.
     """
-    state, total = model.zero_state(inputs.shape[1]), 0.0
-    for x, y in zip(torch.split(inputs, WINDOW), torch.split(targets, WINDOW), strict=True):
-        logits, state = model(x, state)
+    N, V = inputs.shape[1], model.settings.vocabulary_size
+    window = max(1, min(WINDOW, LOGITS_AT_MOST // (N * V)))
+    state, total, steps = model.zero_state(N), 0.0, 0
+    for x, y in zip(torch.split(inputs, window), torch.split(targets, window), strict=True):
+        logits, state = model(x, state)  # (window, N, V)
         total += float(F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum"))
-    return total / inputs.numel()
+        steps += len(x)
+        if is_over():
+            break
+    return Reading(loss=total / (steps * N), streams=N, steps=steps)
 
 
 def _as_streams(ids: Tensor) -> tuple[Tensor, Tensor]:

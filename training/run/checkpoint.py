@@ -37,6 +37,7 @@ from unroll.errors import CheckpointError, SettingsError
 FORMAT_VERSION = 1
 KEY = "unroll"
 PARTS = ("moments", "recurrent", "random")
+UPDATES_AT_LEAST = 100  # fewer train hardly more than the bias: the warm-up alone takes 50
 BEST = "best.safetensors"
 # What reading a description raises that is not what a checkpoint's should be; RuntimeError is
 # torch's about sizes.
@@ -65,6 +66,18 @@ class Checkpoint:
         model = CharRNN(self.model_settings)
         model.load_state_dict(self.weights)
         return model.eval()
+
+    @property
+    def doubt(self) -> str | None:
+        """Why nobody should expect much of the model; None where there is no such reason."""
+        updates, loss = self.metrics.update, self.metrics.loss
+        uniform = math.log(len(self.vocabulary))
+        if updates >= UPDATES_AT_LEAST and loss < uniform:
+            return None
+        return (
+            f"hardly trained: {updates} updates, loss {loss:.2f} nats per symbol, where a uniform "
+            f"guess costs {uniform:.2f}; give the training more time"
+        )
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:

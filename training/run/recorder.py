@@ -1,5 +1,6 @@
 """What a training leaves on disk: milestones with their samples, and checkpoints."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,7 @@ from training.log.progress import Reporter
 from training.log.tensorboard import TensorBoardLog
 from training.model.model import CharRNN
 from training.model.sample import sample
-from training.model.validation import validation_loss
+from training.model.validation import Limit, Reading, validate
 from training.run.checkpoint import Checkpoint, save_checkpoint
 from training.run.folder import RunFolder
 from training.run.state import Progress, TrainingState
@@ -29,6 +30,7 @@ class Recorder:
         folder: where to write.
         reporter: is told of milestones.
         clock: seconds, monotonic.
+        seconds: how long one validation may take; longer ones read stretches of the text only.
         logs: whether to log; of several processes one does.
     """
 
@@ -41,10 +43,12 @@ class Recorder:
         reporter: Reporter,
         *,
         clock: Callable[[], float] = time.monotonic,
+        seconds: float = math.inf,
         logs: bool = True,
     ) -> None:
         self.settings, self.model, self.data = settings, model, data
         self.folder, self.reporter, self._clock = folder, reporter, clock
+        self._seconds = seconds
         self.log = Logs(*self._open_logs()) if logs else Logs()
         self._latest: Metrics | None = None
 
@@ -57,16 +61,18 @@ class Recorder:
     def untrained(self, progress: Progress) -> Progress:
         """Validate the initial weights, to know where the training starts and what it costs."""
         begun = self._clock()
-        loss = self._validate()
+        progress, loss = self._validate(progress)
+        took = min(self._clock() - begun, self._seconds)
         self._keep_snapshot(self._figures(progress, loss))
         if loss is not None:
             self.reporter.say(f"untrained: validation loss {loss:.4f}")
-        return replace(progress, reserve=2 * (self._clock() - begun))
+        return replace(progress, reserve=took, measuring=took)
 
     def milestone(self, progress: Progress) -> Progress:
         """Validate, sample, log, report, and keep the weights if they are the best so far."""
         begun = self._clock()
-        metrics = self._latest = self._figures(progress, self._validate())
+        progress, loss = self._validate(progress)
+        metrics = self._latest = self._figures(progress, loss)
         is_best = metrics.loss < progress.best_loss
         if is_best:
             save_checkpoint(self._checkpoint(metrics), self.folder.best)
@@ -74,11 +80,13 @@ class Recorder:
         text = self._sample(metrics) if self.settings.sample_symbols else ""
         self.log.milestone(metrics, text)
         self.reporter.milestone(metrics, text, is_best)
+        took = self._clock() - begun
         return replace(
             progress,
             loss_sum=0.0,
             loss_count=0,
-            reserve=self._clock() - begun,
+            reserve=took,
+            measuring=progress.measuring + took,
             best_loss=min(metrics.loss, progress.best_loss),
             since_best=0 if is_best else progress.since_best + 1,
         )
@@ -116,10 +124,24 @@ class Recorder:
             seconds=progress.elapsed,
         )
 
-    def _validate(self) -> float | None:
-        if self.data.validation is None:
-            return None
-        return validation_loss(self.model, self.data.validation)
+    def _validate(self, progress: Progress) -> tuple[Progress, float | None]:
+        """Validate; the first time decides how much of the text is read each time."""
+        ids, steps = self.data.validation, progress.validation_steps
+        if ids is None:
+            return progress, None
+        if steps:
+            return progress, validate(self.model, ids, steps=steps).loss
+        reading = validate(self.model, ids, is_over=Limit(self._seconds, self._clock))
+        self._tell_share(reading, len(ids) - 1)
+        return replace(progress, validation_steps=reading.steps), reading.loss
+
+    def _tell_share(self, reading: Reading, symbols: int) -> None:
+        if reading.symbols + reading.streams <= symbols:
+            self.reporter.say(
+                f"validation reads {reading.symbols:,} of {symbols:,} symbols, in "
+                f"{reading.streams} stretches spread evenly, to take at most a tenth of the time; "
+                "`unroll evaluate` reads all"
+            )
 
     def _sample(self, metrics: Metrics) -> str:
         seed = [self.settings.seed, metrics.update]

@@ -8,6 +8,8 @@ from training.data.streams import Streams
 from training.run.state import Progress
 from training.settings import TrainingSettings
 
+MEASURING_AT_MOST = 0.1  # of a time budget: validations and samples together
+VALIDATION_AT_MOST = 0.02  # of a time budget: a single one
 RESERVE_AT_MOST = 0.2  # of a time budget; a validation on a busy machine must not eat it all
 # Under a time budget the first validation and the compiling of the steps may take longer than the
 # warm-up, and Adam's first updates at the full rate move all weights by it, all the same way: ReLU
@@ -77,6 +79,23 @@ class Length:
         if self.seconds == math.inf:
             return 1.0
         return min(1.0, (update + 1) / WARMUP_UPDATES_AT_LEAST)
+
+    @property
+    def validation_seconds(self) -> float:
+        """How long one validation may take."""
+        return VALIDATION_AT_MOST * self.seconds
+
+    def affords(self, measuring: float, reserve: float, elapsed: float) -> bool:
+        """Whether one more validation leaves those so far, and the last, their share of the time.
+
+        Args:
+            measuring: seconds of those so far.
+            reserve: seconds that one takes.
+            elapsed: seconds gone.
+        """
+        return self.seconds == math.inf or (
+            measuring + 2 * reserve <= MEASURING_AT_MOST * min(elapsed, self.seconds)
+        )
 
     def over(self, update: int, elapsed: float, reserve: float) -> bool:
         """Whether there is nothing left to do but the end."""

@@ -31,6 +31,12 @@ class Progress:
     reserve: float = 0.0
     """Seconds that the last validation, sample and saving took together."""
 
+    measuring: float = 0.0
+    """Seconds of all of these so far."""
+
+    validation_steps: int = 0
+    """Symbols that a validation reads of each of its streams; 0 until the first one has decided."""
+
     rate_scale: float = 1.0
     """Factor of the learning rate; halved at every explosion."""
 

@@ -85,7 +85,14 @@ class Trainer:
             self._begun -= self.progress.elapsed
         self._now = self._saved = self.progress.elapsed
         self.recorder = Recorder(
-            settings, model, data, folder, reporter, clock=clock, logs=self.group.first
+            settings,
+            model,
+            data,
+            folder,
+            reporter,
+            clock=clock,
+            seconds=self.length.validation_seconds,
+            logs=self.group.first,
         )
         self.recorder.log.rewind(self.progress.update)
         self.recovery = Recovery(len(data.vocabulary), self.capture())
@@ -109,7 +116,7 @@ class Trainer:
         return outcome
 
     def _loop(self) -> Outcome:
-        patience, every = self.settings.patience, self.settings.validate_every
+        patience = self.settings.patience
         while True:
             if self._now - self._saved >= SECONDS_BETWEEN_SAVES:  # the same in all processes
                 self._save()
@@ -122,12 +129,17 @@ class Trainer:
                 return Outcome.EARLY
             if not self.update():
                 continue
-            done = self.progress
-            if done.update % every == 0 if every else done.position.window == 0:
+            if self._is_due():
                 self._milestone()
         if self.progress.loss_count:
             self._milestone()
         return Outcome.FINISHED
+
+    def _is_due(self) -> bool:
+        """Whether a milestone is due, and the time allows it."""
+        done, every = self.progress, self.settings.validate_every
+        due = done.update % every == 0 if every else done.position.window == 0
+        return due and self.length.affords(done.measuring, done.reserve, self._now)
 
     def update(self) -> bool:
         """Learn from one window; False where the training had to go back instead.

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from training.model import validation
 from training.model.initialisation import RELU_MEMORY, RELU_MEMORY_ABOVE, initialise
 from training.model.model import CELLS, CharRNN, ModelSettings, State
-from training.model.validation import validation_loss
+from training.model.validation import Limit, validate
 from training.settings import Cell
 from unroll.errors import SettingsError
 
@@ -90,7 +91,7 @@ def test_untrained_stack_is_hardly_worse_than_a_uniform_guess(cell: Cell) -> Non
         ModelSettings(cell=cell, vocabulary_size=76, embedding_size=64, hidden_size=63, layers=3)
     )
     initialise(model)
-    assert validation_loss(model, torch.randint(76, (500,))) < 1.1 * math.log(76)
+    assert validate(model, torch.randint(76, (500,))).loss < 1.1 * math.log(76)
 
 
 def test_initial_forget_biases_add_up_to_one_and_the_others_to_zero() -> None:
@@ -106,7 +107,7 @@ def test_initial_forget_biases_add_up_to_one_and_the_others_to_zero() -> None:
 def test_validation_loss_is_that_of_reading_the_text_in_one_go(cell: Cell) -> None:
     model = build(cell, dropout=0.5).train()
     ids = torch.randint(V, (700,))
-    found = validation_loss(model, ids)
+    found = validate(model, ids).loss
     assert model.training
     model.eval()
     with torch.no_grad():
@@ -133,7 +134,7 @@ def test_a_training_validates_with_its_own_layers_and_all_else_reads_with_torchs
 
     watch("_run_by_hand")
     watch("_run_torch")
-    found = validation_loss(model, ids)
+    found = validate(model, ids).loss
     assert ran == ["_run_by_hand"]
     with torch.no_grad():
         logits, _ = model.eval()(ids[:-1, None], model.zero_state(1))
@@ -147,7 +148,45 @@ def test_long_validation_texts_are_read_in_parallel_streams_with_little_loss() -
     with torch.no_grad():
         logits, _ = model(ids[:-1, None], model.zero_state(1))
     alone = float(F.cross_entropy(logits[:, 0], ids[1:]))
-    assert validation_loss(model, ids) == pytest.approx(alone, abs=5e-3)
+    assert validate(model, ids).loss == pytest.approx(alone, abs=5e-3)
+
+
+def test_a_limited_validation_reads_the_beginning_of_stretches_spread_over_the_text() -> None:
+    model, N, T = build("lstm").eval(), 7, 1100
+    ids = torch.randint(V, (N * T + 1,))
+    with torch.no_grad():
+        rows = ids[:-1].view(N, T).t()
+        logits, _ = model(rows[:512], model.zero_state(N))
+        expected = F.cross_entropy(logits.flatten(0, 1), rows[1:513].flatten())
+    windows = iter([False, True])
+    limited = validate(model, ids, is_over=lambda: next(windows))
+    assert (limited.streams, limited.steps, limited.symbols) == (N, 512, N * 512)
+    assert limited.loss == pytest.approx(float(expected), abs=1e-5)
+    assert validate(model, ids, steps=512) == limited
+    assert validate(model, ids).steps == T
+
+
+def test_a_limit_counts_from_the_first_question() -> None:
+    now = iter([0.0, 50.0, 50.0, 50.9, 51.0])
+    next(now)
+    limit = Limit(1.0, lambda: next(now))
+    assert [limit(), limit(), limit()] == [False, False, True]
+
+
+def test_windows_hold_a_bounded_number_of_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the loss nor the state depends on where the text is cut."""
+    model, ids = build("gru").eval(), torch.randint(V, (2060,))
+    whole = validate(model, ids)
+    monkeypatch.setattr(validation, "LOGITS_AT_MOST", 2 * V * 30)
+    windows: list[int] = []
+
+    def count(module: torch.nn.Module, read: object, said: tuple[torch.Tensor, object]) -> None:
+        windows.append(said[0].numel())
+
+    model.register_forward_hook(count)
+    assert validate(model, ids).loss == pytest.approx(whole.loss, abs=1e-6)
+    assert len(windows) > 10
+    assert max(windows) <= 2 * V * 30
 
 
 def test_unknown_cells_and_sizes_are_refused() -> None:

@@ -1,7 +1,9 @@
 """Checkpoints: complete, checked, whole."""
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +124,16 @@ def test_damaged_foreign_and_missing_files_are_refused(run: Path) -> None:
     best.unlink()
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         load_checkpoint(run)
+
+
+def test_a_checkpoint_that_was_hardly_trained_says_so(run: Path) -> None:
+    checkpoint = load_checkpoint(run)
+    uniform = math.log(len(checkpoint.vocabulary))
+
+    def doubt(update: int, loss: float) -> str | None:
+        metrics = replace(checkpoint.metrics, update=update, validation_loss=loss)
+        return replace(checkpoint, metrics=metrics).doubt
+
+    assert doubt(100, uniform - 0.1) is None
+    assert "99 updates" in (doubt(99, uniform - 0.1) or "")
+    assert f"a uniform guess costs {uniform:.2f}" in (doubt(5000, uniform) or "")

@@ -3,16 +3,21 @@
 import itertools
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from tests.training.conftest import Room, tiny_settings
 from training.log.metrics import read_metrics
-from training.model.model import CELLS
+from training.model import validation
+from training.model.model import CELLS, CharRNN
+from training.model.validation import Reading, validate
 from training.presets import preset_settings
+from training.run import recorder
 from training.run.checkpoint import load_checkpoint
 from training.run.interrupt import StopRequest
+from training.run.state import Progress
 from training.run.trainer import Outcome, Trainer
 from training.settings import Cell
 from unroll.errors import ExplosionError
@@ -162,9 +167,9 @@ def test_best_checkpoint_holds_the_weights_of_the_lowest_validation_loss(
     trainer = room.trainer("run", tiny_settings())
     seen = []
 
-    def validate() -> float:
+    def validate(progress: Progress) -> tuple[Progress, float]:
         seen.append(weights(trainer))
-        return [4.0, 3.0, 1.0, 2.0, 2.5][len(seen) - 1]
+        return progress, [4.0, 3.0, 1.0, 2.0, 2.5][len(seen) - 1]
 
     monkeypatch.setattr(trainer.recorder, "_validate", validate)
     trainer.run()
@@ -273,6 +278,30 @@ def test_minutes_end_on_time_with_the_rate_at_zero(room: Room) -> None:
     assert 0.95 * 1200 < end < 1200 + 2  # an update takes two ticks of this clock
     assert max(rates) > 0.9 * settings.learning_rate
     assert rates[-1] < 0.05 * settings.learning_rate
+
+
+def test_a_long_text_is_validated_on_the_same_stretches_each_time_and_says_so(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def reading(model: CharRNN, ids: torch.Tensor, **limits: Any) -> Reading:
+        found = validate(model, ids, **limits)
+        read.append(found.symbols)
+        return found
+
+    monkeypatch.setattr(recorder, "validate", reading)
+    monkeypatch.setattr(validation, "WINDOW", 7)
+    ticks = itertools.count()  # seconds, where a validation may take 24
+    settings = tiny_settings(epochs=0, minutes=20.0, validate_every=20, validation_fraction=0.5)
+    trainer = room.trainer("run", settings, clock=lambda: float(next(ticks)))
+    assert trainer.run() is Outcome.FINISHED
+    whole = len(trainer.data.validation)  # type: ignore[arg-type]
+    assert len(read) > 3
+    assert set(read) == {trainer.progress.validation_steps}
+    assert read[0] < whole - 1
+    assert f"validation reads {read[0]:,} of {whole - 1:,} symbols" in room.written.getvalue()
+    assert trainer.progress.measuring <= 120 + 2
 
 
 @pytest.mark.parametrize("warmup", [0.03, 0.0])
