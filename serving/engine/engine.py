@@ -25,7 +25,7 @@ from serving.engine.slots import Slots
 from serving.engine.snapshot import StateLayout
 from serving.engine.worker import Worker
 from serving.runtime.decoder import Decoder, State
-from serving.runtime.device import DeviceRunner
+from serving.runtime.device import DeviceRunner, unrolled_weights
 from serving.runtime.host import HostRunner, Runner
 from serving.runtime.onnx import Device
 from unroll.bundle.folder import Bundle
@@ -99,7 +99,7 @@ class Engine:
         self.layout = StateLayout(bundle.manifest.state, len(bundle.vocabulary))
         self.prefixes = PrefixCache(options.prefix_bytes)
         self.counts = EngineCounts()
-        make = new_runner or partial(_new_runner, bundle, decoder, options)
+        make = new_runner or _runners(bundle, decoder, options)
         self._workers = [
             Worker(
                 bundle.vocabulary,
@@ -336,7 +336,8 @@ class Engine:
         return lasts
 
 
-def _new_runner(bundle: Bundle, decoder: Decoder, options: EngineOptions, slots: int) -> Runner:
+def _runners(bundle: Bundle, decoder: Decoder, options: EngineOptions) -> Callable[[int], Runner]:
     if options.device is Device.CPU:
-        return HostRunner(decoder, slots)
-    return DeviceRunner(bundle, options.device, slots, options.threads)
+        return partial(HostRunner, decoder)
+    weights = unrolled_weights(bundle, options.device)
+    return lambda slots: DeviceRunner(bundle, options.device, slots, options.threads, weights)

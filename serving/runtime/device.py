@@ -15,6 +15,7 @@ from serving.runtime.captures import CAPTURES
 from serving.runtime.decoder import LoopRun, State
 from serving.runtime.device_batch import WINDOW, DeviceBatch, GraphSessions
 from serving.runtime.device_buffer import DeviceBuffer
+from serving.runtime.device_weights import DeviceWeights
 from serving.runtime.host import Written
 from serving.runtime.onnx import Device, open_bundle_graphs, open_fixed_graph_session, require
 from unroll.bundle.folder import Bundle
@@ -38,6 +39,8 @@ class DeviceRunner:
         device: where to compute. On the CPU the bits are HostRunner's.
         capacity: how many slots, 1 or more.
         threads: threads of one operator on the CPU.
+        weights: those of the unrolled graphs on that device; runners may share them. By default
+            its own.
 
     Raises:
         BundleError: the bundle was not exported for CUDA, or its graphs are not those that its
@@ -45,18 +48,25 @@ class DeviceRunner:
         DeviceError: the device is not there, or cannot run every node.
     """
 
-    def __init__(self, bundle: Bundle, device: Device, capacity: int, threads: int = 1) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: Device,
+        capacity: int,
+        threads: int = 1,
+        weights: DeviceWeights | None = None,
+    ) -> None:
         self.capacity = capacity
         self._device = device
-        self._graph_sessions = _open_graph_sessions(bundle, device, threads)
+        self._weights = weights or unrolled_weights(bundle, device)
+        self._graph_sessions = _open_graph_sessions(bundle, device, threads, self._weights)
+        self.provider: str = next(iter(self._graph_sessions.values())).get_providers()[0]
         self._tensors = bundle.manifest.state
         self._batches: dict[int, DeviceBatch] = {}
-        some_graph_session = next(iter(self._graph_sessions.values()))
-        self.provider: str = some_graph_session.get_providers()[0]
         with CAPTURES.opening():
             self._states = {
                 tensor.input: DeviceBuffer(
-                    (capacity + 1, *_row_shape(tensor)), tensor.dtype, device, some_graph_session
+                    (capacity + 1, *_row_shape(tensor)), tensor.dtype, device
                 )
                 for tensor in self._tensors
             }
@@ -129,7 +139,14 @@ class DeviceRunner:
         assert 0 <= slot < self.capacity, (slot, self.capacity)  # the padding's is nobody's
 
 
-def _open_graph_sessions(bundle: Bundle, device: Device, threads: int) -> GraphSessions:
+def unrolled_weights(bundle: Bundle, device: Device) -> DeviceWeights:
+    """Bring to a device the weights that the unrolled graphs of a bundle read.
+
+    Raises:
+        BundleError: the bundle was not exported for CUDA, or a file is not the one that its
+            manifest describes.
+        DeviceError: this ONNX Runtime was not built for the device.
+    """
     require(device)
     names = [kind.name for kind in UNROLLED]
     if missing := [name for name in names if name not in bundle.manifest.graphs]:
@@ -137,8 +154,16 @@ def _open_graph_sessions(bundle: Bundle, device: Device, threads: int) -> GraphS
             f"{bundle.folder / missing[0]}: is missing: the bundle was not exported for "
             "cuda; export the checkpoint with --device cuda (make export DEVICE=cuda)"
         )
+    return DeviceWeights(bundle, names, device)
+
+
+def _open_graph_sessions(
+    bundle: Bundle, device: Device, threads: int, weights: DeviceWeights
+) -> GraphSessions:
     opened = open_bundle_graphs(
-        bundle, names, lambda files: open_fixed_graph_session(files, device, threads)
+        bundle,
+        [kind.name for kind in UNROLLED],
+        lambda files: open_fixed_graph_session(files, device, threads, weights.give),
     )
     return dict(zip(UNROLLED, opened, strict=True))
 

@@ -69,10 +69,9 @@ class DeviceBatch:
     ) -> None:
         self._size = size
         self._graph_sessions = graph_sessions
-        some_graph_session = next(iter(graph_sessions.values()))
 
         def place(dtype: Any, *shape: int) -> DeviceBuffer:
-            return DeviceBuffer(shape, dtype, device, some_graph_session)
+            return DeviceBuffer(shape, dtype, device)
 
         tokens = place(np.int64, size)
         tokens_out = place(np.int64, WINDOW, size)

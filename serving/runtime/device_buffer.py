@@ -1,5 +1,6 @@
 """Tensors that stay at one address on a device, and their copies to and from the host."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,11 @@ from numpy.typing import NDArray
 from serving.runtime.onnx import Device
 
 DEVICE_ID = 0
+# An Identity from x to y, as an ONNX file.
+IDENTITY = (
+    b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04'
+    b"\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x11"
+)
 
 
 class DeviceBuffer:
@@ -18,20 +24,12 @@ class DeviceBuffer:
         shape: its shape.
         dtype: its dtype.
         device: where it lies.
-        graph_session: any; its bindings are ONNX Runtime's only way to name a part of a tensor.
     """
 
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        dtype: Any,
-        device: Device,
-        graph_session: ort.InferenceSession,
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: Any, device: Device) -> None:
         self._shape = shape
         self._dtype = np.dtype(dtype)
-        self._device = device
-        self._graph_session = graph_session
+        self.device = device
         self.value = ort.OrtValue.ortvalue_from_shape_and_type(
             list(shape), self._dtype.type, device.value, DEVICE_ID
         )
@@ -68,14 +66,29 @@ class DeviceBuffer:
             return self.value
         if (start, length) not in self._parts:
             entry_bytes = self.value.tensor_size_in_bytes() // self._shape[0]
-            binding = self._graph_session.io_binding()
-            binding.bind_output(
-                self._graph_session.get_outputs()[0].name,
-                self._device.value,
-                DEVICE_ID,
-                self._dtype.type,
-                [length, *self._shape[1:]],
-                self.value.data_ptr() + start * entry_bytes,
+            self._parts[start, length] = part_of(
+                self, start * entry_bytes, self._dtype.type, (length, *self._shape[1:])
             )
-            self._parts[start, length] = binding.get_outputs()[0]
         return self._parts[start, length]
+
+
+def part_of(buffer: DeviceBuffer, start: int, dtype: Any, shape: tuple[int, ...]) -> ort.OrtValue:
+    """Name a part of a buffer's memory; it is no longer valid than the buffer.
+
+    Bindings are ONNX Runtime's only way to do so.
+
+    Args:
+        buffer: whose memory.
+        start: of the part, in bytes.
+        dtype: of the tensor that lies there.
+        shape: likewise.
+    """
+    binding = _some_graph_session().io_binding()
+    address = buffer.value.data_ptr() + start
+    binding.bind_output("y", buffer.device.value, DEVICE_ID, dtype, list(shape), address)
+    return binding.get_outputs()[0]
+
+
+@cache
+def _some_graph_session() -> ort.InferenceSession:
+    return ort.InferenceSession(IDENTITY, providers=[Device.CPU.provider])

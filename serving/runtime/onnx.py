@@ -97,7 +97,10 @@ def open_graph_session(files: GraphFiles, device: Device, threads: int) -> ort.I
 
 
 def open_fixed_graph_session(
-    files: GraphFiles, device: Device, threads: int
+    files: GraphFiles,
+    device: Device,
+    threads: int,
+    give_weights: Callable[[str, ort.SessionOptions], None] = lambda name, options: None,
 ) -> ort.InferenceSession:
     """Load a graph whose inputs and outputs will be bound to fixed places, all on the device.
 
@@ -107,12 +110,15 @@ def open_fixed_graph_session(
         files: the graph.
         device: where to compute.
         threads: threads of one operator on the CPU, 1 or more.
+        give_weights: tells the options where a graph's weights lie, as DeviceWeights.give does; by
+            default the graph session has its own.
 
     Raises:
         DeviceError: the device is not there, or cannot run every node.
         BundleError: ONNX Runtime cannot load the graph.
     """
     options = _options(files, device, threads)
+    give_weights(files.path.name, options)
     if device is Device.CUDA:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return _open(files, device, options, [_provider(device, enable_cuda_graph="1")])
