@@ -84,7 +84,7 @@ class Times:
     Attributes:
         came: it was queued.
         began: it had a slot for the first time.
-        first: its first chunk was complete.
+        first: its first symbol was there, or its score was complete.
         last: its last chunk was.
     """
 
@@ -93,32 +93,33 @@ class Times:
     first: float | None = None
     last: float | None = None
 
+    def note_first(self, counts: EngineCounts, now: float, *, is_text: bool) -> None:
+        """Count the first symbol of a text, or the end of a score.
+
+        Args:
+            counts: of the engine that wrote it.
+            now: time.monotonic().
+            is_text: whether it is a text's.
+        """
+        assert self.began is not None, "a symbol comes from a slot"
+        self.first = now
+        counts.prefill_seconds.observe(now - self.began)
+        if is_text:
+            counts.first_seconds.observe(now - self.came)
+
     def note_chunk(
-        self,
-        counts: EngineCounts,
-        now: float,
-        *,
-        is_text: bool,
-        is_streamed: bool,
-        is_last: bool,
+        self, counts: EngineCounts, now: float, *, is_streamed: bool, ends_text: bool
     ) -> None:
         """Count a chunk that is complete now.
 
         Args:
             counts: of the engine that wrote it.
             now: time.monotonic().
-            is_text: whether it belongs to a text, not to a score.
             is_streamed: whether it goes out as soon as it is complete.
-            is_last: whether nothing comes after it.
+            ends_text: whether it is the last one of a text, not of a score.
         """
-        assert self.began is not None, "a chunk comes from a slot"
         if self.last is not None and is_streamed:
             counts.gap_seconds.observe(now - self.last)
-        if self.first is None and (is_text or is_last):
-            self.first = now
-            counts.prefill_seconds.observe(now - self.began)
-            if is_text:
-                counts.first_seconds.observe(now - self.came)
-        if is_last and is_text and self.first is not None:
+        if ends_text and self.first is not None:
             counts.decode_seconds.observe(now - self.first)
         self.last = now

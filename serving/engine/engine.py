@@ -201,8 +201,8 @@ class Engine:
     def cancel(self, sequence: Sequence) -> None:
         """Stop a sequence at the next loop run; it ends with CancelledError unless it has ended."""
         with self._lock:
-            self._scheduler.cancel(sequence)
-            self._changed.notify()
+            if self._scheduler.cancel(sequence):
+                self._changed.notify()
 
     def mark_read(self, sequence: Sequence, symbols: int) -> None:
         """Report that the reader has taken symbols; a stalled sequence may continue."""

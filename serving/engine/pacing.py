@@ -53,12 +53,13 @@ class RunLength:
 
 
 def _until_first(row: Sequence) -> int:
-    """Return after how many steps a row has its first symbols; long if it will never have any."""
-    if not row.request.max_new_symbols:
+    """Return after how many steps a row has its first symbols; long if nobody waits for them."""
+    request, left = row.request, row.prompt_left
+    if not request.max_new_symbols:
         return LONGEST_RUN
-    left = row.prompt_left
-    # A prompt's state is kept where the prompt ends, so the row stops there for a moment.
-    return row.steps if left and row.steps <= left else min(left + FIRST_SYMBOLS, row.left)
+    if left and row.steps <= left:  # the prompt's state is kept where it ends; the row stops there
+        return row.steps
+    return min(left + FIRST_SYMBOLS, row.left) if request.is_streamed else LONGEST_RUN
 
 
 def _size_class(rows: int) -> int:

@@ -1,7 +1,7 @@
 """The engine's request and the chunks of its answer."""
 
 from dataclasses import dataclass, field
-from math import isnan
+from math import inf, isnan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,8 @@ class SequenceRequest:
         is_cut_on_close: whether, when the engine closes, what was written counts as an answer that
             ended by FinishReason.SHUTDOWN; needs snapshots.
         chunk_seconds: after a chunk, what comes is gathered for at least so long, 0 or more, or up
-            to `buffer_symbols`; the first chunk and the last do not wait.
+            to `buffer_symbols`; the first chunk and the last do not wait. inf gives one
+            chunk, when the sequence ends.
         caller: tag of who asks; only the same caller's prompts share what was read.
 
     Raises:
@@ -81,6 +82,11 @@ class SequenceRequest:
                     f"stop[{index}]",
                     f"must have 1 to {STOP_LENGTH_AT_MOST} symbols, has {len(stop)}",
                 )
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the text goes out as it comes."""
+        return self.chunk_seconds < inf
 
     @property
     def held(self) -> int:

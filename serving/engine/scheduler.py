@@ -70,10 +70,12 @@ class Scheduler:
         if sequence.request.deadline is not None:
             self._soonest = min(self._soonest, sequence.request.deadline)
 
-    def cancel(self, sequence: Sequence) -> None:
-        """Let a sequence end with CancelledError unless it has ended."""
-        if sequence in self._everyone:
-            self._doomed.setdefault(sequence, CancelledError("the request was cancelled"))
+    def cancel(self, sequence: Sequence) -> bool:
+        """Let a sequence end with CancelledError; return False if it has ended."""
+        if sequence not in self._everyone:
+            return False
+        self._doomed.setdefault(sequence, CancelledError("the request was cancelled"))
+        return True
 
     def mark_read(self, sequence: Sequence, symbols: int) -> bool:
         """Count symbols that the reader took; return whether the sequence can go on by that."""

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from serving.engine.prefixes import Prefix, next_boundary
 from serving.engine.request import Chunk, SequenceRequest
 from serving.engine.snapshot import NO_LOG_PROBS, Snapshot, StateLayout
 from serving.engine.stops import scan
-from serving.runtime.decoder import FREE, State
+from serving.runtime.decoder import State
 from serving.runtime.sampling import BLOCK, uniforms
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import EngineError
@@ -82,7 +83,8 @@ class Sequence:
         self._held_log_probs = NO_LOG_PROBS
         self._gathered: list[tuple[str, NDArray[np.float32]]] = []  # for the next chunk
         self._has_sent = False
-        self._chunk_due = 0.0  # time.monotonic() from which it may go out
+        # time.monotonic() from which it may go out
+        self._chunk_due = 0.0 if request.is_streamed else inf
         if request.origin is not None:
             self._resume(request.origin)
 
@@ -130,6 +132,11 @@ class Sequence:
         return (written if written > 0 else 0) + self._held_before
 
     @property
+    def has_written(self) -> bool:
+        """Whether it has generated a symbol."""
+        return self.done > self._prompt_length
+
+    @property
     def is_stalled(self) -> bool:
         """Whether it waits for its reader."""
         limit = self.request.buffer_symbols
@@ -152,14 +159,10 @@ class Sequence:
         )
 
     def forced(self, steps: int) -> NDArray[np.int64]:
-        """Return what the next steps must choose, (steps,)."""
-        column = np.full(steps, FREE, np.int64)
+        """Return what the next steps must choose, as far as it is known: (steps,) or fewer."""
         if self._settling is not None:
-            known = self._settling.tokens[self._settling.done :][:steps]
-        else:
-            known = self.request.prompt[self.done : self.done + steps]
-        column[: len(known)] = known
-        return column
+            return self._settling.tokens[self._settling.done :][:steps]
+        return self.request.prompt[self.done : self.done + steps]
 
     def uniform(self, steps: int) -> NDArray[np.float32]:
         """Return the random numbers of the next steps, (steps,)."""
@@ -241,7 +244,7 @@ class Sequence:
             request.is_cut_on_close
             and request.snapshots is not Capsules.NEVER
             and self._settling is None
-            and self.done > self._prompt_length
+            and self.has_written
         )
 
     def cut(self, state: State) -> Chunk:

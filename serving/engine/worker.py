@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
-from math import inf
 
 import numpy as np
 
@@ -60,27 +59,27 @@ class Worker:
             steps: how long it is; None for as long as it should be.
         """
         steps = steps or self._length.steps(rows)
-        run = self._assemble(rows, steps)
+        made = [min(row.steps, steps) for row in rows]
+        run = self._assemble(rows, steps, made)
         before = {row: self.slots.read(row) for row in rows if row.may_go_back(steps)}
         started = time.perf_counter()
         written = self.slots.run(run)
         seconds = time.perf_counter() - started
         self._length.learn(len(rows), steps, seconds)
-        self._count(run, seconds)
-        return self._collect(rows, run, written, before)
+        self._count(run, sum(made), seconds)
+        return self._collect(rows, run, written, made, before)
 
-    def _count(self, run: LoopRun, seconds: float) -> None:
+    def _count(self, run: LoopRun, symbols: int, seconds: float) -> None:
         T, N = run.forced.shape
         counts = self.slots.counts
         counts.rows.observe(N)
         counts.steps.observe(T)
         counts.run_seconds.observe(seconds)
-        made = np.minimum(run.steps, T)
-        read = np.minimum(np.count_nonzero(run.forced != FREE, axis=0), made)  # prompts may go on
-        counts.symbols_read.inc(int(read.sum()))
-        counts.symbols_written.inc(int((made - read).sum()))
+        read = int(np.count_nonzero(run.forced != FREE))
+        counts.symbols_read.inc(read)
+        counts.symbols_written.inc(symbols - read)
 
-    def _assemble(self, rows: list[Sequence], steps: int) -> LoopRun:
+    def _assemble(self, rows: list[Sequence], steps: int, made: list[int]) -> LoopRun:
         if self._sampling_of != self.slots.changes:
             self._sampling = _columns([row.request.sampling for row in rows])
             self._sampling_of = self.slots.changes
@@ -88,13 +87,14 @@ class Worker:
         forced = np.full((steps, N), FREE, np.int64)
         for index, row in enumerate(rows):
             if row.is_forced:
-                forced[:, index] = row.forced(steps)
+                known = row.forced(made[index])
+                forced[: len(known), index] = known
         uniform = np.concatenate([row.uniform(steps) for row in rows]).reshape(N, steps)
         return LoopRun(
             tokens=np.array([row.token for row in rows], np.int64),
             forced=forced,
             uniform=np.ascontiguousarray(uniform.T),
-            steps=np.array([row.steps for row in rows], np.int64),
+            steps=np.array(made, np.int64),
             **self._sampling,
         )
 
@@ -103,14 +103,13 @@ class Worker:
         rows: list[Sequence],
         run: LoopRun,
         written: Written,
+        made: list[int],
         before: dict[Sequence, State],
     ) -> Delivery:
         delivery: Delivery = []
-        T = len(run.forced)
         tokens: list[list[int]] = written.tokens.T.tolist()  # (N, T)
         texts = self._texts(tokens)
         log_probs = np.ascontiguousarray(written.log_probs.T)  # (N, T)
-        made = np.minimum(run.steps, T).tolist()
         now = time.monotonic()
         patience = self._chunk_seconds * len(rows)
         for index, row in enumerate(rows):
@@ -126,7 +125,7 @@ class Worker:
                         row.settle(int(run.tokens[index]), kept, chunk)
                         continue
                     chunk = replace(chunk, snapshot=row.snapshot(self.slots.read(row)))
-                if chunk is not None:
+                if chunk is not None or row.times.first is None:
                     self._note(row, chunk, now)
             except Exception:  # of this row alone; the others' texts go on
                 log.exception("a request failed; the engine continues")
@@ -144,14 +143,18 @@ class Worker:
             return None
         return [text[index * T : (index + 1) * T] for index in range(len(tokens))]
 
-    def _note(self, row: Sequence, chunk: Chunk, now: float) -> None:
-        row.times.note_chunk(
-            self.slots.counts,
-            now,
-            is_text=row.request.max_new_symbols > 0,
-            is_streamed=row.request.chunk_seconds < inf,
-            is_last=chunk.is_last,
-        )
+    def _note(self, row: Sequence, chunk: Chunk | None, now: float) -> None:
+        counts, times, is_text = self.slots.counts, row.times, row.request.max_new_symbols > 0
+        is_last = chunk is not None and chunk.is_last
+        if times.first is None and (row.has_written or is_last):
+            times.note_first(counts, now, is_text=is_text)
+        if chunk is not None:
+            times.note_chunk(
+                counts,
+                now,
+                is_streamed=row.request.is_streamed,
+                ends_text=is_last and is_text,
+            )
 
 
 def _failed_chunk(row: Sequence) -> Chunk:

@@ -1,7 +1,8 @@
 """What the server writes to standard error: lines for people, or JSON.
 
 A thread of its own writes the lines, so that a reader which stops reading holds up no call. Lines
-for which there is no room meanwhile are dropped and counted.
+for which there is no room meanwhile are dropped and counted. To wake the thread for each line would
+cost more than the line: those that come shortly after others are written together.
 """
 
 import logging
@@ -9,13 +10,14 @@ import os
 import sys
 import time
 from enum import Enum
-from queue import Full, Queue
-from threading import Thread
+from queue import SimpleQueue
+from threading import Event, Thread
 
 from pythonjsonlogger.json import JsonFormatter
 
 HUMAN = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LINES_WAITING = 10_000
+REST_SECONDS = 0.05  # between two times that lines are written
 LAST_LINES_SECONDS = 1.0  # for what is still to be written at the end
 # What a record holds of its own accord; what is more came with `extra`.
 _OWN = frozenset([*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"])
@@ -62,43 +64,46 @@ class LossyHandler(logging.Handler):
         self.dropped = 0
         self._told = 0  # of them
         self._descriptor = descriptor
-        self._queue: Queue[str | None] = Queue(lines)
+        self._most = lines
+        self._queue: SimpleQueue[str | None] = SimpleQueue()
+        self._closing = Event()
         self._thread = Thread(target=self._write_all, name="log", daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a line; never waits."""
-        try:
-            self._queue.put_nowait(self.format(record))
-        except Full:
+        if self._queue.qsize() >= self._most:
             self.dropped += 1
+            return
+        try:
+            self._queue.put(self.format(record))
         except Exception:
             self.handleError(record)
 
     def close(self) -> None:
         """Write what is left, as far as the reader takes it soon."""
-        try:
-            self._queue.put(None, timeout=LAST_LINES_SECONDS)
-        except Full:
-            return
-        finally:
-            super().close()
+        super().close()
+        self._closing.set()
+        self._queue.put(None)  # wakes the thread
         self._thread.join(LAST_LINES_SECONDS)
 
     def _write_all(self) -> None:
-        while (line := self._queue.get()) is not None:
-            self._write(line)
+        while not self._closing.wait(REST_SECONDS) or not self._queue.empty():
+            lines = [self._queue.get()]
+            lines += [self._queue.get() for _ in range(self._queue.qsize())]
+            self._write([line for line in lines if line is not None])
             if self.dropped > self._told:
                 new, self._told = self.dropped - self._told, self.dropped
-                self._write(self.format(_dropped(new)))
+                self._write([self.format(_dropped(new))])
 
-    def _write(self, line: str) -> None:
-        left = memoryview(f"{line}\n".encode(errors="backslashreplace"))
+    def _write(self, lines: list[str]) -> None:
+        text = "".join([f"{line}\n" for line in lines])
+        left = memoryview(text.encode(errors="backslashreplace"))
         try:
             while left:  # not by sys.stderr: its lock, held at the end, would abort the process
                 left = left[os.write(self._descriptor, left) :]
-        except OSError:  # nobody will ever read it
-            self.dropped += 1
+        except OSError:  # nobody will ever read them
+            self.dropped += len(lines)
 
 
 class NoMetadata(logging.Filter):
