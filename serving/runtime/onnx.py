@@ -10,6 +10,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from serving.runtime.captures import CAPTURES
+from serving.runtime.cuda_libraries import load_cuda
 from unroll.bundle.folder import Bundle
 from unroll.bundle.manifest import WEIGHTS, GraphSpec
 from unroll.errors import BundleError, DeviceError
@@ -175,8 +176,8 @@ def require(device: Device) -> None:
 
 def _options(files: GraphFiles, device: Device, threads: int) -> ort.SessionOptions:
     require(device)
-    if device is Device.CUDA and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()
+    if device is Device.CUDA:
+        load_cuda()
     options = ort.SessionOptions()
     if files.weights:
         options.add_external_initializers_from_files_in_memory(
@@ -198,8 +199,8 @@ def _provider(device: Device, **cuda_options: str) -> Provider:
 
 def _missing(device: Device, got: list[str]) -> DeviceError:
     return DeviceError(
-        f"{device.value} was asked for, but ONNX Runtime {ort.__version__} has {got}; replace "
-        "onnxruntime by onnxruntime-gpu[cuda,cudnn] (make setup RUNTIME=gpu) and check the "
+        f"{device.value} was asked for, but ONNX Runtime {ort.__version__} has {got}; install "
+        "unroll[gpu] in an environment without onnxruntime (make setup RUNTIME=gpu) and check the "
         "driver, or ask for cpu"
     )
 

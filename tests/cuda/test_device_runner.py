@@ -31,7 +31,7 @@ pytestmark = pytest.mark.cuda
 CAPACITY = 20  # batches of 1, 2, 4, 8, 16 and 20
 # fp32 with TF32 off: sums of 512 products in other orders than the CPU's, fed back for some steps.
 CLOSE = 1e-4
-INFO, WARNING = 1, 2
+INFO, ERROR = 1, 3
 
 
 def run(runner: DeviceRunner, call: LoopRun, state: State) -> LoopResult:
@@ -60,7 +60,7 @@ def told() -> Iterator[None]:
     """Have ONNX Runtime tell when it captures and replays."""
     ort.set_default_logger_severity(INFO)
     yield
-    ort.set_default_logger_severity(WARNING)
+    ort.set_default_logger_severity(ERROR)
 
 
 @pytest.mark.usefixtures("told")
