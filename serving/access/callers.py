@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from unroll.errors import CallerBusyError, InputError, RateError
@@ -42,6 +42,30 @@ class _Caller:
         self.filled = now
 
 
+class Counted(AbstractContextManager["Counted"]):
+    """Calls that count as a caller's until they are closed, which a block does at its end.
+
+    Args:
+        caller: whose.
+        calls: how many.
+    """
+
+    __slots__ = ("_caller", "_calls")
+
+    def __init__(self, caller: _Caller, calls: int) -> None:
+        self._caller = caller
+        self._calls = calls
+        caller.calls += calls
+
+    def close(self) -> None:
+        """Count them no more; doing it again does no harm."""
+        self._caller.calls -= self._calls
+        self._calls = 0
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 class Callers:
     """Counts each caller's calls; all on one event loop.
 
@@ -67,9 +91,8 @@ class Callers:
     def __len__(self) -> int:
         return len(self._callers)
 
-    @contextmanager
-    def admit(self, key: str) -> Iterator[None]:
-        """Count one call for the time of the block.
+    def admit(self, key: str) -> Counted:
+        """Count one call until it is closed.
 
         Args:
             key: the caller's identity, or its address.
@@ -81,15 +104,15 @@ class Callers:
         now = self._now()
         if len(self._callers) > self._tidy_above:
             self._tidy(now)
-        caller = self._callers.setdefault(key, _Caller(self._limits.burst, now))
+        caller = self._callers.get(key)
+        if caller is None:
+            caller = self._callers[key] = _Caller(self._limits.burst, now)
         self._check_room(caller, 1)
         self._take(caller, now)
-        with _counted(caller, 1):
-            yield
+        return Counted(caller, 1)
 
-    @contextmanager
-    def hold(self, key: str, more: int) -> Iterator[None]:
-        """Count an admitted call's further samples as calls, for the time of the block.
+    def hold(self, key: str, more: int) -> Counted:
+        """Count an admitted call's further samples as calls until they are closed.
 
         Args:
             key: as it was admitted.
@@ -107,8 +130,7 @@ class Callers:
             )
         caller = self._callers[key]
         self._check_room(caller, more)
-        with _counted(caller, more):
-            yield
+        return Counted(caller, more)
 
     def _check_room(self, caller: _Caller, more: int) -> None:
         limit = self._limits.calls
@@ -144,12 +166,3 @@ class Callers:
             if not caller.calls and is_full:
                 del self._callers[key]
         self._tidy_above = max(_TIDY_ABOVE, 2 * len(self._callers))
-
-
-@contextmanager
-def _counted(caller: _Caller, calls: int) -> Iterator[None]:
-    caller.calls += calls
-    try:
-        yield
-    finally:
-        caller.calls -= calls

@@ -11,6 +11,7 @@ import grpc
 from grpc.aio import InternalError, ServicerContext
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from serving.access.callers import Counted
 from unroll.errors import CancelledError, DeadlineError
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.wire import TABLE
@@ -39,7 +40,8 @@ class Call:
         caller: its address, or the identity that its token or certificate proves.
         began: time.monotonic() when it came.
         deadline: time.monotonic() after which it fails; None for never.
-        hold: opens a block in which so many further samples count as calls of the caller.
+        admitted: the call as one of its caller's, once it is.
+        hold: lets so many further samples count as calls of the caller, until they are closed.
         identity: of the caller, as a token or certificate proves it; empty for none.
         account: the caller as limits and fair shares know it: its identity, else its address.
         model: that answered; empty if it came to none.
@@ -55,7 +57,10 @@ class Call:
     caller: str
     began: float
     deadline: float | None
-    hold: Callable[[int], AbstractContextManager[None]] = field(default=lambda more: nullcontext())
+    admitted: Counted | None = None
+    hold: Callable[[int], AbstractContextManager[object]] = field(
+        default=lambda more: nullcontext()
+    )
     identity: str = ""
     account: str = ""
     model: str = ""
@@ -149,24 +154,24 @@ class CallCounts:
             ["method", "code"],
             registry=self.registry,
         )
-        self.running = Gauge(
+        running = Gauge(
             "unroll_requests_running", "Running calls.", ["method"], registry=self.registry
         )
-        self.seconds = Histogram(
+        seconds = Histogram(
             "unroll_request_seconds",
             "Time from a call's arrival to its end.",
             ["method"],
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.running = {method: running.labels(method) for method in _METHODS}
+        self.seconds = {method: seconds.labels(method) for method in _METHODS}
         for method in _METHODS:
-            self.running.labels(method)
-            self.seconds.labels(method)
             for code in _GIVEN:
                 self.ended.labels(method, code)
 
     def end(self, call: Call, seconds: float) -> None:
         """Count a call that has ended."""
-        self.running.labels(call.method).dec()
+        self.running[call.method].dec()
         self.ended.labels(call.method, call.code).inc()
-        self.seconds.labels(call.method).observe(seconds)
+        self.seconds[call.method].observe(seconds)

@@ -12,14 +12,8 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import (
-    AbstractContextManager,
-    ExitStack,
-    asynccontextmanager,
-    contextmanager,
-    nullcontext,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from traceback import clear_frames
 from typing import Any
@@ -29,7 +23,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc.aio import AbortError, InternalError
 
-from serving.access.callers import Callers
+from serving.access.callers import Callers, Counted
 from serving.access.certificates import identity_of, names_of, shown
 from serving.access.tokens import Tokens
 from serving.rpc.call import Call, CallCounts, Context, Metadata, Span
@@ -43,6 +37,7 @@ OPEN_SERVICE = "/grpc.health.v1.Health/"
 log = logging.getLogger(__name__)
 
 Details = grpc.HandlerCallDetails
+Respond = Callable[[Call], Awaitable[Any]]
 REQUEST_ID = "x-request-id"
 _ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _BEARER = "bearer "
@@ -117,8 +112,10 @@ class Gate(grpc.aio.ServerInterceptor):
         assert not inspect.isasyncgenfunction(inner), "answers must be written by a coroutine"
 
         async def answer(_: AsyncIterator[bytes], context: Context) -> Any:
-            async with self._surround(details, context) as call:
+            async def respond(call: Call) -> Any:
                 return await inner(parse(await self._read(call)), call)
+
+            return await self._serve(details, context, respond)
 
         return answer
 
@@ -143,7 +140,7 @@ class Gate(grpc.aio.ServerInterceptor):
 
     def _converses(
         self, handler: Any, details: grpc.HandlerCallDetails
-    ) -> Callable[..., AsyncIterator[Any]]:
+    ) -> Callable[..., Awaitable[None]]:
         """Wrap a handler of a stream of requests and answers, an async generator."""
         inner, parse = handler.stream_stream, handler.request_deserializer
 
@@ -151,15 +148,17 @@ class Gate(grpc.aio.ServerInterceptor):
             async for data in requests:
                 yield parse(data)
 
-        async def converse(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
-            async with self._surround(details, context) as call:
+        async def converse(requests: AsyncIterator[bytes], context: Context) -> None:
+            async def respond(call: Call) -> None:
                 async for response in inner(parsed(requests), call):
-                    yield response
+                    await call.write(response)
+
+            await self._serve(details, context, respond)
 
         return converse
 
-    @asynccontextmanager
-    async def _surround(self, details: Details, context: Context) -> AsyncIterator[Call]:
+    async def _serve(self, details: Details, context: Context, respond: Respond) -> Any:
+        """Make a call's record, let it be answered, and keep account of it if it is our own."""
         path, metadata = details.method, tuple(details.invocation_metadata or ())
         call = Call(
             context=context,
@@ -170,31 +169,16 @@ class Gate(grpc.aio.ServerInterceptor):
             began=time.monotonic(),
             deadline=deadline_of(context),
         )
-        is_own = path.startswith(OWN_PACKAGE)
-        with self._counted(call) if is_own else nullcontext():
-            admitted = ExitStack()
-            try:
-                if is_own:
-                    await _send_id(call)
-                admitted.enter_context(self._admit(call, path))
-                _task().add_done_callback(lambda _: admitted.close())
-                yield call
-            except (Exception, asyncio.CancelledError) as error:
-                admitted.close()  # a status is never waited for
-                await _refuse(call, error)
-
-    @contextmanager
-    def _counted(self, call: Call) -> Iterator[None]:
-        """Keep account of a call, trace it, and write its line in the log when it has ended."""
-        task = _task()
-        self.running.add(task)
-        task.add_done_callback(self.running.discard)
-        self._counts.running.labels(call.method).inc()
+        _task().add_done_callback(partial(self._forget, call))
+        if not path.startswith(OWN_PACKAGE):
+            return await self._answer(call, path, respond)
+        self.running.add(_task())
+        self._counts.running[call.method].inc()
         is_answered = False
         try:
             with self._span(call):
                 try:
-                    yield
+                    answer = await self._answer(call, path, respond)
                     is_answered = True
                 finally:
                     call.note_end(is_answered=is_answered)
@@ -202,15 +186,34 @@ class Gate(grpc.aio.ServerInterceptor):
             seconds = time.monotonic() - call.began
             self._counts.end(call, seconds)
             call.log_end(seconds)
+        return answer
 
-    def _admit(self, call: Call, path: str) -> AbstractContextManager[None]:
-        """Find out who calls, and return the block of the call's time in their account.
+    async def _answer(self, call: Call, path: str, respond: Respond) -> Any:
+        """Admit a call and let it be answered; what is raised becomes a status."""
+        try:
+            if path.startswith(OWN_PACKAGE):
+                await _send_id(call)
+            call.admitted = self._admit(call, path)
+            return await respond(call)
+        except (Exception, asyncio.CancelledError) as error:
+            if call.admitted is not None:
+                call.admitted.close()  # a status is never waited for
+            await _refuse(call, error)
+
+    def _forget(self, call: Call, task: asyncio.Task[Any]) -> None:
+        """Count a call no more, whose answer gRPC has sent."""
+        self.running.discard(task)
+        if call.admitted is not None:
+            call.admitted.close()
+
+    def _admit(self, call: Call, path: str) -> Counted:
+        """Find out who calls, and count the call as theirs.
 
         A caller without a name is known by its address. Probes have an account of their own, so
         that a busy caller on the same machine does not make the server look dead; so have watches,
         which last.
         """
-        address = "address:" + call.context.peer().rpartition(":")[0]
+        address = "address:" + call.caller.rpartition(":")[0]
         if path.startswith(OPEN_SERVICE):
             call.account = f"{call.method}:{address}"
             return self._callers.admit(call.account)
