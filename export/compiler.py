@@ -87,7 +87,7 @@ def export(
             bundle, model, seed, reference=reference, tolerance=tolerance, validation=validation
         )
         if device is Device.CUDA:
-            unrolled = prove_unrolled(bundle, seed, tolerance.row)
+            unrolled = prove_unrolled(bundle, seed, tolerance)
             report = replace(report, rungs=[*report.rungs, *unrolled])
         return replace(manifest, parity=report)
 

@@ -120,12 +120,19 @@ class Graph:
         """Append a node with one output; return the output's name."""
         return self.ops(kind, *inputs, count=1, **attributes)[0]
 
-    def ops(self, kind: str, *inputs: str, count: int, **attributes: Any) -> list[str]:
-        """Append a node with `count` outputs; return their names."""
+    def ops(
+        self, kind: str, *inputs: str, count: int, unused: int | None = None, **attributes: Any
+    ) -> list[str]:
+        """Append a node with `count` outputs; return their names.
+
+        An `unused` one gets no name, so that nothing computes it; it must not be the last.
+        """
         self._root._count += 1
         node = f"{kind}_{self._root._count}"
         inputs = tuple(self._renamed.get(name, name) for name in inputs)
         outputs = [f"{node}_out" if count == 1 else f"{node}_out{i}" for i in range(count)]
+        if unused is not None:
+            outputs[unused] = ""
         self._nodes.append(helper.make_node(kind, inputs, outputs, name=node, **attributes))
         return outputs
 

@@ -8,20 +8,12 @@
 The graph that any ONNX runtime can run, and that shows in one page what the model computes.
 """
 
-from typing import Any
-
 import numpy as np
 import onnx
 
 from export.graph import Graph, WeightFile
-from export.weights import LayerWeights, ModelWeights
-
-OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
-    "rnn_tanh": ("RNN", {"activations": ["Tanh"]}),
-    "rnn_relu": ("RNN", {"activations": ["Relu"]}),
-    "gru": ("GRU", {"linear_before_reset": 1}),
-    "lstm": ("LSTM", {}),
-}
+from export.operators import recurrent_operator
+from export.weights import ModelWeights
 
 
 def compile_step(model: ModelWeights, file: WeightFile) -> onnx.ModelProto:
@@ -40,8 +32,7 @@ def compile_step(model: ModelWeights, file: WeightFile) -> onnx.ModelProto:
         for layer in network.layers:
             index = len(new["h"])
             state = [tensors[index] for tensors in old.values()]
-            y, *last = _layer(g, model.cell, f"layer{index}", layer, x, state)
-            x = g.op("Squeeze", y, g.constant("axes_1", [1], np.int64))  # (T, N, H)
+            x, *last = recurrent_operator(g, model.cell, f"layer{index}", layer, x, state)
             for name, tensor in zip(model.state_names, last, strict=True):
                 new[name].append(tensor)
         weight = g.weight(f"decoder.W{number}", network.decoder)
@@ -58,22 +49,3 @@ def _layers(g: Graph, tensor: str, model: ModelWeights) -> list[str]:
     if len(model.layers) == 1:
         return [tensor]
     return g.ops("Split", tensor, count=len(model.layers), axis=0)
-
-
-def _layer(
-    g: Graph, cell: str, name: str, weights: LayerWeights, x: str, state: list[str]
-) -> list[str]:
-    """Append one recurrent operator; return Y (T, 1, N, H) and the last states (1, N, H)."""
-    kind, attributes = OPERATORS[cell]
-    return g.ops(
-        kind,
-        x,
-        g.weight(f"{name}.W", weights.W[None]),
-        g.weight(f"{name}.R", weights.R[None]),
-        g.weight(f"{name}.B", np.concatenate([weights.Wb, weights.Rb])[None]),
-        "",  # sequence_lens: all rows are full
-        *state,
-        count=1 + len(state),
-        hidden_size=weights.hidden_size,
-        **attributes,
-    )

@@ -1,4 +1,4 @@
-"""The unrolled graphs compute what the loop computes, bit for bit, and can be captured."""
+"""The unrolled graphs compute what the loop computes, and can be captured."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +14,7 @@ from export.compiler import export
 from export.graph import WeightFile
 from export.unrolled import compile_unrolled
 from export.weights import ModelWeights
-from serving.runtime.decoder import Decoder, LoopRun, State
+from serving.runtime.decoder import Decoder, LoopResult, LoopRun, State
 from serving.runtime.onnx import Device, GraphFiles, open_fixed_graph_session
 from tests.conftest import tiny_checkpoint
 from tests.serving.runtime.runs import FILTERED, PLAIN, random_run
@@ -27,18 +27,19 @@ from unroll.errors import ParityError
 pytestmark = pytest.mark.slow
 
 START, N, SLOTS = 3, 10, 13
+CLOSE = 1e-4  # sums of a few products in another order, fed back for 32 steps
 AFTER = 2  # steps of the call that come after those of the graph
 KINDS = pytest.mark.parametrize("kind", UNROLLED, ids=lambda kind: kind.name)
 
 # What the CUDA provider computes in opset 17, as ONNX Runtime's docs/OperatorKernels.md has it.
 CUDA_KERNELS = {
     "float32": """
-        Add Cast Concat CumSum Div Equal Gather GatherElements Gemm Greater GreaterOrEqual Identity
-        Less LessOrEqual LogSoftmax Mul ReduceSum Relu ScatterElements ScatterND Sigmoid Softmax
-        Split Squeeze Sub Tanh TopK Unsqueeze Where
+        Add Cast Concat CumSum Div Equal GRU Gather GatherElements Gemm GreaterOrEqual LSTM Less
+        LessOrEqual LogSoftmax Mul RNN ReduceSum ScatterElements Softmax Split Squeeze TopK
+        Transpose Unsqueeze Where
     """,
     "int64": """
-        Add Concat Equal Gather Identity Less Max ScatterND Split Squeeze Unsqueeze Where
+        Add Concat Equal Gather Less Max Min Mul ScatterElements Split Squeeze Sub Unsqueeze Where
     """,
     "bool": "And Cast Not Or Split Squeeze Unsqueeze",
 }
@@ -79,34 +80,61 @@ def run_unrolled(
     return dict(zip(names, values, strict=True))
 
 
-@KINDS
-def test_unrolled_steps_equal_the_loops_bit_for_bit(bundle: Bundle, kind: Unrolled) -> None:
+def steps_of(
+    bundle: Bundle, kind: Unrolled
+) -> tuple[LoopRun, State, LoopResult, NDArray[np.bool_]]:
+    """A loop run in the middle of which a graph's steps lie: what the loop makes of those.
+
+    Returns:
+        The run, in which the graph's steps are forced to what the loop chose; the state before
+        them; what the loop gives; and which rows make which of the steps, (length, N).
+    """
     sampling = [(PLAIN + FILTERED if kind.filtered else PLAIN)[row % 4] for row in range(N)]
     decoder = Decoder(bundle, Device.CPU)
     T = START + kind.length + AFTER
     call, state = random_run(decoder, len(bundle.vocabulary), T, sampling)
     call = replace(call, steps=np.linspace(0, T, N).astype(np.int64))
+    here = slice(START, START + kind.length)
+    made = np.clip(call.steps - START, 0, kind.length)
+    of_here = replace(call, forced=call.forced[here], uniform=call.uniform[here], steps=made)
+    return call, state, decoder.run(of_here, state), np.arange(kind.length)[:, None] < made
+
+
+@KINDS
+def test_unrolled_steps_give_what_the_loop_gives(bundle: Bundle, kind: Unrolled) -> None:
+    call, state, expected, is_alive = steps_of(bundle, kind)
     slots = np.random.default_rng(kind.length).permutation(SLOTS)[:N]
+    here = slice(START, START + kind.length)
+    call.forced[here] = expected.tokens
     result = run_unrolled(bundle, kind, call, state, slots)
 
-    here = slice(START, START + kind.length)
-    of_here = replace(
-        call,
-        forced=call.forced[here],
-        uniform=call.uniform[here],
-        steps=np.clip(call.steps - START, 0, kind.length),
-    )
-    expected = decoder.run(of_here, state)
-    for name, values in (("tokens_out", expected.tokens), ("log_probs", expected.log_probs)):
-        np.testing.assert_array_equal(result[name][here], values, err_msg=name)
-        assert (np.delete(result[name], np.r_[here], axis=0) == 1).all()
+    np.testing.assert_array_equal(result["tokens_out"][here], expected.tokens)
     np.testing.assert_array_equal(result["tokens_n"], expected.tokens[-1])
+    np.testing.assert_allclose(
+        result["log_probs"][here][is_alive], expected.log_probs[is_alive], atol=CLOSE
+    )
+    for name in ("tokens_out", "log_probs"):
+        assert (np.delete(result[name], np.r_[here], axis=0) == 1).all()
     for tensor in bundle.manifest.state:
         pool = result[tensor.output]
-        rows = pool[slots].swapaxes(0, 1)
-        np.testing.assert_array_equal(rows, expected.state[tensor.input], err_msg=tensor.output)
+        rows, after = pool[slots].swapaxes(0, 1), expected.state[tensor.input]
+        scale = max(1.0, float(np.abs(after).max()))
+        np.testing.assert_allclose(rows / scale, after / scale, atol=CLOSE, err_msg=tensor.output)
         assert (np.delete(pool, slots, axis=0) == 1).all()
+        ended = ~is_alive[0]
+        assert ended.any()
+        np.testing.assert_array_equal(rows[:, ended], state[tensor.input][:, ended])
     assert np.isfinite(expected.log_probs).all()
+
+
+@KINDS
+def test_unrolled_steps_draw_what_the_loop_draws(bundle: Bundle, kind: Unrolled) -> None:
+    call, state, expected, is_alive = steps_of(bundle, kind)
+    result = run_unrolled(bundle, kind, call, state, np.arange(N))
+    drawn = result["tokens_out"][START : START + kind.length]
+    # Rounding may tip a draw, after which the row goes on otherwise.
+    rows_apart = ((drawn != expected.tokens) & is_alive).any(axis=0)
+    assert rows_apart.sum() <= 1
 
 
 def ancestors(graph: onnx.GraphProto, output: str) -> Iterator[onnx.NodeProto]:
@@ -160,7 +188,8 @@ def test_graph_passes_the_full_check_and_declares_no_input_that_it_ignores(
 def test_report_says_that_they_were_compared(bundle: Bundle) -> None:
     rungs = {rung.name: rung for rung in bundle.manifest.parity.rungs}
     for name in ("unrolled: plain", "unrolled: filters"):
-        assert (rungs[name].difference, rungs[name].limit) == (0, 0)
+        assert 0 < rungs[name].difference <= rungs[name].limit == 1e-4
+        assert rungs[f"{name}, own symbols"].difference == 0
 
 
 def test_unrolled_graph_of_other_weights_is_found_and_nothing_written(
