@@ -19,7 +19,7 @@ from serving.runtime.device_weights import DeviceWeights
 from serving.runtime.host import Written
 from serving.runtime.onnx import Device, open_bundle_graphs, open_fixed_graph_session, require
 from unroll.bundle.folder import Bundle
-from unroll.bundle.manifest import UNROLLED, StateTensor
+from unroll.bundle.manifest import StateTensor, unrolled_among
 from unroll.errors import BundleError
 
 
@@ -36,7 +36,8 @@ class DeviceRunner:
 
     Args:
         bundle: one exported for CUDA.
-        device: where to compute. On the CPU the bits are HostRunner's.
+        device: where to compute. On the CPU it is as near to HostRunner as sums in another
+            order are.
         capacity: how many slots, 1 or more.
         threads: threads of one operator on the CPU.
         weights: those of the unrolled graphs on that device; runners may share them. By default
@@ -148,24 +149,25 @@ def unrolled_weights(bundle: Bundle, device: Device) -> DeviceWeights:
         DeviceError: this ONNX Runtime was not built for the device.
     """
     require(device)
-    names = [kind.name for kind in UNROLLED]
-    if missing := [name for name in names if name not in bundle.manifest.graphs]:
+    kinds = unrolled_among(bundle.manifest.graphs)
+    if not kinds:
         raise BundleError(
-            f"{bundle.folder / missing[0]}: is missing: the bundle was not exported for "
+            f"{bundle.folder}: it has no unrolled graphs: the bundle was not exported for "
             "cuda; export the checkpoint with --device cuda (make export DEVICE=cuda)"
         )
-    return DeviceWeights(bundle, names, device)
+    return DeviceWeights(bundle, [kind.name for kind in kinds], device)
 
 
 def _open_graph_sessions(
     bundle: Bundle, device: Device, threads: int, weights: DeviceWeights
 ) -> GraphSessions:
+    kinds = unrolled_among(bundle.manifest.graphs)
     opened = open_bundle_graphs(
         bundle,
-        [kind.name for kind in UNROLLED],
+        [kind.name for kind in kinds],
         lambda files: open_fixed_graph_session(files, device, threads, weights.give),
     )
-    return dict(zip(UNROLLED, opened, strict=True))
+    return dict(zip(kinds, opened, strict=True))
 
 
 def _copied(state: State) -> State:

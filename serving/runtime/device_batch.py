@@ -12,6 +12,7 @@ Runtime keeps for itself, to which captures of smaller ones point: the largest i
 """
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from serving.runtime.decoder import FREE, LoopRun
 from serving.runtime.device_buffer import DeviceBuffer
 from serving.runtime.host import Written
 from serving.runtime.onnx import Device
-from unroll.bundle.manifest import UNROLLED_LENGTHS, StateTensor, Unrolled
+from unroll.bundle.manifest import StateTensor, Unrolled
 
 GraphSessions = dict[Unrolled, ort.InferenceSession]
 
@@ -32,18 +33,19 @@ ENOUGH = 0.75  # a piece of which so much is needed beats several shorter ones
 NEUTRAL = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}  # for rows of padding
 
 
-def pieces_of(steps: int) -> list[int]:
+def pieces_of(steps: int, lengths: Sequence[int]) -> list[int]:
     """Cut steps into the lengths that there are graphs of; the last may be longer than needed.
 
     Args:
         steps: 1 to WINDOW.
+        lengths: the longest first, 1 last.
 
     Returns:
         The lengths, WINDOW in sum at most.
     """
     pieces: list[int] = []
     while (left := steps - sum(pieces)) > 0:
-        pieces.append(next(n for n in UNROLLED_LENGTHS if n <= left or n * ENOUGH < left))
+        pieces.append(next(n for n in lengths if n <= left or n * ENOUGH < left))
     return pieces
 
 
@@ -69,6 +71,7 @@ class DeviceBatch:
     ) -> None:
         self._size = size
         self._graph_sessions = graph_sessions
+        self._lengths = [kind.length for kind in graph_sessions if not kind.filtered]
 
         def place(dtype: Any, *shape: int) -> DeviceBuffer:
             return DeviceBuffer(shape, dtype, device)
@@ -117,7 +120,7 @@ class DeviceBatch:
         self._put("uniform", self._padded(run.uniform[window], 0.0))
         self._put("steps", self._padded(np.clip(run.steps - begin, 0, T), 0))
         start, filtered = 0, run.is_filtered
-        for length in pieces_of(T):
+        for length in pieces_of(T, self._lengths):
             self._put("start", np.array([start], np.int64))
             self._run(Unrolled(length=length, filtered=filtered))
             start += length
@@ -130,7 +133,7 @@ class DeviceBatch:
         """Make the first loop runs on this thread, of no steps; once they are made, do nothing."""
         if hasattr(self._captured, f"filtered_{filtered}"):
             return
-        for length in UNROLLED_LENGTHS:
+        for length in self._lengths:
             with CAPTURES.capturing():
                 self._put("steps", np.zeros(self._size, np.int64))
                 self._put("start", np.zeros(1, np.int64))

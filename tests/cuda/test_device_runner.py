@@ -71,7 +71,7 @@ def test_calls_replay_captured_graphs(bundle: Bundle, capfd: pytest.CaptureFixtu
     capfd.readouterr()
     runner.run([0, 1, 2], call)
     said = capfd.readouterr().err
-    assert said.count("Replaying CUDA graph") == 3  # pieces of 32, 8 and 1
+    assert said.count("Replaying CUDA graph") == 6  # five pieces of 8 and one of 1
     assert "Capturing" not in said
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,7 +28,7 @@ from unroll.errors import ParityError
 pytestmark = pytest.mark.slow
 
 START, N, SLOTS = 3, 10, 13
-CLOSE = 1e-4  # sums of a few products in another order, fed back for 32 steps
+CLOSE = 1e-4  # sums of a few products in another order, fed back for 8 steps
 AFTER = 2  # steps of the call that come after those of the graph
 KINDS = pytest.mark.parametrize("kind", UNROLLED, ids=lambda kind: kind.name)
 
@@ -58,7 +59,7 @@ def graph_of(bundle: Bundle, kind: Unrolled) -> onnx.ModelProto:
 
 def run_unrolled(
     bundle: Bundle, kind: Unrolled, call: LoopRun, state: State, slots: NDArray[np.int64]
-) -> dict[str, NDArray[np.generic]]:
+) -> dict[str, NDArray[Any]]:
     """Run a graph on the CPU; what it does not write are ones."""
     graph_session = open_fixed_graph_session(GraphFiles.of(bundle, kind.name), Device.CPU, 1)
     pools = {}

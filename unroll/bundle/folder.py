@@ -30,6 +30,7 @@ from unroll.bundle.manifest import (
     STEP,
     TIME,
     UNROLLED,
+    UNROLLED_IN_0_1,
     WEIGHTS,
     Manifest,
     fingerprint_of,
@@ -167,8 +168,9 @@ def _read_manifest(path: Path) -> Manifest:
 
 
 def _check_names(folder: Path, manifest: Manifest) -> None:
-    always, for_cuda = {STEP, DECODE, DECODE_FILTERED}, {kind.name for kind in UNROLLED}
-    if set(manifest.graphs) not in (always, always | for_cuda):
+    always = {STEP, DECODE, DECODE_FILTERED}
+    for_cuda, in_0_1 = ({kind.name for kind in kinds} for kinds in (UNROLLED, UNROLLED_IN_0_1))
+    if set(manifest.graphs) not in (always, always | for_cuda, always | in_0_1):
         raise BundleError(
             f"{folder}: the manifest describes the graphs {sorted(manifest.graphs)}, a bundle has "
             f"{sorted(always)} and, if it was exported for CUDA, all of {sorted(for_cuda)}"

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 
 FORMAT_VERSION = 2
@@ -29,12 +29,22 @@ class Unrolled:
         return f"unrolled-{self.length}{'-filtered' if self.filtered else ''}.onnx"
 
 
-UNROLLED_LENGTHS = (32, 8, 1)
-UNROLLED = tuple(
-    Unrolled(length=length, filtered=filtered)
-    for length in UNROLLED_LENGTHS
-    for filtered in (False, True)
-)
+def unrolled(*lengths: int) -> tuple[Unrolled, ...]:
+    """The graphs of these lengths, with filters and without."""
+    return tuple(
+        Unrolled(length=length, filtered=filtered)
+        for length in lengths
+        for filtered in (False, True)
+    )
+
+
+UNROLLED = unrolled(8, 1)
+UNROLLED_IN_0_1 = unrolled(32, 8, 1)  # those bundles stay valid
+
+
+def unrolled_among(graphs: Collection[str]) -> tuple[Unrolled, ...]:
+    """The unrolled graphs among a bundle's, the longest first; none if it is for the CPU alone."""
+    return tuple(kind for kind in UNROLLED_IN_0_1 if kind.name in graphs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,9 @@
-"""A runner with its states on a device is a runner: same bits, whatever comes in what order."""
+"""A runner with its states on a device is a runner: same texts, whatever comes in what order."""
 
 import json
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +32,25 @@ from tests.serving.runtime.runs import FILTERED, PLAIN, random_run
 from training.model.model import CELLS
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
-from unroll.bundle.manifest import MANIFEST, UNROLLED, UNROLLED_LENGTHS
+from unroll.bundle.manifest import MANIFEST, UNROLLED
 from unroll.errors import BundleError
 
 pytestmark = pytest.mark.slow
 
 CAPACITY = 5  # batches of 1, 2, 4 and 5
+CLOSE = 1e-4  # sums of a few products in another order, fed back for some 130 steps
 
 
 @pytest.fixture(params=CELLS)
 def bundle(request: pytest.FixtureRequest, cuda_bundles: dict[Cell, Path]) -> Bundle:
     """A bundle of each cell."""
     return load_bundle(cuda_bundles[request.param])
+
+
+def assert_close(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    """Compare, relative to the greatest magnitude, NaN for NaN."""
+    scale = float(np.nanmax(np.abs(expected), initial=1.0))
+    np.testing.assert_allclose(actual / scale, expected / scale, rtol=0, atol=CLOSE)
 
 
 def pool(runner: DeviceRunner) -> dict[str, NDArray[np.float32]]:
@@ -93,13 +101,17 @@ class RunnerMachine(RuleBasedStateMachine):
         self, slots: list[int], rows: int, steps: int, shorter: list[int], sampling: Any
     ) -> None:
         """A call, in which some rows end early and some would go on."""
+        for slot in slots[:rows]:  # an operator may make a number of NaN, as ReLU does
+            if np.isnan(self.host.read(slot)["h_0"]).any():
+                self.load(slot, None)
         chosen = [sampling[row % len(sampling)] for row in range(rows)]
         call, _ = random_run(self.decoder, self.vocabulary_size, steps, chosen)
         call.steps[:] = shorter[:rows]
         expected = self.host.run(slots[:rows], call)
-        written = self.device.run(slots[:rows], call)
+        written = self.device.run(slots[:rows], replace(call, forced=expected.tokens))
+        is_alive = np.arange(steps)[:, None] < call.steps
         np.testing.assert_array_equal(written.tokens, expected.tokens)
-        np.testing.assert_array_equal(written.log_probs, expected.log_probs)
+        assert_close(written.log_probs[is_alive], expected.log_probs[is_alive])
 
     @invariant()
     def states_are_equal(self) -> None:
@@ -107,12 +119,15 @@ class RunnerMachine(RuleBasedStateMachine):
         for slot in range(CAPACITY):
             expected = self.host.read(slot)
             for name, tensor in self.device.read(slot).items():
-                np.testing.assert_array_equal(tensor, expected[name], err_msg=name)
+                assert_close(tensor, expected[name])
+        for slot in range(CAPACITY):  # else small differences would grow from call to call
+            if not np.isnan(self.host.read(slot)["h_0"]).any():
+                self.device.load(slot, self.host.read(slot))
         for tensor in pool(self.device).values():
             assert np.isnan(tensor[CAPACITY]).all()
 
 
-def test_device_runner_gives_the_host_runners_bits(bundle: Bundle) -> None:
+def test_device_runner_gives_what_the_host_runner_gives(bundle: Bundle) -> None:
     device = DeviceRunner(bundle, Device.CPU, CAPACITY)
 
     class Machine(RunnerMachine):
@@ -224,23 +239,29 @@ def test_engine_on_a_device_gives_each_request_what_it_has_alone(bundle: Bundle)
             readers.append(Reader())
             engine.submit(one, readers[-1])
         outcomes = [reader.wait() for reader in readers]
-    assert outcomes == [alone(decoder, bundle.vocabulary, one) for one in asked]
+    for outcome, one in zip(outcomes, asked, strict=True):
+        expected = alone(decoder, bundle.vocabulary, one)
+        assert (outcome.text, outcome.finish) == (expected.text, expected.finish)
+        assert_close(np.array(outcome.log_probs), np.array(expected.log_probs))
+
+
+LENGTHS = [8, 1]
 
 
 @pytest.mark.parametrize("steps", range(1, WINDOW + 1))
 def test_pieces_make_all_steps_and_only_the_last_makes_more(steps: int) -> None:
-    pieces = pieces_of(steps)
-    assert set(pieces) <= set(UNROLLED_LENGTHS)
+    pieces = pieces_of(steps, LENGTHS)
+    assert set(pieces) <= set(LENGTHS)
     assert sum(pieces[:-1]) < steps <= sum(pieces) <= WINDOW
     assert sum(pieces) - steps < 8
 
 
 @pytest.mark.parametrize(
     ("steps", "pieces"),
-    [(1, [1]), (6, [1] * 6), (7, [8]), (24, [8] * 3), (25, [32]), (41, [32, 8, 1])],
+    [(1, [1]), (6, [1] * 6), (7, [8]), (24, [8] * 3), (25, [8, 8, 8, 1]), (64, [8] * 8)],
 )
 def test_pieces_are_few(steps: int, pieces: list[int]) -> None:
-    assert pieces_of(steps) == pieces
+    assert pieces_of(steps, LENGTHS) == pieces
 
 
 @pytest.mark.parametrize(("capacity", "sizes"), [(1, [1]), (5, [1, 2, 4, 5]), (8, [1, 2, 4, 8])])
