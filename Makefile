@@ -83,7 +83,8 @@ bench: $(READY) ## The decode loop beside its limits, torch and ONNX operators: 
 # name: the extra `bench` would bring onnxruntime back beside onnxruntime-gpu.)
 bench-full: $(READY) ## All models, sizes and peers into docs/figures: DEVICE=cpu|cuda ARGS=
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt jax openvino
-	$(BIN)/python -m benchmarks.decode --device $(DEVICE) --config benchmarks/full.toml $(ARGS)
+	$(BIN)/python -m benchmarks.decode --device $(DEVICE) \
+		--config benchmarks/full$(if $(filter cuda,$(DEVICE)),.cuda).toml $(ARGS)
 
 # Two models, about twelve minutes; ARGS="--json docs/figures" writes them down.
 bench-served: $(READY) ## The real server under load beside its engine alone, on two cores: ARGS=

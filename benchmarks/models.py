@@ -78,7 +78,7 @@ def model_settings(name: str, vocabulary_size: int) -> ModelSettings:
 
 @contextmanager
 def exported(
-    checkpoint: Checkpoint, precision: Literal["fp32", "int8"], device: Device = Device.CPU
+    checkpoint: Checkpoint, precision: Literal["fp32", "int8", "fp16"], device: Device = Device.CPU
 ) -> Iterator[Bundle]:
     """Export a checkpoint into a folder that is gone afterwards."""
     with TemporaryDirectory() as folder:

@@ -17,7 +17,6 @@ from benchmarks.decode.settings import DecodeSettings
 from benchmarks.decode.tables import decode_rows, targets
 from benchmarks.machine import COMPUTING, pin
 from benchmarks.models import exported, random_checkpoint
-from benchmarks.settings import check_settings
 from benchmarks.tables import console, target_rows, terminal
 from serving.runtime.onnx import Device
 from unroll.cli import run
@@ -41,7 +40,7 @@ def measure(settings: DecodeSettings) -> None:
         DeviceError: there is no such device.
         UnrollError: something wrote another text than torch.
     """
-    check_settings(settings)
+    settings.validate()
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("cuda was asked for, but torch finds no CUDA device; ask for cpu")
     screen, core = console(), pin(settings.core)

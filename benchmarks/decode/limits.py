@@ -2,7 +2,8 @@
 
 The products are cut out of the bundle's own decode graph, so they have its shapes, its precision
 and its layout, and run in a Loop of as many steps, so that a call's overhead is spread as in the
-loop. What feeds them there (activations, table rows) is a fixed input here.
+loop. What feeds them there (activations, table rows) is a fixed input here. On CUDA, see
+captured_products.
 """
 
 from collections.abc import Callable
@@ -71,15 +72,15 @@ def _input(
     transposed = any(a.name == "transB" and a.i for a in node.attribute)
     columns, depth = weight.dims if transposed else reversed(weight.dims)
     if node.op_type == "Gemm":
-        return TensorProto.FLOAT, columns if place else depth
+        return weight.data_type, columns if place else depth
     return (TensorProto.INT32, columns) if place else (TensorProto.UINT8, depth)
 
 
-def products_alone(bundle: Bundle, batch: int, steps: int, device: Device) -> Callable[[], object]:
-    """Load the products of a bundle; the result makes them `steps` times for `batch` rows."""
+def products_alone(bundle: Bundle, batch: int, steps: int) -> Callable[[], object]:
+    """Load the products of a bundle on the CPU; the result makes them so often for so many rows."""
     products = products_of(bundle)
     files = GraphFiles(path=bundle.folder, graph=_compile(products).SerializeToString())
-    graph_session = open_graph_session(files, device, 1)
+    graph_session = open_graph_session(files, Device.CPU, 1)
     feeds: dict[str, NDArray[Any]] = {"trips": np.array(steps)}
     random = np.random.default_rng(25)
     for name, (kind, width) in products.inputs.items():

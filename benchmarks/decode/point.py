@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from benchmarks.decode.captured_products import captured_products
 from benchmarks.decode.limits import Reader, products_alone, products_of
 from benchmarks.decode.loop import whole_loop
 from benchmarks.decode.peers.peer import NotRunError, Work, Writer
-from benchmarks.decode.peers.registry import PEERS
+from benchmarks.decode.peers.registry import peer_on
 from benchmarks.decode.record import FP32_LOOP, LOOP, PRODUCTS, READ, Point
 from benchmarks.decode.settings import DecodeSettings
 from benchmarks.decode.text import text_without_ties
@@ -84,10 +85,10 @@ class PointMeasurer:
     def _limits(self) -> dict[str, Way]:
         steps = self._settings.steps
         batch = self._expected.shape[1]
-        products = products_alone(self._work.bundle, batch, steps, self._work.device)
-        products()  # the first run allocates
         if self._work.device is not Device.CPU:
-            return {PRODUCTS: products}
+            return {PRODUCTS: captured_products(self._work.bundle, batch, steps, self._work.device)}
+        products = products_alone(self._work.bundle, batch, steps)
+        products()  # the first run allocates
         reader = Reader(products_of(self._work.bundle).weight_bytes)
 
         def read() -> None:
@@ -100,7 +101,7 @@ class PointMeasurer:
         """Try all setups of a peer; return the writer of the fastest, if one runs here."""
         writers: dict[str, Writer] = {}
         reasons = {}
-        for setup, make in PEERS[peer].items():
+        for setup, make in peer_on(self._work.device, peer).items():
             try:
                 writer = make(self._work)
                 self._verify(f"{peer} ({setup})", writer)

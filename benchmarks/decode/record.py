@@ -22,7 +22,7 @@ class Point:
         model: CELL-HIDDENxLAYERS.
         vocabulary: symbols V.
         batch: rows N.
-        precision: fp32 or int8.
+        precision: fp32, int8 or fp16.
         microseconds: samples per step of the whole batch, by way: the loop, the limits, the peers.
         setups: the setup that each peer was measured in, the fastest of its trials.
         trials: microseconds per step of each setup of each peer, one run.

@@ -7,7 +7,11 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from benchmarks.models import GRID
+from benchmarks.settings import check_settings
+from unroll.errors import SettingsError
 from unroll.ranges import Range
+
+PRECISIONS = {"cpu": ("fp32", "int8"), "cuda": ("fp32", "fp16")}
 
 
 @Parameter(name="*")
@@ -24,8 +28,8 @@ class DecodeSettings:
     batch: Annotated[tuple[int, ...], Range(1)] = (1, 16, 64)
     """Batch sizes."""
 
-    precision: tuple[Literal["fp32", "int8"], ...] = ("fp32",)
-    """Precisions of the bundle; the peers run beside fp32."""
+    precision: tuple[Literal["fp32", "int8", "fp16"], ...] = ("fp32",)
+    """Precisions of the bundle, int8 on the CPU and fp16 on CUDA; the peers run beside fp32."""
 
     peer: tuple[Literal["torch", "torch.compile", "operators", "jax", "openvino"], ...] = (
         "torch",
@@ -47,3 +51,17 @@ class DecodeSettings:
 
     json: Path | None = None
     """Folder where to write machine, versions and every sample, a file a model and vocabulary."""
+
+    def validate(self) -> None:
+        """Check what would end the measuring halfway.
+
+        Raises:
+            SettingsError: as check_settings, or the device does not compute in a precision.
+        """
+        check_settings(self)
+        for precision in self.precision:
+            if precision not in PRECISIONS[self.device]:
+                raise SettingsError(
+                    f"precision = {precision!r}: is not computed on {self.device}; take "
+                    f"{' or '.join(PRECISIONS[self.device])}, or another --device"
+                )

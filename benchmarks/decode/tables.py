@@ -14,7 +14,9 @@ def decode_rows(points: Sequence[Point]) -> list[Row]:
     """Lay the points out: the header, then a row each; microseconds per step."""
     peers = [p for p in PEERS if any(p in point.peers or p in point.not_run for point in points)]
     header = ["model", "V", "batch", "precision", READ, PRODUCTS, LOOP, "loop / products"]
-    rows = [[*header, *peers, "best peer / loop", "torch / loop", "fp32 / int8", "symbols/s"]]
+    lower = " or ".join(dict.fromkeys(p.precision for p in points if p.precision != "fp32"))
+    over_fp32 = f"fp32 / {lower or 'int8'}"
+    rows = [[*header, *peers, "best peer / loop", "torch / loop", over_fp32, "symbols/s"]]
     for point in points:
         best = point.best_peer
         rows.append(
@@ -46,7 +48,7 @@ def _time(point: Point, way: str) -> str:
 
 def targets(points: Sequence[Point]) -> list[Target]:
     """Compare the points with what was aimed at; a target without points is left out."""
-    in_int8 = [point for point in points if FP32_LOOP in point.microseconds]
+    in_int8 = [p for p in points if p.precision == "int8" and FP32_LOOP in p.microseconds]
     points = [point for point in points if point.precision == "fp32"]
     compared = [point for point in points if point.peers]
     found = []

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.decode.captured_products import captured_products, wide_weights
 from benchmarks.decode.limits import PRODUCTS, Reader, products_alone, products_of
 from serving.runtime.onnx import Device
 from training.model.model import CELLS
@@ -32,8 +33,18 @@ def test_the_products_read_every_weight_of_a_step_once(
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_products_alone_run_for_any_batch(tiny_bundles: dict[Cell, Path], cell: Cell) -> None:
     for batch in (1, 5):
-        run = products_alone(load_bundle(tiny_bundles[cell]), batch, 4, Device.CPU)
+        run = products_alone(load_bundle(tiny_bundles[cell]), batch, 4)
         assert run() == [True]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_products_of_a_captured_step_are_as_few_as_its_inputs(
+    tiny_bundles: dict[Cell, Path], cell: Cell
+) -> None:
+    bundle = load_bundle(tiny_bundles[cell])
+    shapes = [weights.shape for weights in wide_weights(bundle)]
+    assert sorted(shapes) == sorted([(GATES[cell] * H, H)] * (2 * L - 1) + [(V, H)])
+    captured_products(bundle, 5, 3, Device.CPU)()
 
 
 def test_a_reader_reads_the_block_it_was_asked_for() -> None:

@@ -16,8 +16,15 @@ from unroll.cli import read_toml, run
 from unroll.client.load.settings import LoadSettings
 from unroll.errors import SettingsError
 
-FULL = Path(__file__).parents[2] / "benchmarks" / "full.toml"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NOWHERE = Path("/no/such/folder/file")
+
+
+def check(settings: Any) -> None:
+    if isinstance(settings, DecodeSettings):
+        settings.validate()
+    else:
+        check_settings(settings)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +35,11 @@ NOWHERE = Path("/no/such/folder/file")
         (DecodeSettings(vocabulary=(66, 1)), "vocabulary = 1: must be at least 2"),
         (DecodeSettings(model=("gru-512x1", "gru-512")), "must be CELL-HIDDENxLAYERS"),
         (DecodeSettings(model=("gra-512x1",)), "the cell one of"),
+        (DecodeSettings(precision=("fp16",)), "precision = 'fp16': is not computed on cpu; take "),
+        (
+            DecodeSettings(precision=("fp32", "int8"), device="cuda"),
+            "precision = 'int8': is not computed on cuda; take fp32 or fp16",
+        ),
         (DecodeSettings(json=NOWHERE), r"json = '/no/such/folder/file': must be in a folder that"),
         (TrainingBenchSettings(window=1), "window = 1: must be at least 2"),
         (TrainingBenchSettings(threads=(1, 0)), "threads = 0: must be at least 1"),
@@ -39,7 +51,7 @@ NOWHERE = Path("/no/such/folder/file")
 )
 def test_settings_that_cannot_be_measured_are_refused(settings: Any, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        check_settings(settings)
+        check(settings)
 
 
 def test_more_processes_than_clients_are_refused() -> None:
@@ -56,14 +68,15 @@ def test_names_that_are_not_known_are_refused_by_the_command_line(
     assert flag.split("=")[1] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["full.toml", "full.cuda.toml"])
 def test_the_whole_grid_of_make_bench_full_can_be_measured(
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(FULL.parents[1])
-    values: dict[str, Any] = read_toml(FULL, DecodeSettings)
-    values |= {name: tuple(values[name]) for name in ("vocabulary", "batch", "peer")}
+    monkeypatch.chdir(BENCHMARKS.parent)
+    values: dict[str, Any] = read_toml(BENCHMARKS / name, DecodeSettings)
+    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     grid = DecodeSettings(**values | {"json": Path(values["json"])})
-    check_settings(grid)
+    grid.validate()
     assert len(grid.model) * len(grid.vocabulary) * len(grid.batch) == 40
 
 

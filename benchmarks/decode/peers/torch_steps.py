@@ -1,4 +1,8 @@
-"""torch, one step a call, sampled in torch: the loop that a course would write; and compiled."""
+"""torch, one step a call, sampled in torch: the loop that a course would write; and compiled.
+
+On CUDA all products are of true float32, as the loop's are, and a step is also tried in one CUDA
+graph of all steps.
+"""
 
 import shutil
 import warnings
@@ -10,13 +14,14 @@ from torch.nn import functional as F
 
 from benchmarks.decode.peers.cells import Folded, advance, fold
 from benchmarks.decode.peers.peer import START, NotRunError, Peer, Tokens, Work, Writer
-from serving.runtime.onnx import Device
+from training.model.device import apply_precision
 
 State = list[tuple[Tensor, ...]]
 
 
 def one_step_a_call(step: Any, state: Any, work: Work) -> Writer:
     """Write with a step (token, u, state) -> (token, state), the tokens (N,) and u (N, 1)."""
+    apply_precision("fp32")
     N, device = work.uniform.shape[1], work.device.value
     numbers = torch.from_numpy(work.uniform[..., None]).to(device)  # (T, N, 1)
 
@@ -32,21 +37,59 @@ def one_step_a_call(step: Any, state: Any, work: Work) -> Writer:
     return write
 
 
+def one_cuda_graph(step: Any, state: Any, work: Work) -> Writer:
+    """Write with such a step; all of them are captured as one CUDA graph and replayed."""
+    apply_precision("fp32")
+    N, device = work.uniform.shape[1], work.device.value
+    numbers = torch.from_numpy(work.uniform[..., None]).to(device)  # (T, N, 1)
+    start = torch.full((N,), START, device=device)
+
+    @torch.inference_mode()
+    def all_steps() -> Tensor:
+        token, now, tokens = start, state, []
+        for u in numbers:
+            token, now = step(token, u, now)
+            tokens.append(token)
+        return torch.stack(tokens)
+
+    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    with torch.cuda.stream(aside):  # what is allocated at first must not be captured
+        all_steps()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        written = all_steps()
+
+    def write() -> Tokens:
+        graph.replay()
+        return written.cpu().numpy()
+
+    return write
+
+
 def as_it_comes(work: Work) -> Writer:
     """Write with the model as it was trained."""
+    return one_step_a_call(*_trained(work), work)
+
+
+def captured(work: Work) -> Writer:
+    """Write with the model as it was trained, in a CUDA graph."""
+    return one_cuda_graph(*_trained(work), work)
+
+
+def _trained(work: Work) -> tuple[Any, Any]:
+    """Return a step of the model, and its first state."""
     model = work.model.to(work.device.value)
 
     def step(token: Tensor, u: Tensor, state: Any) -> tuple[Tensor, Any]:
         logits, state = model(token[None], state)
         return _draw(logits[0], u), state
 
-    return one_step_a_call(step, model.zero_state(work.uniform.shape[1]), work)
+    return step, model.zero_state(work.uniform.shape[1])
 
 
 def without_onednn(work: Work) -> Writer:
     """Write with oneDNN off: on some processors its LSTM reorders the weights at every call."""
-    if work.device is not Device.CPU:
-        raise NotRunError("oneDNN serves the processor only")
     write_with = as_it_comes(work)
 
     def write() -> Tokens:
@@ -100,20 +143,24 @@ def zero_state(work: Work) -> State:
 def compiled(work: Work) -> Writer:
     """Compile with Inductor's defaults."""
     torch._dynamo.reset()  # each point of the grid is a program of its own; this setup comes first
-    return _compiled(work, {})
+    return one_step_a_call(_compiled(work, {}), zero_state(work), work)
 
 
 def frozen(work: Work) -> Writer:
     """Compile with the weights as constants, which Inductor may lay out anew."""
-    return _compiled(work, {"freezing": True})
+    return one_step_a_call(_compiled(work, {"freezing": True}), zero_state(work), work)
 
 
-def _compiled(work: Work, options: dict[str, str | int | bool | Any]) -> Writer:
+def compiled_and_captured(work: Work) -> Writer:
+    """Compile with Inductor's defaults, in a CUDA graph."""
+    return one_cuda_graph(_compiled(work, {}), zero_state(work), work)
+
+
+def _compiled(work: Work, options: dict[str, str | int | bool | Any]) -> Any:
     if shutil.which("g++") is None and shutil.which("clang++") is None:
         raise NotRunError("torch.compile needs a C++ compiler; there is no g++ and no clang++")
     module = Step(work).to(work.device.value)
-    step = torch.compile(module, fullgraph=True, dynamic=False, options=options)
-    return one_step_a_call(step, zero_state(work), work)
+    return torch.compile(module, fullgraph=True, dynamic=False, options=options)
 
 
 def _draw(logits: Tensor, u: Tensor) -> Tensor:
@@ -127,3 +174,8 @@ def _parameter(array: Any) -> nn.Parameter:
 
 TORCH: Peer = {"as it comes": as_it_comes, "without oneDNN": without_onednn}
 TORCH_COMPILE: Peer = {"as it comes": compiled, "weights frozen": frozen}
+TORCH_ON_CUDA: Peer = {"as it comes": as_it_comes, "in a CUDA graph": captured}
+TORCH_COMPILE_ON_CUDA: Peer = {
+    "as it comes": compiled,
+    "in a CUDA graph": compiled_and_captured,
+}
