@@ -10,7 +10,13 @@ from difflib import unified_diff
 from pathlib import Path
 
 CLIENT = Path(__file__).parents[1] / "unroll" / "client"
-FILES = {"aio.py": "client.py", "aio_calls.py": "calls.py", "aio_session.py": "session.py"}
+FILES = {
+    "aio.py": "client.py",
+    "aio_backend.py": "backend.py",
+    "aio_calls.py": "calls.py",
+    "aio_face.py": "face.py",
+    "aio_session.py": "session.py",
+}
 REPLACED = (
     # Texts that differ; each must occur somewhere.
     (

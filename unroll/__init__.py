@@ -1,7 +1,9 @@
-"""Recurrent language models, compiled: call a server that runs one.
+"""Recurrent language models, compiled: run one in this process, or call a server that does.
 
     import unroll
 
+    with unroll.load("bundles/fog") as model:
+        print(model.generate("The fog", unroll.GenerateOptions(seed=7)).text)
     with unroll.Client("127.0.0.1:50051") as client:
         print(client.generate("The fog", unroll.GenerateOptions(seed=7)).text)
 
@@ -17,6 +19,7 @@ A name is loaded when it is first used, so that `import unroll` costs next to no
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from serving.local.model import AsyncLocalModel, LocalModel, load, load_async
     from unroll.client.aio import AsyncClient
     from unroll.client.aio_session import AsyncSession
     from unroll.client.client import Client
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncClient",
+    "AsyncLocalModel",
     "AsyncSession",
     "AuthenticationError",
     "Capsules",
@@ -58,6 +62,7 @@ __all__ = [
     "GenerateOptions",
     "Generation",
     "InputError",
+    "LocalModel",
     "ModelInfo",
     "OverloadedError",
     "Piece",
@@ -74,10 +79,13 @@ __all__ = [
     "UnrollError",
     "Usage",
     "__version__",
+    "load",
+    "load_async",
 ]
 
 if not TYPE_CHECKING:  # type checkers know the names from above, and no others
-    # Where a name is looked for; the modules that need gRPC come last.
+    _IN_THIS_PROCESS = {"AsyncLocalModel", "LocalModel", "load", "load_async"}
+    # Where other names are looked for; the modules that need gRPC come last.
     _HOMES = (
         "unroll.terms",
         "unroll.errors",
@@ -96,7 +104,8 @@ if not TYPE_CHECKING:  # type checkers know the names from above, and no others
         if name == "__version__":
             return globals().setdefault(name, metadata.version("unroll"))
         if name in __all__:
-            for home in map(import_module, _HOMES):
+            homes = ("serving.local.model",) if name in _IN_THIS_PROCESS else _HOMES
+            for home in map(import_module, homes):
                 if name in vars(home):
                     return globals().setdefault(name, vars(home)[name])
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,10 +18,18 @@ def programs(page: Path) -> list[str]:
     return [block for block in plain if block.startswith("import unroll")]
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/guide/client.md", "docs/guide/sessions.md"])
-def test_python_of_a_page_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    (program,) = programs(ROOT / name)
+@pytest.mark.parametrize("name", ["client.md", "sessions.md"])
+def test_python_that_asks_a_server_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (program,) = programs(ROOT / "docs" / "guide" / name)
     with serve(str(BUNDLE)) as server:
         assert "127.0.0.1:50051" in program
         exec(program.replace("127.0.0.1:50051", server.address), {})
+    assert len(capsys.readouterr().out) > 40
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/guide/local.md"])
+def test_python_that_needs_no_server_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (program,) = programs(ROOT / name)
+    assert "bundles/fog" in program
+    exec(program.replace("bundles/fog", str(BUNDLE)), {})
     assert len(capsys.readouterr().out) > 40

@@ -12,6 +12,7 @@ import unroll
 
 ROOT = Path(__file__).parents[2]
 FACE = ROOT / "unroll" / "__init__.py"
+IN_THIS_PROCESS = {"AsyncLocalModel", "LocalModel", "load", "load_async"}
 HEAVY = {"grpc", "google.protobuf", "numpy", "onnxruntime", "torch", "cyclopts", "asyncio"}
 
 
@@ -39,13 +40,22 @@ def test_what_needs_no_connection_loads_no_grpc() -> None:
     assert {"grpc", "asyncio"} <= loaded_by("import unroll; unroll.AsyncClient")
 
 
+def test_model_in_this_process_loads_no_grpc_and_a_client_no_engine() -> None:
+    loaded = loaded_by("import unroll; unroll.load, unroll.load_async, unroll.LocalModel")
+    assert {"grpc", "google.protobuf", "torch", "onnx", "cyclopts"} & loaded == set()
+    assert {"onnxruntime", "serving.engine.engine"} <= loaded
+    loaded = loaded_by("import unroll; unroll.Client")
+    assert {"onnxruntime", "serving"} & loaded == set()
+
+
 @pytest.mark.parametrize("name", unroll.__all__)
 def test_every_public_name_is_there(name: str) -> None:
     found = getattr(unroll, name)
     assert found is getattr(unroll, name)
     assert name in dir(unroll)
     if name != "__version__":
-        assert (found.__name__, found.__module__.partition(".")[0]) == (name, "unroll")
+        home = found.__module__.partition(".")[0]
+        assert (found.__name__, home) == (name, "serving" if name in IN_THIS_PROCESS else "unroll")
         assert found.__doc__
 
 
@@ -53,7 +63,8 @@ def test_type_checkers_are_told_of_each_name_where_it_is() -> None:
     told = {
         alias.name: node.module
         for node in ast.walk(ast.parse(FACE.read_text(encoding="utf-8")))
-        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("unroll.")
+        if isinstance(node, ast.ImportFrom)
+        and str(node.module).partition(".")[0] in {"unroll", "serving"}
         for alias in node.names
     }
     assert told == {
@@ -72,7 +83,7 @@ def test_examples_need_no_other_names() -> None:
 
 
 def test_other_names_are_refused() -> None:
-    for name in ("Engine", "_HOME", "load"):
+    for name in ("Engine", "_HOME", "Local"):
         with pytest.raises(AttributeError, match=f"'unroll' has no attribute '{name}'"):
             getattr(unroll, name)
     with pytest.raises(ImportError):

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any
 
@@ -25,7 +25,8 @@ from unroll.client.resume import BREAKS, Resumption, vocabulary_of
 from unroll.client.retry import Attempts
 from unroll.client.security import Security
 from unroll.errors import UnrollError
-from unroll.results import Generation, Piece, Score
+from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
+from unroll.results import Generation, ModelInfo, Piece, Score, SessionInfo
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
 from unroll.wire import from_rpc_error
@@ -49,47 +50,78 @@ class AsyncCalls:
         self._stubs = [
             TextGenerationServiceStub(security.authorize(each)) for each in self._channels
         ]
-        self.stub = self._stubs[0]
+        self._stub = self._stubs[0]
         self._health = health_pb2_grpc.HealthStub(self._channels[0])
 
-    async def ask(
-        self,
-        method: Callable[..., Any],
-        request: Message,
-        timeout: float | None,
-        *,
-        is_repeatable: bool,
-    ) -> Any:
-        """Make a unary call, and make it again as far as that is allowed; see Attempts."""
-        attempts = Attempts(self._retries, timeout, is_repeatable=is_repeatable)
-        while True:
-            try:
-                with self._translating():
-                    return await method(request, timeout=attempts.seconds_left)
-            except UnrollError as error:
-                await asyncio.sleep(attempts.pause(error))
-
-    async def generate(self, request: pb.GenerateRequest, timeout: float | None) -> Generation:
-        """Generate a whole text."""
-        is_repeatable = not request.session
-        response = await self.ask(self.stub.Generate, request, timeout, is_repeatable=is_repeatable)
+    async def generate(
+        self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
+    ) -> Generation:
+        """See AsyncBackend."""
+        request = messages.generate_request(prompt, options, origin)
+        is_repeatable = not origin.session
+        response = await self._ask(
+            self._stub.Generate, request, timeout, is_repeatable=is_repeatable
+        )
         return messages.read_generation(response)
 
-    async def score(self, request: pb.ScoreRequest, timeout: float | None) -> Score:
-        """Score a text."""
-        response = await self.ask(self.stub.Score, request, timeout, is_repeatable=True)
+    def stream(
+        self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
+    ) -> AsyncGenerator[Piece]:
+        """See AsyncBackend."""
+        return self._pieces(messages.generate_request(prompt, options, origin), timeout)
+
+    async def score(
+        self, text: str, options: ScoreOptions, origin: Origin, timeout: float | None
+    ) -> Score:
+        """See AsyncBackend."""
+        request = messages.score_request(text, options, origin)
+        response = await self._ask(self._stub.Score, request, timeout)
         return messages.read_score(response)
 
-    async def stream(
-        self, request: pb.GenerateRequest, timeout: float | None
-    ) -> AsyncGenerator[Piece]:
-        """Generate a text piece by piece."""
-        piece = None
-        async with aclosing(self._messages(0, request, timeout)) as received:
-            async for message in received:
-                piece = messages.read_piece(message)
-                yield piece
-        messages.check_ended(piece)
+    async def start_session(
+        self, options: SessionOptions, capsule: bytes, timeout: float | None
+    ) -> SessionInfo:
+        """See AsyncBackend."""
+        request = messages.start_request(options, capsule)
+        response = await self._ask(self._stub.StartSession, request, timeout, is_repeatable=False)
+        return messages.read_session(response.session)
+
+    async def get_session(self, session_id: str, timeout: float | None) -> SessionInfo:
+        """See AsyncBackend."""
+        request = messages.get_session_request(session_id)
+        response = await self._ask(self._stub.GetSession, request, timeout)
+        return messages.read_session(response.session)
+
+    async def fork_session(
+        self, session_id: str, seeds: Iterable[int], timeout: float | None
+    ) -> list[SessionInfo]:
+        """See AsyncBackend."""
+        request = messages.fork_request(session_id, seeds)
+        response = await self._ask(self._stub.ForkSession, request, timeout, is_repeatable=False)
+        return [messages.read_session(fork) for fork in response.sessions]
+
+    async def rewind_session(
+        self, session_id: str, position: int, timeout: float | None
+    ) -> SessionInfo:
+        """See AsyncBackend."""
+        request = messages.rewind_request(session_id, position)
+        response = await self._ask(self._stub.RewindSession, request, timeout, is_repeatable=False)
+        return messages.read_session(response.session)
+
+    async def end_session(self, session_id: str, timeout: float | None) -> None:
+        """See AsyncBackend."""
+        request = pb.EndSessionRequest(session=session_id)
+        await self._ask(self._stub.EndSession, request, timeout, is_repeatable=False)
+
+    async def get_model(self, name: str, timeout: float | None) -> ModelInfo:
+        """See AsyncBackend."""
+        request = messages.model_request(name)
+        return messages.read_model((await self._ask(self._stub.GetModel, request, timeout)).model)
+
+    async def list_models(self, timeout: float | None) -> list[ModelInfo]:
+        """See AsyncBackend."""
+        response = await self._ask(self._stub.ListModels, pb.ListModelsRequest(), timeout)
+        return [messages.read_model(model) for model in response.models]
 
     async def resume(self, resumption: Resumption) -> AsyncGenerator[Piece]:
         """Generate a text piece by piece, from one server after another."""
@@ -127,6 +159,33 @@ class AsyncCalls:
         """Close the connections."""
         for channel in self._channels:
             await channel.close()
+
+    async def _ask(
+        self,
+        method: Callable[..., Any],
+        request: Message,
+        timeout: float | None,
+        *,
+        is_repeatable: bool = True,
+    ) -> Any:
+        """Make a unary call, and make it again as far as that is allowed; see Attempts."""
+        attempts = Attempts(self._retries, timeout, is_repeatable=is_repeatable)
+        while True:
+            try:
+                with self._translating():
+                    return await method(request, timeout=attempts.seconds_left)
+            except UnrollError as error:
+                await asyncio.sleep(attempts.pause(error))
+
+    async def _pieces(
+        self, request: pb.GenerateRequest, timeout: float | None
+    ) -> AsyncGenerator[Piece]:
+        piece = None
+        async with aclosing(self._messages(0, request, timeout)) as received:
+            async for message in received:
+                piece = messages.read_piece(message)
+                yield piece
+        messages.check_ended(piece)
 
     async def _messages(
         self, target: int, request: pb.GenerateRequest, timeout: float | None

@@ -3,15 +3,13 @@
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
-from unroll.client import messages
-from unroll.client.aio_calls import AsyncCalls
+from unroll.client.aio_backend import AsyncBackend
 from unroll.options import GenerateOptions, Origin, ScoreOptions
 from unroll.results import Completion, Generation, Piece, Score, SessionInfo
-from unroll.v1 import text_generation_pb2 as pb
 
 
 class AsyncSession:
-    """A text whose state the server keeps; made by `AsyncClient.start_session`.
+    """A text whose state is kept; made by `start_session`.
 
     Each request carries the position at which the session is believed to be. So a failed request
     can be repeated: if the server had already answered it, it returns the same answer, and the
@@ -19,14 +17,14 @@ class AsyncSession:
     PositionError; `describe` fetches the position.
 
     Args:
-        calls: of the client that made it.
+        backend: of the client that made it.
         info: of the session.
     """
 
-    def __init__(self, calls: AsyncCalls, info: SessionInfo) -> None:
+    def __init__(self, backend: AsyncBackend, info: SessionInfo) -> None:
         self.session_id = info.session_id
         self.position = info.position
-        self._calls = calls
+        self._backend = backend
 
     async def generate(
         self,
@@ -36,8 +34,7 @@ class AsyncSession:
         timeout: float | None = None,
     ) -> Generation:
         """Continue the session with a prompt and an answer; as `AsyncClient.generate`."""
-        request = messages.generate_request(prompt, options, self._origin)
-        generation = await self._calls.generate(request, timeout)
+        generation = await self._backend.generate(prompt, options, self._origin, timeout)
         self._follow(generation.completion)
         return generation
 
@@ -52,8 +49,8 @@ class AsyncSession:
 
         The session advances with the last piece; if the stream is closed earlier, it does not.
         """
-        request = messages.generate_request(prompt, options, self._origin)
-        async with aclosing(self._calls.stream(request, timeout)) as pieces:
+        stream = self._backend.stream(prompt, options, self._origin, timeout)
+        async with aclosing(stream) as pieces:
             async for piece in pieces:
                 self._follow(piece.completion)
                 yield piece
@@ -66,41 +63,26 @@ class AsyncSession:
         timeout: float | None = None,
     ) -> Score:
         """Score a text as a continuation of the session, which does not advance."""
-        request = messages.score_request(text, options, Origin(session=self.session_id))
-        return await self._calls.score(request, timeout)
+        return await self._backend.score(text, options, Origin(session=self.session_id), timeout)
 
     async def fork(
         self, seeds: Iterable[int], *, timeout: float | None = None
     ) -> list["AsyncSession"]:
         """Start one new session for each seed from the state of this one, which stays unchanged."""
-        request = messages.fork_request(self.session_id, seeds)
-        response = await self._calls.ask(
-            self._calls.stub.ForkSession, request, timeout, is_repeatable=False
-        )
-        return [
-            AsyncSession(self._calls, messages.read_session(fork)) for fork in response.sessions
-        ]
+        forks = await self._backend.fork_session(self.session_id, seeds, timeout)
+        return [AsyncSession(self._backend, fork) for fork in forks]
 
     async def rewind(self, position: int, *, timeout: float | None = None) -> SessionInfo:
         """Rewind the session to one of its marks; `describe` lists them."""
-        request = messages.rewind_request(self.session_id, position)
-        response = await self._calls.ask(
-            self._calls.stub.RewindSession, request, timeout, is_repeatable=False
-        )
-        return self._learn(response.session)
+        return self._learn(await self._backend.rewind_session(self.session_id, position, timeout))
 
     async def describe(self, *, timeout: float | None = None) -> SessionInfo:
         """Fetch the session's position and marks, and continue from there."""
-        request = messages.get_session_request(self.session_id)
-        response = await self._calls.ask(
-            self._calls.stub.GetSession, request, timeout, is_repeatable=True
-        )
-        return self._learn(response.session)
+        return self._learn(await self._backend.get_session(self.session_id, timeout))
 
     async def end(self, *, timeout: float | None = None) -> None:
         """End the session; its capsules stay valid."""
-        request = pb.EndSessionRequest(session=self.session_id)
-        await self._calls.ask(self._calls.stub.EndSession, request, timeout, is_repeatable=False)
+        await self._backend.end_session(self.session_id, timeout)
 
     @property
     def _origin(self) -> Origin:
@@ -110,7 +92,6 @@ class AsyncSession:
         if completion is not None:
             self.position = completion.position
 
-    def _learn(self, message: pb.Session) -> SessionInfo:
-        info = messages.read_session(message)
+    def _learn(self, info: SessionInfo) -> SessionInfo:
         self.position = info.position
         return info

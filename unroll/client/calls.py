@@ -3,7 +3,7 @@
 """The calls of a client for threads: to which servers, how often, with which errors."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -26,7 +26,8 @@ from unroll.client.resume import BREAKS, Resumption, vocabulary_of
 from unroll.client.retry import Attempts
 from unroll.client.security import Security
 from unroll.errors import UnrollError
-from unroll.results import Generation, Piece, Score
+from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
+from unroll.results import Generation, ModelInfo, Piece, Score, SessionInfo
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
 from unroll.wire import from_rpc_error
@@ -50,45 +51,74 @@ class Calls:
         self._stubs = [
             TextGenerationServiceStub(security.authorize(each)) for each in self._channels
         ]
-        self.stub = self._stubs[0]
+        self._stub = self._stubs[0]
         self._health = health_pb2_grpc.HealthStub(self._channels[0])
 
-    def ask(
-        self,
-        method: Callable[..., Any],
-        request: Message,
-        timeout: float | None,
-        *,
-        is_repeatable: bool,
-    ) -> Any:
-        """Make a unary call, and make it again as far as that is allowed; see Attempts."""
-        attempts = Attempts(self._retries, timeout, is_repeatable=is_repeatable)
-        while True:
-            try:
-                with self._translating():
-                    return method(request, timeout=attempts.seconds_left)
-            except UnrollError as error:
-                time.sleep(attempts.pause(error))
-
-    def generate(self, request: pb.GenerateRequest, timeout: float | None) -> Generation:
-        """Generate a whole text."""
-        is_repeatable = not request.session
-        response = self.ask(self.stub.Generate, request, timeout, is_repeatable=is_repeatable)
+    def generate(
+        self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
+    ) -> Generation:
+        """See Backend."""
+        request = messages.generate_request(prompt, options, origin)
+        is_repeatable = not origin.session
+        response = self._ask(self._stub.Generate, request, timeout, is_repeatable=is_repeatable)
         return messages.read_generation(response)
 
-    def score(self, request: pb.ScoreRequest, timeout: float | None) -> Score:
-        """Score a text."""
-        response = self.ask(self.stub.Score, request, timeout, is_repeatable=True)
+    def stream(
+        self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
+    ) -> Generator[Piece]:
+        """See Backend."""
+        return self._pieces(messages.generate_request(prompt, options, origin), timeout)
+
+    def score(
+        self, text: str, options: ScoreOptions, origin: Origin, timeout: float | None
+    ) -> Score:
+        """See Backend."""
+        request = messages.score_request(text, options, origin)
+        response = self._ask(self._stub.Score, request, timeout)
         return messages.read_score(response)
 
-    def stream(self, request: pb.GenerateRequest, timeout: float | None) -> Generator[Piece]:
-        """Generate a text piece by piece."""
-        piece = None
-        with closing(self._messages(0, request, timeout)) as received:
-            for message in received:
-                piece = messages.read_piece(message)
-                yield piece
-        messages.check_ended(piece)
+    def start_session(
+        self, options: SessionOptions, capsule: bytes, timeout: float | None
+    ) -> SessionInfo:
+        """See Backend."""
+        request = messages.start_request(options, capsule)
+        response = self._ask(self._stub.StartSession, request, timeout, is_repeatable=False)
+        return messages.read_session(response.session)
+
+    def get_session(self, session_id: str, timeout: float | None) -> SessionInfo:
+        """See Backend."""
+        request = messages.get_session_request(session_id)
+        response = self._ask(self._stub.GetSession, request, timeout)
+        return messages.read_session(response.session)
+
+    def fork_session(
+        self, session_id: str, seeds: Iterable[int], timeout: float | None
+    ) -> list[SessionInfo]:
+        """See Backend."""
+        request = messages.fork_request(session_id, seeds)
+        response = self._ask(self._stub.ForkSession, request, timeout, is_repeatable=False)
+        return [messages.read_session(fork) for fork in response.sessions]
+
+    def rewind_session(self, session_id: str, position: int, timeout: float | None) -> SessionInfo:
+        """See Backend."""
+        request = messages.rewind_request(session_id, position)
+        response = self._ask(self._stub.RewindSession, request, timeout, is_repeatable=False)
+        return messages.read_session(response.session)
+
+    def end_session(self, session_id: str, timeout: float | None) -> None:
+        """See Backend."""
+        request = pb.EndSessionRequest(session=session_id)
+        self._ask(self._stub.EndSession, request, timeout, is_repeatable=False)
+
+    def get_model(self, name: str, timeout: float | None) -> ModelInfo:
+        """See Backend."""
+        request = messages.model_request(name)
+        return messages.read_model((self._ask(self._stub.GetModel, request, timeout)).model)
+
+    def list_models(self, timeout: float | None) -> list[ModelInfo]:
+        """See Backend."""
+        response = self._ask(self._stub.ListModels, pb.ListModelsRequest(), timeout)
+        return [messages.read_model(model) for model in response.models]
 
     def resume(self, resumption: Resumption) -> Generator[Piece]:
         """Generate a text piece by piece, from one server after another."""
@@ -126,6 +156,31 @@ class Calls:
         """Close the connections."""
         for channel in self._channels:
             channel.close()
+
+    def _ask(
+        self,
+        method: Callable[..., Any],
+        request: Message,
+        timeout: float | None,
+        *,
+        is_repeatable: bool = True,
+    ) -> Any:
+        """Make a unary call, and make it again as far as that is allowed; see Attempts."""
+        attempts = Attempts(self._retries, timeout, is_repeatable=is_repeatable)
+        while True:
+            try:
+                with self._translating():
+                    return method(request, timeout=attempts.seconds_left)
+            except UnrollError as error:
+                time.sleep(attempts.pause(error))
+
+    def _pieces(self, request: pb.GenerateRequest, timeout: float | None) -> Generator[Piece]:
+        piece = None
+        with closing(self._messages(0, request, timeout)) as received:
+            for message in received:
+                piece = messages.read_piece(message)
+                yield piece
+        messages.check_ended(piece)
 
     def _messages(
         self, target: int, request: pb.GenerateRequest, timeout: float | None

@@ -28,8 +28,8 @@ def test_blocking_half_is_what_the_asyncio_half_makes() -> None:
 
 @pytest.mark.parametrize(("theirs", "ours"), [(AsyncClient, Client), (AsyncSession, Session)])
 def test_both_halves_take_the_same_arguments(theirs: type, ours: type) -> None:
-    methods = {name for name in vars(theirs) if not name.startswith("_")}
-    assert methods == {name for name in vars(ours) if not name.startswith("_")}
+    methods = {name for name in dir(theirs) if not name.startswith("_")}
+    assert methods == {name for name in dir(ours) if not name.startswith("_")}
     assert len(methods) >= 7
     for name in methods:
         asynchronous, blocking = (

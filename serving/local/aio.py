@@ -1,0 +1,197 @@
+"""A bundle in this process: answers as a server does, on an event loop."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from sys import maxsize
+
+from serving.engine.models import Models
+from serving.engine.options import EngineOptions
+from serving.local.sent import as_sent, seeds_as_sent, text_as_sent
+from serving.sessions.capsule import CapsuleKeys
+from serving.sessions.registry import NOBODY, Sessions
+from serving.sessions.session import Session, digest_of
+from serving.sessions.store import MemoryStore
+from serving.texts.begin import begin, check_seeds
+from serving.texts.delivery import LoopDelivery
+from serving.texts.origins import Origins, Place
+from serving.texts.parse import Limits, parse_generate, parse_score
+from serving.texts.results import generation_of, model_info, piece_of, score_of, session_info
+from serving.texts.text import Part, Text, whole
+from unroll.errors import ClosedError, InputError
+from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
+from unroll.results import Generation, ModelInfo, Piece, Score, SessionInfo
+
+LIMITS = Limits(prompt=maxsize, new=2**31 - 1, score=maxsize, message=maxsize)
+SESSIONS_AT_MOST = 100_000
+
+
+class AsyncLocal:
+    """Runs one bundle on the running event loop; the AsyncBackend of a model in this process.
+
+    Args:
+        folder: of the bundle; its name is the model's.
+        options: how to run it.
+        keys: sign and open capsules.
+
+    Attributes:
+        model: that is run.
+
+    Raises:
+        BundleError: the bundle is damaged.
+        DeviceError: the device is not there.
+    """
+
+    def __init__(self, folder: Path, options: EngineOptions, keys: CapsuleKeys) -> None:
+        delivery = LoopDelivery(asyncio.get_running_loop(), lambda: None)
+        self._models = Models.load([str(folder.resolve())], options, delivery)
+        self.model = self._models.get("")
+        self._sessions = Sessions(MemoryStore(SESSIONS_AT_MOST), self._models.layouts)
+        self._origins = Origins(self._models, self._sessions, keys)
+        self._is_closed = False
+        self._models.start()
+
+    async def generate(
+        self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
+    ) -> Generation:
+        """See AsyncBackend."""
+        async with self._opening(prompt, options, origin, timeout, is_streamed=False) as text:
+            first, *further = [generation_of(text, part) for part in await text.wholes()]
+            return replace(first, further_samples=tuple(further))
+
+    async def stream(
+        self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
+    ) -> AsyncGenerator[Piece]:
+        """See AsyncBackend."""
+        async with self._opening(prompt, options, origin, timeout, is_streamed=True) as text:
+            pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
+
+            async def send(part: Part) -> None:
+                pieces.put_nowait(piece_of(text, part))
+                await pieces.join()  # until the reader asks for the next
+
+            sending = asyncio.ensure_future(text.stream(send))
+            sending.add_done_callback(lambda _: pieces.put_nowait(None))
+            try:
+                while (piece := await pieces.get()) is not None:
+                    yield piece
+                    pieces.task_done()
+                await sending
+            finally:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+
+    async def score(
+        self, text: str, options: ScoreOptions, origin: Origin, timeout: float | None
+    ) -> Score:
+        """See AsyncBackend."""
+        self._check_open()
+        deadline = _deadline(timeout)
+        text, options, origin = text_as_sent("text", text), as_sent(options), as_sent(origin)
+        found = await self._origins.look_at(_place(options.model, origin), "")
+        parsed = parse_score(text, options, found, LIMITS, deadline)
+        scored = await whole(found, parsed.request)
+        return score_of(parsed, scored.log_probs, found.model.fingerprint)
+
+    async def start_session(
+        self, options: SessionOptions, capsule: bytes, timeout: float | None
+    ) -> SessionInfo:
+        """See AsyncBackend; sessions live as long as this does."""
+        self._check_open()
+        options, origin = as_sent(options), as_sent(Origin(capsule=capsule))
+        found = await self._origins.look_at(_place(options.model, origin), "")
+        contents = begin(options, found)
+        return self._describe(await self._sessions.start(NOBODY, found.model.fingerprint, contents))
+
+    async def get_session(self, session_id: str, timeout: float | None) -> SessionInfo:
+        """See AsyncBackend."""
+        self._check_open()
+        named = text_as_sent("session", session_id)
+        return self._describe(await self._sessions.get(named, NOBODY))
+
+    async def fork_session(
+        self, session_id: str, seeds: Iterable[int], timeout: float | None
+    ) -> list[SessionInfo]:
+        """See AsyncBackend."""
+        self._check_open()
+        given = seeds_as_sent(seeds)
+        check_seeds(given)
+        async with self._sessions.use(session_id, NOBODY) as session:
+            return [self._describe(fork) for fork in await self._sessions.fork(session, given)]
+
+    async def rewind_session(
+        self, session_id: str, position: int, timeout: float | None
+    ) -> SessionInfo:
+        """See AsyncBackend."""
+        self._check_open()
+        async with self._sessions.use(session_id, NOBODY) as session:
+            await self._sessions.rewind(session, position)
+            return self._describe(session)
+
+    async def end_session(self, session_id: str, timeout: float | None) -> None:
+        """See AsyncBackend."""
+        self._check_open()
+        await self._sessions.end(session_id, NOBODY)
+        await self._sessions.expire()  # forgets when ended sessions were used
+
+    async def get_model(self, name: str, timeout: float | None) -> ModelInfo:
+        """See AsyncBackend."""
+        return model_info(self._models.get(text_as_sent("model", name)))
+
+    async def list_models(self, timeout: float | None) -> list[ModelInfo]:
+        """See AsyncBackend."""
+        return [model_info(self.model)]
+
+    async def close(self) -> None:
+        """End what runs, with ClosedError."""
+        self._is_closed = True
+        await asyncio.to_thread(self._models.close)
+
+    @asynccontextmanager
+    async def _opening(
+        self,
+        prompt: str,
+        options: GenerateOptions,
+        origin: Origin,
+        timeout: float | None,
+        *,
+        is_streamed: bool,
+    ) -> AsyncIterator[Text]:
+        """Find what a request goes on from, keep a session for it, and translate the request."""
+        self._check_open()
+        deadline = _deadline(timeout)
+        prompt, options, origin = text_as_sent("prompt", prompt), as_sent(options), as_sent(origin)
+        request = repr((prompt, options, origin)).encode()
+        place = replace(_place(options.model, origin), digest=digest_of(request))
+        async with self._origins.open(place, "") as found:
+            parsed = parse_generate(
+                prompt, options, found, LIMITS, deadline, is_streamed=is_streamed
+            )
+            yield Text(self._origins, found, parsed)
+
+    def _describe(self, session: Session) -> SessionInfo:
+        return session_info(session, self.model.name, self._sessions.expires(session))
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ClosedError("this model is closed; load its folder again")
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _place(model: str, origin: Origin) -> Place:
+    if origin.session and origin.capsule:
+        raise InputError(
+            "session", "a text continues from a session or from a capsule, not both; leave one out"
+        )
+    return Place(
+        model=model,
+        capsule=origin.capsule or None,
+        session=origin.session or None,
+        expected_position=origin.expected_position,
+    )

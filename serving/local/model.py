@@ -1,0 +1,125 @@
+"""Models in this process: what `unroll.load` and `unroll.load_async` return."""
+
+import os
+import secrets
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+from serving.engine.options import EngineOptions
+from serving.local.aio import AsyncLocal
+from serving.local.threads import Local
+from serving.runtime.onnx import Device
+from serving.sessions.capsule import KEY_BYTES_AT_LEAST, KEYS_VARIABLE, CapsuleKeys
+from unroll.client.aio_face import AsyncFace
+from unroll.client.face import Face
+from unroll.errors import SettingsError
+
+PathOrName = str | PathLike[str]
+COUNT = 2**31 - 1
+PREFIX_BYTES = 64 * 2**20
+CHUNKS_PER_SECOND = 1500.0  # of all streams together; each costs Python's lock
+
+
+class LocalModel(Face):
+    """A bundle that runs in this process; any number of threads may use it.
+
+    Methods, options, results and errors are those of `Client`, and so is every bit of a text.
+    Sessions live until it is closed. `load` makes it.
+
+    Args:
+        backend: runs the bundle.
+    """
+
+    def __init__(self, backend: Local) -> None:
+        super().__init__(backend)
+
+
+class AsyncLocalModel(AsyncFace):
+    """A bundle that runs in this process, for the event loop on which it was made.
+
+    As LocalModel, with the methods of `AsyncClient`. `load_async` makes it.
+
+    Args:
+        backend: runs the bundle.
+    """
+
+    def __init__(self, backend: AsyncLocal) -> None:
+        super().__init__(backend)
+
+
+def load(
+    folder: PathOrName,
+    *,
+    device: Literal["cpu", "cuda"] = "cpu",
+    workers: int = 1,
+    threads: int = 1,
+    slots: int = 64,
+    capsule_keys: PathOrName | None = None,
+) -> LocalModel:
+    """Load a bundle into this process; no server is needed and none is started.
+
+    Args:
+        folder: of the bundle, as `unroll export` writes it.
+        device: where to compute.
+        workers: threads that compute side by side, each with slots of its own; 1 or more.
+        threads: threads of each operator, 1 or more.
+        slots: texts that one worker computes at the same time; 1 or more.
+        capsule_keys: file of the keys that sign capsules, as for `unroll serve`. By default those
+            of the variable UNROLL_CAPSULE_KEYS, else a random key: then capsules are valid only
+            while this model is loaded.
+
+    Raises:
+        BundleError: there is no bundle, or it is damaged.
+        DeviceError: the device is not there.
+        SettingsError: a number is out of its range, or the keys cannot be used.
+    """
+    make = _maker(folder, device, workers, threads, slots, capsule_keys)
+    return LocalModel(Local(make))
+
+
+def load_async(
+    folder: PathOrName,
+    *,
+    device: Literal["cpu", "cuda"] = "cpu",
+    workers: int = 1,
+    threads: int = 1,
+    slots: int = 64,
+    capsule_keys: PathOrName | None = None,
+) -> AsyncLocalModel:
+    """Load a bundle for the running event loop; arguments and errors as `load`."""
+    make = _maker(folder, device, workers, threads, slots, capsule_keys)
+    return AsyncLocalModel(make())
+
+
+def _maker(
+    folder: PathOrName,
+    device: str,
+    workers: int,
+    threads: int,
+    slots: int,
+    capsule_keys: PathOrName | None,
+) -> partial[AsyncLocal]:
+    for name, value in (("workers", workers), ("threads", threads), ("slots", slots)):
+        if not 1 <= value <= COUNT:
+            raise SettingsError(f"{name} = {value!r}: must be 1 or more")
+    known = {each.value: each for each in Device}
+    if device not in known:
+        raise SettingsError(f"device = {device!r}: must be one of {', '.join(known)}")
+    options = EngineOptions(
+        device=known[device],
+        threads=threads,
+        slots=slots,
+        workers=workers,
+        queue_limit=COUNT,
+        chunks_per_second=CHUNKS_PER_SECOND,
+        prefix_bytes=PREFIX_BYTES,
+    )
+    return partial(AsyncLocal, Path(folder), options, _keys(capsule_keys))
+
+
+def _keys(file: PathOrName | None) -> CapsuleKeys:
+    if file is None and not os.environ.get(KEYS_VARIABLE):
+        return CapsuleKeys([secrets.token_bytes(KEY_BYTES_AT_LEAST)])
+    return CapsuleKeys.load(None if file is None else Path(file))

@@ -1,0 +1,71 @@
+"""Options as they would arrive at a server, so that a text is the same in both places."""
+
+from collections.abc import Iterable, Mapping
+from ctypes import c_float
+from dataclasses import fields, replace
+from numbers import Real
+from operator import index
+from typing import Any, TypeVar
+
+from unroll.errors import InputError, shown
+from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
+from unroll.terms import Capsules, UnknownSymbols
+
+O = TypeVar("O", GenerateOptions, ScoreOptions, SessionOptions, Origin)  # noqa: E741
+_BITS = {
+    "max_new_symbols": 31, "seed": 63, "top_k": 31, "sample_count": 31, "expected_position": 63,
+}  # fmt: skip
+_SINGLE = {"temperature", "top_p", "min_p"}
+_KINDS: Mapping[str, type] = {
+    "model": str, "replacement_symbol": str, "session": str, "capsule": bytes, "log_probs": bool,
+    "capsules": Capsules, "unknown_symbols": UnknownSymbols,
+}  # fmt: skip
+_SAMPLING = {*_SINGLE, "top_k"}
+
+
+def as_sent(options: O) -> O:
+    """Return options as a server would read them: numbers in the proto's precision.
+
+    Raises:
+        InputError: a value does not fit its field at all; ranges are checked later.
+    """
+    values = {field.name: getattr(options, field.name) for field in fields(options)}
+    return replace(options, **{n: _sent(n, v) for n, v in values.items() if v is not None})
+
+
+def text_as_sent(field: str, text: str) -> str:
+    """Check that a text is one; raises as as_sent does."""
+    if not isinstance(text, str):
+        raise InputError(field, f"must be a text, got {shown(repr(text))}")
+    return text
+
+
+def seeds_as_sent(seeds: Iterable[int]) -> list[int]:
+    """Check that seeds are whole numbers; raises as as_sent does."""
+    return [_whole(f"seeds[{place}]", seed, 63) for place, seed in enumerate(seeds)]
+
+
+def _sent(name: str, value: Any) -> Any:
+    path = f"sampling.{name}" if name in _SAMPLING else name
+    if name in _BITS:
+        return _whole(path, value, _BITS[name])
+    if name in _SINGLE:
+        if not isinstance(value, Real):
+            raise InputError(path, f"must be a number, got {shown(repr(value))}")
+        return c_float(float(value)).value
+    if name == "stop":
+        return tuple(text_as_sent(f"stop[{place}]", stop) for place, stop in enumerate(value))
+    if not isinstance(value, _KINDS[name]):
+        kind = _KINDS[name].__name__
+        raise InputError(path, f"must be of type {kind}, got {shown(repr(value))}")
+    return value
+
+
+def _whole(path: str, value: Any, bits: int) -> int:
+    try:
+        number = index(value)
+    except TypeError as error:
+        raise InputError(path, f"must be a whole number, got {shown(repr(value))}") from error
+    if not -(2**bits) <= number < 2**bits:
+        raise InputError(path, f"must be below 2^{bits}, got {number}")
+    return number

@@ -1,0 +1,157 @@
+"""The same for threads: the event loop runs on a thread of its own."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from serving.local.aio import AsyncLocal
+from unroll.errors import ClosedError
+from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
+from unroll.results import Generation, ModelInfo, Piece, Score, SessionInfo
+
+T = TypeVar("T")
+
+
+class Local:
+    """Runs one bundle for any number of threads; the Backend of a model in this process.
+
+    Args:
+        make: makes the AsyncLocal, on its event loop.
+
+    Attributes:
+        aio: runs on that event loop.
+
+    Raises:
+        UnrollError: as `make`.
+    """
+
+    def __init__(self, make: Callable[[], AsyncLocal]) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="local", daemon=True)
+        # Reentrant: a stream may be collected, and so be left, wherever its thread just is.
+        self._lock = threading.RLock()  # guards the two below
+        self._is_closed = False
+        self._asked: set[Future[Any]] = set()  # that somebody waits for
+        self._leaving: deque[Future[None]] = deque()  # streams that were left
+
+        async def start() -> AsyncLocal:
+            return make()
+
+        self._thread.start()
+        try:
+            self.aio = self._run(start())
+        except BaseException:
+            self._end_loop()
+            raise
+
+    def generate(
+        self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
+    ) -> Generation:
+        """See Backend."""
+        return self._run(self.aio.generate(prompt, options, origin, timeout))
+
+    def stream(
+        self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
+    ) -> Generator[Piece]:
+        """See Backend."""
+        pieces = self.aio.stream(prompt, options, origin, timeout)
+
+        async def following() -> Piece | None:
+            return await anext(pieces, None)
+
+        async def leave() -> None:
+            await pieces.aclose()
+
+        try:
+            while (piece := self._run(following())) is not None:
+                yield piece
+        finally:
+            with suppress(ClosedError):
+                self._leaving.append(self._submit(leave()))
+
+    def score(
+        self, text: str, options: ScoreOptions, origin: Origin, timeout: float | None
+    ) -> Score:
+        """See Backend."""
+        return self._run(self.aio.score(text, options, origin, timeout))
+
+    def start_session(
+        self, options: SessionOptions, capsule: bytes, timeout: float | None
+    ) -> SessionInfo:
+        """See Backend."""
+        return self._run(self.aio.start_session(options, capsule, timeout))
+
+    def get_session(self, session_id: str, timeout: float | None) -> SessionInfo:
+        """See Backend."""
+        return self._run(self.aio.get_session(session_id, timeout))
+
+    def fork_session(
+        self, session_id: str, seeds: Iterable[int], timeout: float | None
+    ) -> list[SessionInfo]:
+        """See Backend."""
+        return self._run(self.aio.fork_session(session_id, list(seeds), timeout))
+
+    def rewind_session(self, session_id: str, position: int, timeout: float | None) -> SessionInfo:
+        """See Backend."""
+        return self._run(self.aio.rewind_session(session_id, position, timeout))
+
+    def end_session(self, session_id: str, timeout: float | None) -> None:
+        """See Backend."""
+        self._run(self.aio.end_session(session_id, timeout))
+
+    def get_model(self, name: str, timeout: float | None) -> ModelInfo:
+        """See Backend."""
+        return self._run(self.aio.get_model(name, timeout))
+
+    def list_models(self, timeout: float | None) -> list[ModelInfo]:
+        """See Backend."""
+        return self._run(self.aio.list_models(timeout))
+
+    def close(self) -> None:
+        """End what runs, with ClosedError; closing again does no harm."""
+        with self._lock:
+            was_closed, self._is_closed = self._is_closed, True
+        if not was_closed:
+            asyncio.run_coroutine_threadsafe(self.aio.close(), self._loop).result()
+            wait(self._asked.copy())
+            asyncio.run_coroutine_threadsafe(self._end_tasks(), self._loop).result()
+            self._end_loop()
+
+    async def _end_tasks(self) -> None:
+        """End the streams that nobody reads just now."""
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
+        await self._loop.shutdown_default_executor()
+
+    def _end_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Wait for what a coroutine gives on the event loop; streams that were left end first."""
+        while self._leaving:
+            wait([self._leaving.popleft()])
+        future = self._submit(coroutine)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # an interrupted wait; nothing to what has ended
+            raise
+
+    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
+        with self._lock:
+            if not self._is_closed:
+                future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+                self._asked.add(future)
+                future.add_done_callback(self._asked.discard)
+                return future
+        coroutine.close()
+        raise ClosedError("this model is closed; load its folder again")

@@ -1,0 +1,67 @@
+"""What answers a client, for asyncio: a server, or a model in this process."""
+
+from collections.abc import AsyncGenerator, Iterable
+from typing import Protocol
+
+from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
+from unroll.results import Generation, ModelInfo, Piece, Score, SessionInfo
+
+
+class AsyncBackend(Protocol):
+    """Answers in plain values; arguments and errors are those of AsyncFace and AsyncSession."""
+
+    async def generate(
+        self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
+    ) -> Generation:
+        """Generate a whole text."""
+        ...
+
+    def stream(
+        self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
+    ) -> AsyncGenerator[Piece]:
+        """Generate a text piece by piece."""
+        ...
+
+    async def score(
+        self, text: str, options: ScoreOptions, origin: Origin, timeout: float | None
+    ) -> Score:
+        """Score a text."""
+        ...
+
+    async def start_session(
+        self, options: SessionOptions, capsule: bytes, timeout: float | None
+    ) -> SessionInfo:
+        """Start a session, at the start symbol or from a capsule."""
+        ...
+
+    async def get_session(self, session_id: str, timeout: float | None) -> SessionInfo:
+        """Describe a session."""
+        ...
+
+    async def fork_session(
+        self, session_id: str, seeds: Iterable[int], timeout: float | None
+    ) -> list[SessionInfo]:
+        """Start new sessions from the state of a session."""
+        ...
+
+    async def rewind_session(
+        self, session_id: str, position: int, timeout: float | None
+    ) -> SessionInfo:
+        """Rewind a session to one of its marks."""
+        ...
+
+    async def end_session(self, session_id: str, timeout: float | None) -> None:
+        """End a session."""
+        ...
+
+    async def get_model(self, name: str, timeout: float | None) -> ModelInfo:
+        """Describe a model."""
+        ...
+
+    async def list_models(self, timeout: float | None) -> list[ModelInfo]:
+        """Describe all models."""
+        ...
+
+    async def close(self) -> None:
+        """End what runs."""
+        ...
