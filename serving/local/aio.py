@@ -118,7 +118,7 @@ class AsyncLocal:
         """See AsyncBackend."""
         self._check_open()
         given = seeds_as_sent(seeds)
-        check_seeds(given)
+        check_seeds(given, self._sessions.marks, LIMITS)
         async with self._sessions.use(session_id, NOBODY) as session:
             return [self._describe(fork) for fork in await self._sessions.fork(session, given)]
 
