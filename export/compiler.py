@@ -166,7 +166,10 @@ def _describe(
             validation_loss=metrics.validation_loss,
         ),
         parity=ParityReport(torch_version="", onnxruntime_version="", rungs=[]),
-        fingerprint=fingerprint_of(vocabulary.symbols, vocabulary.start_symbol, state, files),
+        fingerprint=fingerprint_of(
+            vocabulary.symbols, vocabulary.start_symbol, state, files, vocabulary.form
+        ),
+        text_form=vocabulary.form,
     )
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from export.arithmetic import UNIT, Scale
 from serving.runtime.decoder import Decoder, LoopRun
 from training.data.corpus import load_same_corpus
+from training.data.decoding import Rules
 from training.data.prepared import prepare_data
 from training.model.model import CharRNN, ModelSettings, Network
 from training.model.validation import read_streams
@@ -56,7 +57,7 @@ def load_texts(checkpoint: Checkpoint, corpus: str | None = None) -> Texts:
     """
     settings = checkpoint.training_settings
     text = load_same_corpus(
-        corpus or settings.corpus, encoding=settings.encoding, sha256=checkpoint.corpus_sha256
+        corpus or settings.corpus, Rules.of(settings), sha256=checkpoint.corpus_sha256
     )
     data = prepare_data(text, settings)
     if data.validation is None:

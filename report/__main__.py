@@ -17,6 +17,7 @@ from report.settings import CELLS, ReportSettings, training_settings
 from report.subject import read_subjects
 from report.trainings import ensure_trained
 from training.data.corpus import load_corpus
+from training.data.decoding import Rules
 from unroll.cli import run
 from unroll.errors import SettingsError
 
@@ -34,7 +35,7 @@ def make_report(settings: ReportSettings) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     torch.set_num_threads(settings.threads)
-    corpus = load_corpus(settings.corpus, encoding=settings.encoding)
+    corpus = load_corpus(settings.corpus, Rules(encoding=settings.encoding))
     planned = [training_settings(cell, settings, len(corpus.text)) for cell in CELLS]
     # What the corpus is too short for shall be told before anything is trained.
     texts = read_texts(corpus, planned[0])

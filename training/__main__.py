@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 
 from training.data.corpus import Corpus, load_corpus
+from training.data.decoding import Rules
 from training.data.prepared import TrainingData, prepare_data
 from training.log.plot import plot_losses
 from training.log.progress import Reporter
@@ -111,7 +112,7 @@ def _prepare_device(settings: TrainingSettings, reporter: Reporter) -> TrainingS
 
 def _load(settings: TrainingSettings, reporter: Reporter) -> Corpus:
     try:
-        corpus = load_corpus(settings.corpus, encoding=settings.encoding)
+        corpus = load_corpus(settings.corpus, Rules.of(settings))
     except CorpusError as error:
         if not settings.resume:
             raise

@@ -25,6 +25,21 @@ class TrainingSettings:
     encoding: str = "utf-8"
     """Encoding of the text."""
 
+    bad_bytes: Literal["refuse", "replace"] = "refuse"
+    """Bytes that are none in the encoding: refuse the text, or put U+FFFD in their place."""
+
+    keep_line_ends: bool = False
+    """Keep carriage returns. By default CRLF and CR become newlines, here and in every prompt and
+    text to score."""
+
+    nfc: bool = True
+    """Where the text is in Unicode's composed form NFC, bring every prompt and text to score into
+    it as well, so that they need not be typed in the same way."""
+
+    repair: bool | None = True
+    """Repair a text that was encoded as UTF-8 twice (an e with an accent became two symbols). The
+    run says what was changed."""
+
     max_symbols: Annotated[int, Range(0, 10**12)] = 0
     """Train on the first so many symbols only; 0 uses all. The vocabulary is always that of the
     whole text."""

@@ -116,7 +116,7 @@ def parse_generate(
         snapshots=Capsules.FINAL
         if capsules is Capsules.NEVER and origin.session is not None
         else capsules,
-        stop=options.stop,
+        stop=tuple(map(vocabulary.form.apply, options.stop)),
         deadline=deadline,
         buffer_symbols=_buffer(options, origin, limits) if is_streamed else None,
         chunk_seconds=0.0 if is_streamed else math.inf,

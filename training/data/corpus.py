@@ -8,10 +8,12 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from training.data.decoding import decode_text
+from training.data.decoding import Rules, decode_text
 from training.data.download import SOURCES, Source, fetch
+from unroll.bundle.form import AS_IT_IS, TextForm
 from unroll.errors import CorpusError, SettingsError, nearest
 
+DEFAULT = Rules()
 BUNDLED = Path(__file__).parents[1] / "corpora"
 
 
@@ -27,11 +29,14 @@ class Corpus:
     notes: tuple[str, ...] = ()
     """What was changed between the bytes and the text."""
 
+    form: TextForm = AS_IT_IS
+    """The form of the text, and of every text to be read with it."""
+
 
 def load_corpus(
     name_or_path: str,
+    rules: Rules = DEFAULT,
     *,
-    encoding: str = "utf-8",
     corpus_dir: Path | None = None,
     cache: Path | None = None,
     sources: Mapping[str, Source] = SOURCES,
@@ -43,7 +48,7 @@ def load_corpus(
 
     Args:
         name_or_path: a known name, or a path.
-        encoding: of the file.
+        rules: how the file's bytes become text.
         corpus_dir: folder with NAME.txt files; the environment's CORPUS_DIR by default.
         cache: folder of downloaded texts; the user's cache by default.
         sources: where the known names lie on the web.
@@ -66,23 +71,29 @@ def load_corpus(
             f"corpus {name_or_path}: {path} has sha256 {sha256}, expected {source.sha256}; "
             "replace or remove that file"
         )
-    text, notes = decode_text(data, encoding, name_or_path)
-    return Corpus(name=path.stem, text=text, sha256=sha256, notes=notes)
+    text, facts = decode_text(data, rules, name_or_path)
+    return Corpus(
+        name=path.stem,
+        text=text,
+        sha256=sha256,
+        notes=facts.notes(rules),
+        form=facts.form(rules),
+    )
 
 
-def load_same_corpus(name_or_path: str, *, encoding: str, sha256: str) -> Corpus:
+def load_same_corpus(name_or_path: str, rules: Rules, *, sha256: str) -> Corpus:
     """Find the text that a model was trained on.
 
     Args:
         name_or_path: as for `load_corpus`.
-        encoding: of the file.
+        rules: how the file's bytes become text.
         sha256: of the file that the model was trained on.
 
     Raises:
         CorpusError: as `load_corpus`.
         SettingsError: it is another text.
     """
-    corpus = load_corpus(name_or_path, encoding=encoding)
+    corpus = load_corpus(name_or_path, rules)
     if corpus.sha256 != sha256:
         raise SettingsError(
             f"corpus = {name_or_path!r}: has sha256 {corpus.sha256}, the model was trained on "

@@ -1,76 +1,205 @@
-"""Bytes to text: a stated encoding, and repair of what is known to go wrong with it."""
+"""Bytes to text: a stated encoding, and what is changed on the way, each told in a note."""
 
 import codecs
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
 
-import ftfy
-
+from training.data.encodings import fitting, packed, wide_encoding
+from training.data.mojibake import Evidence, repair
+from training.settings import TrainingSettings
+from unroll.bundle.form import TextForm
 from unroll.errors import CorpusError, SettingsError
 
-WORTH_TRYING = ("utf-8", "cp1252", "cp1251", "shift_jis", "euc-kr", "gb18030", "big5", "latin-1")
-BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+Chunks = Callable[[], Iterable[bytes]]
+"""A file's bytes in pieces of any size; may be asked for again."""
+
+PIECE = 2**24  # bytes
 
 
-def decode_text(data: bytes, encoding: str, name: str) -> tuple[str, tuple[str, ...]]:
-    """Decode a text file's bytes.
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How bytes become text: the settings of a training that say so, under their names there."""
+
+    encoding: str = "utf-8"
+    bad_bytes: Literal["refuse", "replace"] = "refuse"
+    keep_line_ends: bool = False
+    nfc: bool = True
+    repair: bool | None = True
+
+    @classmethod
+    def of(cls, settings: TrainingSettings) -> "Rules":
+        """Return a training's rules."""
+        return cls(
+            encoding=settings.encoding,
+            bad_bytes=settings.bad_bytes,
+            keep_line_ends=settings.keep_line_ends,
+            nfc=settings.nfc,
+            repair=settings.repair,
+        )
+
+
+@dataclass
+class Facts:
+    """What was found in a text while it was decoded, and changed."""
+
+    bom: bool = False
+    line_ends: int = 0
+    replaced: int = 0
+    is_nfc: bool = True
+    repaired: int = 0
+    evidence: Evidence = field(default_factory=Evidence)
+
+    def notes(self, rules: Rules) -> tuple[str, ...]:
+        """Say what was changed, and what was left that one might want to be changed."""
+        told = []
+        if self.bom:
+            told.append("dropped the byte-order mark")
+        if self.replaced:
+            told.append(
+                f"{self.replaced:,} symbols are U+FFFD, which bytes that are not {rules.encoding} "
+                "become"
+            )
+        if self.line_ends:
+            told.append(
+                f"turned {self.line_ends:,} carriage returns into newlines; --keep-line-ends keeps "
+                "them"
+            )
+        if self.repaired:
+            told.append(
+                f"repaired text that was encoded twice: {self.evidence.examples() or 'by ftfy'}; "
+                "--no-repair leaves it as it is"
+            )
+        elif self.evidence.found:
+            told.append(
+                "left alone what looks as if it was encoded twice, since most of the text is not: "
+                f"{self.evidence.examples()}"
+            )
+        return tuple(told)
+
+    def form(self, rules: Rules) -> TextForm:
+        """Return the form that this text has, and texts to be read with it shall have."""
+        return TextForm(
+            line_ends="any" if rules.keep_line_ends else "newline",
+            unicode="nfc" if rules.nfc and self.is_nfc else "any",
+        )
+
+
+def decode_text(data: bytes, rules: Rules, name: str) -> tuple[str, Facts]:
+    """Decode a text file's bytes in one go; arguments and errors as for `decode`."""
+    pieces, facts = decode(lambda: [data], rules, name)
+    return "".join(pieces), facts
+
+
+def decode(chunks: Chunks, rules: Rules, name: str) -> tuple[Iterator[str], Facts]:
+    """Decode a text file.
 
     A byte-order mark is dropped, line ends become newlines, and text that was encoded as UTF-8
-    twice is repaired.
+    twice is repaired; a piece of the result ends at a line's end where it has one.
 
     Args:
-        data: the file's bytes.
-        encoding: any that Python knows.
+        chunks: the file's bytes, which are read twice where they need repair.
+        rules: how.
         name: what to call the text in an error.
 
     Returns:
-        The text, and a note for each thing that was changed.
+        The pieces, and what was found, which is complete when they have been read.
 
     Raises:
         SettingsError: the encoding is unknown.
-        CorpusError: some bytes are none in that encoding.
+        CorpusError: some bytes are none in that encoding, or it is no text at all.
     """
-    text = _decode(data, encoding, name)
-    notes = []
-    if text.startswith("\ufeff"):
-        text = text[1:]
-        notes.append("dropped the byte-order mark")
-    if "\r" in text:
-        count = text.count("\r")
-        notes.append(f"turned {count:,} carriage returns into newlines")
+    survey = Facts()
+    if rules.repair:
+        for piece in _pieces(chunks, rules, name, survey):
+            survey.evidence.add(piece)
+    facts = Facts(evidence=survey.evidence)
+    return _finished(chunks, rules, name, facts), facts
+
+
+def _finished(chunks: Chunks, rules: Rules, name: str, facts: Facts) -> Iterator[str]:
+    wants_repair = rules.repair is None or facts.evidence.is_strong
+    for piece in _pieces(chunks, rules, name, facts):
+        text = repair(piece) if wants_repair else piece
+        facts.repaired += text != piece
+        facts.is_nfc = facts.is_nfc and unicodedata.is_normalized("NFC", text)
+        yield text
+
+
+def _pieces(chunks: Chunks, rules: Rules, name: str, facts: Facts) -> Iterator[str]:
+    """Decode bytes, with line ends turned, into pieces that end with a line where they can."""
+    held, begun = "", False
+    for decoded in _decoded(chunks(), rules, name):
+        held += decoded
+        if held and not begun:
+            begun, facts.bom = True, held.startswith("\ufeff")
+            held = held.removeprefix("\ufeff")
+        cut = held.rfind("\n") + 1 or len(held) - held.endswith("\r")
+        yield from _turned(held[:cut], rules, facts)
+        held = held[cut:]
+    yield from _turned(held, rules, facts)
+
+
+def _turned(text: str, rules: Rules, facts: Facts) -> Iterator[str]:
+    if rules.bad_bytes == "replace":
+        facts.replaced += text.count("\ufffd")
+    if not rules.keep_line_ends and "\r" in text:
+        facts.line_ends += text.count("\r")
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    repaired = ftfy.fix_encoding(text)
-    if repaired != text:
-        notes.append(
-            f"repaired text that was encoded twice: {len(text):,} characters, "
-            f"{len(set(text))} unique, became {len(repaired):,}, {len(set(repaired))} unique"
-        )
-    return repaired, tuple(notes)
+    if text:
+        yield text
 
 
-def _decode(data: bytes, encoding: str, name: str) -> str:
+def _decoded(chunks: Iterable[bytes], rules: Rules, name: str) -> Iterator[str]:
     try:
-        return data.decode(encoding)
+        errors = "replace" if rules.bad_bytes == "replace" else "strict"
+        decoder = codecs.getincrementaldecoder(rules.encoding)(errors)
     except LookupError as error:
         raise SettingsError(
-            f"encoding = {encoding!r}: Python knows no such encoding; try utf-8 or cp1252"
+            f"encoding = {rules.encoding!r}: Python knows no such encoding; try utf-8 or cp1252"
         ) from error
-    except UnicodeDecodeError as error:
-        found = " ".join(f"{byte:02x}" for byte in data[error.start : error.start + 4])
-        raise CorpusError(
-            f"corpus {name}: bytes {found} at offset {error.start} are not {encoding}; "
-            f"--encoding worth trying: {', '.join(_fitting(data, encoding))}"
-        ) from error
-
-
-def _fitting(data: bytes, refused: str) -> list[str]:
-    marked = [encoding for bom, encoding in BOMS.items() if data.startswith(bom)]
-    return marked or [
-        encoding for encoding in WORTH_TRYING if encoding != refused and _decodes(data, encoding)
-    ]
-
-
-def _decodes(data: bytes, encoding: str) -> bool:
+    read = 0
+    for chunk in chunks:
+        if not read:
+            _require_text(chunk, rules.encoding, name)
+        try:
+            yield decoder.decode(chunk)
+        except UnicodeDecodeError as error:
+            raise _undecodable(error, read + len(chunk), rules, name) from error
+        read += len(chunk)
     try:
-        data.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True
+        yield decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise _undecodable(error, read, rules, name) from error
+
+
+def _require_text(data: bytes, encoding: str, name: str) -> None:
+    what = packed(data)
+    if what is not None:
+        raise CorpusError(f"corpus {name}: is {what}; unpack it, and name the text in it")
+    wide = wide_encoding(data)
+    if wide is not None and "16" not in encoding and "32" not in encoding:
+        raise CorpusError(
+            f"corpus {name}: is full of NULs, as {encoding}; --encoding worth trying: "
+            f"{', '.join(fitting(data, encoding))}"
+        )
+
+
+def _undecodable(error: UnicodeDecodeError, end: int, rules: Rules, name: str) -> CorpusError:
+    """Make the error of bytes that are none in an encoding.
+
+    Args:
+        error: of a decoder that had read the file up to `end`.
+        end: offset in the file.
+        rules: names the encoding.
+        name: of the text.
+    """
+    data, start = bytes(error.object), error.start
+    found = " ".join(f"{byte:02x}" for byte in data[start : start + 4])
+    likely = fitting(data if end == len(data) else data[start:], rules.encoding)
+    return CorpusError(
+        f"corpus {name}: bytes {found} at offset {end - len(data) + start} are not "
+        f"{rules.encoding}; --encoding worth trying: {', '.join(likely)}; where only a few bytes "
+        "are wrong, --bad-bytes replace"
+    )

@@ -41,7 +41,7 @@ def prepare_data(corpus: Corpus, settings: TrainingSettings) -> TrainingData:
     """
     if not corpus.text:
         raise CorpusError(f"corpus {corpus.name}: the text is empty; take one with symbols in it")
-    vocabulary = Vocabulary.of(corpus.text)
+    vocabulary = Vocabulary.of(corpus.text, corpus.form)
     parts = split_symbols(len(corpus.text), settings)
     text = corpus.text[: parts.held_out.stop]
     ids = torch.from_numpy(vocabulary.encode(text)).to(settings.device)

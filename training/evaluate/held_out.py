@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from training.data.corpus import Corpus, load_corpus, load_same_corpus
+from training.data.decoding import Rules
 from training.data.splits import Parts, split_symbols
 from training.run.checkpoint import Checkpoint
 from training.settings import Split, TrainingSettings
@@ -56,11 +57,12 @@ def find_held_out(
             training's text has changed.
     """
     settings = checkpoint.training_settings
-    asked = load_corpus(corpus or settings.corpus, encoding=settings.encoding)
+    rules_of_text = Rules.of(settings)
+    asked = load_corpus(corpus or settings.corpus, rules_of_text)
     same = corpus is None or asked.sha256 == checkpoint.corpus_sha256
     trained = load_same_corpus(
         (same and corpus) or settings.corpus,
-        encoding=settings.encoding,
+        rules_of_text,
         sha256=checkpoint.corpus_sha256,
     )
     rules = (

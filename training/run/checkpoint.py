@@ -9,6 +9,7 @@ process r > 0 under names that end in `.r`). The metadata hold one entry, `unrol
     model            cell, vocabulary_size, embedding_size, hidden_size, layers, dropout
     training         the settings of the training
     vocabulary       symbols in id order, start_symbol
+    text_form        line_ends, unicode: what every text is brought into; missing before 0.2
     corpus           name, sha256
     metrics          update, epoch, training_loss, validation_loss, seconds
     progress         how far the training has come; null where it cannot be resumed
@@ -31,6 +32,7 @@ from training.model.model import CharRNN, ModelSettings
 from training.model.optimizer import MOMENTS
 from training.run.state import Progress, TrainingState
 from training.settings import TrainingSettings
+from unroll.bundle.form import TextForm
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import CheckpointError, SettingsError
 
@@ -38,6 +40,8 @@ FORMAT_VERSION = 1
 KEY = "unroll"
 PARTS = ("moments", "recurrent", "random")
 UPDATES_AT_LEAST = 100  # fewer train hardly more than the bias: the warm-up alone takes 50
+# Checkpoints of 0.1 do not say how their text was repaired: it was as ftfy thought fit.
+REPAIRED_BY_FTFY = {"repair": None}
 BEST = "best.safetensors"
 # What reading a description raises that is not what a checkpoint's should be; RuntimeError is
 # torch's about sizes.
@@ -106,6 +110,7 @@ def _description(checkpoint: Checkpoint) -> dict[str, Any]:
         "model": asdict(checkpoint.model_settings),
         "training": settings | {"runs_dir": str(settings["runs_dir"])},
         "vocabulary": {"symbols": vocabulary.symbols, "start_symbol": vocabulary.start_symbol},
+        "text_form": asdict(vocabulary.form),
         "corpus": {"name": checkpoint.corpus_name, "sha256": checkpoint.corpus_sha256},
         "metrics": asdict(checkpoint.metrics),
         "progress": progress,
@@ -166,7 +171,8 @@ def _read_description(file: Path, metadata: dict[str, str]) -> dict[str, Any]:
 def _assemble(description: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
     exact = Config(strict=True)
     model_settings = from_dict(ModelSettings, description["model"], exact)
-    vocabulary = Vocabulary(**description["vocabulary"])
+    form = from_dict(TextForm, description.get("text_form", {}), exact)
+    vocabulary = Vocabulary(**description["vocabulary"], form=form)
     if len(vocabulary) != model_settings.vocabulary_size:
         raise CheckpointError(
             f"vocabulary of {len(vocabulary)} symbols, model of {model_settings.vocabulary_size}"
@@ -180,7 +186,9 @@ def _assemble(description: dict[str, Any], tensors: dict[str, Tensor]) -> Checkp
     return Checkpoint(
         model_settings=model_settings,
         training_settings=from_dict(
-            TrainingSettings, description["training"], Config(strict=True, cast=[Path, float])
+            TrainingSettings,
+            REPAIRED_BY_FTFY | description["training"],
+            Config(strict=True, cast=[Path, float]),
         ),
         vocabulary=vocabulary,
         corpus_name=description["corpus"]["name"],

@@ -123,14 +123,18 @@ def load_bundle(folder: Path) -> Bundle:
     """
     manifest = _read_manifest(folder / MANIFEST)
     try:
-        vocabulary = Vocabulary(manifest.symbols, manifest.start_symbol)
+        vocabulary = Vocabulary(manifest.symbols, manifest.start_symbol, manifest.text_form)
     except ValueError as error:
         raise BundleError(f"{folder}: {error}") from error
     _check_names(folder, manifest)
     _check_files(folder, manifest)
     _check_graphs(folder, manifest, len(vocabulary))
     expected = fingerprint_of(
-        manifest.symbols, manifest.start_symbol, manifest.state, manifest.files
+        manifest.symbols,
+        manifest.start_symbol,
+        manifest.state,
+        manifest.files,
+        manifest.text_form,
     )
     if manifest.fingerprint != expected:
         raise BundleError(

@@ -4,6 +4,9 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
+
+from unroll.bundle.form import AS_IT_IS, TextForm
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
@@ -148,12 +151,19 @@ class Manifest:
     training: TrainingSummary
     parity: ParityReport
     fingerprint: str
+    text_form: TextForm = AS_IT_IS
 
 
 def fingerprint_of(
-    symbols: str, start_symbol: str, state: list[StateTensor], files: Mapping[str, FileSpec]
+    symbols: str,
+    start_symbol: str,
+    state: list[StateTensor],
+    files: Mapping[str, FileSpec],
+    text_form: TextForm = AS_IT_IS,
 ) -> str:
-    """Hash all that determines the text: vocabulary, state, decode graphs, weights.
+    """Hash all that determines the text: vocabulary, state, decode graphs, weights, texts' form.
+
+    A form that leaves every text as it is does not enter it: bundles had none before.
 
     The unrolled graphs do not enter it: they compute what the decode graph computes, bit for bit on
     the CPU, so a bundle exported for CUDA is the same model and its capsules go on elsewhere.
@@ -161,11 +171,13 @@ def fingerprint_of(
     Returns:
         A sha256 in hex.
     """
-    determines_text = {
+    determines_text: dict[str, Any] = {
         "symbols": symbols,
         "start_symbol": start_symbol,
         "state": [asdict(tensor) for tensor in state],
         "files": {name: files[name].sha256 for name in (DECODE, DECODE_FILTERED, WEIGHTS)},
     }
+    if text_form != AS_IT_IS:
+        determines_text["text_form"] = asdict(text_form)
     canonical = json.dumps(determines_text, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

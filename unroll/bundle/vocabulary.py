@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from unroll.bundle.form import AS_IT_IS, TextForm
 from unroll.errors import InputError, UnknownSymbolError, shown
 from unroll.terms import UnknownSymbols
 
@@ -21,12 +22,13 @@ class Vocabulary:
     Args:
         symbols: the symbols in id order, each once.
         start_symbol: the symbol that every text is read after; one of `symbols`.
+        form: what every text is brought into before it is encoded.
 
     Raises:
         ValueError: a symbol occurs twice, is not one code point, or the start symbol is missing.
     """
 
-    def __init__(self, symbols: str, start_symbol: str) -> None:
+    def __init__(self, symbols: str, start_symbol: str, form: TextForm = AS_IT_IS) -> None:
         if len(set(symbols)) != len(symbols):
             twice = sorted(s for s, count in Counter(symbols).items() if count > 1)
             raise ValueError(
@@ -36,13 +38,14 @@ class Vocabulary:
             raise ValueError(f"vocabulary: start symbol {start_symbol!r} is not one of its symbols")
         self.symbols = symbols
         self.start_symbol = start_symbol
+        self.form = form
         self._id_of = {symbol: i for i, symbol in enumerate(symbols)}
         points = _code_points(symbols)
         self._ids = np.full(int(points.max()) + 2, -1, np.int64)  # by code point; the last: none
         self._ids[points] = np.arange(len(symbols))
 
     @classmethod
-    def of(cls, text: str) -> "Vocabulary":
+    def of(cls, text: str, form: TextForm = AS_IT_IS) -> "Vocabulary":
         """Build the vocabulary of a text: its distinct symbols, sorted by code point.
 
         The start symbol is a newline where the text has one, else its first sorted symbol.
@@ -53,19 +56,20 @@ class Vocabulary:
         if not text:
             raise ValueError("vocabulary: an empty text has no symbols")
         symbols = "".join(sorted(set(text)))
-        return cls(symbols, "\n" if "\n" in symbols else symbols[0])
+        return cls(symbols, "\n" if "\n" in symbols else symbols[0], form)
 
     def __len__(self) -> int:
         return len(self.symbols)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Vocabulary) and (self.symbols, self.start_symbol) == (
-            other.symbols,
-            other.start_symbol,
-        )
+        return isinstance(other, Vocabulary) and self._parts == other._parts
 
     def __hash__(self) -> int:
-        return hash((self.symbols, self.start_symbol))
+        return hash(self._parts)
+
+    @property
+    def _parts(self) -> tuple[str, str, TextForm]:
+        return self.symbols, self.start_symbol, self.form
 
     @property
     def start_id(self) -> int:
@@ -83,7 +87,7 @@ class Vocabulary:
         """Translate a text into token ids, shape (symbols,).
 
         Args:
-            text: any text.
+            text: any text; it is brought into the vocabulary's form first.
             unknown: what to do with symbols outside the vocabulary.
             replacement: the symbol that stands in for them under `REPLACE`.
             field: what to call the text in an error.
@@ -97,6 +101,7 @@ class Vocabulary:
                 "replacement_symbol",
                 f"must be one symbol of the model's vocabulary, got {shown(replacement)}",
             )
+        text = self.form.apply(text)
         ids = self._look_up(text)
         is_known = ids >= 0
         if is_known.all():
@@ -109,7 +114,7 @@ class Vocabulary:
 
     def count_unknown(self, text: str) -> int:
         """Count the symbols of a text that the vocabulary does not hold."""
-        return int(np.count_nonzero(self._look_up(text) < 0))
+        return int(np.count_nonzero(self._look_up(self.form.apply(text)) < 0))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Translate token ids back into text.

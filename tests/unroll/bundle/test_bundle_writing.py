@@ -12,8 +12,10 @@ import pytest
 
 from export.compiler import export
 from tests.conftest import tiny_checkpoint
+from training.run.checkpoint import load_checkpoint, save_checkpoint
 from training.settings import Cell
 from unroll.bundle.folder import load_bundle, write_bundle
+from unroll.bundle.form import TextForm
 from unroll.bundle.manifest import (
     DECODE,
     DECODE_FILTERED,
@@ -25,6 +27,7 @@ from unroll.bundle.manifest import (
     StateTensor,
     fingerprint_of,
 )
+from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import BundleError
 
 FILES = (STEP, DECODE, DECODE_FILTERED, WEIGHTS)
@@ -54,7 +57,7 @@ def test_fingerprint_does_not_know_folder_training_or_parity(bundle: Path) -> No
     assert load_bundle(moved).manifest.fingerprint == before
 
 
-@pytest.mark.parametrize("what", ["symbols", "start", "state", "weights", "graph"])
+@pytest.mark.parametrize("what", ["symbols", "start", "state", "weights", "graph", "form"])
 def test_fingerprint_changes_with_whatever_changes_the_text(what: str) -> None:
     state = [StateTensor(input="h_0", output="h_n", dtype="float32", shape=[3, "batch", 7])]
     files = {name: FileSpec(size=5, sha256=name) for name in FILES}
@@ -72,8 +75,30 @@ def test_fingerprint_changes_with_whatever_changes_the_text(what: str) -> None:
         "state": {"state": [replace(state[0], shape=[1, "batch", 7])]},
         "weights": {"files": files | {WEIGHTS: other_file}},
         "graph": {"files": files | {DECODE: other_file}},
+        "form": {"text_form": TextForm(unicode="nfc")},
     }
     assert fingerprint_of(**(same | changes[what])) != before
+
+
+def test_bundle_from_before_forms_is_read_as_one_without(tmp_path: Path) -> None:
+    written = export(tiny_checkpoint("gru", layers=1), tmp_path / "bundle")
+    values = json.loads((tmp_path / "bundle" / MANIFEST).read_text("utf-8"))
+    del values["text_form"]
+    (tmp_path / "bundle" / MANIFEST).write_text(json.dumps(values), "utf-8")
+    read = load_bundle(tmp_path / "bundle")
+    assert read.manifest.fingerprint == written.manifest.fingerprint
+    assert read.vocabulary.form == TextForm()
+
+
+def test_form_of_the_checkpoint_is_the_bundle_s(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint("gru", layers=1)
+    form = TextForm(line_ends="newline", unicode="nfc")
+    plain = checkpoint.vocabulary
+    vocabulary = Vocabulary(plain.symbols, plain.start_symbol, form)
+    save_checkpoint(replace(checkpoint, vocabulary=vocabulary), tmp_path / "best.safetensors")
+    written = export(load_checkpoint(tmp_path), tmp_path / "bundle")
+    assert load_bundle(tmp_path / "bundle").vocabulary == vocabulary
+    assert written.manifest.text_form == form
 
 
 def test_one_changed_weight_changes_the_fingerprint(tmp_path: Path) -> None:

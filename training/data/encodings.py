@@ -1,0 +1,93 @@
+"""What bytes that are not the stated encoding's might be: advice for an error."""
+
+import codecs
+import unicodedata
+from functools import lru_cache
+from itertools import pairwise
+
+# Those that hold one script come before those that take most bytes for something.
+WORTH_TRYING = (
+    "utf-8", "euc-kr", "shift_jis", "euc-jp", "big5", "gb18030", "cp1252", "cp1250", "cp1251",
+    "koi8-r", "cp1253", "cp1255", "cp1256", "latin-1",
+)  # fmt: skip
+NAMED_AT_MOST = 4
+SAMPLE = 2**16  # bytes
+BOMS = {  # the longer ones first: UTF-32's begins with UTF-16's
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+PACKED = {
+    b"\x1f\x8b": "packed with gzip",
+    b"\x28\xb5\x2f\xfd": "packed with zstd",
+    b"BZh": "packed with bzip2",
+    b"\xfd7zXZ": "packed with xz",
+    b"PK\x03\x04": "a zip archive (or an office document)",
+    b"%PDF": "a PDF",
+}
+NULS_OF_TEXT = 0.1  # share; a text in one-byte symbols has none, one in UTF-16 half
+
+
+def packed(data: bytes) -> str | None:
+    """Return what a file's first bytes say that it is, if that is no text."""
+    return next((what for magic, what in PACKED.items() if data.startswith(magic)), None)
+
+
+def wide_encoding(data: bytes) -> str | None:
+    """Return the encoding of two or four bytes a symbol that bytes full of NULs are in."""
+    data = data[:SAMPLE]
+    if data.count(0) <= NULS_OF_TEXT * len(data):
+        return None
+    nuls = [data[place::4].count(0) * 4 / len(data) for place in range(4)]
+    if min(nuls[2:]) > 0.9 or min(nuls[:2]) > 0.9:
+        return "utf-32-le" if nuls[3] > nuls[0] else "utf-32-be"
+    return "utf-16-le" if nuls[1] + nuls[3] > nuls[0] + nuls[2] else "utf-16-be"
+
+
+def fitting(data: bytes, refused: str) -> list[str]:
+    """Return the encodings that bytes may be in, the likeliest first.
+
+    Args:
+        data: from the file's beginning, or from where it went wrong.
+        refused: what they are not.
+    """
+    marked = [encoding for bom, encoding in BOMS.items() if data.startswith(bom)]
+    if marked:
+        return marked[:1]
+    wide = wide_encoding(data)
+    if wide:
+        return [wide]
+    decoded = {name: _decoded(data[:SAMPLE], name) for name in WORTH_TRYING if name != refused}
+    scores = {name: _plausibility(text) for name, text in decoded.items() if text is not None}
+    return sorted(scores, key=lambda name: -scores[name])[:NAMED_AT_MOST]
+
+
+def _decoded(data: bytes, encoding: str) -> str | None:
+    try:  # a symbol that the sample's end cuts is none that is wrong
+        return codecs.getincrementaldecoder(encoding)().decode(data)
+    except UnicodeDecodeError:
+        return None
+
+
+def _plausibility(text: str) -> float:
+    """Return the share of neighbours, one of them beyond ASCII, that stand together in a word."""
+    pairs = [pair for pair in pairwise(text) if not "".join(pair).isascii()]
+    return sum(_go_together(*pair) for pair in pairs) / max(1, len(pairs))
+
+
+def _go_together(one: str, other: str) -> bool:
+    if not (one.isalpha() and other.isalpha()):
+        symbol = one if not one.isascii() else other
+        return symbol.isalpha() or unicodedata.category(symbol)[0] == "P"
+    beyond = not one.isascii() and not other.isascii()
+    if beyond and _script(one) == "LATIN":  # accented letters seldom follow each other
+        return False
+    return _script(one) == _script(other) and not (one.islower() and other.isupper())
+
+
+@lru_cache(maxsize=10_000)
+def _script(letter: str) -> str:
+    script = unicodedata.name(letter, "?").partition(" ")[0]
+    return "CJK" if script in {"HIRAGANA", "KATAKANA"} else script

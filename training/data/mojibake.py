@@ -1,0 +1,67 @@
+"""Text that was encoded as UTF-8, read as cp1252 or latin-1, and encoded again.
+
+An é has then become Ã©. Correct text hardly holds such a sequence, but ftfy, which repairs more
+than these, also takes a few correct ones for wrong (a lone Â becomes a no-break space). So it is
+asked only where nearly all symbols beyond ASCII are of such sequences.
+"""
+
+import re
+from collections import Counter
+
+import ftfy
+
+EXPLAINED_AT_LEAST = 0.9  # of the symbols beyond ASCII
+SHOWN_AT_MOST = 3
+WIDE = "sloppy-windows-1252"  # of ftfy: cp1252, and latin-1 where that has no symbol
+
+_SYMBOLS = {bytes([b]).decode(e) for b in range(0x80, 0xC0) for e in (WIDE, "latin-1")}
+_REST = f"[{''.join(map(re.escape, sorted(_SYMBOLS)))}]"
+_SEQUENCE = re.compile(f"[\xc2-\xdf]{_REST}|[\xe0-\xef]{_REST}{{2}}|[\xf0-\xf4]{_REST}{{3}}")
+
+
+class Evidence:
+    """What speaks for and against a text's having been encoded twice.
+
+    Attributes:
+        beyond: number of symbols beyond ASCII.
+        found: how often each sequence was found that is UTF-8 when read as bytes.
+    """
+
+    def __init__(self) -> None:
+        self.beyond = 0
+        self.found: Counter[str] = Counter()
+
+    def add(self, piece: str) -> None:
+        """Look at a piece of the text."""
+        if piece.isascii():
+            return
+        self.beyond += len(piece) - len(piece.encode("ascii", "ignore"))
+        self.found.update(each for each in _SEQUENCE.findall(piece) if _meant(each) is not None)
+
+    @property
+    def is_strong(self) -> bool:
+        """Whether nearly all symbols beyond ASCII are of such sequences."""
+        explained = sum(len(sequence) * count for sequence, count in self.found.items())
+        return explained > 0 and explained >= EXPLAINED_AT_LEAST * self.beyond
+
+    def examples(self) -> str:
+        """Show the most frequent sequences, and what they would become."""
+        return ", ".join(
+            f"{sequence!r} to {_meant(sequence)!r} ({count:,} times)"
+            for sequence, count in self.found.most_common(SHOWN_AT_MOST)
+        )
+
+
+def repair(text: str) -> str:
+    """Return a text as it was before it was encoded a second time."""
+    return ftfy.fix_encoding(text)
+
+
+def _meant(sequence: str) -> str | None:
+    """Return the symbol that a sequence was, or None."""
+    for encoding in (WIDE, "latin-1"):
+        try:
+            return sequence.encode(encoding).decode("utf-8")
+        except UnicodeError:
+            continue
+    return None
