@@ -1,7 +1,12 @@
 """A runner whose states stay on the device.
 
     states   (slots + 1, layers, hidden); rows of padding share the last one, which holds NaN
-    batches  of 1, 2, 4, ... rows and of all slots; a loop run takes the smallest that it fits in
+    batches  of 64, 128, 256, ... rows and of all slots; a loop run takes the smallest that it fits
+             in
+
+CUDA's libraries choose how they add by the number of rows, so the last bits of a row may differ
+between batches of different sizes. Up to 64 slots there is one size, and who else is in the batch
+does not change a bit.
 
 A graph gathers the states of a run's rows from their slots and scatters them back, so rows stay
 where they are without a copy. For a row of padding no step is made: what it reads is what it
@@ -22,10 +27,12 @@ from unroll.bundle.folder import Bundle
 from unroll.bundle.manifest import StateTensor, unrolled_among
 from unroll.errors import BundleError
 
+SMALLEST = 64  # rows; fewer would hardly be faster
+
 
 def batch_sizes(capacity: int) -> list[int]:
-    """Rows of the loop runs that graphs are captured for: 1, 2, 4, ... and the capacity."""
-    sizes = [1]
+    """Rows of the loop runs that graphs are captured for: 64, 128, ... and the capacity."""
+    sizes = [min(SMALLEST, capacity)]
     while sizes[-1] < capacity:
         sizes.append(min(2 * sizes[-1], capacity))
     return sizes

@@ -7,6 +7,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from serving.runtime import device
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.device import DeviceRunner, batch_sizes
 from serving.runtime.device_batch import DeviceBatch
@@ -28,10 +29,18 @@ from unroll.options import GenerateOptions
 
 pytestmark = pytest.mark.cuda
 
-CAPACITY = 20  # batches of 1, 2, 4, 8, 16 and 20
+CAPACITY = 20
+SIZES = [1, 2, 4, 8, 16, 20]  # of batches
 # fp32 with TF32 off: sums of 512 products in other orders than the CPU's, fed back for some steps.
 CLOSE = 1e-4
 INFO, ERROR = 1, 3
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have these sizes, as a larger runner has some of 64 and more."""
+    monkeypatch.setattr(device, "SMALLEST", 1)
+    assert batch_sizes(CAPACITY) == SIZES
 
 
 def run(runner: DeviceRunner, call: LoopRun, state: State) -> LoopResult:
@@ -103,7 +112,7 @@ def test_device_is_near_the_cpu(bundle: Bundle, large_bundle: Bundle) -> None:
             np.testing.assert_allclose(result.state[name] / scale, tensor / scale, atol=CLOSE)
 
 
-@pytest.mark.parametrize("rows", batch_sizes(CAPACITY))
+@pytest.mark.parametrize("rows", SIZES)
 def test_row_is_the_same_wherever_it_stands_in_batches_of_a_size(
     large_bundle: Bundle, rows: int
 ) -> None:
@@ -130,10 +139,22 @@ def test_text_is_the_same_in_batches_of_every_size(large_bundle: Bundle) -> None
     call, state = a_run(large_bundle, CAPACITY, 200)
     call = replace(call, forced=np.full_like(call.forced, FREE))
     whole = run(runner, call, state)
-    for rows in batch_sizes(CAPACITY):
+    for rows in SIZES:
         some = run(runner, rows_of(call, slice(rows)), state_rows(state, slice(rows)))
         np.testing.assert_array_equal(some.tokens, whole.tokens[:, :rows])
         np.testing.assert_allclose(some.log_probs, whole.log_probs[:, :rows], atol=CLOSE)
+
+
+def test_up_to_64_slots_the_number_of_rows_changes_no_bit(
+    large_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    runner = DeviceRunner(large_bundle, Device.CUDA, 64)
+    call, state = a_run(large_bundle, 64, 40)
+    whole = run(runner, call, state)
+    for rows in ([3], [63, 0, 9], list(range(33))):
+        some = run(runner, rows_of(call, rows), state_rows(state, rows))
+        assert_same_bits(some, result_rows(whole, rows))
 
 
 def test_cuts_and_repeats_change_no_bit(bundle: Bundle) -> None:

@@ -48,9 +48,9 @@ def test_cudnns_layers_run_on_weights_that_lie_in_one_piece(
         if precision == "bf16":  # rounded weights are new tensors
             warnings.filterwarnings("ignore", "RNN module weights")
         require_cudnn(model, 7)
-    outputs, _ = model._run_torch(
-        model.networks[0], torch.zeros((3, 7), dtype=torch.int64).cuda(), _zero(model)
-    )
+        outputs, _ = model._run_torch(
+            model.networks[0], torch.zeros((3, 7), dtype=torch.int64).cuda(), _zero(model)
+        )
     assert outputs.dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)
 
 

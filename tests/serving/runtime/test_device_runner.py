@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
+from serving.runtime import device
 from serving.runtime.decoder import Decoder, State
 from serving.runtime.device import DeviceRunner, batch_sizes
 from serving.runtime.device_batch import WINDOW, pieces_of
@@ -37,7 +38,15 @@ from unroll.errors import BundleError
 
 pytestmark = pytest.mark.slow
 
-CAPACITY = 5  # batches of 1, 2, 4 and 5
+CAPACITY = 5
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have batches of 1, 2, 4 and 5, as a larger runner has some of 64, 128, ..."""
+    monkeypatch.setattr(device, "SMALLEST", 1)
+
+
 CLOSE = 1e-4  # sums of a few products in another order, fed back for some 130 steps
 
 
@@ -62,12 +71,12 @@ def pool(runner: DeviceRunner) -> dict[str, NDArray[np.float32]]:
 class RunnerMachine(RuleBasedStateMachine):
     """A runner on a device beside one on the host."""
 
-    def __init__(self, bundle: Bundle, device: DeviceRunner) -> None:
+    def __init__(self, bundle: Bundle, runner: DeviceRunner) -> None:
         super().__init__()
         self.vocabulary_size = len(bundle.vocabulary)
         self.decoder = Decoder(bundle, Device.CPU)
         self.host = HostRunner(self.decoder, CAPACITY)
-        self.device = device
+        self.device = runner
         for slot in range(CAPACITY):
             self.device.clear(slot)
 
@@ -128,11 +137,11 @@ class RunnerMachine(RuleBasedStateMachine):
 
 
 def test_device_runner_gives_what_the_host_runner_gives(bundle: Bundle) -> None:
-    device = DeviceRunner(bundle, Device.CPU, CAPACITY)
+    runner = DeviceRunner(bundle, Device.CPU, CAPACITY)
 
     class Machine(RunnerMachine):
         def __init__(self) -> None:
-            super().__init__(bundle, device)
+            super().__init__(bundle, runner)
 
     run_state_machine_as_test(
         Machine,
@@ -264,8 +273,14 @@ def test_pieces_are_few(steps: int, pieces: list[int]) -> None:
     assert pieces_of(steps, LENGTHS) == pieces
 
 
-@pytest.mark.parametrize(("capacity", "sizes"), [(1, [1]), (5, [1, 2, 4, 5]), (8, [1, 2, 4, 8])])
-def test_batches_are_powers_of_two_and_the_capacity(capacity: int, sizes: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("capacity", "sizes"),
+    [(1, [1]), (64, [64]), (65, [64, 65]), (256, [64, 128, 256]), (300, [64, 128, 256, 300])],
+)
+def test_batches_are_of_64_rows_or_more_and_of_one_size_where_that_is_all(
+    capacity: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
     assert batch_sizes(capacity) == sizes
 
 
