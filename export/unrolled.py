@@ -36,7 +36,7 @@ from export.decode import cast, log_probs_of
 from export.graph import Graph, WeightFile
 from export.operators import recurrent_operator
 from export.sampler import Sampler, prepare, sample
-from export.weights import ModelWeights
+from export.weights import LayerWeights, ModelWeights
 from unroll.bundle.manifest import BATCH, SLOTS, TIME, UNROLLED, Unrolled
 
 State = dict[str, list[str]]
@@ -114,9 +114,7 @@ class _Compiler:
             for weights in network.layers:
                 index = len(new["h"])
                 before = [layers[index] for layers in state.values()]
-                x, *after = recurrent_operator(
-                    g, model.cell, f"layer{index}", weights, x, before, dtype=dtype, one_step=True
-                )
+                x, *after = self._layer(f"layer{index}", weights, x, before)
                 for layers, tensor in zip(new.values(), after, strict=True):
                     layers.append(tensor)
             h = g.op("Squeeze", x, g.constant("axes_0", [0], np.int64))  # (N, H)
@@ -126,6 +124,21 @@ class _Compiler:
         sampled = sample(g, logits, uniform, sampler, model.vocabulary_size)
         # Where a symbol is forced, 0 is drawn.
         return _Step(logits=logits, chosen=g.op("Max", sampled, forced), state=new)
+
+    def _layer(self, name: str, weights: LayerWeights, x: str, before: list[str]) -> list[str]:
+        """Append one layer, its tensors (1, N, ...); return what it gives and its state."""
+        g, cell, dtype = self._graph, self._model.cell, self._arithmetic.dtype
+        if cell != "rnn_relu":
+            return recurrent_operator(g, cell, name, weights, x, before, dtype=dtype, one_step=True)
+        # ONNX Runtime has an RNN with Relu on the CPU alone.
+        axes = g.constant("axes_0", [0], np.int64)
+        terms = [
+            Term(h=g.op("Squeeze", tensor, axes), layer=0, W=W)
+            for tensor, W in ((x, weights.W), (before[0], weights.R))
+        ]
+        h = g.op("Relu", self._arithmetic.affine(g, name, terms, weights.Wb + weights.Rb))
+        h = self._unsqueezed(h, 0)
+        return [h, h]
 
     def _taken(self, tensor: str, window: str) -> str:
         """Take these steps' part of a tensor of the whole loop run."""

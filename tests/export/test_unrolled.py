@@ -36,7 +36,7 @@ KINDS = pytest.mark.parametrize("kind", UNROLLED, ids=lambda kind: kind.name)
 CUDA_KERNELS = {
     "float32": """
         Add Cast Concat CumSum Div Equal GRU Gather GatherElements Gemm GreaterOrEqual LSTM Less
-        LessOrEqual LogSoftmax Mul RNN ReduceSum ScatterElements Softmax Split Squeeze TopK
+        LessOrEqual LogSoftmax Mul RNN ReduceSum Relu ScatterElements Softmax Split Squeeze TopK
         Transpose Unsqueeze Where
     """,
     "int64": """
@@ -172,6 +172,9 @@ def test_every_node_has_a_cuda_kernel_of_its_type(bundle: Bundle, kind: Unrolled
         which = 1 if node.op_type == "Where" else 0  # Where's first input is its condition
         dtype = onnx.helper.tensor_dtype_to_np_dtype(types[node.input[which]]).name
         assert node.op_type in CUDA_KERNELS[dtype].split(), (node.op_type, dtype)
+        if node.op_type == "RNN":  # with another activation, it goes to the CPU
+            [activations] = [a.strings for a in node.attribute if a.name == "activations"]
+            assert list(activations) == [b"Tanh"]
 
 
 @KINDS
