@@ -46,6 +46,8 @@ async def serve(settings: ServerSettings, announce: Callable[[Server], None]) ->
             announce(server)
             await _first(stopping, *[server.engine_failed] * settings.exit_on_engine_failure)
             _end_on_signal()
+            loop.remove_signal_handler(signal.SIGHUP)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # to the very end
             reloads.cancel()
             log.info("draining for up to %g s", settings.grace_seconds)
             await server.stop(settings.grace_seconds)

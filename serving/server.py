@@ -27,7 +27,7 @@ from serving.sessions.registry import Sessions
 from serving.sessions.store import MemoryStore
 from serving.sessions.tiered_store import TieredStore
 from serving.settings import ServerSettings
-from serving.telemetry.logs import hide_metadata
+from serving.telemetry.logs import hide_callers_doing
 from serving.telemetry.metrics import Metrics
 from serving.telemetry.page import MetricsPage
 from serving.telemetry.tracing import Tracing, open_tracing
@@ -75,7 +75,7 @@ class Server:
             SettingsError: a model's source, the capsule keys, the tokens, a certificate or the
                 state_dir is wrong, or a port is taken.
         """
-        hide_metadata()
+        hide_callers_doing()
         self._loop = asyncio.get_running_loop()
         self.engine_failed = asyncio.Event()
         delivery = LoopDelivery(self._loop, self._tell_health)

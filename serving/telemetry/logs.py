@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import time
+from asyncio import CancelledError
 from enum import Enum
 from queue import SimpleQueue
 from threading import Event, Thread
@@ -106,19 +107,26 @@ class LossyHandler(logging.Handler):
             self.dropped += len(lines)
 
 
-class NoMetadata(logging.Filter):
-    """Keeps gRPC from logging metadata that is not UTF-8: it may be a token."""
+class CallersDoing(logging.Filter):
+    """Keeps from the log what gRPC says there, with a traceback, of what callers do.
+
+    That is metadata which are not UTF-8, and may be a token; an answer that could not be sent since
+    the client has gone; and a call that was cut off.
+    """
+
+    BEGINNINGS = ("Invalid encoding on", "ExecuteBatchError raised in core")
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether a record may be logged."""
-        return not str(record.msg).startswith("Invalid encoding on")
+        is_cut_off = record.exc_info is not None and record.exc_info[0] is CancelledError
+        return not (is_cut_off or str(record.msg).startswith(self.BEGINNINGS))
 
 
-def hide_metadata() -> None:
-    """Keep callers' metadata out of all logs of this process; doing it again does no harm."""
+def hide_callers_doing() -> None:
+    """Keep it out of all logs of this process; doing it again does no harm."""
     logger = logging.getLogger("grpc._cython.cygrpc")
-    if not any(isinstance(known, NoMetadata) for known in logger.filters):
-        logger.addFilter(NoMetadata())
+    if not any(isinstance(known, CallersDoing) for known in logger.filters):
+        logger.addFilter(CallersDoing())
 
 
 def configure_logging(log_format: LogFormat, level: LogLevel) -> None:

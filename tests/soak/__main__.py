@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.soak.reference import Reference, check
+from tests.soak.reference import checker
 from tests.soak.report import failures
 from tests.soak.settings import SoakSettings
 from tests.soak.soak import Soak
@@ -18,6 +17,7 @@ from unroll.machine import processor
 from unroll.record import settings_of
 
 MODEL, SYMBOLS = "lstm-24x2", 31
+OTHERS = ("gru-16x1", "gru-24x1")
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
@@ -34,8 +34,8 @@ def soak(settings: SoakSettings) -> None:
         UnrollError: the soak has failed; the message tells why.
     """
     settings.validate()
-    with _bundle(settings.bundle) as bundle, TemporaryDirectory() as folder:
-        report = Soak(settings, bundle, Path(folder), partial(check, Reference(bundle))).run()
+    with _bundles(settings.bundle) as (bundle, *others), TemporaryDirectory() as folder:
+        report = Soak(settings, bundle, others, Path(folder), checker(bundle, others)).run()
     for name, value in report.rows().items():
         print(f"{name:29} {value}")
     if settings.json is not None:
@@ -47,14 +47,17 @@ def soak(settings: SoakSettings) -> None:
 
 
 @contextmanager
-def _bundle(folder: Path | None) -> Iterator[Bundle]:
-    if folder is not None:
-        yield load_bundle(folder)
-        return
+def _bundles(folder: Path | None) -> Iterator[list[Bundle]]:
+    """Give the bundle in a folder, or one of random weights; and two others."""
     from benchmarks.models import exported, random_checkpoint  # torch; clients do without
 
-    with exported(random_checkpoint(MODEL, SYMBOLS), "fp32") as bundle:
-        yield bundle
+    names = OTHERS if folder is not None else (MODEL, *OTHERS)
+    with ExitStack() as stack:
+        made = [
+            stack.enter_context(exported(random_checkpoint(name, SYMBOLS), "fp32"))
+            for name in names
+        ]
+        yield made if folder is None else [load_bundle(folder), *made]
 
 
 if __name__ == "__main__":

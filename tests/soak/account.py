@@ -9,13 +9,19 @@ from typing import TypeVar
 
 from tests.soak.plan import Asked, Kind
 from unroll.client.aio import AsyncClient
-from unroll.errors import ClosedError, OverloadedError, UnavailableError, UnrollError
+from unroll.errors import (
+    ClosedError,
+    OverloadedError,
+    StoreError,
+    UnavailableError,
+    UnrollError,
+)
 from unroll.results import Generation, Piece, Score
 from unroll.terms import FinishReason
 
 T = TypeVar("T")
-# A server that was killed, one that leaves, one that is full.
-ALWAYS = (UnavailableError, ClosedError, OverloadedError)
+# A server that was killed, one that leaves, one that is full, one whose state dir is away.
+ALWAYS = (UnavailableError, ClosedError, OverloadedError, StoreError)
 PATIENCE = 120.0  # seconds; a server is back after a few, but on a machine with other work
 PAUSE = 0.1
 REST = 0.3  # after what an error ended, so that a server that is down is not all there is
@@ -34,6 +40,7 @@ class Claim:
         log_probs: of its symbols, in nats.
         finish: how it ended; None if it is only the beginning.
         position: where the server says that it ended; None if it said nothing.
+        fingerprint: of the model, if it is the one whose bundle is exchanged.
         is_scored: whether the text was the client's, and only the log-probabilities came.
         capsules: that came, each with the number of symbols received by then.
     """
@@ -45,6 +52,7 @@ class Claim:
     log_probs: list[float] = field(default_factory=list)
     finish: FinishReason | None = None
     position: int | None = None
+    fingerprint: str = ""
     is_scored: bool = False
     capsules: list[tuple[int, bytes]] = field(default_factory=list)
 

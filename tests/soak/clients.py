@@ -14,6 +14,7 @@ from queue import Empty, Queue
 from tests.soak.account import Asker, Attempt
 from tests.soak.keeper import STEP_SECONDS, Lot
 from tests.soak.plan import Kind, Step, deal
+from tests.soak.rude import OPERATIONS as RUDE
 from tests.soak.sessions import live
 from tests.soak.texts import OPERATIONS
 from unroll.client.aio import AsyncClient
@@ -168,5 +169,5 @@ async def _be_client(asker: Asker, crowd: Crowd, number: int) -> None:
     name = (*crowd.name, number)
     for index, kind in enumerate(deal(*name)):
         step = Step(crowd.symbols, *name, index)
-        operation = live if kind is Kind.START else OPERATIONS[kind]
+        operation = live if kind is Kind.START else (OPERATIONS | RUDE)[kind]
         await operation(asker, step)

@@ -3,10 +3,12 @@
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from itertools import chain, cycle
+from signal import SIGCONT, SIGHUP, SIGSTOP, SIGTERM
 
 from tests.soak.server import Page, Server
 
@@ -14,6 +16,8 @@ READY_SECONDS, DRAIN_SECONDS = 120.0, 60.0
 LONGEST_REST = 1.0  # between two lives
 LOOK_SECONDS = 0.5  # between two looks at the metrics
 STEP_SECONDS = 0.05
+PRANK_SECONDS = 0.7  # between two
+PAUSE_SECONDS = 0.3
 
 
 class End(Enum):
@@ -21,6 +25,15 @@ class End(Enum):
 
     KILLED = "SIGKILL"
     DRAINED = "SIGTERM"
+
+
+class Prank(Enum):
+    """What happens to a server while it lives."""
+
+    RELOAD = "SIGHUP"
+    SWAP = "bundle exchanged"
+    PAUSE = "SIGSTOP and SIGCONT"
+    ROB = "state dir taken away"
 
 
 ENDS = (End.KILLED, End.KILLED, End.DRAINED)  # in turn, after the first
@@ -51,10 +64,11 @@ class Lot:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """A server's metrics in one of its lives, from 1."""
+    """A server's metrics in one of its lives, from 1, and when that was."""
 
     life: int
     page: Page
+    seconds: float = field(default_factory=time.monotonic)
 
 
 class ServerKeeper(threading.Thread):
@@ -69,6 +83,7 @@ class ServerKeeper(threading.Thread):
         is_living: whether the server answers.
         looks: at its metrics.
         ends: of its lives, but for the last.
+        pranks: that were played on it.
         problems: what should not have happened.
     """
 
@@ -78,7 +93,9 @@ class ServerKeeper(threading.Thread):
         self.is_living = False
         self.looks: list[Look] = []
         self.ends: list[End] = []
+        self.pranks: Counter[Prank] = Counter()
         self.problems: list[str] = []
+        self._pranks = cycle(Prank)
         self._lot, self._may_end = lot, may_end
         self._is_last, self._is_given_up = threading.Event(), threading.Event()
 
@@ -116,13 +133,16 @@ class ServerKeeper(threading.Thread):
         else:
             return f"was not ready within {READY_SECONDS:g} s"
         self.is_living, due = True, time.monotonic() + self._lot.life()
-        look = 0.0
+        look, prank = 0.0, time.monotonic() + PRANK_SECONDS
         while not self._is_last.is_set():
             if (code := self.server.exit_code()) is not None:
                 return f"ended by itself with {code}"
             if time.monotonic() >= look:
                 self._look()
                 look = time.monotonic() + LOOK_SECONDS
+            if time.monotonic() >= prank:
+                self._play(next(self._pranks))
+                prank = time.monotonic() + PRANK_SECONDS
             if time.monotonic() >= due and self._may_end(len(self.ends)):
                 self.ends.append(next(self._lot.ends))
                 if self.ends[-1] is End.DRAINED:
@@ -132,12 +152,29 @@ class ServerKeeper(threading.Thread):
             self._is_last.wait(STEP_SECONDS)
         return self._drain()
 
+    def _play(self, prank: Prank) -> None:
+        self.pranks[prank] += 1
+        match prank:
+            case Prank.RELOAD:
+                self.server.send(SIGHUP)
+            case Prank.SWAP:
+                self.server.swap()
+                self.server.send(SIGHUP)
+            case Prank.PAUSE:
+                self.server.send(SIGSTOP)
+                time.sleep(PAUSE_SECONDS)
+                self.server.send(SIGCONT)
+            case Prank.ROB:
+                with self.server.robbed():
+                    time.sleep(PAUSE_SECONDS)
+
     def _drain(self) -> str:
-        self.server.drain()
+        self.server.send(SIGTERM)
         for _ in self._looking(DRAIN_SECONDS):
             code = self.server.exit_code()
             if code is not None:
                 return f"ended with {code} after SIGTERM" if code else ""
+            self.server.send(SIGHUP)
         return f"did not end within {DRAIN_SECONDS:g} s of SIGTERM"
 
     def _look(self) -> bool:

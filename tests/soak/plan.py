@@ -33,13 +33,20 @@ class Kind(Enum):
     FORK = "fork a session"
     REWIND = "rewind a session"
     END = "end a session"
+    SWAPPED = "generate while bundles are exchanged"
+    FAR_DEADLINE = "call with a far deadline"
+    DEAF = "leave answers unread"
+    UNFINISHED = "leave messages unfinished"
+    GIANT = "send giant messages"
+    GREEDY = "make hundreds of calls"
 
 
 # One deal: all that does not need a session, and START, which leads to the rest.
 DECK = (
     *(Kind.GENERATE, Kind.SAMPLES, Kind.SCORE, Kind.STREAM, Kind.CANCEL, Kind.STALL),
     *(Kind.DEADLINE, Kind.CLOSE, Kind.RESUME, Kind.RESUME, Kind.RESUME, Kind.CAPSULE),
-    *(Kind.CAPSULE, Kind.START, Kind.START),
+    *(Kind.CAPSULE, Kind.START, Kind.START, Kind.SWAPPED),
+    *(Kind.FAR_DEADLINE, Kind.DEAF, Kind.UNFINISHED, Kind.GIANT, Kind.GREEDY),
 )
 _SAMPLINGS = (
     *(SamplingParams(), SamplingParams(), SamplingParams(temperature=0.7)),

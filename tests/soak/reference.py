@@ -1,6 +1,6 @@
 """The text that a request gives when it is alone: one row, one call, no server, no engine."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -134,3 +134,10 @@ def check(reference: Reference, claim: Claim) -> str:
         asked = replace(asked, new=max(len(claim.text), 1))
     found = difference(claim, way(claim.before, asked))
     return found and f"{claim.kind.value}, {len(claim.before)} symbols before: {found}"
+
+
+def checker(bundle: Bundle, others: Sequence[Bundle]) -> Callable[[Claim], str]:
+    """Return `check` with the reference of each claim's bundle: the fingerprint's, or the first."""
+    references = {each.manifest.fingerprint: Reference(each) for each in others}
+    default = Reference(bundle)
+    return lambda claim: check(references.get(claim.fingerprint, default), claim)

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from tests.soak.account import Attempt, Claim
-from tests.soak.keeper import End, Look
+from tests.soak.keeper import End, Look, Prank
 from tests.soak.plan import Kind
 
 EXAMPLES = 10  # of each kind of trouble
@@ -28,6 +28,7 @@ class Report:
         problems: what else was not as it should be; the first of many.
         examples: of unexpected errors and of mismatches.
         ends: how each server was ended.
+        pranks: that were played on the servers.
         clients_killed: processes of clients that were killed.
         looks: at each server's metrics.
         leaks: what the servers hold after the clients have gone, by name.
@@ -46,6 +47,7 @@ class Report:
     problems: list[str] = field(default_factory=list)
     examples: list[str] = field(default_factory=list)
     ends: list[list[End]] = field(default_factory=list)
+    pranks: Counter[Prank] = field(default_factory=Counter)
     clients_killed: int = 0
     looks: list[list[Look]] = field(default_factory=list)
     leaks: dict[str, float] = field(default_factory=dict)
@@ -97,11 +99,16 @@ class Report:
             "mismatches": f"{self.mismatches:,}",
             "streams taken over": f"{self.takeovers:,}",
             **{f"servers ended by {end.value}": f"{self.count_of(end):,}" for end in End},
+            **{prank.value: f"{self.pranks[prank]:,}" for prank in Prank},
             "processes of clients killed": f"{self.clients_killed:,}",
             "expected errors": _counted(self.expected),
             "unexpected errors": _counted(self.unexpected),
             "held at the end": ", ".join(f"{n} {v:g}" for n, v in self.leaks.items()),
             "memory of the longest life": f"{grown[0]:.1f} to {grown[1]:.1f} MiB" if grown else "-",
+            **{
+                f"MiB by minute, server {n}": _by_minute(each)
+                for n, each in enumerate(self.looks, 1)
+            },
             "failures": "; ".join([*failures(self), *self.examples]) or "none",
         }
 
@@ -112,6 +119,15 @@ class Report:
     def _show(self, example: str) -> None:
         if len(self.examples) < EXAMPLES:
             self.examples.append(example)
+
+
+def _by_minute(looks: list[Look]) -> str:
+    """Tell a server's memory, the most of each minute."""
+    most: dict[float, float] = {}
+    for look in looks:
+        minute = (look.seconds - looks[0].seconds) // 60
+        most[minute] = max(most.get(minute, 0.0), look.page.resident_bytes / 2**20)
+    return " ".join(f"{each:.0f}" for each in most.values())
 
 
 def _counted(errors: Counter[str]) -> str:
@@ -126,6 +142,7 @@ def failures(report: Report) -> list[str]:
 def gaps(report: Report) -> list[str]:
     """Tell what a soak has not tried."""
     found = [f"never done: {kind.value}" for kind in Kind if not report.done[kind]]
+    found += [f"never done: {prank.value}" for prank in Prank if not report.pranks[prank]]
     found += [f"no server was ended by {end.value}" for end in End if not report.count_of(end)]
     if not report.clients_killed:
         found.append("no clients were killed")

@@ -7,7 +7,10 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 from prometheus_client import Metric
@@ -17,6 +20,8 @@ from serving.sessions.capsule import KEYS_VARIABLE
 from unroll.errors import ServerError
 
 HOST = "127.0.0.1"
+MODEL, OTHER = "soak", "other"  # the bundle of the second one is exchanged
+MESSAGE_BYTES = 2**20
 # Less than the clients ask for, so that requests wait, streams pause, sessions leave the memory and
 # connections grow old.
 LIMITS = {
@@ -28,6 +33,7 @@ LIMITS = {
     "grace-seconds": "0.3",
     "max-connection-age-seconds": "10",
     "max-connection-age-grace-seconds": "3",
+    "max-message-bytes": str(MESSAGE_BYTES),
 }
 PAGE_SECONDS = 2.0
 LOWEST_PORT = 10_000
@@ -59,25 +65,35 @@ class Server:
 
     Args:
         bundle: to serve.
+        others: more of them, which take turns as the second model.
         folder: for its sessions and its log; must exist.
         key: of capsules, in hex; the servers share it.
         ports: to listen on, for calls and for the metrics.
     """
 
-    def __init__(self, bundle: Path, folder: Path, key: str, ports: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        bundle: Path,
+        others: Sequence[Path],
+        folder: Path,
+        key: str,
+        ports: tuple[int, int],
+    ) -> None:
         port, self._metrics_port = ports
         self.address = f"{HOST}:{port}"
-        self._log = folder / "log"
+        self._log, self._state, self._other = folder / "log", folder / "state", folder / OTHER
+        self._others = cycle(others)
+        self.swap()
         flags = {
-            "model": f"soak={bundle}",
             "port": str(port),
             "metrics-port": str(self._metrics_port),
-            "state-dir": str(folder / "state"),
+            "state-dir": str(self._state),
             "log-format": "json",
             "log-level": "WARNING",
             **LIMITS,
         }
         self._command = [sys.executable, "-m", "serving"]
+        self._command += [f"--model={MODEL}={bundle}", f"--model={OTHER}={self._other}"]
         self._command += [f"--{name}={value}" for name, value in flags.items()]
         self._environment = {**os.environ, KEYS_VARIABLE: key}
         self._process: subprocess.Popen[bytes] | None = None
@@ -101,10 +117,25 @@ class Server:
             self._process.kill()
             self._process.wait()
 
-    def drain(self) -> None:
-        """Ask the process to end in good order."""
+    def send(self, number: signal.Signals) -> None:
+        """Send the process a signal."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(number)
+
+    def swap(self) -> None:
+        """Put the other bundle in the second model's place, in one moment."""
+        new = self._other.with_suffix(".new")
+        new.symlink_to(next(self._others))
+        new.replace(self._other)
+
+    @contextmanager
+    def robbed(self) -> Iterator[None]:
+        """Take the state dir away for the time of the block."""
+        away = self._state.rename(self._state.with_suffix(".away"))
+        try:
+            yield
+        finally:
+            away.rename(self._state)
 
     def page(self) -> Page | None:
         """Read its metrics; None if it is not there yet."""

@@ -1,6 +1,7 @@
 """The soak, against real servers that are really killed; and that it can fail."""
 
 import json
+import signal
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,9 +20,9 @@ from tests.serving.engine.harness import alone, request
 from tests.serving.running import NARROW, PATIENCE, wait_for
 from tests.soak import __main__ as command
 from tests.soak.account import Attempt, Claim, Failure
-from tests.soak.keeper import End, Look, Lot, ServerKeeper
+from tests.soak.keeper import End, Look, Lot, Prank, ServerKeeper
 from tests.soak.plan import DECK, Asked, Kind, Step, deal
-from tests.soak.reference import Expected, Reference, check
+from tests.soak.reference import Expected, Reference, check, checker
 from tests.soak.report import GROWTH_AT_MOST, Report, failures
 from tests.soak.server import HELD, Page, Server, free_ports
 from tests.soak.settings import SoakSettings
@@ -48,8 +49,8 @@ def reference(tiny_bundles: dict[Cell, Path]) -> Reference:
 def test_short_soak_finds_no_fault(tiny_bundles: dict[Cell, Path], tmp_path: Path) -> None:
     settings = SoakSettings(minutes=0.1, clients=10, processes=2, life_seconds=2.5)
     bundle = load_bundle(tiny_bundles["gru"])
-    verify = Reference(bundle)
-    report = Soak(settings, bundle, tmp_path, lambda claim: check(verify, claim)).run()
+    others = [load_bundle(tiny_bundles[cell]) for cell in ("rnn_tanh", "lstm")]
+    report = Soak(settings, bundle, others, tmp_path, checker(bundle, others)).run()
     assert failures(report) == []
     assert report.texts > len(Kind) / 2
     assert set(report.leaks) == set(HELD)
@@ -67,7 +68,7 @@ def test_wrong_text_is_found_and_told(
         def write(self, before: str, asked: Asked) -> Expected:
             return super().write(before, replace(asked, seed=asked.seed ^ 1))
 
-    monkeypatch.setattr(command, "Reference", Wrong)
+    monkeypatch.setattr("tests.soak.reference.Reference", Wrong)
     record = tmp_path / "soak.json"
     arguments = {
         "bundle": tiny_bundles["lstm"],
@@ -187,7 +188,7 @@ def look(**changes: Any) -> Look:
 
 def good_report() -> Report:
     report = Report(clients_killed=1, takeovers=1, leaks=dict.fromkeys(HELD, 0.0))
-    report.done = Counter(Kind)
+    report.done, report.pranks = Counter(Kind), Counter(Prank)
     report.ends = [[End.KILLED], [End.DRAINED]]
     report.looks = [[look() for _ in range(9)]]
     failure = Failure(name="UnavailableError", is_expected=True, message="gone")
@@ -204,6 +205,7 @@ MUCH = 2.0**27 + (GROWTH_AT_MOST + 1) * 2**20
 TEXT = Claim(kind=Kind.STREAM, before="", asked=ASKED, text="abc", log_probs=[0.0] * 3)
 BLEMISHES: list[tuple[str, Callable[[Report], Any]]] = [
     ("never done: fork", lambda report: report.done.pop(Kind.FORK)),
+    ("never done: SIGHUP", lambda report: report.pranks.pop(Prank.RELOAD)),
     ("ended by SIGKILL", lambda report: report.ends[0].clear()),
     ("ended by SIGTERM", lambda report: report.ends[1].clear()),
     ("no clients were killed", lambda report: vars(report).update(clients_killed=0)),
@@ -244,7 +246,8 @@ def test_what_a_stalled_stream_holds_is_seen_until_it_is_cancelled(
     tiny_bundles: dict[Cell, Path], tmp_path: Path
 ) -> None:
     first, second = free_ports(2)
-    server = Server(tiny_bundles["gru"], tmp_path, "ab" * 32, (first, second))
+    others = [tiny_bundles["lstm"]]
+    server = Server(tiny_bundles["gru"], others, tmp_path, "ab" * 32, (first, second))
     assert server.page() is None
     server.start()
     try:
@@ -300,9 +303,10 @@ class SlowServer(Server):
     def exit_code(self) -> int | None:
         return self.code
 
-    def drain(self) -> None:
+    def send(self, number: signal.Signals) -> None:
         assert self.is_there, "a signal that comes before the program listens would end it"
-        self.code = 0
+        if number is signal.SIGTERM:
+            self.code = 0
 
     def page(self) -> Page | None:
         return Page(held={}, never=0, resident_bytes=1.0) if self.is_there else None

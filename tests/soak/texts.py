@@ -8,6 +8,7 @@ import grpc
 
 from tests.soak.account import TIMEOUT, Asker, Claim
 from tests.soak.plan import Kind, Step
+from tests.soak.server import OTHER
 from unroll.client.aio import AsyncClient
 from unroll.client.connection import CHANNEL_OPTIONS
 from unroll.errors import CancelledError, DeadlineError
@@ -148,6 +149,18 @@ async def capsule(asker: Asker, step: Step) -> None:
         )
 
 
+async def swapped(asker: Asker, step: Step) -> None:
+    """Generate with the model whose bundle is exchanged; the text is that of its fingerprint."""
+    asked = replace(step.text(SHORT), prompt="")
+    client = asker.clients[step.below(2)]
+    async with asker.doing(Kind.SWAPPED) as attempt:
+        options = replace(asked.options(), model=OTHER)
+        answer = await client.generate("", options, timeout=TIMEOUT)
+        heard = attempt.hear("", asked)
+        heard.take(answer)
+        heard.fingerprint = answer.completion.fingerprint
+
+
 async def _read_one(pieces: AsyncGenerator[Piece], heard: Claim) -> None:
     async for piece in pieces:
         heard.take(piece)
@@ -170,4 +183,5 @@ OPERATIONS: dict[Kind, Operation] = {
     Kind.CLOSE: close,
     Kind.RESUME: resume,
     Kind.CAPSULE: capsule,
+    Kind.SWAPPED: swapped,
 }

@@ -1,6 +1,7 @@
 """Who is judged before anything of a call is read, and what a caller may leave lying about."""
 
 import asyncio
+import logging
 from collections import Counter
 from pathlib import Path
 
@@ -96,7 +97,9 @@ def test_unfinished_messages_hold_up_their_own_caller_alone(
         assert hers.list_models(timeout=PATIENCE)
 
 
-def test_answer_that_is_not_taken_counts_as_a_call(tiny_bundles: dict[Cell, Path]) -> None:
+def test_answer_that_is_not_taken_counts_as_a_call_and_is_no_error(
+    tiny_bundles: dict[Cell, Path], caplog: pytest.LogCaptureFixture
+) -> None:
     with (
         serve(str(tiny_bundles["gru"]), max_calls_per_caller=3) as running,
         RawConnection(running.address, window=0) as deaf,
@@ -110,6 +113,7 @@ def test_answer_that_is_not_taken_counts_as_a_call(tiny_bundles: dict[Cell, Path
         deaf.close()
         wait_for(lambda: not running.server.gate.running)
         assert stub.generate("abc", 5).text
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_burst_is_refused_with_a_status_of_ours_and_none_is_cancelled(

@@ -2,14 +2,16 @@
 
 import socket
 import struct
+from collections import defaultdict
 from types import TracebackType
 from typing import Self
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, SETTINGS = 0, 1, 4
+DATA, HEADERS, RESET, SETTINGS, WINDOW_UPDATE = 0, 1, 3, 4, 8
 END_STREAM, END_HEADERS = 1, 4
 FRAME = 16384  # bytes at most
 WINDOW_SIZE = 4  # the setting
+WINDOW = 65535  # bytes of a stream or connection that may be on their way, at first
 Header = tuple[bytes, bytes]
 
 
@@ -20,14 +22,19 @@ class RawConnection:
         address: host:port.
         window: bytes of an answer that the server may send; 0 lets it send headers alone.
         source: the address it comes from.
+
+    Raises:
+        OSError: the server is not there, has hung up, or is silent for 20 s.
     """
 
-    def __init__(self, address: str, window: int = 65535, source: str = "127.0.0.1") -> None:
+    def __init__(self, address: str, window: int = WINDOW, source: str = "127.0.0.1") -> None:
         host, _, port = address.rpartition(":")
         self._socket = socket.create_connection(
             (host, int(port)), timeout=20.0, source_address=(source, 0)
         )
         self._stream = 1
+        self._ended = 0  # calls
+        self._room: dict[int, int] = defaultdict(lambda: WINDOW)  # by stream; 0: all together
         self._socket.sendall(
             PREFACE + _frame(SETTINGS, 0, 0, struct.pack(">HI", WINDOW_SIZE, window))
         )
@@ -35,8 +42,8 @@ class RawConnection:
     def call(self, path: str, message: bytes = b"", headers: tuple[Header, ...] = ()) -> None:
         """Send a whole call; whatever is answered stays unread."""
         stream = self.begin(path, headers)
-        body = struct.pack(">BI", 0, len(message)) + message
-        self._socket.sendall(_frame(DATA, END_STREAM, stream, body))
+        self._send(stream, struct.pack(">BI", 0, len(message)) + message)
+        self._socket.sendall(_frame(DATA, END_STREAM, stream, b""))
 
     def begin(self, path: str, headers: tuple[Header, ...] = ()) -> int:
         """Send the headers of a call alone; return its stream."""
@@ -54,24 +61,26 @@ class RawConnection:
         return self._stream - 2
 
     def send_part(self, stream: int, announced: int, sent: int) -> None:
-        """Send the beginning of a message, as far as the server's window lets in.
+        """Send the beginning of a message, as the server's window lets it in.
 
         Args:
             stream: of the call.
             announced: bytes of the whole message.
             sent: bytes of its beginning that are sent.
         """
-        body = struct.pack(">BI", 0, announced) + bytes(sent)
-        for start in range(0, len(body), FRAME):
-            self._socket.sendall(_frame(DATA, 0, stream, body[start : start + FRAME]))
+        self._send(stream, struct.pack(">BI", 0, announced) + bytes(sent))
 
     def read_until(self, kind: int, flags: int = 0) -> None:
         """Read frames up to the first of a kind that has the flags."""
         while True:
-            head = self._read(9)
-            self._read(int.from_bytes(head[:3]))
-            if head[3] == kind and head[4] & flags == flags:
+            found, its_flags = self._read_frame()
+            if found == kind and its_flags & flags == flags:
                 return
+
+    def read_ends(self, calls: int) -> None:
+        """Read until so many calls have ended, since the connection began."""
+        while self._ended < calls:
+            self._read_frame()
 
     def close(self) -> None:
         """Hang up."""
@@ -92,9 +101,34 @@ class RawConnection:
         data = b""
         while len(data) < size:
             more = self._socket.recv(size - len(data))
-            assert more, "the server hung up"
+            if not more:
+                raise ConnectionResetError("the server hung up")
             data += more
         return data
+
+    def _send(self, stream: int, data: bytes) -> None:
+        while data:
+            part = min(FRAME, len(data), self._room[0], self._room[stream])
+            if part:
+                self._socket.sendall(_frame(DATA, 0, stream, data[:part]))
+                data = data[part:]
+                self._room[0] -= part
+                self._room[stream] -= part
+            else:
+                self._read_frame()
+
+    def _read_frame(self) -> tuple[int, int]:
+        """Read a frame and do what it asks for; return its kind and flags."""
+        head = self._read(9)
+        payload = self._read(int.from_bytes(head[:3]))
+        kind, flags, stream = head[3], head[4], int.from_bytes(head[5:])
+        if kind == RESET or (kind == HEADERS and flags & END_STREAM):
+            self._ended += 1
+        elif kind == WINDOW_UPDATE:
+            self._room[stream] += int.from_bytes(payload)
+        elif kind == DATA and payload:
+            self._socket.sendall(_frame(WINDOW_UPDATE, 0, 0, len(payload).to_bytes(4)))
+        return kind, flags
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
