@@ -144,6 +144,8 @@ def _introduce(model: CharRNN, data: TrainingData, folder: RunFolder, reporter: 
         f"{len(data.streams.ids):,} symbols to train on, {kept:,} to validate on, "
         f"{len(data.vocabulary)} unique"
     )
+    for note in data.notes:
+        reporter.say(note)
     if data.names is not None:
         reporter.say(
             f"respell_names: {len(data.names.known):,} names found"

@@ -93,7 +93,8 @@ class TrainingSettings:
 
     respell_names: Annotated[float, Range(0, 1)] = 0.0
     """Share of the names that each epoch spells differently, so that the model does not learn them
-    by heart. A name is a word that the text never writes in lower case."""
+    by heart. A name is a word that the text never writes in lower case. Switched off for texts
+    that this does not suit, such as German, program code and texts of over 16 million symbols."""
 
     start_offset: Annotated[int, Range(0, 10**12)] = 0
     """Each epoch starts at a random one of the first so many symbols and ends with the text. With 0
@@ -181,6 +182,11 @@ class TrainingSettings:
                 "0, or "
                 "optimizer = adamw"
             )
+
+    @property
+    def is_of_0_1(self) -> bool:
+        """Whether a run was started by 0.1, which did not measure what it did to its text."""
+        return self.repair is None
 
     @property
     def run_name(self) -> str:

@@ -32,6 +32,9 @@ class TrainingData:
     names: Names | None = None
     """Those that each epoch spells otherwise; None where none shall be."""
 
+    notes: tuple[str, ...] = ()
+    """What the settings asked for and the text does not suit."""
+
 
 def prepare_data(corpus: Corpus, settings: TrainingSettings) -> TrainingData:
     """Encode a corpus and split it.
@@ -46,9 +49,13 @@ def prepare_data(corpus: Corpus, settings: TrainingSettings) -> TrainingData:
     text = corpus.text[: parts.held_out.stop]
     ids = torch.from_numpy(vocabulary.encode(text)).to(settings.device)
     kept = len(parts.held_out)
-    training, names = text[: len(text) - kept], None
+    training = text[: len(text) - kept]
+    names: Names | None = None
+    notes: tuple[str, ...] = ()
     if settings.respell_names:
         names = Names(training, vocabulary, settings.respell_names, settings.seed)
+        if names.misfit and not settings.is_of_0_1:
+            notes, names = (f"respell_names: switched off, since {names.misfit}",), None
     if settings.validation_fraction and kept < 2:
         raise CorpusError(
             f"corpus {corpus.name}: {settings.validation_fraction:g} of {len(ids)} symbols leaves "
@@ -68,5 +75,6 @@ def prepare_data(corpus: Corpus, settings: TrainingSettings) -> TrainingData:
             names=names,
         ),
         names=names,
+        notes=notes,
         validation=ids[len(ids) - kept :] if kept else None,
     )

@@ -1,12 +1,14 @@
 """Names are found, and spelled otherwise anew in each epoch, and nothing else is."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from training.data.corpus import Corpus
+from training.data import names as module
+from training.data.corpus import Corpus, load_corpus
 from training.data.names import STRETCH, Names
 from training.data.prepared import prepare_data
 from training.data.streams import Position
@@ -122,3 +124,28 @@ def test_a_training_reads_respelled_text_and_validates_on_what_was_written() -> 
         written = data.names.respelled(streams.ids, epoch).roll(-streams.offset(epoch))
         assert torch.equal(read, written[: len(read)])
         assert not torch.equal(read, streams.ids.roll(-streams.offset(epoch))[: len(read)])
+
+
+PROTEINS = ">sp|P1|\nMKVLAAGIVGLC\nPQWERTYKLM\n>sp|P2|\nGGSDFHKLAA\nTREWQASDFG\n" * 30
+GERMAN = "Der Hund sah die Katze, und die Katze sah den Vogel; am Abend kam Regen. " * 30
+
+
+@pytest.mark.parametrize("text", [PROTEINS, GERMAN])
+def test_a_text_whose_capitals_are_no_names_is_left_alone_aloud(text: str) -> None:
+    settings = TrainingSettings(epochs=1, streams=2, window=8, respell_names=0.5)
+    data = prepare_data(Corpus(name="any", text=text, sha256=""), settings)
+    assert data.names is None
+    assert "respell_names: switched off" in data.notes[0]
+    before = prepare_data(Corpus(name="any", text=text, sha256=""), replace(settings, repair=None))
+    assert before.names is not None  # a run of 0.1 goes on as it began
+
+
+def test_plays_and_prose_suit() -> None:
+    assert names_of(SCENE * 20, 0.5)[0].misfit is None
+    assert names_of(load_corpus("casebook").text, 0.5)[0].misfit is None
+
+
+def test_long_texts_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SYMBOLS_AT_MOST", len(SCENE))
+    assert "longer than" in (names_of(SCENE * 2, 0.5)[0].misfit or "")
+    assert names_of(SCENE, 0.5)[0].misfit is None
