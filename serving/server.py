@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -18,6 +18,7 @@ from serving.access.tokens import Tokens
 from serving.engine.models import Models
 from serving.rpc.call import CallCounts
 from serving.rpc.gate import Gate, no_span
+from serving.rpc.handlers import GenericHandlers
 from serving.rpc.health import Health
 from serving.rpc.keys import WatchedKeys
 from serving.rpc.reflection import add_reflection
@@ -102,8 +103,9 @@ class Server:
             interceptors=[self.gate], options=_channel_options(self.settings)
         )
         # Handlers get the gate's Call, of which the stubs know nothing.
-        add_TextGenerationServiceServicer_to_server(self._servicer, self._grpc)  # type: ignore[arg-type]
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        methods: Any = GenericHandlers(self._grpc)
+        add_TextGenerationServiceServicer_to_server(self._servicer, methods)  # type: ignore[arg-type]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
         add_reflection(self._grpc, [pb.DESCRIPTOR, health_pb2.DESCRIPTOR])
         self.port = self._listen()
         self.metrics_page = self._open_metrics()

@@ -1,5 +1,6 @@
 """How much one caller may ask for at once."""
 
+import asyncio
 import math
 import time
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 
 from unroll.errors import CallerBusyError, InputError, RateError
 
+MESSAGES_AT_ONCE = 16  # of one caller that are on their way; further ones wait unread
 _TIDY_ABOVE = 4096  # callers remembered before those are looked for that have gone
 
 
@@ -34,10 +36,11 @@ class _Caller:
         now: in seconds.
     """
 
-    __slots__ = ("calls", "filled", "level")
+    __slots__ = ("calls", "filled", "level", "reading")
 
     def __init__(self, burst: float, now: float) -> None:
         self.calls = 0
+        self.reading = asyncio.Semaphore(MESSAGES_AT_ONCE)
         self.level = burst
         self.filled = now
 
@@ -48,11 +51,15 @@ class Counted(AbstractContextManager["Counted"]):
     Args:
         caller: whose.
         calls: how many.
+
+    Attributes:
+        reading: held while a message of theirs is read.
     """
 
-    __slots__ = ("_caller", "_calls")
+    __slots__ = ("_caller", "_calls", "reading")
 
     def __init__(self, caller: _Caller, calls: int) -> None:
+        self.reading = caller.reading
         self._caller = caller
         self._calls = calls
         caller.calls += calls

@@ -1,6 +1,5 @@
 """Where sessions begin."""
 
-import secrets
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,6 @@ from serving.texts.origins import Origin
 from serving.texts.parse import FIXED_BYTES, Limits, parse_sampling, parse_seed
 from unroll.errors import InputError
 from unroll.options import SessionOptions
-from unroll.terms import SEED_LIMIT
 
 FORKS_AT_MOST = 64
 MARK_BYTES = 10  # of a mark's position in an answer, at most
@@ -28,9 +26,8 @@ def begin(options: SessionOptions, origin: Origin) -> CapsuleContents:
         InputError: an option is out of its range.
     """
     sampler = origin.sampler
-    default_seed = secrets.randbelow(SEED_LIMIT) if sampler is None else sampler.seed
     begun = SamplerState(
-        seed=parse_seed(options, default_seed),
+        seed=parse_seed(options, sampler),
         sampling=parse_sampling(options, None if sampler is None else sampler.sampling),
     )
     layout, vocabulary = origin.model.engine.layout, origin.model.bundle.vocabulary

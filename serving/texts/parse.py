@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from serving.engine.pacing import LONGEST_RUN
 from serving.engine.request import SequenceRequest
+from serving.engine.snapshot import SamplerState
 from serving.runtime.sampling import SamplingParams
 from serving.texts.origins import Origin
 from unroll.bundle.vocabulary import Vocabulary
@@ -101,9 +102,8 @@ def parse_generate(
     _check_replacement(options)
     unknown = _count_unknown(prompt, options.unknown_symbols, vocabulary)
     in_force = None if origin.sampler is None else origin.sampler.sampling
-    default_seed = secrets.randbelow(SEED_LIMIT) if origin.sampler is None else origin.sampler.seed
     request = SequenceRequest(
-        seed=parse_seed(options, default_seed),
+        seed=parse_seed(options, origin.sampler),
         sampling=parse_sampling(options, in_force),
         prompt=vocabulary.encode(
             prompt,
@@ -173,10 +173,10 @@ def parse_score(
     return Parsed(request=request, unknown=_count_unknown(text, policy, vocabulary))
 
 
-def parse_seed(options: GenerateOptions | SessionOptions, default: int) -> int:
-    """Return a request's seed; a default where it has none."""
+def parse_seed(options: GenerateOptions | SessionOptions, in_force: SamplerState | None) -> int:
+    """Return a request's seed; what is in force where it has none, else a random one."""
     if options.seed is None:
-        return default
+        return secrets.randbelow(SEED_LIMIT) if in_force is None else in_force.seed
     if options.seed < 0:
         raise InputError("seed", f"must be 0 or more, got {options.seed}")
     return options.seed

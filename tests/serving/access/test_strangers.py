@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from serving.access import callers
 from serving.access.tokens import NewToken, issue
 from serving.rpc import gate
 from tests.serving.rpc.http2 import END_STREAM, HEADERS, RawConnection
@@ -79,7 +80,7 @@ def test_message_that_does_not_come_is_given_up(
 def test_unfinished_messages_hold_up_their_own_caller_alone(
     tiny_bundles: dict[Cell, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "MESSAGES_AT_ONCE", 1)
+    monkeypatch.setattr(callers, "MESSAGES_AT_ONCE", 1)
     file = tmp_path / "tokens"
     anna, bert = (issue(NewToken(name=name, file=file)) for name in ("anna", "bert"))
     with (
