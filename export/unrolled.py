@@ -131,13 +131,18 @@ class _Compiler:
         if cell != "rnn_relu":
             return recurrent_operator(g, cell, name, weights, x, before, dtype=dtype, one_step=True)
         # ONNX Runtime has an RNN with Relu on the CPU alone.
-        axes = g.constant("axes_0", [0], np.int64)
-        terms = [
-            Term(h=g.op("Squeeze", tensor, axes), layer=0, W=W)
-            for tensor, W in ((x, weights.W), (before[0], weights.R))
-        ]
-        h = g.op("Relu", self._arithmetic.affine(g, name, terms, weights.Wb + weights.Rb))
-        h = self._unsqueezed(h, 0)
+        biases = np.concatenate([weights.Wb, weights.Rb])  # as the operator has them
+        parts = {"W": weights.W, "R": weights.R}
+        parts |= dict(zip(("Wb", "Rb"), np.split(biases, 2), strict=True))
+        W, R, Wb, Rb = (
+            g.weight(f"{name}.{part}", array if array.dtype == dtype else array.astype(dtype))
+            for part, array in parts.items()
+        )
+        total = g.op("Add", Wb, Rb)
+        for tensor, matrix in ((x, W), (before[0], R)):
+            row = g.op("Squeeze", tensor, g.constant("axes_0", [0], np.int64))  # (N, ...)
+            total = g.op("Gemm", row, matrix, total, transB=1)
+        h = self._unsqueezed(g.op("Relu", total), 0)
         return [h, h]
 
     def _taken(self, tensor: str, window: str) -> str:
