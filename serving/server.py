@@ -12,12 +12,13 @@ from typing import Any, Self
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from serving.access.call import CallCounts, no_span
 from serving.access.callers import CallerLimits, Callers
+from serving.access.gate import Gate
 from serving.access.tls import server_credentials
 from serving.access.tokens import Tokens
 from serving.engine.models import Models
-from serving.rpc.call import CallCounts
-from serving.rpc.gate import Gate, no_span
+from serving.rpc.gate import METHODS, RpcGate
 from serving.rpc.handlers import GenericHandlers
 from serving.rpc.health import Health
 from serving.rpc.keys import WatchedKeys
@@ -96,11 +97,11 @@ class Server:
             _limits(self.settings),
         )
         self._health = Health()
-        self.calls = CallCounts()
+        self.calls = CallCounts(METHODS)
         self._tracing = open_tracing(self.settings.otel_endpoint)
         self.gate = _gate(self.settings, self.calls, self._tracing)
         self._grpc = grpc.aio.server(
-            interceptors=[self.gate], options=_channel_options(self.settings)
+            interceptors=[RpcGate(self.gate)], options=_channel_options(self.settings)
         )
         # Handlers get the gate's Call, of which the stubs know nothing.
         methods: Any = GenericHandlers(self._grpc)

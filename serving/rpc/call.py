@@ -1,72 +1,35 @@
-"""One call: what is known of it from its beginning to its end, and how its handler answers."""
+"""One call of gRPC: how its handler answers, and how it ended."""
 
 import asyncio
-import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from grpc.aio import InternalError, ServicerContext
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from serving.access.callers import Counted
+from serving.access.call import Call
 from unroll.errors import CancelledError, DeadlineError
-from unroll.v1 import text_generation_pb2 as pb
-from unroll.wire import TABLE
 
 CANCELLATION_SECONDS = 1.0  # within which gRPC cancels a call whose write has failed
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
-_GIVEN = sorted({"OK", "UNKNOWN", "INTERNAL", *(row.code.name for row in TABLE)})  # codes
-_METHODS = [each.name for each in pb.DESCRIPTOR.services_by_name["TextGenerationService"].methods]
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
-log = logging.getLogger("serving.access")
-
 Context = ServicerContext[Any, Any]
-Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
-class Call:
-    """One call. Prompts and texts are never in it.
+class RpcCall(Call):
+    """One call of gRPC.
 
     Attributes:
         context: gRPC's own view of it.
-        metadata: that came with it.
-        method: its name without the service.
-        request_id: the client's, or one of 16 random hex digits.
-        caller: its address, or the identity that its token or certificate proves.
-        began: time.monotonic() when it came.
-        deadline: time.monotonic() after which it fails; None for never.
-        admitted: the call as one of its caller's, once it is.
-        hold: lets so many further samples count as calls of the caller, until they are closed.
-        identity: of the caller, as a token or certificate proves it; empty for none.
-        account: the caller as limits and fair shares know it: its identity, else its address.
-        model: that answered; empty if it came to none.
-        symbols_read: of its prompt or scored text.
-        symbols_written: in its answer so far.
-        code: name of the status that it ended with.
     """
 
     context: Context
-    metadata: Metadata
-    method: str
-    request_id: str
-    caller: str
-    began: float
-    deadline: float | None
-    admitted: Counted | None = None
-    hold: Callable[[int], AbstractContextManager[object]] = field(
-        default=lambda more: nullcontext()
-    )
-    identity: str = ""
-    account: str = ""
-    model: str = ""
-    symbols_read: int = 0
-    symbols_written: int = 0
-    code: str = grpc.StatusCode.UNKNOWN.name
+
+    @property
+    def system(self) -> str:
+        """How it came, as traces name it."""
+        return "grpc"
 
     async def write(self, message: Any) -> None:
         """Send a message; returns once the reader has room.
@@ -107,71 +70,8 @@ class Call:
         elif is_answered:
             self.code = grpc.StatusCode.OK.name
 
-    def log_end(self, seconds: float) -> None:
-        """Write the call's line in the log."""
-        facts = {
-            "method": self.method,
-            "code": self.code,
-            "model": self.model,
-            "symbols_read": self.symbols_read,
-            "symbols_written": self.symbols_written,
-            "seconds": round(seconds, 6),
-            "caller": self.caller,
-            "request_id": self.request_id,
-        }
-        log.info("call ended", extra=facts)
-
-
-class Span(Protocol):
-    """Opens what surrounds a call in a trace."""
-
-    def __call__(self, call: Call) -> AbstractContextManager[None]:
-        """Surround a call; at its end, the span tells what the log line tells."""
-        ...
-
 
 def is_late(context: Context) -> bool:
     """Tell whether a call's deadline has passed."""
     left: float | None = context.time_remaining()  # None without one, whatever its stub says
     return left is not None and left <= 0
-
-
-class CallCounts:
-    """Counts calls by how they ended. Every series is there from the start, at 0.
-
-    Attributes:
-        registry: holds the three and nothing else.
-        running: calls under way, by method.
-        ended: calls by method and code.
-        seconds: how long they took, by method.
-    """
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.ended = Counter(
-            "unroll_requests",
-            "Calls that ended, by method and code.",
-            ["method", "code"],
-            registry=self.registry,
-        )
-        running = Gauge(
-            "unroll_requests_running", "Running calls.", ["method"], registry=self.registry
-        )
-        seconds = Histogram(
-            "unroll_request_seconds",
-            "Time from a call's arrival to its end.",
-            ["method"],
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.running = {method: running.labels(method) for method in _METHODS}
-        self.seconds = {method: seconds.labels(method) for method in _METHODS}
-        for method in _METHODS:
-            for code in _GIVEN:
-                self.ended.labels(method, code)
-
-    def end(self, call: Call, seconds: float) -> None:
-        """Count a call that has ended."""
-        self.running[call.method].dec()
-        self.ended.labels(call.method, call.code).inc()
-        self.seconds[call.method].observe(seconds)

@@ -18,7 +18,7 @@ import asyncio
 import grpc
 from grpc_health.v1 import health_pb2
 
-from serving.rpc.call import Call
+from serving.rpc.call import RpcCall
 from unroll.wire import SERVICE
 
 SERVER = ""
@@ -75,7 +75,7 @@ class Health:
         self._wake()
 
     async def Check(  # noqa: N802
-        self, request: health_pb2.HealthCheckRequest, call: Call
+        self, request: health_pb2.HealthCheckRequest, call: RpcCall
     ) -> health_pb2.HealthCheckResponse:
         """Tell the health of one name; NOT_FOUND for a name that has none."""
         status = self._statuses.get(request.service)
@@ -84,7 +84,7 @@ class Health:
         return health_pb2.HealthCheckResponse(status=status)
 
     async def List(  # noqa: N802
-        self, request: health_pb2.HealthListRequest, call: Call
+        self, request: health_pb2.HealthListRequest, call: RpcCall
     ) -> health_pb2.HealthListResponse:
         """Tell the health of all names."""
         return health_pb2.HealthListResponse(
@@ -95,7 +95,7 @@ class Health:
         )
 
     async def Watch(  # noqa: N802
-        self, request: health_pb2.HealthCheckRequest, call: Call
+        self, request: health_pb2.HealthCheckRequest, call: RpcCall
     ) -> None:
         """Send the health of a name, and every change of it."""
         told = None

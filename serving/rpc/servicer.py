@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from typing import TypeVar
 
+from serving.access.call import Call
 from serving.rpc.answers import write_answer, write_model, write_piece, write_score
-from serving.rpc.call import Call
 from serving.rpc.session_servicer import SessionServicer
 from serving.rpc.translation import read_generate, read_place, read_score
 from serving.texts.parse import parse_generate, parse_score

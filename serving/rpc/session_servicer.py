@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from serving.access.call import Call
 from serving.engine.models import Models
 from serving.rpc.answers import write_session
-from serving.rpc.call import Call
 from serving.rpc.translation import read_start
 from serving.sessions.capsule import owner_tag
 from serving.sessions.registry import Sessions

@@ -6,10 +6,10 @@ from contextlib import suppress
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from serving.access.call import CallCounts
 from serving.engine.engine import Engine
 from serving.engine.models import Models
 from serving.engine.served import ServedModel
-from serving.rpc.call import CallCounts
 from serving.sessions.registry import Sessions
 from serving.sessions.store import Gone, MemoryStore
 from serving.sessions.tiered_store import TieredStore

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from serving.rpc.call import Call
+from serving.access.call import Call
 from unroll.errors import SettingsError
+from unroll.wire import SERVICE
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -39,7 +40,7 @@ class Tracing:
         carrier = dict(call.metadata)
         parent = TraceContextTextMapPropagator().extract(carrier)
         with self._tracer.start_as_current_span(
-            f"unroll.v1.TextGenerationService/{call.method}",
+            call.method if call.method.startswith("/") else f"{SERVICE}/{call.method}",
             context=parent,
             kind=SpanKind.SERVER,
             record_exception=False,  # its message may quote the prompt
@@ -50,7 +51,7 @@ class Tracing:
             finally:
                 span.set_attributes(
                     {
-                        "rpc.system": "grpc",
+                        "rpc.system": call.system,
                         "rpc.method": call.method,
                         "rpc.grpc.status_code": grpc.StatusCode[call.code].value[0],
                         "unroll.model": call.model,

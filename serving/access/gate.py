@@ -1,0 +1,161 @@
+"""The gate: what every call passes, by whichever door it came.
+
+A call is counted and traced; its caller is found out and has to have room; at its end it gets its
+line in the log. A call counts as one of its caller until the door's task of it is done.
+"""
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from serving.access.call import Call, CallCounts, Metadata, Span, no_span
+from serving.access.callers import Callers
+from serving.access.certificates import Names, identity_of, shown
+from serving.access.tokens import Tokens
+from unroll.errors import AuthenticationError
+
+REQUEST_ID = "x-request-id"
+MESSAGE_SECONDS = 60.0  # within which a request's message has to arrive whole
+_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_BEARER = "bearer "
+
+T = TypeVar("T")
+
+
+class Gate:
+    """Lets calls through to their handlers and keeps account of them; all on one event loop.
+
+    Args:
+        tokens: that callers need; None if they need none.
+        callers: keeps account of them.
+        strangers: keeps account of the addresses of calls without a valid token.
+        counts: counts the calls.
+        span: opens what surrounds them in a trace; nothing by default.
+
+    Attributes:
+        running: the doors' tasks of the calls under way.
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens | None,
+        callers: Callers,
+        strangers: Callers,
+        counts: CallCounts,
+        span: Span = no_span,
+    ) -> None:
+        self._tokens = tokens
+        self._callers = callers
+        self._strangers = strangers
+        self._counts = counts
+        self._span = span
+        self.running: set[asyncio.Task[Any]] = set()
+
+    async def wait_idle(self, seconds: float) -> None:
+        """Wait until no call is running, up to this many seconds."""
+        if self.running:
+            await asyncio.wait(self.running, timeout=seconds)
+
+    async def serve(self, call: Call, answer: Callable[[], Awaitable[T]]) -> T:
+        """Let a call be answered; count it, trace it and write its line in the log."""
+        self.running.add(_task())
+        self._counts.running[call.method].inc()
+        is_answered = False
+        try:
+            with self._span(call):
+                try:
+                    answered = await answer()
+                    is_answered = True
+                finally:
+                    call.note_end(is_answered=is_answered)
+        finally:
+            seconds = time.monotonic() - call.began
+            self._counts.end(call, seconds)
+            call.log_end(seconds)
+        return answered
+
+    def close_at_end(self, call: Call) -> None:
+        """Count a call no more once the door's task of it, which runs, is done."""
+        _task().add_done_callback(partial(self._forget, call))
+
+    def _forget(self, call: Call, task: asyncio.Task[Any]) -> None:
+        self.running.discard(task)
+        if call.admitted is not None:
+            call.admitted.close()
+
+    def admit(self, call: Call, names: Names | None) -> None:
+        """Find out who calls, and count the call as theirs.
+
+        A caller without a name is known by its address.
+
+        Args:
+            call: that has come.
+            names: in the client's certificate; None without one.
+
+        Raises:
+            AuthenticationError: the caller has to have a valid token, or a certificate a name.
+            OverloadedError: the caller has no room for it; see Callers.admit.
+        """
+        address = _address(call)
+        if self._tokens is not None:
+            name = self._tokens.name_of(_bearer(call.metadata))
+            if name is None:
+                with self._strangers.admit(address):  # one too many is told to wait instead
+                    raise AuthenticationError(
+                        "a valid token is needed, as metadata `authorization: Bearer TOKEN`; "
+                        "the command line reads it from --token-file or UNROLL_TOKEN"
+                    )
+            call.identity = call.caller = f"token:{name}"
+        elif names is not None:
+            if not names:
+                raise AuthenticationError(
+                    "the client's certificate has no name; it needs a subject alternative name or "
+                    "a common name"
+                )
+            call.identity, call.caller = identity_of(names), shown(names)
+        call.account = call.identity or address
+        call.hold = partial(self._callers.hold, call.account)
+        call.admitted = self._callers.admit(call.account)
+
+    def admit_probe(self, call: Call) -> None:
+        """Count a call of a probe, who needs no token.
+
+        Probes have an account of their own, so that a busy caller on the same machine does not
+        make the server look dead; so have watches, which last.
+
+        Raises:
+            OverloadedError: see Callers.admit.
+        """
+        call.account = f"{call.method}:{_address(call)}"
+        call.admitted = self._callers.admit(call.account)
+
+
+def request_id_of(metadata: Metadata) -> str:
+    """Return the client's id of a call; a new one if it has none that can be put into a log."""
+    for key, value in metadata:
+        if key == REQUEST_ID and isinstance(value, str) and _ID.fullmatch(value):
+            return value
+    return f"{random.getrandbits(64):016x}"  # no secret; to ask the system takes longer
+
+
+def _task() -> asyncio.Task[Any]:
+    """Return the door's own task of a call, which also sends what the handler returns."""
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+def _address(call: Call) -> str:
+    return "address:" + call.caller.rpartition(":")[0]
+
+
+def _bearer(metadata: Metadata) -> bytes:
+    for key, value in metadata:
+        if key == "authorization" and isinstance(value, str):
+            scheme, token = value[: len(_BEARER)], value[len(_BEARER) :]
+            return token.strip().encode() if scheme.lower() == _BEARER else b""
+    return b""
