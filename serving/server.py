@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -24,6 +24,7 @@ from serving.rpc.health import Health
 from serving.rpc.keys import WatchedKeys
 from serving.rpc.reflection import add_reflection
 from serving.rpc.servicer import TextGenerationServicer
+from serving.rpc.translation import longest_messages
 from serving.sessions.disk_store import DiskStore
 from serving.sessions.registry import Sessions
 from serving.sessions.store import MemoryStore
@@ -41,11 +42,13 @@ from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import add_TextGenerationServiceServicer_to_server
 
 TIDY_SECONDS = 5.0
+CHORES = 2  # threads beside those of calls: for a reload, and the end that does not wait for it
 LAST_WORDS_SECONDS = 0.25  # for statuses on their way, once all calls have ended
 PENDING_AT_MOST = 2**20  # the gate refuses what is too much, with a status that says so
 CUT_SECONDS = 1.0  # for the last messages of streams that the grace time's end cut off
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Server:
@@ -79,6 +82,7 @@ class Server:
         """
         hide_callers_doing()
         self._loop = asyncio.get_running_loop()
+        self._chores = ThreadPoolExecutor(CHORES, "chores")
         self.engine_failed = asyncio.Event()
         delivery = LoopDelivery(self._loop, self._tell_health)
         self.models = Models.load(
@@ -90,18 +94,21 @@ class Server:
         )
         self._keys = WatchedKeys(self.settings.capsule_keys)
         self._open_sessions()
+        limits = _limits(self.settings)
         self._servicer = TextGenerationServicer(
             self.models,
             self.sessions,
             Origins(self.models, self.sessions, self._keys.keys),
-            _limits(self.settings),
+            limits,
         )
         self._health = Health()
         self.calls = CallCounts(METHODS)
         self._tracing = open_tracing(self.settings.otel_endpoint)
+        state = max(model.engine.layout.size for model in self.models)
         self.gate = _gate(self.settings, self.calls, self._tracing)
         self._grpc = grpc.aio.server(
-            interceptors=[RpcGate(self.gate)], options=_channel_options(self.settings)
+            interceptors=[RpcGate(self.gate, longest_messages(limits, state))],
+            options=_channel_options(self.settings),
         )
         # Handlers get the gate's Call, of which the stubs know nothing.
         methods: Any = GenericHandlers(self._grpc)
@@ -122,7 +129,7 @@ class Server:
         Models that are served no more have the grace time to end what runs on them.
         """
         async with self._reloading:
-            dropped = await asyncio.to_thread(self.models.reload)
+            dropped = await self._do(self.models.reload)
         self._tell_health()
         if not dropped:
             return
@@ -143,8 +150,9 @@ class Server:
         does no harm.
         """
         ends = self._loop.time() + grace_seconds
+        self.models.refuse()
         self._health.drain()
-        await asyncio.to_thread(self.models.close, grace_seconds)
+        await self._do(partial(self.models.close, grace_seconds))
         await self.gate.wait_idle(max(ends - self._loop.time(), CUT_SECONDS))
         self._health.end_watches()
         await self._grpc.stop(LAST_WORDS_SECONDS)
@@ -152,8 +160,12 @@ class Server:
         if self.metrics_page is not None:
             self.metrics_page.close()
         if self._tracing is not None:
-            await asyncio.to_thread(self._tracing.close)
+            await self._do(self._tracing.close)
         self._store.close()
+
+    async def _do(self, chore: Callable[[], T]) -> T:
+        """Do something that takes long on a thread of the server's own."""
+        return await self._loop.run_in_executor(self._chores, chore)
 
     def _open_sessions(self) -> None:
         self._store = _open_store(self.settings, self._tell_health)

@@ -210,11 +210,16 @@ class Engine:
             if self._scheduler.mark_read(sequence, symbols):
                 self._changed.notify()
 
-    def close(self, *, drain_seconds: float = 0.0) -> None:
-        """Refuse new sequences, give running ones some time, end the rest, stop the threads."""
+    def refuse(self) -> None:
+        """Refuse new sequences from now on; running ones go on until `close`."""
         with self._lock:
             self._closing = self._closing or ClosedError("the server is shutting down")
             self._drain = not self._failed
+
+    def close(self, *, drain_seconds: float = 0.0) -> None:
+        """Refuse new sequences, give running ones some time, end the rest, stop the threads."""
+        with self._lock:
+            self.refuse()
             self._emptied.wait_for(
                 lambda: len(self._scheduler) == 0, min(drain_seconds, LONGEST_WAIT)
             )

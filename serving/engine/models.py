@@ -203,6 +203,11 @@ class Models:
         for model in self:
             model.engine.start()
 
+    def refuse(self) -> None:
+        """Let all engines refuse new sequences from now on."""
+        for model in self.everyone:
+            model.engine.refuse()
+
     def close(self, drain_seconds: float = 0.0) -> None:
         """Close all engines at once: refuse new sequences, give running ones some time."""
         models = self.everyone

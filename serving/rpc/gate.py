@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from traceback import clear_frames
 from typing import Any
@@ -40,6 +40,9 @@ _MAKERS = {
     True: grpc.stream_stream_rpc_method_handler,
 }
 
+# Millions of strings or numbers take 0.2 s to parse, and everybody waits.
+LONGEST_MESSAGE = 2**16
+
 
 class RpcGate(grpc.aio.ServerInterceptor):
     """Lets calls through to their handlers, which get an RpcCall in place of gRPC's context.
@@ -49,10 +52,12 @@ class RpcGate(grpc.aio.ServerInterceptor):
 
     Args:
         gate: that all doors share.
+        longest: bytes of a message that methods take; LONGEST_MESSAGE where nothing else is said.
     """
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, longest: Mapping[str, int]) -> None:
         self._gate = gate
+        self._longest = longest
 
     async def intercept_service(
         self,
@@ -87,7 +92,7 @@ class RpcGate(grpc.aio.ServerInterceptor):
         """Read a call's one message.
 
         Raises:
-            InputError: there is none, or it takes too long to arrive.
+            InputError: there is none, or it takes too long to arrive or to parse.
         """
         assert call.admitted is not None, "a caller is judged before its message is read"
         try:
@@ -100,6 +105,11 @@ class RpcGate(grpc.aio.ServerInterceptor):
         if data is grpc.aio.EOF:
             raise InputError("request", "is missing: the call ended without a message")
         assert isinstance(data, bytes), "the stubs' parsers come after the gate"
+        longest = self._longest.get(call.method, LONGEST_MESSAGE)
+        if len(data) > longest:
+            raise InputError(
+                "request", f"has {len(data)} bytes; {call.method} takes {longest} here; send less"
+            )
         return data
 
     def _converses(

@@ -51,8 +51,8 @@ class SessionServicer:
         self, request: pb.ForkSessionRequest, call: Call
     ) -> pb.ForkSessionResponse:
         """Start new sessions from the state of a session."""
+        check_seeds(request.seeds, self._sessions.marks, self._limits)
         seeds = list(request.seeds)
-        check_seeds(seeds, self._sessions.marks, self._limits)
         async with self._using(request.session, call) as session:
             forks = await self._sessions.fork(session, seeds)
         return pb.ForkSessionResponse(sessions=[self._describe(fork) for fork in forks])

@@ -6,11 +6,32 @@ from typing import Any
 from serving.runtime.sampling import SamplingParams
 from serving.sessions.session import digest_of
 from serving.texts.origins import Place
+from serving.texts.parse import Limits
 from unroll.errors import InputError
 from unroll.options import GenerateOptions, ScoreOptions, SessionOptions
-from unroll.terms import Capsules, UnknownSymbols
+from unroll.terms import STOPS_AT_MOST, Capsules, UnknownSymbols
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.wire import CAPSULES, UNKNOWN_SYMBOLS
+
+SYMBOL_BYTES = 4  # of UTF-8, at most
+ROOM_BYTES = 2**20  # for stop strings, ids and a capsule, and for errors that say what is wrong
+
+
+def longest_messages(limits: Limits, state: int) -> dict[str, int]:
+    """Return how many bytes a message may have, by method, for those that take much.
+
+    Args:
+        limits: what a request may ask for.
+        state: size of a model's state, in bytes.
+    """
+    prompt, text = SYMBOL_BYTES * limits.prompt, SYMBOL_BYTES * limits.score
+    rest = state + ROOM_BYTES
+    return {
+        "Generate": prompt + rest,
+        "StreamGenerate": prompt + rest,
+        "Score": text + rest,
+        "StartSession": rest,
+    }
 
 
 def read_place(message: pb.GenerateRequest | pb.ScoreRequest) -> Place:
@@ -34,8 +55,13 @@ def read_generate(message: pb.GenerateRequest) -> GenerateOptions:
     """Translate how a text is to be generated.
 
     Raises:
-        InputError: an enum has a value that the proto does not know.
+        InputError: an enum has a value that the proto does not know, or there are far too many stop
+            strings.
     """
+    if len(message.stop) > STOPS_AT_MOST:  # half a million take 6 ms to copy
+        raise InputError(
+            "stop", f"must be at most {STOPS_AT_MOST} strings, got {len(message.stop)}"
+        )
     return GenerateOptions(
         model=message.model,
         max_new_symbols=_optional(message, "max_new_symbols"),

@@ -1,8 +1,10 @@
 """The page for Prometheus, over HTTP."""
 
+import logging
 import socket
+from contextlib import suppress
 from socketserver import ThreadingMixIn
-from threading import Semaphore, Thread
+from threading import Semaphore, Thread, Timer
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -11,13 +13,13 @@ from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from serving.telemetry.metrics import Metrics
 from unroll.errors import SettingsError
 
+log = logging.getLogger(__name__)
+
 READERS_AT_ONCE = 8
-SILENT_SECONDS = 5.0  # after which a connection that asks nothing is closed
+REQUEST_SECONDS = 5.0  # from a connection's beginning to the end of its answer
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = SILENT_SECONDS
-
     def log_message(self, *_: object) -> None:
         """Log nothing: a scrape is no news."""
 
@@ -38,10 +40,24 @@ class _Server(ThreadingMixIn, WSGIServer):
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        # A timeout of the socket would begin anew with each byte of a slow reader.
+        timer = Timer(REQUEST_SECONDS, _hang_up, [request])
+        timer.daemon = True
+        timer.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            timer.cancel()
             self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print no traceback: a reader that has gone, or was hung up on, is no news."""
+        log.debug("a reader of the metrics page has gone", exc_info=True)
+
+
+def _hang_up(request: socket.socket) -> None:
+    with suppress(OSError):  # it has ended already
+        request.shutdown(socket.SHUT_RDWR)
 
 
 class _IPv6Server(_Server):
