@@ -156,6 +156,7 @@ class Server:
         await self.gate.wait_idle(max(ends - self._loop.time(), CUT_SECONDS))
         self._health.end_watches()
         await self._grpc.stop(LAST_WORDS_SECONDS)
+        await self.gate.wait_ended(CUT_SECONDS)  # gRPC leaves them a moment after they are cut off
         self._tidying.cancel()
         if self.metrics_page is not None:
             self.metrics_page.close()

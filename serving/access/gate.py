@@ -54,11 +54,17 @@ class Gate:
         self._counts = counts
         self._span = span
         self.running: set[asyncio.Task[Any]] = set()
+        self._everyone: set[asyncio.Task[Any]] = set()  # probes, too
 
     async def wait_idle(self, seconds: float) -> None:
         """Wait until no call is running, up to this many seconds."""
         if self.running:
             await asyncio.wait(self.running, timeout=seconds)
+
+    async def wait_ended(self, seconds: float) -> None:
+        """Wait until the doors have ended all tasks of calls, also of probes, up to so long."""
+        if self._everyone:
+            await asyncio.wait(self._everyone, timeout=seconds)
 
     async def serve(self, call: Call, answer: Callable[[], Awaitable[T]]) -> T:
         """Let a call be answered; count it, trace it and write its line in the log."""
@@ -80,10 +86,13 @@ class Gate:
 
     def close_at_end(self, call: Call) -> None:
         """Count a call no more once the door's task of it, which runs, is done."""
-        _task().add_done_callback(partial(self._forget, call))
+        task = _task()
+        self._everyone.add(task)
+        task.add_done_callback(partial(self._forget, call))
 
     def _forget(self, call: Call, task: asyncio.Task[Any]) -> None:
         self.running.discard(task)
+        self._everyone.discard(task)
         if call.admitted is not None:
             call.admitted.close()
 
