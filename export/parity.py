@@ -21,6 +21,7 @@ from export.reference import TIE, Reference, Run, torch_state, verify_run
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.onnx import Device, GraphFiles, open_graph_session
 from serving.runtime.sampling import uniforms
+from training.data.symbols import Ids
 from training.model.model import CharRNN
 from unroll.bundle.folder import Bundle
 from unroll.bundle.manifest import STEP, ParityReport, Rung
@@ -81,7 +82,7 @@ def prove(
     *,
     reference: Reference | None = None,
     tolerance: Tolerance = FP32,
-    validation: NDArray[np.int64] | None = None,
+    validation: Ids | None = None,
     long: int = LONG,
 ) -> ParityReport:
     """Climb the ladder.

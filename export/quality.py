@@ -13,6 +13,7 @@ from serving.runtime.decoder import Decoder, LoopRun
 from training.data.corpus import load_same_corpus
 from training.data.decoding import Rules
 from training.data.prepared import prepare_data
+from training.data.symbols import Ids
 from training.model.model import CharRNN, ModelSettings, Network
 from training.model.validation import read_streams
 from training.run.checkpoint import Checkpoint
@@ -27,8 +28,6 @@ CALIBRATION = 64 * 1024  # symbols
 # difference is known far better than either. A step costs more the more symbols there are.
 JUDGED_AT_MOST, JUDGED_AT_LEAST = 2**17, 2**13
 LOGITS_AT_MOST = 2**27
-
-Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +110,7 @@ def judge(decoder: Decoder, model: CharRNN, validation: Ids) -> Rung:
     Returns:
         By how many nats per symbol the loop is worse.
     """
-    rows = _rows(validation)  # (T, N)
-    rows = rows[: 1 + _judged(model.settings.vocabulary_size) // rows.shape[1]]
+    rows = _rows(validation, _judged(model.settings.vocabulary_size))  # (T, N)
     tokens = torch.from_numpy(rows)
     compiled = _compiled_loss(decoder, rows)
     trained = read_streams(model, tokens[:-1], tokens[1:]).loss
@@ -130,14 +128,17 @@ def _judged(vocabulary_size: int) -> int:
     return min(JUDGED_AT_MOST, max(JUDGED_AT_LEAST, LOGITS_AT_MOST // vocabulary_size))
 
 
-def _rows(ids: Ids) -> Ids:
-    """Lay a text out in columns, (T, N)."""
+def _rows(ids: Ids, judged: int | None = None) -> NDArray[np.int64]:
+    """Lay a text out in columns, (T, N); of each only the beginning, if so many are enough."""
     N = min(ROWS, max(len(ids) // 2, 1))
     T = len(ids) // N
-    return np.ascontiguousarray(ids[: N * T].reshape(N, T).T)
+    columns = ids[: N * T].reshape(N, T)
+    if judged is not None:
+        columns = columns[:, : 1 + judged // N]
+    return np.ascontiguousarray(columns.T, np.int64)
 
 
-def _compiled_loss(decoder: Decoder, rows: Ids) -> float:
+def _compiled_loss(decoder: Decoder, rows: NDArray[np.int64]) -> float:
     N, total = rows.shape[1], 0.0
     state = decoder.zero_state(N)
     for t in range(0, len(rows) - 1, CALL):

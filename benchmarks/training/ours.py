@@ -31,7 +31,7 @@ def random_corpus(vocabulary_size: int, symbols: int) -> Corpus:
     ids[:vocabulary_size] = np.arange(vocabulary_size)
     text = "".join(chr(33 + i) for i in ids)
     sha256 = hashlib.sha256(text.encode()).hexdigest()
-    return Corpus(name="none: random symbols", text=text, sha256=sha256)
+    return Corpus.of(name="none: random symbols", text=text, sha256=sha256)
 
 
 def batch_settings(model: CharRNN, streams: int, window: int) -> TrainingSettings:

@@ -51,7 +51,7 @@ def tiny_settings(**changes: object) -> TrainingSettings:
 
 def tiny_corpus(text: str = TEXT) -> Corpus:
     """A corpus of a few words."""
-    return Corpus(name="tiny", text=text, sha256=hashlib.sha256(text.encode()).hexdigest())
+    return Corpus.of(name="tiny", text=text, sha256=hashlib.sha256(text.encode()).hexdigest())
 
 
 class Room:

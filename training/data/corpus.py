@@ -2,17 +2,22 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from platformdirs import user_cache_path
 
-from training.data.decoding import Rules, decode_text
+from training.data.cache import WORTH_KEEPING, SymbolsCache
+from training.data.decoding import Rules
 from training.data.download import SOURCES, Source, fetch
-from unroll.bundle.form import AS_IT_IS, TextForm
+from training.data.symbols import Allocate, Symbols, encode
+from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import CorpusError, SettingsError, nearest
 
+CHUNK = 2**24  # bytes
 DEFAULT = Rules()
 BUNDLED = Path(__file__).parents[1] / "corpora"
 
@@ -22,15 +27,39 @@ class Corpus:
     """A text to train on."""
 
     name: str
-    text: str
+    symbols: Symbols
     sha256: str
     """Of the file's bytes, in hexadecimal."""
 
     notes: tuple[str, ...] = ()
-    """What was changed between the bytes and the text."""
+    """What was changed between the bytes and the text, and what was kept where."""
 
-    form: TextForm = AS_IT_IS
-    """The form of the text, and of every text to be read with it."""
+    @classmethod
+    def of(cls, *, name: str, text: str, sha256: str = "") -> "Corpus":
+        """Make a corpus of a text, which stays as it is.
+
+        Raises:
+            CorpusError: it is empty.
+        """
+        data, rules = text.encode("utf-8"), Rules(keep_line_ends=True, nfc=False, repair=False)
+        return cls(name=name, symbols=encode(lambda: [data], rules, name), sha256=sha256)
+
+    def __len__(self) -> int:
+        return len(self.symbols.ids)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary of the whole text."""
+        return self.symbols.vocabulary
+
+    @cached_property
+    def text(self) -> str:
+        """The whole text; of a long one, better take parts."""
+        return self.part(range(len(self)))
+
+    def part(self, symbols: range) -> str:
+        """Return a stretch of the text."""
+        return self.symbols.part(symbols)
 
 
 def load_corpus(
@@ -50,7 +79,7 @@ def load_corpus(
         name_or_path: a known name, or a path.
         rules: how the file's bytes become text.
         corpus_dir: folder with NAME.txt files; the environment's CORPUS_DIR by default.
-        cache: folder of downloaded texts; the user's cache by default.
+        cache: folder of downloaded texts and of the symbols of long ones; the user's by default.
         sources: where the known names lie on the web.
 
     Raises:
@@ -59,26 +88,37 @@ def load_corpus(
     """
     if corpus_dir is None and os.environ.get("CORPUS_DIR"):
         corpus_dir = Path(os.environ["CORPUS_DIR"])
-    path = _find(name_or_path, corpus_dir, cache, sources)
+    cache = cache or user_cache_path("unroll")
+    path = _find(name_or_path, corpus_dir, cache / "corpora", sources)
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        source = sources.get(name_or_path)
+        if source is not None and sha256 != source.sha256:
+            raise CorpusError(
+                f"corpus {name_or_path}: {path} has sha256 {sha256}, expected {source.sha256}; "
+                "replace or remove that file"
+            )
+        symbols, note = _symbols(path, sha256, rules, name_or_path, cache)
     except OSError as error:
         raise CorpusError(f"corpus {path}: cannot be read: {error.strerror}") from error
-    sha256 = hashlib.sha256(data).hexdigest()
-    source = sources.get(name_or_path)
-    if source is not None and sha256 != source.sha256:
-        raise CorpusError(
-            f"corpus {name_or_path}: {path} has sha256 {sha256}, expected {source.sha256}; "
-            "replace or remove that file"
-        )
-    text, facts = decode_text(data, rules, name_or_path)
-    return Corpus(
-        name=path.stem,
-        text=text,
-        sha256=sha256,
-        notes=facts.notes(rules),
-        form=facts.form(rules),
-    )
+    notes = (*symbols.notes, note) if note else symbols.notes
+    return Corpus(name=path.stem, symbols=symbols, sha256=sha256, notes=notes)
+
+
+def _symbols(path: Path, sha256: str, rules: Rules, name: str, cache: Path) -> tuple[Symbols, str]:
+    def make(allocate: Allocate = np.empty) -> Symbols:
+        return encode(lambda: _chunks(path), rules, name, allocate)
+
+    if path.stat().st_size < WORTH_KEEPING:
+        return make(), ""
+    return SymbolsCache(cache / "symbols").get(sha256, rules, make)
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
 
 
 def load_same_corpus(name_or_path: str, rules: Rules, *, sha256: str) -> Corpus:
@@ -102,9 +142,7 @@ def load_same_corpus(name_or_path: str, rules: Rules, *, sha256: str) -> Corpus:
     return corpus
 
 
-def _find(
-    name: str, corpus_dir: Path | None, cache: Path | None, sources: Mapping[str, Source]
-) -> Path:
+def _find(name: str, corpus_dir: Path | None, cache: Path, sources: Mapping[str, Source]) -> Path:
     bundled = BUNDLED / f"{name}.txt"
     if name == Path(name).name and bundled.is_file():
         return bundled
@@ -112,7 +150,7 @@ def _find(
         given = corpus_dir / f"{name}.txt" if corpus_dir else None
         if given is not None and given.is_file():
             return given
-        return fetch(name, sources[name], cache or user_cache_path("unroll") / "corpora")
+        return fetch(name, sources[name], cache)
     path = Path(name)
     if not path.is_file():
         if path.is_dir():

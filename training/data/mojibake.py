@@ -9,6 +9,7 @@ import re
 from collections import Counter
 
 import ftfy
+import numpy as np
 
 EXPLAINED_AT_LEAST = 0.9  # of the symbols beyond ASCII
 SHOWN_AT_MOST = 3
@@ -17,6 +18,8 @@ WIDE = "sloppy-windows-1252"  # of ftfy: cp1252, and latin-1 where that has no s
 _SYMBOLS = {bytes([b]).decode(e) for b in range(0x80, 0xC0) for e in (WIDE, "latin-1")}
 _REST = f"[{''.join(map(re.escape, sorted(_SYMBOLS)))}]"
 _SEQUENCE = re.compile(f"[\xc2-\xdf]{_REST}|[\xe0-\xef]{_REST}{{2}}|[\xf0-\xf4]{_REST}{{3}}")
+_FOLLOWS = np.zeros(max(map(ord, _SYMBOLS)) + 2, bool)  # by code point; the last: none
+_FOLLOWS[[ord(symbol) for symbol in _SYMBOLS]] = True
 
 
 class Evidence:
@@ -35,8 +38,14 @@ class Evidence:
         """Look at a piece of the text."""
         if piece.isascii():
             return
-        self.beyond += len(piece) - len(piece.encode("ascii", "ignore"))
-        self.found.update(each for each in _SEQUENCE.findall(piece) if _meant(each) is not None)
+        points = np.frombuffer(piece.encode("utf-32-le", "surrogatepass"), "<u4")
+        self.beyond += int(np.count_nonzero(points > 0x7F))
+        leads = np.flatnonzero((points[:-1] >= 0xC2) & (points[:-1] <= 0xF4))
+        follow = _FOLLOWS[np.minimum(points[leads + 1], len(_FOLLOWS) - 1)]
+        for place in leads[follow].tolist():
+            match = _SEQUENCE.match(piece, place)
+            if match is not None and _meant(match.group()) is not None:
+                self.found[match.group()] += 1
 
     @property
     def is_strong(self) -> bool:

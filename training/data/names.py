@@ -58,7 +58,7 @@ class Names:
             if word.isupper() or _amid_a_sentence(text, start):
                 names.add(word.lower())
         self.known = sorted(names - lower)
-        self.misfit = _misfit(text, len(self.known), len(lower | {w.lower() for _, w in capital}))
+        self.misfit = _misfit(len(self.known), len(lower | {word.lower() for _, word in capital}))
         kept = set(self.known)
         self._places = [(start, word) for start, word in capital if word.lower() in kept]
 
@@ -66,7 +66,7 @@ class Names:
         """Return the text as an epoch reads it.
 
         Args:
-            ids: of the text's symbols, int64, (symbols,).
+            ids: of the text's symbols, integers, (symbols,).
             epoch: from 0; with the seed it decides what is spelled how.
         """
         random = np.random.default_rng([self._seed, epoch, 1])
@@ -100,9 +100,7 @@ class Names:
         return self._vocabulary.count_unknown(word) == 0
 
 
-def _misfit(text: str, names: int, words: int) -> str | None:
-    if len(text) > SYMBOLS_AT_MOST:
-        return f"the text is longer than {SYMBOLS_AT_MOST:,} symbols, and read too seldom"
+def _misfit(names: int, words: int) -> str | None:
     if names > SHARE_AT_MOST * words:
         return (
             f"{names / words:.0%} of the text's different words are never written in lower case, "

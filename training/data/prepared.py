@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from training.data.corpus import Corpus
-from training.data.names import Names
+from training.data.names import SYMBOLS_AT_MOST, Names
 from training.data.splits import split_symbols
 from training.data.streams import Streams
 from training.settings import TrainingSettings
@@ -27,7 +27,7 @@ class TrainingData:
     """The text to train on."""
 
     validation: Tensor | None
-    """Token ids of the held-out part, int64, shape (symbols,); None where nothing is kept."""
+    """Token ids of the held-out part, integers, shape (symbols,); None where nothing is kept."""
 
     names: Names | None = None
     """Those that each epoch spells otherwise; None where none shall be."""
@@ -42,20 +42,11 @@ def prepare_data(corpus: Corpus, settings: TrainingSettings) -> TrainingData:
     Raises:
         CorpusError: the corpus or its validation part is too short.
     """
-    if not corpus.text:
-        raise CorpusError(f"corpus {corpus.name}: the text is empty; take one with symbols in it")
-    vocabulary = Vocabulary.of(corpus.text, corpus.form)
-    parts = split_symbols(len(corpus.text), settings)
-    text = corpus.text[: parts.held_out.stop]
-    ids = torch.from_numpy(vocabulary.encode(text)).to(settings.device)
+    parts = split_symbols(len(corpus), settings)
+    held = torch.from_numpy(corpus.symbols.ids[: parts.held_out.stop])
+    ids = held if settings.device == "cpu" else held.to(settings.device)
     kept = len(parts.held_out)
-    training = text[: len(text) - kept]
-    names: Names | None = None
-    notes: tuple[str, ...] = ()
-    if settings.respell_names:
-        names = Names(training, vocabulary, settings.respell_names, settings.seed)
-        if names.misfit and not settings.is_of_0_1:
-            notes, names = (f"respell_names: switched off, since {names.misfit}",), None
+    names, notes = _names(corpus, parts.training, settings)
     if settings.validation_fraction and kept < 2:
         raise CorpusError(
             f"corpus {corpus.name}: {settings.validation_fraction:g} of {len(ids)} symbols leaves "
@@ -65,7 +56,7 @@ def prepare_data(corpus: Corpus, settings: TrainingSettings) -> TrainingData:
     return TrainingData(
         corpus_name=corpus.name,
         corpus_sha256=corpus.sha256,
-        vocabulary=vocabulary,
+        vocabulary=corpus.vocabulary,
         streams=Streams(
             ids[: len(ids) - kept],
             streams=settings.streams,
@@ -78,3 +69,20 @@ def prepare_data(corpus: Corpus, settings: TrainingSettings) -> TrainingData:
         notes=notes,
         validation=ids[len(ids) - kept :] if kept else None,
     )
+
+
+def _names(
+    corpus: Corpus, training: range, settings: TrainingSettings
+) -> tuple[Names | None, tuple[str, ...]]:
+    """Find the names that each epoch spells otherwise, and say why there are none to be."""
+    if not settings.respell_names:
+        return None, ()
+    if len(training) > SYMBOLS_AT_MOST and not settings.is_of_0_1:
+        return None, (
+            f"respell_names: switched off, since the text has over {SYMBOLS_AT_MOST:,} symbols",
+        )
+    text = corpus.part(training)
+    names = Names(text, corpus.vocabulary, settings.respell_names, settings.seed)
+    if names.misfit and not settings.is_of_0_1:
+        return None, (f"respell_names: switched off, since {names.misfit}",)
+    return names, ()

@@ -27,7 +27,7 @@ class Streams:
     needed to go on.
 
     Args:
-        ids: the text's token ids, int64, shape (symbols,).
+        ids: the text's token ids, integers, shape (symbols,).
         streams: N.
         window: T.
         start_offset: an epoch starts at a random one of the first so many symbols and ends with the
@@ -72,14 +72,18 @@ class Streams:
         return (len(self.ids) - 1 - left_out) // (self.N * self.T)
 
     def batch(self, position: Position) -> tuple[Tensor, Tensor]:
-        """Return the inputs and the targets (each the next symbol) of a window, (T, N) both."""
+        """Return the inputs and the targets (each the next symbol) of a window.
+
+        Returns:
+            Both int64, (T, N).
+        """
         length = self.windows(position.epoch) * self.T
         starts = self.offset(position.epoch) + position.window * self.T
         device = self.ids.device
         rows = starts + torch.arange(self.T, device=device)[:, None]  # (T, 1)
         indices = rows + length * torch.arange(self.N, device=device)  # (T, N)
         ids = self._text(position.epoch)
-        return ids[indices % len(ids)], ids[(indices + 1) % len(ids)]
+        return ids[indices % len(ids)].long(), ids[(indices + 1) % len(ids)].long()
 
     def _text(self, epoch: int) -> Tensor:
         """Return what an epoch reads."""

@@ -70,16 +70,16 @@ def find_held_out(
         if same
         else TrainingSettings(split=split or "test")
     )
-    seen = split_symbols(len(trained.text), settings).training
-    parts = split_symbols(len(asked.text), rules)
-    text = asked.text[parts.held_out.start : parts.held_out.stop]
+    seen = split_symbols(len(trained), settings).training
+    parts = split_symbols(len(asked), rules)
+    text = asked.part(parts.held_out)
     if asked.sha256 == trained.sha256:
         _check_same(settings, rules, seen, parts)
     elif text:
-        _check_other(asked, text, trained.text[: seen.stop], trained.name)
+        _check_other(asked, text, trained.part(seen), trained.name)
     if not text:
         raise CorpusError(
-            f"corpus {asked.name}: its {len(asked.text)} symbols leave none to measure on; take a "
+            f"corpus {asked.name}: its {len(asked)} symbols leave none to measure on; take a "
             "longer text"
         )
     return HeldOut(
@@ -87,7 +87,7 @@ def find_held_out(
         split=rules.split,
         symbols=parts.held_out,
         text=text,
-        tuning=trained.text[seen.stop - min(len(seen) // 10, TUNING_SYMBOLS) : seen.stop],
+        tuning=trained.part(seen[len(seen) - min(len(seen) // 10, TUNING_SYMBOLS) :]),
     )
 
 

@@ -115,7 +115,7 @@ class Report:
         corpus, symbols = self.held_out.corpus, self.held_out.symbols
         return (
             f"{self.checkpoint} on {corpus.name}, split {self.held_out.split}: symbols "
-            f"{symbols.start:,} to {symbols.stop:,} of {len(corpus.text):,}"
+            f"{symbols.start:,} to {symbols.stop:,} of {len(corpus):,}"
         )
 
     def table(self) -> Table:

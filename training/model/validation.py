@@ -74,7 +74,7 @@ def validate(
 
     Args:
         model: is in its previous mode again afterwards.
-        ids: token ids, int64, shape (symbols,), at least 2.
+        ids: token ids, integers, shape (symbols,), at least 2.
         steps: so many symbols of each stream are read; 0 reads all.
         is_over: asked after each window whether to stop.
     """
@@ -106,8 +106,8 @@ def read_streams(
     window = max(1, min(WINDOW, LOGITS_AT_MOST // (N * V)))
     state, total, steps = model.zero_state(N), 0.0, 0
     for x, y in zip(torch.split(inputs, window), torch.split(targets, window), strict=True):
-        logits, state = model(x, state)  # (window, N, V)
-        total += float(F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum"))
+        logits, state = model(x.long(), state)  # (window, N, V)
+        total += float(F.cross_entropy(logits.flatten(0, 1), y.long().flatten(), reduction="sum"))
         steps += len(x)
         if is_over():
             break

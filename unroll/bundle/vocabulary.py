@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from unroll.errors import InputError, UnknownSymbolError, shown
 from unroll.terms import UnknownSymbols
 
 NAMED_AT_MOST = 5
+DECODED_AT_ONCE = 2**22  # symbols; bounds the memory
 
 
 class Vocabulary:
@@ -40,7 +42,7 @@ class Vocabulary:
         self.start_symbol = start_symbol
         self.form = form
         self._id_of = {symbol: i for i, symbol in enumerate(symbols)}
-        points = _code_points(symbols)
+        points = self._points = _code_points(symbols)
         self._ids = np.full(int(points.max()) + 2, -1, np.int64)  # by code point; the last: none
         self._ids[points] = np.arange(len(symbols))
 
@@ -126,6 +128,16 @@ class Vocabulary:
         if min(listed, default=0) < 0:
             raise IndexError(f"token ids must be in [0, {len(self)}), got {min(listed)}")
         return "".join([symbols[i] for i in listed])
+
+    def text_of(self, ids: NDArray[np.integer[Any]]) -> str:
+        """Translate an array of token ids in [0, V) back into text, fast."""
+        points = self._points
+        return "".join(
+            points[ids[first : first + DECODED_AT_ONCE]]
+            .tobytes()
+            .decode("utf-32-le", "surrogatepass")
+            for first in range(0, len(ids), DECODED_AT_ONCE)
+        )
 
     def _look_up(self, text: str) -> NDArray[np.int64]:
         """Return the id of each symbol; -1 where it has none."""

@@ -114,5 +114,5 @@ def test_bundled_corpus_alone_is_told_from_the_manual(monkeypatch: pytest.Monkey
     found = others(load_corpus("casebook"))
     assert [*found] == [MANUAL]
     assert len(found[MANUAL]) > 100_000
-    other = Corpus(name="mine", text="abc", sha256="0" * 64)
+    other = Corpus.of(name="mine", text="abc", sha256="0" * 64)
     assert [*others(other)] == ["casebook"]

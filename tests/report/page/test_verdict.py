@@ -72,7 +72,7 @@ def three(*changes: dict[str, object]) -> list[Measured]:
 
 def told(models: list[Measured], reference: TextMeasures = REAL) -> dict[str, list[str]]:
     """Return the verdict's cells by the name of their row."""
-    corpus = Corpus(name="a", text="ab", sha256="")
+    corpus = Corpus.of(name="a", text="ab", sha256="")
     measurements = Measurements(
         texts=Texts(corpus=corpus, training="a", held_out="b"),
         models=models,

@@ -60,7 +60,7 @@ def load(url: str, cache: Path, sha256: str = SHA256) -> str:
 
 def test_a_download_comes_whole_and_is_cached(url: str, tmp_path: Path) -> None:
     assert load(f"{url}/whole", tmp_path) == BODY.decode()
-    assert [file.name for file in tmp_path.iterdir()] == ["night.txt"]
+    assert [file.name for file in (tmp_path / "corpora").iterdir()] == ["night.txt"]
     assert load("http://127.0.0.1:9/nobody", tmp_path) == BODY.decode()
 
 
@@ -78,7 +78,7 @@ def test_a_failed_download_says_why_and_leaves_nothing(
     with pytest.raises(CorpusError, match=message) as raised:
         load(f"{url}/{page}", tmp_path, sha256)
     assert "$CORPUS_DIR/night.txt" in str(raised.value)
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_an_interrupted_download_leaves_nothing(
@@ -96,7 +96,7 @@ def test_an_interrupted_download_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         load(f"{url}/whole", tmp_path)
     assert [file.name == "night.txt" for file in seen] == [False]
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_no_server_is_an_error_that_names_the_way_out(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.data import names as module
+from training.data import prepared
 from training.data.corpus import Corpus, load_corpus
 from training.data.names import STRETCH, Names
 from training.data.prepared import prepare_data
@@ -105,7 +105,7 @@ def test_a_spelling_that_the_vocabulary_has_no_symbols_for_is_not_taken() -> Non
 
 
 def test_a_training_reads_respelled_text_and_validates_on_what_was_written() -> None:
-    corpus = Corpus(name="scene", text=SCENE * 30, sha256="")
+    corpus = Corpus.of(name="scene", text=SCENE * 30, sha256="")
     settings = TrainingSettings(
         corpus="scene", epochs=1, streams=2, window=8, respell_names=1.0, seed=3
     )
@@ -122,8 +122,8 @@ def test_a_training_reads_respelled_text_and_validates_on_what_was_written() -> 
         ]
         read = torch.cat([inputs for inputs, _ in batches])[:, 0]  # the first stream
         written = data.names.respelled(streams.ids, epoch).roll(-streams.offset(epoch))
-        assert torch.equal(read, written[: len(read)])
-        assert not torch.equal(read, streams.ids.roll(-streams.offset(epoch))[: len(read)])
+        assert torch.equal(read, written[: len(read)].long())
+        assert not torch.equal(read, streams.ids.roll(-streams.offset(epoch))[: len(read)].long())
 
 
 PROTEINS = ">sp|P1|\nMKVLAAGIVGLC\nPQWERTYKLM\n>sp|P2|\nGGSDFHKLAA\nTREWQASDFG\n" * 30
@@ -133,10 +133,11 @@ GERMAN = "Der Hund sah die Katze, und die Katze sah den Vogel; am Abend kam Rege
 @pytest.mark.parametrize("text", [PROTEINS, GERMAN])
 def test_a_text_whose_capitals_are_no_names_is_left_alone_aloud(text: str) -> None:
     settings = TrainingSettings(epochs=1, streams=2, window=8, respell_names=0.5)
-    data = prepare_data(Corpus(name="any", text=text, sha256=""), settings)
+    corpus = Corpus.of(name="any", text=text)
+    data = prepare_data(corpus, settings)
     assert data.names is None
     assert "respell_names: switched off" in data.notes[0]
-    before = prepare_data(Corpus(name="any", text=text, sha256=""), replace(settings, repair=None))
+    before = prepare_data(corpus, replace(settings, repair=None))
     assert before.names is not None  # a run of 0.1 goes on as it began
 
 
@@ -146,6 +147,10 @@ def test_plays_and_prose_suit() -> None:
 
 
 def test_long_texts_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SYMBOLS_AT_MOST", len(SCENE))
-    assert "longer than" in (names_of(SCENE * 2, 0.5)[0].misfit or "")
-    assert names_of(SCENE, 0.5)[0].misfit is None
+    settings = TrainingSettings(epochs=1, streams=2, window=8, respell_names=0.5)
+    corpus = Corpus.of(name="scene", text=SCENE * 20)
+    assert prepare_data(corpus, settings).names is not None
+    monkeypatch.setattr(prepared, "SYMBOLS_AT_MOST", 17 * len(SCENE))
+    data = prepare_data(corpus, settings)
+    assert data.names is None
+    assert "switched off" in data.notes[0]

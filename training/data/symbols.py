@@ -1,0 +1,95 @@
+"""A text as the token ids of its symbols, in the fewest bytes, read in pieces."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.decoding import Chunks, Rules, decode
+from unroll.bundle.vocabulary import Vocabulary
+from unroll.errors import CorpusError
+
+CODE_POINTS = 0x110000
+AT_ONCE = 2**24  # symbols
+
+Ids = NDArray[np.integer]
+"""Token ids in the smallest type that torch can index and that holds the vocabulary."""
+
+Allocate = Callable[[int, np.dtype[np.integer]], Ids]
+"""Returns an array of so many ids to be filled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Symbols:
+    """A text.
+
+    Attributes:
+        ids: of its symbols, (symbols,); may lie in a file.
+        vocabulary: of its symbols.
+        notes: what was changed between the bytes and the text.
+    """
+
+    ids: Ids
+    vocabulary: Vocabulary
+    notes: tuple[str, ...] = ()
+
+    def part(self, symbols: range) -> str:
+        """Return a stretch of the text."""
+        return self.vocabulary.text_of(self.ids[symbols.start : symbols.stop])
+
+
+def encode(chunks: Chunks, rules: Rules, name: str, allocate: Allocate = np.empty) -> Symbols:
+    """Decode a text file and translate it into token ids.
+
+    Args:
+        chunks: the file's bytes; they are read twice or three times.
+        rules: how they become text.
+        name: what to call the text in an error.
+        allocate: makes the array.
+
+    Raises:
+        SettingsError: the encoding is unknown.
+        CorpusError: some bytes are none in that encoding, or there is no symbol.
+    """
+    pieces, facts = decode(chunks, rules, name)
+    symbols, count = _survey(pieces, name)
+    vocabulary = Vocabulary.of(symbols, facts.form(rules))
+    ids = allocate(count, smallest_type(len(vocabulary)))
+    _fill(ids, vocabulary, decode(chunks, rules, name)[0])
+    return Symbols(ids=ids, vocabulary=vocabulary, notes=facts.notes(rules))
+
+
+def smallest_type(vocabulary_size: int) -> np.dtype[np.integer]:
+    """Return the type of the fewest bytes that holds all ids."""
+    if vocabulary_size <= 2**8:
+        return np.dtype(np.uint8)
+    return np.dtype(np.int16 if vocabulary_size <= 2**15 else np.int32)
+
+
+def _survey(pieces: Iterable[str], name: str) -> tuple[str, int]:
+    """Return the different symbols of a text, sorted, and how many it has in all."""
+    seen, count = np.zeros(CODE_POINTS, bool), 0
+    for points in _code_points(pieces):
+        seen[points] = True
+        count += len(points)
+    if not count:
+        raise CorpusError(f"corpus {name}: the text is empty; take one with symbols in it")
+    return "".join(map(chr, np.flatnonzero(seen))), count
+
+
+def _fill(ids: Ids, vocabulary: Vocabulary, pieces: Iterable[str]) -> None:
+    table = np.zeros(max(map(ord, vocabulary.symbols)) + 1, ids.dtype)
+    table[[ord(symbol) for symbol in vocabulary.symbols]] = np.arange(len(vocabulary))
+    done = 0
+    for points in _code_points(pieces):
+        np.take(table, points, out=ids[done : done + len(points)])
+        done += len(points)
+
+
+def _code_points(pieces: Iterable[str]) -> Iterator[NDArray[np.unsignedinteger]]:
+    for piece in pieces:
+        if piece.isascii():
+            yield np.frombuffer(piece.encode("ascii"), np.uint8)
+        else:
+            yield np.frombuffer(piece.encode("utf-32-le", "surrogatepass"), "<u4")
