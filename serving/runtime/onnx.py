@@ -165,19 +165,19 @@ def _open(
 
 
 def require(device: Device) -> None:
-    """Check that this ONNX Runtime was built for a device.
+    """Check that this ONNX Runtime was built for a device, and load what the device needs.
 
     Raises:
-        DeviceError: it was not.
+        DeviceError: it was not, or a library of the device is missing.
     """
     if device.provider not in ort.get_available_providers():
         raise _missing(device, ort.get_available_providers())
+    if device is Device.CUDA:
+        load_cuda()
 
 
 def _options(files: GraphFiles, device: Device, threads: int) -> ort.SessionOptions:
     require(device)
-    if device is Device.CUDA:
-        load_cuda()
     options = ort.SessionOptions()
     if files.weights:
         options.add_external_initializers_from_files_in_memory(

@@ -1,0 +1,1 @@
+extern "C" int cuTensorMapEncodeTiled(...) { return 1; }  // a stand-in for CUDA's driver
