@@ -105,7 +105,7 @@ def check_request(request: SequenceRequest, layout: StateLayout) -> None:
         InputError: a token id is none of the model's, or the origin no place in a text of it.
     """
     V, prompt = layout.vocabulary_size, request.prompt
-    if len(prompt) and not 0 <= prompt.min() <= prompt.max() < V:
+    if len(prompt) and prompt.view(np.uint64).max() >= V:  # negative ones are huge there
         raise InputError(
             "prompt",
             f"token ids must be in [0, {V}), got {prompt.min()} to {prompt.max()}; encode the "

@@ -1,10 +1,12 @@
 """From protobuf messages to plain options."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
+from google.protobuf.message import Message
+
 from serving.runtime.sampling import SamplingParams
-from serving.sessions.session import digest_of
+from serving.sessions.session import NO_REQUEST, digest_of
 from serving.texts.origins import Place
 from serving.texts.parse import Limits
 from unroll.errors import InputError
@@ -36,19 +38,16 @@ def longest_messages(limits: Limits, state: int) -> dict[str, int]:
 
 def read_place(message: pb.GenerateRequest | pb.ScoreRequest) -> Place:
     """Translate where a request asks to begin."""
-    origin = message.WhichOneof("origin")
-    place = Place(
+    origin, is_generate = message.WhichOneof("origin"), isinstance(message, pb.GenerateRequest)
+    return Place(
         model=message.model,
         capsule=message.capsule if origin == "capsule" else None,
         session=message.session if origin == "session" else None,
+        expected_position=_optional(message, "expected_position") if is_generate else None,
+        digest=digest_of(message.SerializeToString(deterministic=True))
+        if is_generate and origin == "session"
+        else NO_REQUEST,
     )
-    if not isinstance(message, pb.GenerateRequest):
-        return place
-    place = replace(place, expected_position=_optional(message, "expected_position"))
-    if origin == "session":
-        digest = digest_of(message.SerializeToString(deterministic=True))
-        place = replace(place, digest=digest)
-    return place
 
 
 def read_generate(message: pb.GenerateRequest) -> GenerateOptions:
@@ -92,7 +91,7 @@ def read_start(message: pb.StartSessionRequest) -> SessionOptions:
     )
 
 
-def _optional(message: pb.GenerateRequest | pb.StartSessionRequest, name: Any) -> Any:
+def _optional(message: Message, name: Any) -> Any:
     return getattr(message, name) if message.HasField(name) else None
 
 

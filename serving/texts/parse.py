@@ -240,7 +240,7 @@ def _buffer(options: GenerateOptions, origin: Origin, limits: Limits) -> int:
 
 def _sizes(options: GenerateOptions, origin: Origin) -> tuple[int, int]:
     """Return how many bytes a symbol of the answer takes at most, and all that is no symbol."""
-    widest = len(max(origin.model.bundle.vocabulary.symbols).encode())
+    widest = origin.model.bundle.vocabulary.symbol_bytes
     capsule = origin.model.engine.layout.size + 8 * STOP_LENGTH_AT_MOST
     return widest + (4 if options.log_probs else 0), capsule + FIXED_BYTES
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,11 @@ class Vocabulary:
         """Token id of the start symbol."""
         return self._id_of[self.start_symbol]
 
+    @cached_property
+    def symbol_bytes(self) -> int:
+        """Bytes of a symbol in UTF-8, at most."""
+        return len(max(self.symbols).encode())
+
     def encode(
         self,
         text: str,
@@ -141,8 +147,7 @@ class Vocabulary:
 
     def _look_up(self, text: str) -> NDArray[np.int64]:
         """Return the id of each symbol; -1 where it has none."""
-        points = _code_points(text)
-        return self._ids[np.minimum(points, len(self._ids) - 1)]
+        return self._ids.take(_code_points(text), mode="clip")
 
     def _describe_unknown(self, text: str, is_known: NDArray[np.bool_]) -> str:
         found = np.flatnonzero(~is_known)
