@@ -42,7 +42,8 @@ def require_cudnn(model: CharRNN, streams: int) -> None:
     weight = model.decoder.weight
     tokens = torch.zeros((STEPS, streams), dtype=torch.int64, device=weight.device)
     devices = [weight.device] if weight.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), profile(activities=[ProfilerActivity.CPU]) as seen:
+    profiling = profile(activities=[ProfilerActivity.CPU], acc_events=True)  # False warns
+    with torch.random.fork_rng(devices), profiling as seen:
         logits, _ = model(tokens, model.zero_state(streams))
         torch.autograd.grad(logits.sum(), list(model.parameters()))
     version = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
