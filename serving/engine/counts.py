@@ -21,6 +21,8 @@ class EngineCounts:
         registry: holds all of these and nothing else.
         symbols_read: of prompts and scored texts, by the model; not those of a cached prefix.
         symbols_written: by the model, those behind a stop string included.
+        row_steps: of all rows of all loop runs.
+        wasted_steps: those of rows whose text had ended, so that they gave nothing.
         rows: of each loop run.
         steps: of each loop run.
         run_seconds: of each loop run.
@@ -40,6 +42,14 @@ class EngineCounts:
             registry=self.registry,
         )
         self.symbols_read, self.symbols_written = symbols.labels("read"), symbols.labels("written")
+        self.row_steps = Counter(
+            "unroll_row_steps", "Steps of all rows of the compiled loop.", registry=self.registry
+        )
+        self.wasted_steps = Counter(
+            "unroll_row_steps_wasted",
+            "Steps of rows whose text had ended: the price of runs of many steps.",
+            registry=self.registry,
+        )
         self.rows = self._histogram(
             "batch_rows", "Rows of each run of the compiled loop: how full batches are.", _ROWS
         )

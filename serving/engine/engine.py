@@ -297,7 +297,7 @@ class Engine:
 
     def _turn(self, worker: Worker, rows: list[Sequence], steps: int | None = None) -> None:
         """Make a worker's loop run and deliver what it gave."""
-        delivery = worker.step(rows, steps)
+        delivery = worker.step(rows, steps, is_awaited=self._scheduler.waiting > 0)
         with self._lock:
             self._scheduler.settle(worker.slots, delivery)
             self._tell_if_empty()

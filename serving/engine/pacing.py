@@ -2,11 +2,16 @@
 
 from collections import deque
 
+import numpy as np
+from numpy.typing import NDArray
+
 from serving.engine.sequence import Sequence
 
 LONGEST_RUN = 64  # steps
 FIRST_SYMBOLS = 4  # a loop run ends this many symbols after a row's first one
 REMEMBERED = 5  # runs; of an odd number of them up to half may be outliers
+FORGOTTEN = 0.02  # of what is known about stop strings, with each run
+LENGTHS = np.array([1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, LONGEST_RUN])
 
 
 class RunLength:
@@ -16,6 +21,10 @@ class RunLength:
     row is about to have its first symbols. A step's time is the median of the last runs of that
     size, so that a run which the machine held up does not shorten those that follow.
 
+    A row that ends within a run makes the rest of it for nothing. While others wait for its slot,
+    a run is as long as gives most symbols a second: the longer, the more steps are wasted; the
+    shorter, the more time goes between runs.
+
     Args:
         seconds: about how long a loop run may take; half a step more or less.
     """
@@ -23,10 +32,21 @@ class RunLength:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._samples: dict[int, deque[float]] = {}  # by the power of two above the batch size
+        self._pauses: deque[float] = deque(maxlen=REMEMBERED)
+        self._ended: float | None = None
+        self._written = self._stops = 0.0  # by texts with stop strings; old ones count less
 
-    def steps(self, rows: list[Sequence]) -> int:
-        """Return the number of steps of the next loop run, 1 or more."""
-        longest = self._in_time(_size_class(len(rows)))
+    def steps(self, rows: list[Sequence], *, is_awaited: bool = False) -> int:
+        """Return the number of steps of the next loop run, 1 or more.
+
+        Args:
+            rows: that make it.
+            is_awaited: whether others wait for their slots.
+        """
+        size = _size_class(len(rows))
+        longest = self._in_time(size)
+        if is_awaited and self._pauses and size in self._samples:
+            longest = self._most_fruitful(rows, longest, size)
         for row in rows:
             if not row.generated:
                 longest = min(longest, _until_first(row))
@@ -34,16 +54,37 @@ class RunLength:
             return max(longest, 1)
         return max(row.steps for row in rows)
 
-    def learn(self, rows: int, steps: int, seconds: float) -> None:
-        """Record how long a loop run took."""
+    def learn(self, rows: int, steps: int, began: float, ended: float) -> None:
+        """Record when a loop run began and ended, in seconds of one clock."""
         samples = self._samples.setdefault(_size_class(rows), deque(maxlen=REMEMBERED))
-        samples.append(seconds / steps)
+        samples.append((ended - began) / steps)
+        if self._ended is not None:
+            self._pauses.append(began - self._ended)
+        self._ended = ended
+
+    def learn_stops(self, written: int, stops: int) -> None:
+        """Record how many symbols texts with stop strings got, and how many of them stopped."""
+        self._written = (1 - FORGOTTEN) * self._written + written
+        self._stops = (1 - FORGOTTEN) * self._stops + stops
+
+    def _most_fruitful(self, rows: list[Sequence], longest: int, size: int) -> int:
+        """Return the length, up to the longest, with most useful steps in a second."""
+        lengths = [*LENGTHS[longest > LENGTHS].tolist(), longest]
+        left = np.array([row.left for row in rows])
+        may_stop = np.array([bool(row.request.stop) for row in rows])
+        useful = _useful(np.minimum.outer(lengths, left), may_stop, self._stop_rate)
+        seconds = np.array(lengths) * _median(self._samples[size]) + _median(self._pauses)
+        return int(lengths[int(np.argmax(useful / seconds))])
+
+    @property
+    def _stop_rate(self) -> float:
+        """How likely a text with stop strings ends by one with its next symbol."""
+        return self._stops / self._written if self._written else 0.0
 
     def _in_time(self, size: int) -> int:
         """Return how many steps of a batch are in time; a guess at a new size stays short."""
         if size in self._samples:
-            samples = sorted(self._samples[size])
-            return min(LONGEST_RUN, round(self._seconds / samples[len(samples) // 2]))
+            return min(LONGEST_RUN, round(self._seconds / _median(self._samples[size])))
         if not self._samples:
             return 1
         near = min(self._samples, key=lambda known: abs(known - size))
@@ -60,6 +101,26 @@ def _until_first(row: Sequence) -> int:
     if left and row.steps <= left:  # the prompt's state is kept where it ends; the row stops there
         return row.steps
     return min(left + FIRST_SYMBOLS, row.left) if request.is_streamed else LONGEST_RUN
+
+
+def _useful(
+    steps: NDArray[np.int64], may_stop: NDArray[np.bool_], stop_rate: float
+) -> NDArray[np.float64]:
+    """Return how many steps of runs are useful, on average.
+
+    Args:
+        steps: that a row makes if no stop string ends it, by length of the run, (lengths, N).
+        may_stop: whether one may, (N,).
+        stop_rate: how likely it does, with each symbol.
+    """
+    rate = min(max(stop_rate, 1e-9), 0.5)
+    before_stop = -np.expm1(steps * np.log1p(-rate)) / rate
+    useful: NDArray[np.float64] = np.where(may_stop, before_stop, steps).sum(axis=1)
+    return useful
+
+
+def _median(samples: deque[float]) -> float:
+    return sorted(samples)[len(samples) // 2]
 
 
 def _size_class(rows: int) -> int:

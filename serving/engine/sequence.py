@@ -67,6 +67,7 @@ class Sequence:
         self.token = vocabulary.start_id  # the last symbol, not yet consumed
         self.done = 0  # symbols read or written by this request
         self.excess = 0  # symbols that its last run wrote after the stop string
+        self.has_stopped = False  # by a stop string, in its last run
         self.state: State | None = None  # while it holds no slot; None for zero
         self.keeps_prefixes = False
         self.unread = 0  # symbols delivered and not yet taken by the reader
@@ -165,7 +166,9 @@ class Sequence:
         return self.request.prompt[self.done : self.done + steps]
 
     def uniform(self, steps: int) -> NDArray[np.float32]:
-        """Return the random numbers of the next steps, (steps,)."""
+        """Return the random numbers of the next steps, (steps,); a score needs none."""
+        if not self.request.max_new_symbols:
+            return np.zeros(steps, np.float32)
         position = self.position
         offset = position - self._uniforms_start
         if not 0 <= offset <= len(self._uniforms) - steps:
@@ -199,7 +202,7 @@ class Sequence:
         self.token = tokens[steps - 1]
         if self._settling is not None:
             self._settling.done += steps
-            self.excess = 0
+            self.excess, self.has_stopped = 0, False
             return None if self.left else self._settling.last
         read = self._prompt_length - self.done
         self.done += steps
@@ -277,6 +280,8 @@ class Sequence:
         self, text: str, log_probs: NDArray[np.float32], now: float, patience: float
     ) -> Chunk | None:
         finish = FinishReason.LENGTH if not self.left else None
+        if not (finish or self._held_text or any(stop[0] in text for stop in self.request.stop)):
+            return self._chunk(text, log_probs, None, now, patience)
         before = len(self._held_text)
         text = self._held_text + text
         log_probs = np.concatenate([self._held_log_probs, log_probs])
@@ -285,6 +290,7 @@ class Sequence:
         if found.ends_at is not None:
             self.excess = len(text) - found.ends_at
             self.done -= self.excess
+            self.has_stopped = True
             finish = FinishReason.STOP
         elif finish:
             settled = len(text)

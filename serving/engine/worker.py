@@ -51,29 +51,45 @@ class Worker:
         self._sampling = _columns([])
         self._sampling_of = slots.changes
 
-    def step(self, rows: list[Sequence], steps: int | None = None) -> Delivery:
+    def step(
+        self, rows: list[Sequence], steps: int | None = None, *, is_awaited: bool = False
+    ) -> Delivery:
         """Make one loop run of all sequences in the slots; return what can be delivered.
 
         Args:
             rows: the sequences, in order.
             steps: how long it is; None for as long as it should be.
+            is_awaited: whether others wait for their slots.
         """
-        steps = steps or self._length.steps(rows)
+        steps = steps or self._length.steps(rows, is_awaited=is_awaited)
         made = [min(row.steps, steps) for row in rows]
         run = self._assemble(rows, steps, made)
         before = {row: self.slots.read(row) for row in rows if row.may_go_back(steps)}
-        started = time.perf_counter()
+        began = time.perf_counter()
         written = self.slots.run(run)
-        seconds = time.perf_counter() - started
-        self._length.learn(len(rows), steps, seconds)
-        self._count(run, sum(made), seconds)
-        return self._collect(rows, run, written, made, before)
+        ended = time.perf_counter()
+        self._length.learn(len(rows), steps, began, ended)
+        self._count(run, sum(made), ended - began)
+        delivery = self._collect(rows, run, written, made, before)
+        self._count_ends(rows, steps, made)
+        return delivery
+
+    def _count_ends(self, rows: list[Sequence], steps: int, made: list[int]) -> None:
+        """Count the steps that gave nothing, because a text had ended; learn when stops end one."""
+        excess = sum(row.excess for row in rows)
+        self.slots.counts.wasted_steps.inc(len(rows) * steps - sum(made) + excess)
+        stoppable = [index for index, row in enumerate(rows) if row.request.stop]
+        if stoppable:
+            written = sum(made[index] - rows[index].excess for index in stoppable)
+            stops = sum(rows[index].has_stopped for index in stoppable)
+            self._length.learn_stops(written, stops)
 
     def _count(self, run: LoopRun, symbols: int, seconds: float) -> None:
         T, N = run.forced.shape
         counts = self.slots.counts
         counts.rows.observe(N)
         counts.steps.observe(T)
+        counts.row_steps.inc(N * T)
         counts.run_seconds.observe(seconds)
         read = int(np.count_nonzero(run.forced != FREE))
         counts.symbols_read.inc(read)

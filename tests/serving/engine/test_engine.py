@@ -174,3 +174,26 @@ def test_narrowest_filters_do_not_bring_the_engine_down(bundle: Bundle, decoder:
         reader = Reader()
         engine.submit(asked, reader)
         assert reader.wait() == alone(decoder, bundle.vocabulary, greedy)
+
+
+def test_steps_after_the_end_of_a_text_are_counted_as_wasted(
+    bundle: Bundle, decoder: Decoder
+) -> None:
+    steps, stop = 64, "d"
+    asked = [
+        request(bundle.vocabulary, "abc", 4, seed=1),
+        request(bundle.vocabulary, "", 90, seed=2, stop=(stop,)),
+        request(bundle.vocabulary, "bad", 0),
+        request(bundle.vocabulary, "", 90, seed=3),
+    ]
+    stopped = alone(decoder, bundle.vocabulary, asked[1])
+    assert stopped.finish is FinishReason.STOP
+    assert 1 < stopped.generated < steps
+    engine = Engine(bundle, decoder)
+    for one in asked:
+        engine.submit(one, Reader())
+    engine.step(steps=steps)
+    registry = engine.counts.registry
+    assert registry.get_sample_value("unroll_row_steps_total") == len(asked) * steps
+    wasted = (steps - 7) + (steps - stopped.generated) + (steps - 3)
+    assert registry.get_sample_value("unroll_row_steps_wasted_total") == wasted

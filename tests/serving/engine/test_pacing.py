@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.engine.pacing import FIRST_SYMBOLS, LONGEST_RUN, RunLength
+from serving.engine.pacing import FIRST_SYMBOLS, LENGTHS, LONGEST_RUN, RunLength
 from serving.engine.sequence import Sequence
 from serving.engine.snapshot import StateLayout
 from tests.serving.engine.harness import Reader, request
@@ -12,10 +12,12 @@ STEP = 0.001
 IN_TIME = 10
 
 
-def row(bundle: Bundle, prompt: int, new: int, done: int = 0) -> Sequence:
+def row(
+    bundle: Bundle, prompt: int, new: int, done: int = 0, *, stop: tuple[str, ...] = ()
+) -> Sequence:
     """Make a sequence that has read or written so many symbols."""
     layout = StateLayout(bundle.manifest.state, len(bundle.vocabulary))
-    asked = request(bundle.vocabulary, "a" * prompt, new)
+    asked = request(bundle.vocabulary, "a" * prompt, new, stop=stop)
     sequence = Sequence(asked, bundle.vocabulary, layout, Reader())
     sequence.done = done
     return sequence
@@ -26,7 +28,16 @@ def taught(*sizes: int) -> RunLength:
     length = RunLength(STEP * (IN_TIME + 0.5))
     for size in sizes:
         for steps in (1, 4, 7, 7, 7):
-            length.learn(size, steps, STEP * steps)
+            length.learn(size, steps, 0.0, STEP * steps)
+    return length
+
+
+def taught_pauses(seconds: float) -> RunLength:
+    """Make one that knows steps of two rows, and how long it takes from one run to the next."""
+    length, began = RunLength(STEP * (LONGEST_RUN + 0.5)), 0.0
+    for _ in range(8):
+        length.learn(2, 1, began, began + STEP)
+        began += STEP + seconds
     return length
 
 
@@ -45,10 +56,10 @@ def test_one_slow_call_shortens_no_other_and_lasting_slowness_does(bundle: Bundl
     writer = row(bundle, 0, 900, done=5)
     length = taught(1)
     for _ in range(2):
-        length.learn(1, IN_TIME, 900.0)
+        length.learn(1, IN_TIME, 0.0, 900.0)
         assert length.steps([writer]) == IN_TIME
     for _ in range(3):
-        length.learn(1, IN_TIME, STEP * IN_TIME * 2)
+        length.learn(1, IN_TIME, 0.0, STEP * IN_TIME * 2)
     assert length.steps([writer]) == IN_TIME // 2
 
 
@@ -86,7 +97,7 @@ def test_text_that_is_scored_shortens_no_call(bundle: Bundle) -> None:
 def test_call_is_no_longer_than_its_rows_nor_than_the_longest(bundle: Bundle) -> None:
     length = RunLength(1.0)
     for _ in range(5):
-        length.learn(2, 1, 1e-6)
+        length.learn(2, 1, 0.0, 1e-6)
     short = row(bundle, 0, 8, done=5)
     assert length.steps([short, row(bundle, 0, 7, done=5)]) == 3
     assert length.steps([short, row(bundle, 0, 900, done=5)]) == LONGEST_RUN
@@ -97,5 +108,44 @@ def test_call_takes_the_number_of_steps_nearest_to_its_time(
     bundle: Bundle, step: float, steps: int
 ) -> None:
     length = RunLength(0.01)
-    length.learn(1, 1, step)
+    length.learn(1, 1, 0.0, step)
     assert length.steps([row(bundle, 0, 900, done=5)]) == steps
+
+
+def test_run_ends_with_its_rows_where_others_wait(bundle: Bundle) -> None:
+    rows = [row(bundle, 0, 17, done=5), row(bundle, 0, 900, done=5)]
+    assert taught_pauses(STEP).steps(rows, is_awaited=True) == 12
+    assert taught_pauses(STEP).steps(rows) == LONGEST_RUN
+    assert taught_pauses(STEP).steps([rows[1]] * 2, is_awaited=True) == LONGEST_RUN
+
+
+def test_run_is_shorter_the_sooner_texts_stop_and_longer_the_longer_pauses_are(
+    bundle: Bundle,
+) -> None:
+    rows = [row(bundle, 0, 900, done=5, stop=("b",)) for _ in range(2)]
+
+    def steps(pause: float, stops: int) -> int:
+        length = taught_pauses(pause)
+        length.learn_stops(1000, stops)
+        assert length.steps(rows) == LONGEST_RUN
+        return length.steps(rows, is_awaited=True)
+
+    assert steps(STEP, 0) == LONGEST_RUN
+    assert steps(STEP, 1) > steps(STEP, 10) > steps(STEP, 100) > steps(STEP, 900)
+    assert steps(0.1 * STEP, 20) < steps(STEP, 20) < steps(10 * STEP, 20)
+
+
+def test_run_gives_most_symbols_a_second(bundle: Bundle) -> None:
+    """The mean over lengths of text by the chance of a stop, summed one by one."""
+    chance, pause = 0.05, 3 * STEP
+    length = taught_pauses(pause)
+    length.learn_stops(1000, int(1000 * chance))
+    rows = [row(bundle, 0, 900, done=5, stop=("b",)) for _ in range(2)]
+
+    def rate(steps: int) -> float:
+        useful = sum((1 - chance) ** made for made in range(steps))
+        return useful / (steps * STEP + pause)
+
+    best = max(LENGTHS.tolist(), key=rate)
+    assert 1 < best < LONGEST_RUN
+    assert length.steps(rows, is_awaited=True) == best
