@@ -26,6 +26,7 @@ PROMPT ?= The
 override PROMPT := $(value PROMPT)# dollar signs are the prompt's own
 export PROMPT
 DEVICE ?= cpu
+HTTP_PORT ?= 8080
 
 TRAIN := $(BIN)/unroll train --name $(NAME) \
 	$(if $(preset),--preset $(preset)) $(if $(CORPUS),--corpus '$(CORPUS)') \
@@ -49,8 +50,8 @@ export: $(READY) ## Compile the run NAME= and prove it: PRECISION=fp32|int8|fp16
 	$(BIN)/unroll export --checkpoint runs/$(NAME) --bundle bundles/$(BUNDLE) \
 		--device $(DEVICE) --precision $(PRECISION)
 
-serve: $(READY) ## Serve the bundle NAME= over gRPC: PRECISION= DEVICE=cpu|cuda ARGS=
-	$(BIN)/unroll serve --model $(BUNDLE)=bundles/$(BUNDLE) --device $(DEVICE) $(ARGS)
+serve: $(READY) ## Serve the bundle NAME= over gRPC and HTTP: PRECISION= DEVICE=cpu|cuda HTTP_PORT= ARGS=
+	$(BIN)/unroll serve --model $(BUNDLE)=bundles/$(BUNDLE) --device $(DEVICE) --http-port $(HTTP_PORT) $(ARGS)
 
 generate: $(READY) ## Continue PROMPT= through the server at TARGET=: ARGS=
 	$(BIN)/unroll generate --target $(TARGET) --prompt "$$PROMPT" $(ARGS)

@@ -37,7 +37,8 @@ def _announce(server: Server) -> None:
             f"{summary.parameters:,} parameters, {len(model.bundle.vocabulary)} symbols, "
             f"fingerprint {model.bundle.manifest.fingerprint[:12]}, {model.provider}"
         )
-    _say(f"{runtime_name()}, listening on {server.address}")
+    over_http = f" and {server.http_address}" if server.http_address else ""
+    _say(f"{runtime_name()}, listening on {server.address}{over_http}")
 
 
 def _say(line: str) -> None:

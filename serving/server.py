@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving.access.call import CallCounts, no_span
 from serving.access.callers import CallerLimits, Callers
 from serving.access.gate import Gate
-from serving.access.tls import server_credentials
+from serving.access.tls import server_context, server_credentials
 from serving.access.tokens import Tokens
 from serving.engine.models import Models
 from serving.rpc.gate import METHODS, RpcGate
@@ -40,6 +40,10 @@ from serving.texts.parse import Limits
 from unroll.errors import SettingsError, StoreError
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import add_TextGenerationServiceServicer_to_server
+
+if TYPE_CHECKING:
+    from serving.http.app import Path
+    from serving.http.door import HttpDoor
 
 TIDY_SECONDS = 5.0
 CHORES = 2  # threads beside those of calls: for a reload, and the end that does not wait for it
@@ -70,6 +74,15 @@ class Server:
         """Where it listens, as a client writes it."""
         host = self.settings.host
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    @property
+    def http_address(self) -> str:
+        """Where the HTTP door is, as a URL; empty without one."""
+        if self.http is None:
+            return ""
+        scheme = "http" if self.settings.tls is None else "https"
+        host = self.address.rpartition(":")[0]
+        return f"{scheme}://{host}:{self.http.port}"
 
     async def start(self) -> None:
         """Load the models, then listen.
@@ -102,10 +115,12 @@ class Server:
             limits,
         )
         self._health = Health()
-        self.calls = CallCounts(METHODS)
+        paths = self._http_paths()
+        self.calls = CallCounts([*METHODS, *(path.name for path in paths)])
         self._tracing = open_tracing(self.settings.otel_endpoint)
         state = max(model.engine.layout.size for model in self.models)
         self.gate = _gate(self.settings, self.calls, self._tracing)
+        self.http = self._open_http(paths)
         self._grpc = grpc.aio.server(
             interceptors=[RpcGate(self.gate, longest_messages(limits, state))],
             options=_channel_options(self.settings),
@@ -120,6 +135,8 @@ class Server:
         self.models.start()
         self._tell_health()
         await self._grpc.start()
+        if self.http is not None:
+            await self.http.start()
         self._tidying = asyncio.create_task(self._tidy())
         self._reloading = asyncio.Lock()
 
@@ -155,6 +172,8 @@ class Server:
         await self._do(partial(self.models.close, grace_seconds))
         await self.gate.wait_idle(max(ends - self._loop.time(), CUT_SECONDS))
         self._health.end_watches()
+        if self.http is not None:
+            await self.http.close()
         await self._grpc.stop(LAST_WORDS_SECONDS)
         await self.gate.wait_ended(CUT_SECONDS)  # gRPC leaves them a moment after they are cut off
         self._tidying.cancel()
@@ -177,6 +196,33 @@ class Server:
             idle_seconds=self.settings.session_idle_seconds,
             per_caller=self.settings.max_sessions_per_caller,
         )
+
+    def _http_paths(self) -> list["Path"]:
+        """List HTTP's routes; without a port for it, none of its packages is loaded."""
+        if self.settings.http_port is None:
+            return []
+        from serving.http.app import paths
+
+        return paths(self._servicer)
+
+    def _open_http(self, paths: list["Path"]) -> "HttpDoor | None":
+        settings = self.settings
+        if settings.http_port is None:
+            return None
+        from serving.http.app import make_app
+        from serving.http.connection import ConnectionLimits
+        from serving.http.door import HttpDoor
+
+        origins, most = settings.http_allow_origin, settings.max_message_bytes
+        app = make_app(paths, self.gate, self._health, most, origins)
+        tls = None if settings.tls is None else server_context(settings.tls)
+        limits = ConnectionLimits(
+            connections=settings.max_connections,
+            silent_seconds=settings.keepalive_seconds,
+            answer_seconds=settings.keepalive_timeout_seconds,
+            age_seconds=settings.max_connection_age_seconds,
+        )
+        return HttpDoor(app, settings.host, settings.http_port, limits, tls)
 
     def _open_metrics(self) -> MetricsPage | None:
         port = self.settings.metrics_port

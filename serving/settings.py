@@ -34,6 +34,14 @@ class ServerSettings:
     port: Annotated[int, Range(0, 65535)] = 50051
     """Port to listen on; 0 takes a free one."""
 
+    http_port: Annotated[int | None, Range(0, 65535)] = None
+    """Port for HTTP on the same host: the methods as JSON, and OpenAI's completions; 0 takes a free
+    one. Off by default."""
+
+    http_allow_origin: Annotated[tuple[str, ...], Parameter(negative=())] = ()
+    """Origin of web pages that may ask over HTTP, as https://HOST:PORT. Repeat it for more. By
+    default no pages of other servers may."""
+
     keep_retired: Annotated[int, Range(0, 1024)] = 1
     """SIGHUP reloads changed bundles. Up to this many previous versions of each model stay loaded
     for requests and sessions that started on them."""

@@ -99,13 +99,22 @@ class StatusRow:
 
 
 @dataclass(frozen=True)
-class _Details:
+class Details:
     """What came with a status."""
 
     info: ErrorInfo = field(default_factory=ErrorInfo)
     bad: BadRequest = field(default_factory=BadRequest)
     request: RequestInfo = field(default_factory=RequestInfo)
     retry: RetryInfo = field(default_factory=RetryInfo)
+
+    @classmethod
+    def of(cls, status: Status) -> "Details":
+        """Unpack a status's details."""
+        found = cls()
+        parts = (found.info, found.bad, found.request, found.retry)
+        for detail in status.details:
+            _ = any(detail.Unpack(part) for part in parts)
+        return found
 
     @property
     def retry_after(self) -> float | None:
@@ -166,7 +175,13 @@ _ADVICE: dict[type[UnrollError], str] = {
 
 
 def to_status(error: Exception, request_id: str = "") -> grpc.Status:
-    """Translate an error into the status that a client gets.
+    """Translate an error into the status that a client of gRPC gets; arguments as describe."""
+    made: grpc.Status = rpc_status.to_status(describe(error, request_id))
+    return made
+
+
+def describe(error: Exception, request_id: str = "") -> Status:
+    """Translate an error into the code, the message and the details that a client gets.
 
     Args:
         error: anything; what has no row in the table becomes INTERNAL and tells nothing.
@@ -203,7 +218,7 @@ def from_rpc_error(error: grpc.RpcError, target: str) -> UnrollError:
     return made
 
 
-def _read_error(error: grpc.RpcError, target: str, details: _Details) -> UnrollError:
+def _read_error(error: grpc.RpcError, target: str, details: Details) -> UnrollError:
     code, message = error.code(), error.details() or ""
     info, fault = details.info, details.fault
     row = _BY_REASON.get((code, info.reason)) if info.domain == DOMAIN else None
@@ -227,14 +242,13 @@ def _info(reason: str, metadata: dict[str, str] | None = None) -> ErrorInfo:
     return ErrorInfo(domain=DOMAIN, reason=reason, metadata=metadata)
 
 
-def _status(code: grpc.StatusCode, message: str, details: Iterable[Message]) -> grpc.Status:
+def _status(code: grpc.StatusCode, message: str, details: Iterable[Message]) -> Status:
     status = Status(code=code.value[0], message=message)
     for detail in details:
         packed = Any()
         packed.Pack(detail)
         status.details.append(packed)
-    made: grpc.Status = rpc_status.to_status(status)
-    return made
+    return status
 
 
 def _bounded(message: str) -> str:
@@ -244,12 +258,9 @@ def _bounded(message: str) -> str:
     return encoded[:MESSAGE_BYTES_AT_MOST].decode(errors="ignore") + "…"
 
 
-def _read_details(error: grpc.RpcError) -> _Details:
-    found = _Details()
+def _read_details(error: grpc.RpcError) -> Details:
     try:
         status = rpc_status.from_call(error)
     except (ValueError, DecodeError):  # details of some other make: as good as none
         status = None
-    for detail in status.details if status is not None else ():
-        _ = any(detail.Unpack(each) for each in (found.info, found.bad, found.request, found.retry))
-    return found
+    return Details.of(Status() if status is None else status)

@@ -11,8 +11,11 @@ count in lower case.
 """
 
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
+from typing import Any
 
 _KINDS = {"dns": "peer_dns", "email": "peer_email", "ip": "peer_ip", "uri": "peer_uri"}
+_KINDS_OF_SSL = {"DNS": "dns", "email": "email", "IP Address": "ip", "URI": "uri"}
 _COMMON_NAME = {"cn": "x509_common_name"}
 _CERTIFICATE = "x509_pem_cert"
 
@@ -29,6 +32,20 @@ def names_of(proved: Proved) -> Names | None:
     if not proved.get(_CERTIFICATE):
         return None
     return _read(proved, _KINDS) or _read(proved, _COMMON_NAME)
+
+
+def proved_by(certificate: Mapping[str, Any]) -> Proved:
+    """Describe a certificate as gRPC's auth context does, given what `ssl` says of it."""
+    proved: dict[str, list[bytes]] = {_CERTIFICATE: [b"any"]}
+    for kind, value in certificate.get("subjectAltName", ()):
+        if kind in _KINDS_OF_SSL:
+            text = str(ip_address(value)) if kind == "IP Address" else value
+            proved.setdefault(_KINDS[_KINDS_OF_SSL[kind]], []).append(text.encode())
+    for pairs in certificate.get("subject", ()):
+        for name, value in pairs:
+            if name == "commonName":
+                proved.setdefault(_COMMON_NAME["cn"], []).append(value.encode())
+    return proved
 
 
 def identity_of(names: Names) -> str:

@@ -4,11 +4,14 @@ import logging
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 
 from serving.access.watched import Watched
 from unroll.errors import SettingsError
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +39,7 @@ class TlsFiles:
 
 
 def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
-    """Make credentials for which each new connection looks at the files again.
+    """Make gRPC's credentials, for which each new connection looks at the files again.
 
     Files that do not fit together leave the credentials as they were, and the log says so:
     between the certificate's change and the key's, connections go on being made.
@@ -44,19 +47,11 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     Raises:
         SettingsError: a file cannot be read or used now.
     """
-    watched = Watched(files.paths, lambda: _read(files))
-    try:
-        first, _ = watched.current()
-    except OSError as error:
-        raise SettingsError(f"tls: {error.filename}: {error.strerror}") from error
+    watched = Watched(files.paths, lambda: _configuration(files))
+    first = _first(watched)
 
     def fetch() -> grpc.ServerCertificateConfiguration | None:
-        try:
-            configuration, is_new = watched.current()
-        except (OSError, SettingsError) as error:
-            log.error("%s; the old certificate stays in use", error)
-            return None
-        return configuration if is_new else None
+        return _changed(watched)
 
     return grpc.dynamic_ssl_server_credentials(
         first,
@@ -65,8 +60,52 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     )
 
 
-def _read(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+def server_context(files: TlsFiles) -> ssl.SSLContext:
+    """Make a context for HTTP, in whose place each new connection gets that of the files then.
+
+    As server_credentials in all else.
+    """
+    watched = Watched(files.paths, lambda: _read(files))
+    first = latest = _first(watched)
+
+    def choose(channel: ssl.SSLObject, name: str | None, asked: ssl.SSLContext) -> None:
+        nonlocal latest
+        latest = channel.context = _changed(watched) or latest
+
+    first.sni_callback = choose  # called for clients that name no server, too
+    return first
+
+
+def _first(watched: Watched[T]) -> T:
+    try:
+        return watched.current()[0]
+    except OSError as error:
+        raise SettingsError(f"tls: {error.filename}: {error.strerror}") from error
+
+
+def _changed(watched: Watched[T]) -> T | None:
+    """Return what the files mean if that is new; None if it is not, or while they mean nothing."""
+    try:
+        meaning, is_new = watched.current()
+    except (OSError, SettingsError) as error:
+        log.error("%s; the old certificate stays in use", error)
+        return None
+    return meaning if is_new else None
+
+
+def _configuration(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
+    _read(files)
+    pair = (files.key.read_bytes(), files.certificate.read_bytes())
+    if files.client_ca is None:
+        return grpc.ssl_server_certificate_configuration([pair])
+    return grpc.ssl_server_certificate_configuration([pair], files.client_ca.read_bytes())
+
+
+def _read(files: TlsFiles) -> ssl.SSLContext:
+    """Make a context of the files."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["http/1.1"])
+    context.num_tickets = 0  # nobody comes back with what an older certificate proved
     try:
         # A password would be asked for on the terminal; this one is wrong for any key.
         context.load_cert_chain(files.certificate, files.key, password=lambda: "")
@@ -76,9 +115,9 @@ def _read(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
             "a certificate in PEM and its private key without a password; change "
             "--tls-certificate and --tls-key"
         ) from error
-    pair = (files.key.read_bytes(), files.certificate.read_bytes())
     if files.client_ca is None:
-        return grpc.ssl_server_certificate_configuration([pair])
+        return context
+    context.verify_mode = ssl.CERT_REQUIRED
     try:
         context.load_verify_locations(files.client_ca)
     except ssl.SSLError as error:
@@ -86,4 +125,4 @@ def _read(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
             f"tls_client_ca = {str(files.client_ca)!r}: holds no certificates in PEM; change "
             "--tls-client-ca"
         ) from error
-    return grpc.ssl_server_certificate_configuration([pair], files.client_ca.read_bytes())
+    return context

@@ -10,7 +10,6 @@ from sys import maxsize
 
 from serving.engine.models import Models
 from serving.engine.options import EngineOptions
-from serving.local.sent import as_sent, seeds_as_sent, text_as_sent
 from serving.sessions.capsule import CapsuleKeys
 from serving.sessions.registry import NOBODY, Sessions
 from serving.sessions.session import Session, digest_of
@@ -20,6 +19,7 @@ from serving.texts.delivery import LoopDelivery
 from serving.texts.origins import Origins, Place
 from serving.texts.parse import Limits, parse_generate, parse_score
 from serving.texts.results import generation_of, model_info, piece_of, score_of, session_info
+from serving.texts.sent import as_sent, seeds_as_sent, text_as_sent
 from serving.texts.text import Part, Text, whole
 from unroll.errors import ClosedError, InputError
 from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions

@@ -47,6 +47,11 @@ class Health:
         self._is_draining = False
         self._has_ended = False
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether the server as a whole can be used."""
+        return SERVER in self._statuses and bool(self._statuses[SERVER] == SERVING)
+
     def tell(self, failed: dict[str, bool], *, store_has_failed: bool) -> None:
         """Tell the health of the server by that of its parts; nothing any more once it drains.
 

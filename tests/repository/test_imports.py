@@ -45,6 +45,15 @@ ROOMS = {
         "serving.sessions",
         "serving.texts",
     },
+    "serving.http": {
+        "unroll",
+        "serving.runtime",
+        "serving.access",
+        "serving.engine",
+        "serving.sessions",
+        "serving.texts",
+        "serving.rpc",
+    },
     "serving.local": {
         "unroll",
         "serving.runtime",
@@ -92,6 +101,7 @@ WIRED = (
     "unroll.client.load",
     "unroll.v1",
     "serving.rpc",
+    "serving.http",
     "serving.server",
 )
 GRPC_ONLY = ("serving.access", "serving.telemetry")  # credentials, spans and statuses
@@ -238,12 +248,13 @@ def _reached(arrows: dict[str, set[str]], start: str) -> set[str]:
         ("serving.local.aio", "import grpc"),
         ("serving.server", "from . import settings"),
         ("serving.engine.engine", "from serving.texts.reply import Reply"),
+        ("serving.rpc.servicer", "from serving.http.door import HttpDoor"),
         ("serving.texts.parse", "from serving.rpc.translation import read_generate"),
         ("serving.texts.text", "from unroll.v1 import text_generation_pb2 as pb"),
         ("serving.engine.engine", "import grpc"),
         ("serving.engine.engine", "from unroll.v1 import text_generation_pb2 as pb"),
         ("serving.runtime.host", "from serving.engine.sequence import Sequence"),
-        ("serving.access.tokens", "from serving.rpc.gate import Gate"),
+        ("serving.access.tokens", "from serving.rpc.gate import RpcGate"),
         ("serving.sessions.registry", "from google.protobuf.message import Message"),
         ("unroll.bundle.manifest", "import grpc"),
         ("unroll.client.client", "from serving.engine.engine import Engine"),

@@ -1,0 +1,1 @@
+"""The HTTP door: JSON over the same gate, into the same engines."""
