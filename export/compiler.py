@@ -36,7 +36,11 @@ from unroll.bundle.manifest import (
     TrainingSummary,
     fingerprint_of,
 )
-from unroll.errors import SettingsError
+from unroll.errors import DeviceError, SettingsError
+from unroll.machine import available_memory
+
+COPIES = 8  # of the weights at most: torch's, the graphs', ONNX Runtime's packed ones
+BESIDE_WEIGHTS = 2**29  # bytes: blocks of logits, and what is needed for any model
 
 
 def export(
@@ -64,11 +68,13 @@ def export(
     Raises:
         ParityError: the graphs do not say what torch says, or the precision costs more than 0.005
             nats per symbol; nothing is written.
+        DeviceError: the machine has not the memory.
         SettingsError: the device cannot compute in the precision, or the texts that it needs are
             missing.
         BundleError: there is something else than a bundle at `folder`, or it cannot be written.
     """
     _check(device, precision, texts)
+    require_memory(checkpoint, available_memory())
     model = checkpoint.model()
     weights = ModelWeights.of(model)
     scales = measure_scales(model, texts.training) if texts else []
@@ -93,6 +99,26 @@ def export(
 
     write_bundle(folder, fill)
     return load_bundle(folder)
+
+
+def require_memory(checkpoint: Checkpoint, available: int | None) -> None:
+    """Make sure that the machine has the memory to compile and prove a model.
+
+    Args:
+        checkpoint: of the model.
+        available: bytes; None where they are not known, which is no reason to refuse.
+
+    Raises:
+        DeviceError: it has not.
+    """
+    weights = sum(tensor.nbytes for tensor in checkpoint.weights.values())
+    needed = COPIES * weights + BESIDE_WEIGHTS
+    if available is not None and available < needed:
+        raise DeviceError(
+            f"the model's {weights / 2**20:,.0f} MiB of weights need about {needed / 2**20:,.0f} "
+            f"MiB of memory to be exported, and {available / 2**20:,.0f} MiB are free; export on a "
+            "larger machine, or train a smaller model"
+        )
 
 
 def _check(device: Device, precision: Precision, texts: Texts | None) -> None:

@@ -25,6 +25,7 @@ from training.data.symbols import Ids
 from training.model.model import CharRNN
 from unroll.bundle.folder import Bundle
 from unroll.bundle.manifest import STEP, ParityReport, Rung
+from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import ParityError
 
 EQUAL = 0.0
@@ -104,13 +105,13 @@ def prove(
     """
     decoder = Decoder(bundle, Device.CPU)
     case = _random_case(decoder, len(bundle.vocabulary), seed)
-    expected, start = reference or model, bundle.vocabulary.start_id
+    expected = reference or model
     with torch.inference_mode(), _one_thread():
         rungs = [
             *_step_rungs(bundle, model, case),
             *_decode_rungs(decoder, expected, case, tolerance),
             *_invariance_rungs(decoder, case, tolerance),
-            *_long_rungs(decoder, expected, start, seed, long, tolerance),
+            *_long_rungs(decoder, expected, bundle.vocabulary, seed, long, tolerance),
         ]
         if validation is not None:
             rungs.append(judge(decoder, model, validation))
@@ -232,11 +233,17 @@ def _invariance_rungs(decoder: Decoder, case: Case, tolerance: Tolerance) -> Ite
 
 
 def _long_rungs(
-    decoder: Decoder, model: Reference, start: int, seed: int, long: int, tolerance: Tolerance
+    decoder: Decoder,
+    model: Reference,
+    vocabulary: Vocabulary,
+    seed: int,
+    long: int,
+    tolerance: Tolerance,
 ) -> Iterator[Rung]:
     """Let the loop write, greedily in row 0 and with seeds in row 1, and check every symbol."""
     uniform = uniform_columns(seed, long, 2)
     uniform[:, 0] = 0
+    start = vocabulary.start_id
     tokens, state = np.full(2, start), decoder.zero_state(2)
     parts = []
     for t in range(0, long, LONG_RUN):
@@ -248,7 +255,7 @@ def _long_rungs(
         parts.append(result)
     written = _joined(parts, axis=0)
     run = Run(start=start, tokens=written.tokens, log_probs=written.log_probs, uniform=uniform)
-    verdict = verify_run(model, run, tolerance.tie)
+    verdict = verify_run(model, run, tolerance.tie, len(vocabulary))
     compared = f"{long} symbols x 2 rows"
     yield _close("long: log-probabilities", verdict.drift, compared, tolerance)
     for row, name in enumerate(("greedy", "seeded")):

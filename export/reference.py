@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from serving.runtime.decoder import State
 
+PROBABILITIES_AT_MOST = 2**22  # at once; bounds the memory
 TIE = 1e-5  # see verify_run; for two computations in fp32
 
 
@@ -61,28 +62,56 @@ def torch_state(state: State) -> dict[str, torch.Tensor]:
     return {name.removesuffix("_0"): torch.from_numpy(t) for name, t in state.items()}
 
 
-def verify_run(model: Reference, run: Run, tie: float) -> Verdict:
+def verify_run(model: Reference, run: Run, tie: float, vocabulary_size: int) -> Verdict:
     """Check each symbol of a run against torch reading the same symbols.
 
     As long as all symbols before it agree, torch writing on its own would be in the state that it
     has here; so no mismatch means that its own loop writes the same text.
     """
-    rows = run.tokens.shape[1]
+    T, rows = run.tokens.shape
     consumed = np.concatenate([np.full((1, rows), run.start), run.tokens[:-1]])  # (T, N)
-    logits, _ = model(torch.from_numpy(consumed), model.zero_state(rows))  # (T, N, V)
-    log_p = torch.log_softmax(logits, -1).numpy()
-    of_run = np.take_along_axis(log_p, run.tokens[..., None], 2)[..., 0]
-    drift = float(np.abs(run.log_probs - of_run).max() / max(1.0, float(np.abs(of_run).max())))
-    cdf = np.cumsum(np.exp(log_p.astype(np.float64)), -1)
-    mismatches, ties = [], []
-    for row in range(rows):
-        if row == 0:
-            gap = _greedy_gap(log_p[:, row], run.tokens[:, row])
-        else:
-            gap = _sampled_gap(cdf[:, row], run.uniform[:, row], run.tokens[:, row])
-        mismatches.append(int((gap > tie).sum()))
-        ties.append(int(((gap > 0) & (gap <= tie)).sum()))
-    return Verdict(drift=drift, mismatches=mismatches, ties=ties)
+    state, checked = model.zero_state(rows), _Checked(rows)
+    step = max(1, PROBABILITIES_AT_MOST // (rows * vocabulary_size))
+    for t in range(0, T, step):
+        block = slice(t, t + step)
+        logits, state = model(torch.from_numpy(consumed[block]), state)  # (step, N, V)
+        log_p = torch.log_softmax(logits, -1).numpy()
+        checked.add(log_p, run.tokens[block], run.log_probs[block], run.uniform[block], tie)
+    return Verdict(
+        drift=checked.apart / max(1.0, checked.greatest),
+        mismatches=checked.mismatches,
+        ties=checked.ties,
+    )
+
+
+class _Checked:
+    """What the blocks of a run came to."""
+
+    def __init__(self, rows: int) -> None:
+        self.apart = self.greatest = 0.0
+        self.mismatches, self.ties = [0] * rows, [0] * rows
+
+    def add(
+        self,
+        log_p: NDArray[np.float32],
+        tokens: NDArray[np.int64],
+        log_probs: NDArray[np.float32],
+        uniform: NDArray[np.float32],
+        tie: float,
+    ) -> None:
+        """Check a block; log_p is (T, N, V), all else (T, N)."""
+        of_run = np.take_along_axis(log_p, tokens[..., None], 2)[..., 0]
+        # np.maximum keeps what is not a number, so that no limit holds.
+        self.apart = float(np.maximum(self.apart, np.abs(log_probs - of_run).max()))
+        self.greatest = float(np.maximum(self.greatest, np.abs(of_run).max()))
+        cdf = np.cumsum(np.exp(log_p.astype(np.float64)), -1)
+        for row in range(tokens.shape[1]):
+            if row == 0:
+                gap = _greedy_gap(log_p[:, row], tokens[:, row])
+            else:
+                gap = _sampled_gap(cdf[:, row], uniform[:, row], tokens[:, row])
+            self.mismatches[row] += int((gap > tie).sum())
+            self.ties[row] += int(((gap > 0) & (gap <= tie)).sum())
 
 
 def _greedy_gap(log_p: NDArray[np.float32], tokens: NDArray[np.int64]) -> NDArray[np.float64]:

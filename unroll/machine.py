@@ -24,3 +24,13 @@ def processor() -> str:
         return f"{len(names)} x {names[0]}"
     except (OSError, IndexError):
         return platform.processor()
+
+
+def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    """Return how many bytes of memory are free for a new process; None where Linux does not say."""
+    try:
+        lines = meminfo.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    kibibytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return 1024 * int(kibibytes[0]) if kibibytes else None

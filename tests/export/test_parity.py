@@ -9,14 +9,18 @@ import numpy as np
 import pytest
 import torch
 
+from export import reference
 from export.cells import Layer
 from export.compiler import export as compile_bundle
+from export.compiler import require_memory
+from export.reference import Run, verify_run
 from export.weights import GATES, Array, LayerWeights, ModelWeights
 from tests.conftest import tiny_checkpoint
 from training.model.model import CELLS, CharRNN
 from training.settings import Cell
 from unroll.bundle.folder import load_bundle
-from unroll.errors import ParityError
+from unroll.errors import DeviceError, ParityError
+from unroll.machine import available_memory
 
 Damage = Callable[[ModelWeights], ModelWeights]
 
@@ -209,3 +213,32 @@ def test_proof_leaves_the_number_of_torch_threads_as_it_was(tmp_path: Path) -> N
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_run_is_checked_alike_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, random = tiny_checkpoint("lstm").model(), np.random.default_rng(3)
+    T, V = 40, model.settings.vocabulary_size
+    run = Run(
+        start=0,
+        tokens=random.integers(0, V, (T, 2)),
+        log_probs=-random.random((T, 2), np.float32),
+        uniform=random.random((T, 2), np.float32),
+    )
+    with torch.inference_mode():
+        whole = verify_run(model, run, 0.2, V)
+        monkeypatch.setattr(reference, "PROBABILITIES_AT_MOST", 7 * 2 * V)
+        blocks = verify_run(model, run, 0.2, V)
+    assert min(*whole.mismatches, *whole.ties) > 0
+    assert (blocks.mismatches, blocks.ties) == (whole.mismatches, whole.ties)
+    assert blocks.drift == pytest.approx(whole.drift, rel=1e-5)
+
+
+def test_what_the_memory_cannot_hold_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint("gru")
+    with pytest.raises(DeviceError, match=r"need about 512 MiB.*and 256 MiB are free"):
+        require_memory(checkpoint, 2**28)
+    require_memory(checkpoint, 2**30)
+    require_memory(checkpoint, None)
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   3 kB\n")
+    assert available_memory(tmp_path / "meminfo") == 3072
+    assert available_memory(tmp_path / "none") is None

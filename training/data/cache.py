@@ -12,14 +12,14 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from tempfile import mkstemp
+from tempfile import NamedTemporaryFile
 
 import numpy as np
 
 from training.data.decoding import Rules
-from training.data.symbols import Allocate, Ids, Symbols
+from training.data.symbols import Draft, Symbols
 from unroll.bundle.form import TextForm
 from unroll.bundle.vocabulary import Vocabulary
 
@@ -37,44 +37,35 @@ class SymbolsCache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def get(
-        self, sha256: str, rules: Rules, encode: Callable[[Allocate], Symbols]
-    ) -> tuple[Symbols, str]:
+    def get(self, sha256: str, rules: Rules, encode: Callable[[], Draft]) -> Symbols:
         """Return the ids of a text: mapped from a file if they are kept, else made and kept.
 
         Args:
             sha256: of the text's bytes.
             rules: how they become text.
-            encode: makes the ids, in an array that it is given.
+            encode: begins to make the ids.
 
         Returns:
-            The ids, and a note of what was done, which is empty if they were kept before.
+            The ids; a last note says where they are kept now, or why they cannot be.
         """
         facts = {"version": VERSION, "order": sys.byteorder, "sha256": sha256, **asdict(rules)}
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         file = self._folder / f"{key[:32]}.ids"
         kept = _read(file)
         if kept is not None:
-            return kept, ""
+            return kept
+        draft = encode()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            handle, draft = mkstemp(dir=self._folder, suffix=".part")
+            _write(draft, file)
         except OSError as error:
-            reason = f"its symbols cannot be kept in {self._folder}: {error.strerror}"
-            return encode(np.empty), f"{reason}; it is decoded anew each time"
-        os.close(handle)
-        try:
-            symbols = encode(lambda count, dtype: _mapped(Path(draft), count, dtype))
-            _write(symbols, Path(draft), file)
-        finally:
-            Path(draft).unlink(missing_ok=True)
-        return symbols, f"its symbols are kept in {file}, for the next time"
-
-
-def _mapped(file: Path, count: int, dtype: np.dtype[np.integer]) -> Ids:
-    with file.open("r+b") as opened:  # a full disk is noticed here, not in the mapped memory
-        os.posix_fallocate(opened.fileno(), 0, count * dtype.itemsize)
-    return np.memmap(file, dtype, "r+", shape=(count,))
+            note = f"its symbols cannot be kept in {self._folder}: {error.strerror}"
+            made = encode().symbols()
+            return replace(made, notes=(*made.notes, note))
+        written = _read(file)
+        if written is None:  # the folder was emptied meanwhile
+            return encode().symbols()
+        return replace(written, notes=(*written.notes, f"its symbols are kept in {file}"))
 
 
 def _read(file: Path) -> Symbols | None:
@@ -94,19 +85,25 @@ def _read(file: Path) -> Symbols | None:
     )
 
 
-def _write(symbols: Symbols, draft: Path, file: Path) -> None:
-    ids, vocabulary = symbols.ids, symbols.vocabulary
+def _write(draft: Draft, file: Path) -> None:
     told = {
-        "dtype": ids.dtype.name,
-        "count": len(ids),
-        "symbols": vocabulary.symbols,
-        "start_symbol": vocabulary.start_symbol,
-        "form": asdict(vocabulary.form),
-        "notes": symbols.notes,
+        "dtype": draft.dtype.name,
+        "count": draft.count,
+        "symbols": draft.vocabulary.symbols,
+        "start_symbol": draft.vocabulary.start_symbol,
+        "form": asdict(draft.vocabulary.form),
+        "notes": draft.notes,
     }
-    if isinstance(ids, np.memmap):
-        ids.flush()  # also to the disk: a power cut must not leave a file of the right size
-    description = draft.with_suffix(".json")
-    description.write_text(json.dumps(told), "utf-8")
-    draft.replace(file)
-    description.replace(file.with_suffix(".json"))
+    with NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as ids:
+        part = Path(ids.name)
+        try:
+            for piece in draft.pieces:
+                ids.write(piece.tobytes())
+            ids.flush()
+            os.fsync(ids.fileno())  # a power cut must not leave a file of the right size
+            description = part.with_suffix(".json")
+            description.write_text(json.dumps(told), "utf-8")
+            part.replace(file)
+            description.replace(file.with_suffix(".json"))
+        finally:
+            part.unlink(missing_ok=True)

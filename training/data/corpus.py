@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 from platformdirs import user_cache_path
 
 from training.data.cache import WORTH_KEEPING, SymbolsCache
 from training.data.decoding import Rules
 from training.data.download import SOURCES, Source, fetch
-from training.data.symbols import Allocate, Symbols, encode
+from training.data.symbols import Draft, Symbols, encode
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import CorpusError, SettingsError, nearest
 
@@ -42,7 +41,7 @@ class Corpus:
             CorpusError: it is empty.
         """
         data, rules = text.encode("utf-8"), Rules(keep_line_ends=True, nfc=False, repair=False)
-        return cls(name=name, symbols=encode(lambda: [data], rules, name), sha256=sha256)
+        return cls(name=name, symbols=encode(lambda: [data], rules, name).symbols(), sha256=sha256)
 
     def __len__(self) -> int:
         return len(self.symbols.ids)
@@ -99,20 +98,19 @@ def load_corpus(
                 f"corpus {name_or_path}: {path} has sha256 {sha256}, expected {source.sha256}; "
                 "replace or remove that file"
             )
-        symbols, note = _symbols(path, sha256, rules, name_or_path, cache)
+        symbols = _symbols(path, sha256, rules, name_or_path, cache)
     except OSError as error:
         raise CorpusError(f"corpus {path}: cannot be read: {error.strerror}") from error
-    notes = (*symbols.notes, note) if note else symbols.notes
-    return Corpus(name=path.stem, symbols=symbols, sha256=sha256, notes=notes)
+    return Corpus(name=path.stem, symbols=symbols, sha256=sha256, notes=symbols.notes)
 
 
-def _symbols(path: Path, sha256: str, rules: Rules, name: str, cache: Path) -> tuple[Symbols, str]:
-    def make(allocate: Allocate = np.empty) -> Symbols:
-        return encode(lambda: _chunks(path), rules, name, allocate)
+def _symbols(path: Path, sha256: str, rules: Rules, name: str, cache: Path) -> Symbols:
+    def begin() -> Draft:
+        return encode(lambda: _chunks(path), rules, name)
 
     if path.stat().st_size < WORTH_KEEPING:
-        return make(), ""
-    return SymbolsCache(cache / "symbols").get(sha256, rules, make)
+        return begin().symbols()
+    return SymbolsCache(cache / "symbols").get(sha256, rules, begin)
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

@@ -1,6 +1,6 @@
 """A text as the token ids of its symbols, in the fewest bytes, read in pieces."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +11,9 @@ from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import CorpusError
 
 CODE_POINTS = 0x110000
-AT_ONCE = 2**24  # symbols
 
 Ids = NDArray[np.integer]
 """Token ids in the smallest type that torch can index and that holds the vocabulary."""
-
-Allocate = Callable[[int, np.dtype[np.integer]], Ids]
-"""Returns an array of so many ids to be filled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +35,43 @@ class Symbols:
         return self.vocabulary.text_of(self.ids[symbols.start : symbols.stop])
 
 
-def encode(chunks: Chunks, rules: Rules, name: str, allocate: Allocate = np.empty) -> Symbols:
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A text whose ids are made as they are asked for.
+
+    Attributes:
+        pieces: the ids, piece by piece; may be read once.
+        count: how many there are.
+        vocabulary: of the whole text.
+        notes: what was changed between the bytes and the text.
+    """
+
+    pieces: Iterator[Ids]
+    count: int
+    vocabulary: Vocabulary
+    notes: tuple[str, ...]
+
+    @property
+    def dtype(self) -> np.dtype[np.integer]:
+        """The type of the ids."""
+        return smallest_type(len(self.vocabulary))
+
+    def symbols(self) -> Symbols:
+        """Make all of them, in memory."""
+        ids, done = np.empty(self.count, self.dtype), 0
+        for piece in self.pieces:
+            ids[done : done + len(piece)] = piece
+            done += len(piece)
+        return Symbols(ids=ids, vocabulary=self.vocabulary, notes=self.notes)
+
+
+def encode(chunks: Chunks, rules: Rules, name: str) -> Draft:
     """Decode a text file and translate it into token ids.
 
     Args:
-        chunks: the file's bytes; they are read twice or three times.
+        chunks: the file's bytes; they are read two or three times.
         rules: how they become text.
         name: what to call the text in an error.
-        allocate: makes the array.
 
     Raises:
         SettingsError: the encoding is unknown.
@@ -55,9 +80,12 @@ def encode(chunks: Chunks, rules: Rules, name: str, allocate: Allocate = np.empt
     pieces, facts = decode(chunks, rules, name)
     symbols, count = _survey(pieces, name)
     vocabulary = Vocabulary.of(symbols, facts.form(rules))
-    ids = allocate(count, smallest_type(len(vocabulary)))
-    _fill(ids, vocabulary, decode(chunks, rules, name)[0])
-    return Symbols(ids=ids, vocabulary=vocabulary, notes=facts.notes(rules))
+    return Draft(
+        pieces=_ids(vocabulary, decode(chunks, rules, name)[0]),
+        count=count,
+        vocabulary=vocabulary,
+        notes=facts.notes(rules),
+    )
 
 
 def smallest_type(vocabulary_size: int) -> np.dtype[np.integer]:
@@ -78,13 +106,11 @@ def _survey(pieces: Iterable[str], name: str) -> tuple[str, int]:
     return "".join(map(chr, np.flatnonzero(seen))), count
 
 
-def _fill(ids: Ids, vocabulary: Vocabulary, pieces: Iterable[str]) -> None:
-    table = np.zeros(max(map(ord, vocabulary.symbols)) + 1, ids.dtype)
+def _ids(vocabulary: Vocabulary, pieces: Iterable[str]) -> Iterator[Ids]:
+    table = np.zeros(max(map(ord, vocabulary.symbols)) + 1, smallest_type(len(vocabulary)))
     table[[ord(symbol) for symbol in vocabulary.symbols]] = np.arange(len(vocabulary))
-    done = 0
     for points in _code_points(pieces):
-        np.take(table, points, out=ids[done : done + len(points)])
-        done += len(points)
+        yield table[points]
 
 
 def _code_points(pieces: Iterable[str]) -> Iterator[NDArray[np.unsignedinteger]]:

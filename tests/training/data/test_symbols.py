@@ -39,7 +39,9 @@ def test_ids_take_the_fewest_bytes(size: int, dtype: str) -> None:
 
 
 def test_ids_are_those_of_the_vocabulary() -> None:
-    symbols = encode(lambda: [TEXT.encode()[n : n + 7] for n in range(0, 9999, 7)], Rules(), "any")
+    data = TEXT.encode()
+    chunks = [data[n : n + 7] for n in range(0, len(data), 7)]
+    symbols = encode(lambda: chunks, Rules(), "any").symbols()
     length = len(symbols.ids)
     vocabulary = Vocabulary.of(READ[:length])
     assert symbols.vocabulary.symbols == vocabulary.symbols
