@@ -188,7 +188,7 @@ def _describe(
             corpus=checkpoint.corpus_name,
             corpus_sha256=checkpoint.corpus_sha256,
             updates=metrics.update,
-            training_loss=metrics.training_loss,
+            training_loss=None if checkpoint.is_adopted else metrics.training_loss,
             validation_loss=metrics.validation_loss,
         ),
         parity=ParityReport(torch_version="", onnxruntime_version="", rungs=[]),

@@ -55,10 +55,15 @@ def load_texts(checkpoint: Checkpoint, corpus: str | None = None) -> Texts:
         SettingsError: it is another text, or the training kept none of it for validation.
     """
     settings = checkpoint.training_settings
+    if not corpus and not settings.corpus:
+        raise SettingsError(
+            "precision: is calibrated and judged on the text that the model was trained on, and "
+            "the model was adopted without one; name it with --corpus"
+        )
     text = load_same_corpus(
         corpus or settings.corpus, Rules.of(settings), sha256=checkpoint.corpus_sha256
     )
-    data = prepare_data(text, settings)
+    data = prepare_data(text.under(checkpoint.vocabulary), settings)
     if data.validation is None:
         raise SettingsError(
             "precision: the training kept no text for validation, so what a lower precision costs "
@@ -110,10 +115,8 @@ def judge(decoder: Decoder, model: CharRNN, validation: Ids) -> Rung:
     Returns:
         By how many nats per symbol the loop is worse.
     """
-    rows = _rows(validation, _judged(model.settings.vocabulary_size))  # (T, N)
-    tokens = torch.from_numpy(rows)
-    compiled = _compiled_loss(decoder, rows)
-    trained = read_streams(model, tokens[:-1], tokens[1:]).loss
+    rows = judged_rows(validation, model.settings.vocabulary_size)
+    compiled, trained = _compiled_loss(decoder, rows), loss_in_torch(model, rows)
     return Rung(
         name="quality: validation loss",
         difference=max(compiled - trained, 0.0),
@@ -123,9 +126,16 @@ def judge(decoder: Decoder, model: CharRNN, validation: Ids) -> Rung:
     )
 
 
-def _judged(vocabulary_size: int) -> int:
-    """Return how many symbols are read to judge by."""
-    return min(JUDGED_AT_MOST, max(JUDGED_AT_LEAST, LOGITS_AT_MOST // vocabulary_size))
+def judged_rows(validation: Ids, vocabulary_size: int) -> NDArray[np.int64]:
+    """Return what is read of a validation text to judge by, (T, N)."""
+    symbols = min(JUDGED_AT_MOST, max(JUDGED_AT_LEAST, LOGITS_AT_MOST // vocabulary_size))
+    return _rows(validation, symbols)
+
+
+def loss_in_torch(model: CharRNN, rows: NDArray[np.int64]) -> float:
+    """Return the mean loss of a model in nats per symbol; rows (T, N) start from zero states."""
+    tokens = torch.from_numpy(rows)
+    return read_streams(model, tokens[:-1], tokens[1:]).loss
 
 
 def _rows(ids: Ids, judged: int | None = None) -> NDArray[np.int64]:

@@ -13,12 +13,17 @@ only a new minor version breaks them, and the changelog says how to adapt. Messa
 and may change. Every other module is internal and may change at any time. The proto (`unroll.v1`),
 bundles and capsules have versions of their own.
 
+`adopt` and its result `Adoption` are public, too; they need the extra `export`, so a star import
+leaves them out.
+
 A name is loaded when it is first used, so that `import unroll` costs next to nothing.
 """
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from export.adopt.adopt import Adoption as Adoption
+    from export.adopt.adopt import adopt as adopt
     from serving.local.model import AsyncLocalModel, LocalModel, load, load_async
     from unroll.client.aio import AsyncClient
     from unroll.client.aio_session import AsyncSession
@@ -84,7 +89,14 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # type checkers know the names from above, and no others
-    _IN_THIS_PROCESS = {"AsyncLocalModel", "LocalModel", "load", "load_async"}
+    _ELSEWHERE = {
+        "Adoption": "export.adopt.adopt",
+        "AsyncLocalModel": "serving.local.model",
+        "LocalModel": "serving.local.model",
+        "adopt": "export.adopt.adopt",
+        "load": "serving.local.model",
+        "load_async": "serving.local.model",
+    }
     # Where other names are looked for; the modules that need gRPC come last.
     _HOMES = (
         "unroll.terms",
@@ -103,12 +115,12 @@ if not TYPE_CHECKING:  # type checkers know the names from above, and no others
 
         if name == "__version__":
             return globals().setdefault(name, metadata.version("unroll"))
-        if name in __all__:
-            homes = ("serving.local.model",) if name in _IN_THIS_PROCESS else _HOMES
+        if name in {*__all__, *_ELSEWHERE}:
+            homes = (_ELSEWHERE[name],) if name in _ELSEWHERE else _HOMES
             for home in map(import_module, homes):
                 if name in vars(home):
                     return globals().setdefault(name, vars(home)[name])
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        return sorted({*globals(), *__all__, *_ELSEWHERE})

@@ -21,6 +21,7 @@ UnrollError
 |-- TrainingError         training cannot continue
 |   `-- ExplosionError        it exploded too often and was stopped
 |-- CheckpointError       a checkpoint is damaged, incomplete or of another version
+|-- AdoptionError         a model of another program cannot be adopted
 |-- BundleError           a bundle is damaged, inconsistent or of another version
 |-- ParityError           the compiled graphs differ from torch
 |-- DeviceError           the requested device is not available
@@ -158,6 +159,10 @@ class ExplosionError(TrainingError):
 
 class CheckpointError(UnrollError):
     """A checkpoint is damaged, incomplete or of another version."""
+
+
+class AdoptionError(UnrollError):
+    """A model of another program cannot be adopted."""
 
 
 class BundleError(UnrollError):

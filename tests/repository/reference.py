@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
 from export.__main__ import ExportSettings
+from export.adopt.__main__ import AdoptSettings
 from report.settings import ReportSettings
 from serving.settings import ServerSettings
 from training.evaluate.settings import EvaluationSettings
@@ -21,6 +22,7 @@ COMMANDS: dict[str, type[Any]] = {
     "unroll serve": ServerSettings,
     "unroll train": TrainingSettings,
     "unroll evaluate": EvaluationSettings,
+    "unroll adopt": AdoptSettings,
     "unroll export": ExportSettings,
     "unroll generate": client.GenerateSettings,
     "unroll score": client.ScoreSettings,

@@ -13,6 +13,7 @@ import unroll
 ROOT = Path(__file__).parents[2]
 FACE = ROOT / "unroll" / "__init__.py"
 IN_THIS_PROCESS = {"AsyncLocalModel", "LocalModel", "load", "load_async"}
+ADOPTION = {"Adoption", "adopt"}  # which need the extra `export`
 HEAVY = {"grpc", "google.protobuf", "numpy", "onnxruntime", "torch", "cyclopts", "asyncio"}
 
 
@@ -48,14 +49,15 @@ def test_model_in_this_process_loads_no_grpc_and_a_client_no_engine() -> None:
     assert {"onnxruntime", "serving"} & loaded == set()
 
 
-@pytest.mark.parametrize("name", unroll.__all__)
+@pytest.mark.parametrize("name", [*unroll.__all__, *ADOPTION])
 def test_every_public_name_is_there(name: str) -> None:
     found = getattr(unroll, name)
     assert found is getattr(unroll, name)
     assert name in dir(unroll)
     if name != "__version__":
         home = found.__module__.partition(".")[0]
-        assert (found.__name__, home) == (name, "serving" if name in IN_THIS_PROCESS else "unroll")
+        packages = dict.fromkeys(IN_THIS_PROCESS, "serving") | dict.fromkeys(ADOPTION, "export")
+        assert (found.__name__, home) == (name, packages.get(name, "unroll"))
         assert found.__doc__
 
 
@@ -64,11 +66,12 @@ def test_type_checkers_are_told_of_each_name_where_it_is() -> None:
         alias.name: node.module
         for node in ast.walk(ast.parse(FACE.read_text(encoding="utf-8")))
         if isinstance(node, ast.ImportFrom)
-        and str(node.module).partition(".")[0] in {"unroll", "serving"}
+        and str(node.module).partition(".")[0] in {"unroll", "serving", "export"}
         for alias in node.names
     }
     assert told == {
-        name: getattr(unroll, name).__module__ for name in unroll.__all__ if name != "__version__"
+        name: getattr(unroll, name).__module__
+        for name in {*unroll.__all__, *ADOPTION} - {"__version__"}
     }
 
 

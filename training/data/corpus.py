@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from training.data.cache import WORTH_KEEPING, SymbolsCache
 from training.data.decoding import Rules
 from training.data.download import SOURCES, Source, fetch
 from training.data.symbols import Draft, Symbols, encode
-from unroll.bundle.vocabulary import Vocabulary
+from unroll.bundle.vocabulary import NAMED_AT_MOST, Vocabulary
 from unroll.errors import CorpusError, SettingsError, nearest
 
 CHUNK = 2**24  # bytes
@@ -50,6 +50,21 @@ class Corpus:
     def vocabulary(self) -> Vocabulary:
         """The vocabulary of the whole text."""
         return self.symbols.vocabulary
+
+    def under(self, vocabulary: Vocabulary) -> "Corpus":
+        """Return the same with the token ids of another vocabulary.
+
+        Raises:
+            CorpusError: it lacks symbols of the text.
+        """
+        lacking = sorted({*self.vocabulary.symbols} - {*vocabulary.symbols})
+        if lacking:
+            raise CorpusError(
+                f"corpus {self.name}: {len(lacking)} of its {len(self.vocabulary)} different "
+                f"symbols are not in the model's vocabulary of {len(vocabulary)}: "
+                f"{lacking[:NAMED_AT_MOST]}; name a text of the model's symbols"
+            )
+        return replace(self, symbols=self.symbols.under(vocabulary))
 
     @cached_property
     def text(self) -> str:
@@ -125,14 +140,14 @@ def load_same_corpus(name_or_path: str, rules: Rules, *, sha256: str) -> Corpus:
     Args:
         name_or_path: as for `load_corpus`.
         rules: how the file's bytes become text.
-        sha256: of the file that the model was trained on.
+        sha256: of the file that the model was trained on; empty where nobody knows.
 
     Raises:
         CorpusError: as `load_corpus`.
         SettingsError: it is another text.
     """
     corpus = load_corpus(name_or_path, rules)
-    if corpus.sha256 != sha256:
+    if sha256 and corpus.sha256 != sha256:
         raise SettingsError(
             f"corpus = {name_or_path!r}: has sha256 {corpus.sha256}, the model was trained on "
             f"{sha256}; name that text with --corpus"

@@ -1,7 +1,7 @@
 """A text as the token ids of its symbols, in the fewest bytes, read in pieces."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,14 @@ class Symbols:
     def part(self, symbols: range) -> str:
         """Return a stretch of the text."""
         return self.vocabulary.text_of(self.ids[symbols.start : symbols.stop])
+
+    def under(self, vocabulary: Vocabulary) -> "Symbols":
+        """Return the same with the token ids of another vocabulary that has all its symbols."""
+        if vocabulary.symbols == self.vocabulary.symbols:
+            return self
+        table = vocabulary.encode(self.vocabulary.symbols)
+        ids = table.astype(smallest_type(len(vocabulary)))[self.ids]
+        return replace(self, ids=ids, vocabulary=vocabulary)
 
 
 @dataclass(frozen=True, kw_only=True)

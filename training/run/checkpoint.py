@@ -10,7 +10,8 @@ process r > 0 under names that end in `.r`). The metadata hold one entry, `unrol
     training         the settings of the training
     vocabulary       symbols in id order, start_symbol
     text_form        line_ends, unicode: what every text is brought into; missing before 0.2
-    corpus           name, sha256
+    corpus           name, sha256; empty where an adopted model came without its text
+    adopted          whether another program trained it; missing before 0.2
     metrics          update, epoch, training_loss, validation_loss, seconds
     progress         how far the training has come; null where it cannot be resumed
 """
@@ -65,6 +66,9 @@ class Checkpoint:
     state: TrainingState | None = None
     """What resuming needs; in `last.safetensors` only."""
 
+    is_adopted: bool = False
+    """Whether another program trained it; then the training loss means nothing."""
+
     def model(self) -> CharRNN:
         """Build the model with its weights, in evaluation mode."""
         model = CharRNN(self.model_settings)
@@ -76,7 +80,7 @@ class Checkpoint:
         """Why nobody should expect much of the model; None where there is no such reason."""
         updates, loss = self.metrics.update, self.metrics.loss
         uniform = math.log(len(self.vocabulary))
-        if updates >= UPDATES_AT_LEAST and loss < uniform:
+        if self.is_adopted or (updates >= UPDATES_AT_LEAST and loss < uniform):
             return None
         return (
             f"hardly trained: {updates} updates, loss {loss:.2f} nats per symbol, where a uniform "
@@ -112,6 +116,7 @@ def _description(checkpoint: Checkpoint) -> dict[str, Any]:
         "vocabulary": {"symbols": vocabulary.symbols, "start_symbol": vocabulary.start_symbol},
         "text_form": asdict(vocabulary.form),
         "corpus": {"name": checkpoint.corpus_name, "sha256": checkpoint.corpus_sha256},
+        "adopted": checkpoint.is_adopted,
         "metrics": asdict(checkpoint.metrics),
         "progress": progress,
     }
@@ -196,6 +201,7 @@ def _assemble(description: dict[str, Any], tensors: dict[str, Tensor]) -> Checkp
         metrics=from_dict(Metrics, description["metrics"], exact),
         weights=weights,
         state=_state(description["progress"], tensors, model),
+        is_adopted=description.get("adopted", False) is True,
     )
 
 

@@ -1,0 +1,1 @@
+"""Adoption: a model that another program trained in torch becomes a checkpoint."""
