@@ -1,8 +1,13 @@
 """The command `unroll serve`."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
+
+# gRPC's core reads it when it is imported. What it has to say are mistakes of callers, as many
+# lines as they like, and it waits for whoever reads them.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from serving.process import serve
 from serving.runtime.onnx import runtime_name

@@ -22,6 +22,7 @@ REQUEST_ID = "x-request-id"
 MESSAGE_SECONDS = 60.0  # within which a request's message has to arrive whole
 _ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _BEARER = "bearer "
+_IDS = random.Random()  # ids are no secret; to ask the system takes longer
 
 T = TypeVar("T")
 
@@ -148,7 +149,7 @@ def request_id_of(metadata: Metadata) -> str:
     for key, value in metadata:
         if key == REQUEST_ID and isinstance(value, str) and _ID.fullmatch(value):
             return value
-    return f"{random.getrandbits(64):016x}"  # no secret; to ask the system takes longer
+    return f"{_IDS.getrandbits(64):016x}"
 
 
 def _task() -> asyncio.Task[Any]:

@@ -42,8 +42,7 @@ class RawConnection:
     def call(self, path: str, message: bytes = b"", headers: tuple[Header, ...] = ()) -> None:
         """Send a whole call; whatever is answered stays unread."""
         stream = self.begin(path, headers)
-        self._send(stream, struct.pack(">BI", 0, len(message)) + message)
-        self._socket.sendall(_frame(DATA, END_STREAM, stream, b""))
+        self.send(stream, struct.pack(">BI", 0, len(message)) + message, is_last=True)
 
     def begin(self, path: str, headers: tuple[Header, ...] = ()) -> int:
         """Send the headers of a call alone; return its stream."""
@@ -68,7 +67,21 @@ class RawConnection:
             announced: bytes of the whole message.
             sent: bytes of its beginning that are sent.
         """
-        self._send(stream, struct.pack(">BI", 0, announced) + bytes(sent))
+        self.send(stream, struct.pack(">BI", 0, announced) + bytes(sent))
+
+    def send(self, stream: int, data: bytes, *, is_last: bool = False) -> None:
+        """Send bytes of a call, as the server's window lets them in."""
+        while data:
+            part = min(FRAME, len(data), self._room[0], self._room[stream])
+            if part:
+                self._socket.sendall(_frame(DATA, 0, stream, data[:part]))
+                data = data[part:]
+                self._room[0] -= part
+                self._room[stream] -= part
+            else:
+                self._read_frame()
+        if is_last:
+            self._socket.sendall(_frame(DATA, END_STREAM, stream, b""))
 
     def read_until(self, kind: int, flags: int = 0) -> None:
         """Read frames up to the first of a kind that has the flags."""
@@ -105,17 +118,6 @@ class RawConnection:
                 raise ConnectionResetError("the server hung up")
             data += more
         return data
-
-    def _send(self, stream: int, data: bytes) -> None:
-        while data:
-            part = min(FRAME, len(data), self._room[0], self._room[stream])
-            if part:
-                self._socket.sendall(_frame(DATA, 0, stream, data[:part]))
-                data = data[part:]
-                self._room[0] -= part
-                self._room[stream] -= part
-            else:
-                self._read_frame()
 
     def _read_frame(self) -> tuple[int, int]:
         """Read a frame and do what it asks for; return its kind and flags."""

@@ -7,10 +7,13 @@ import hashlib
 import hmac
 import itertools
 import json
+import logging
 import os
 import re
 import shutil
+import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from tests.serving.rpc.http2 import WINDOW, RawConnection
 from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from tests.serving.sessions.test_capsule import ANNA, KEY, codec, contents
 from training.settings import Cell
@@ -35,7 +39,7 @@ INPUTS = int(os.environ.get("UNROLL_FUZZ_INPUTS", "600"))
 SERVICE = pb.DESCRIPTOR.services_by_name["TextGenerationService"]
 METHODS = {method.name: method for method in SERVICE.methods}
 # Every test below has a share; a call costs more than a parse.
-SHARE = max(INPUTS // (2 * len(METHODS) + 3), 1)
+SHARE = max(INPUTS // (2 * len(METHODS) + 4), 1)
 TRIED = settings(
     max_examples=SHARE,
     deadline=None,
@@ -52,6 +56,14 @@ LEAK = re.compile(
 # Values that mean something, beside any at all.
 TEXTS = st.sampled_from(["", "abc", "a\n£ h", "x", "first", "\0", "é" * 300]) | st.text(max_size=40)
 INTEGERS = st.sampled_from([-1, 0, 1, 2, 7, 64, 65, 300, 2**31 - 1, -(2**31)])
+TIMEOUTS = st.sampled_from([b"", b"99999999H", b"2562048H", b"1n", b"0S", b"-1S", b"x"])
+WATCH = "/grpc.health.v1.Health/Watch"  # ends with the connection
+PATHS = st.sampled_from(
+    [
+        *(f"/{SERVICE.full_name}/{name}" for name in METHODS),
+        *(WATCH, "/grpc.health.v1.Health/Check", "/no/such", "/"),
+    ]
+)
 FLOATS = st.sampled_from([0.0, 0.5, 1.0, -1.0, 1e-9, 1e9, float("nan"), float("inf")]) | st.floats(
     width=32
 )
@@ -219,6 +231,29 @@ def test_any_bytes_are_answered_or_refused_with_a_reason(
         attempt(channel, name, request, found)
 
     run()
+
+
+@TRIED
+@given(data=st.data())
+def test_any_way_to_call_is_answered_or_hung_up_on(
+    server: RunningServer, caplog: pytest.LogCaptureFixture, data: st.DataObject
+) -> None:
+    """Deadlines near and far, closed windows, messages that never end or are none, and hang-ups."""
+    caplog.clear()
+    whole = pb.GenerateRequest(prompt="abc", max_new_symbols=9).SerializeToString()
+    framed = struct.pack(">BI", 0, len(whole)) + whole
+    bodies = st.sampled_from([framed, framed[:-1], framed * 2]) | st.binary(max_size=40)
+    kinds = st.tuples(PATHS, TIMEOUTS, bodies, st.booleans())
+    calls = data.draw(st.lists(kinds, min_size=1, max_size=30))
+    window, is_patient = data.draw(st.sampled_from([0, 1, WINDOW])), data.draw(st.booleans())
+    with suppress(ConnectionError), RawConnection(server.address, window) as raw:
+        for path, timeout, body, is_last in calls:
+            stream = raw.begin(path, ((b"grpc-timeout", timeout),) if timeout else ())
+            raw.send(stream, body, is_last=is_last)
+        if window == WINDOW and is_patient:
+            raw.read_ends(sum(is_last for path, *_, is_last in calls if path != WATCH))
+    wait_for(lambda: not server.server.gate.running)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_server_is_well_after_all_that(server: RunningServer, channel: grpc.Channel) -> None:

@@ -36,6 +36,21 @@ def calls(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.name == ACCESS]
 
 
+def test_core_of_grpc_writes_nothing_that_a_stranger_dictates(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    with (
+        server_process(tmp_path, "--model", str(tiny_bundles["gru"])) as (process, address),
+        RawConnection(address) as raw,
+        Client(address) as client,
+    ):
+        raw.call("/no/such", headers=((b"grpc-timeout", b"nonsense"),))
+        assert client.generate("abc").text
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert all(" serving." in line for line in errors.splitlines()), errors
+
+
 def test_lines_are_json_and_hold_no_text(tiny_bundles: dict[Cell, Path], tmp_path: Path) -> None:
     arguments = ("--model", f"tiny={tiny_bundles['gru']}", "--log-format", "json")
     options = GenerateOptions(max_new_symbols=40, seed=1)
