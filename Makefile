@@ -35,10 +35,10 @@ TRAIN := $(BIN)/unroll train --name $(NAME) \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo train export serve generate report test test-quick fuzz soak bench bench-full bench-served bench-training bench-report check fix stubs setup clean
+.PHONY: help demo train export serve generate report test test-quick test-cuda-structure fuzz soak bench bench-full bench-served bench-training bench-report check fix stubs setup clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Train a small GRU for a minute, export, prove, serve and stream text
 	@BIN=$(BIN) sh examples/demo.sh
@@ -68,6 +68,22 @@ test: $(READY) ## Run the tests: ARGS=
 test-quick: $(READY) ## Run the tests that take a moment: ARGS=
 	$(TESTS) -m 'not slow and not cuda' $(ARGS)
 
+# ONNX Runtime for GPUs lies beside .venv and is found first; the toolkit is there for its headers.
+STANDIN := build/cuda
+test-cuda-structure: $(STANDIN)/.ready ## Test the CUDA path on stand-ins of CUDA's libraries, without a GPU: ARGS=
+	PYTHONPATH=$(STANDIN)/site LD_LIBRARY_PATH=$(CURDIR)/$(STANDIN)/lib REQUIRE_CUDA=1 REQUIRE_STANDIN=1 \
+		$(BIN)/python -m pytest tests/cuda/test_structure.py tests/cuda/test_device_runner.py \
+		-k 'not near_the_cpu' $(ARGS)
+
+$(STANDIN)/.ready: $(READY) $(wildcard tests/cuda/standin/*.*)
+	@rm -rf $(STANDIN)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt \
+		--target $(STANDIN)/site onnxruntime-gpu
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(STANDIN)/toolkit \
+		'nvidia-cuda-runtime==13.*' 'nvidia-cuda-crt==13.*'
+	bash tests/cuda/standin/build.sh $(STANDIN)/lib $(STANDIN)/toolkit/nvidia/cu13/include
+	@touch $@
+
 # A tenth of a million inputs takes several minutes.
 INPUTS ?= 100000
 fuzz: $(READY) ## Send INPUTS= messages, bytes and damaged files that nobody should send
@@ -80,8 +96,7 @@ soak: $(READY) ## Clients of every kind while servers and clients are killed: MI
 bench: $(READY) ## The decode loop beside its limits, torch and ONNX operators: DEVICE=cpu|cuda ARGS=
 	$(BIN)/python -m benchmarks.decode --device $(DEVICE) $(ARGS)
 
-# The whole grid; ARGS='--model gru-512x1' measures a part of it again. (The peers' packages by
-# name: the extra `bench` would bring onnxruntime back beside onnxruntime-gpu.)
+# The whole grid; ARGS='--model gru-512x1' measures a part of it again.
 bench-full: $(READY) ## All models, sizes and peers into docs/figures: DEVICE=cpu|cuda ARGS=
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt jax openvino
 	$(BIN)/python -m benchmarks.decode --device $(DEVICE) \
@@ -121,19 +136,14 @@ stubs: $(READY) ## Generate the gRPC stubs from the proto
 	@$(BIN)/python -m grpc_tools.protoc --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 		-Iprotos --python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) --mypy_grpc_out=$(OUT) protos/$(PROTO)
 
-setup: $(READY) ## Make .venv; RUNTIME=gpu puts onnxruntime-gpu in onnxruntime's place
+setup: $(READY) ## Make .venv; RUNTIME=gpu for an NVIDIA GPU
 
-# The GPU runtime also holds the CPU provider; the two must not lie in one environment. Its extras
-# are the CUDA libraries; the driver is the machine's.
+# Which ONNX Runtime: cpu, or gpu with the CUDA libraries. The driver is the machine's.
 RUNTIME ?= cpu
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name it with PYTHON=")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-ifeq ($(RUNTIME),gpu)
-	$(BIN)/pip uninstall --quiet --yes onnxruntime
-	$(BIN)/pip install --quiet --constraint constraints.txt 'onnxruntime-gpu[cuda,cudnn]==1.31.1'
-endif
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,$(RUNTIME)]'
 	@touch $(READY)
 
 clean: ## Remove .venv, caches and build results; runs and bundles stay

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
@@ -19,7 +18,7 @@ from export.arithmetic import Precision
 from export.quality import judge
 from export.reference import TIE, Reference, Run, torch_state, verify_run
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
-from serving.runtime.onnx import Device, GraphFiles, open_graph_session
+from serving.runtime.onnx import Device, GraphFiles, open_graph_session, runtime_version
 from serving.runtime.sampling import uniforms
 from training.data.symbols import Ids
 from training.model.model import CharRNN
@@ -121,7 +120,7 @@ def prove(
         "If the training was unstable (huge or non-finite weights), train again with a lower rate",
     )
     return ParityReport(
-        torch_version=torch.__version__, onnxruntime_version=ort.__version__, rungs=rungs
+        torch_version=torch.__version__, onnxruntime_version=runtime_version(), rungs=rungs
     )
 
 

@@ -34,7 +34,7 @@ UnrollError
 |   |-- CancelledError        the request was cancelled
 |   `-- ClosedError           the engine is draining or closed
 |-- EngineFailedError     a server's engine failed, so the server exited
-|-- MissingExtraError     a command needs packages that are not installed
+|-- MissingExtraError     packages of an extra are missing, or exclude each other
 `-- ServerError           a server failed, or sent something that this client does not know
     `-- UnavailableError      no server can be reached
 
@@ -225,7 +225,7 @@ class EngineFailedError(UnrollError):
 
 
 class MissingExtraError(UnrollError):
-    """A command needs packages of an extra that is not installed."""
+    """Packages of an extra are missing, or two of them exclude each other."""
 
 
 class ServerError(UnrollError):

