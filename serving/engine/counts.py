@@ -103,7 +103,7 @@ class Times:
     first: float | None = None
     last: float | None = None
 
-    def note_first(self, counts: EngineCounts, now: float, *, is_text: bool) -> None:
+    def note_first(self, counts: EngineCounts, now: float, is_text: bool) -> None:
         """Count the first symbol of a text, or the end of a score.
 
         Args:
@@ -118,7 +118,7 @@ class Times:
             counts.first_seconds.observe(now - self.came)
 
     def note_chunk(
-        self, counts: EngineCounts, now: float, *, is_streamed: bool, ends_text: bool
+        self, counts: EngineCounts, now: float, is_streamed: bool, ends_text: bool
     ) -> None:
         """Count a chunk that is complete now.
 

@@ -100,7 +100,7 @@ def _until_first(row: Sequence) -> int:
         return LONGEST_RUN
     if left and row.steps <= left:  # the prompt's state is kept where it ends; the row stops there
         return row.steps
-    return min(left + FIRST_SYMBOLS, row.left) if request.is_streamed else LONGEST_RUN
+    return min(left + FIRST_SYMBOLS, row.left) if row.is_streamed else LONGEST_RUN
 
 
 def _useful(

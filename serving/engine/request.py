@@ -1,7 +1,7 @@
 """The engine's request and the chunks of its answer."""
 
 from dataclasses import dataclass, field
-from math import inf, isnan
+from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,11 +82,6 @@ class SequenceRequest:
                     f"stop[{index}]",
                     f"must have 1 to {STOP_LENGTH_AT_MOST} symbols, has {len(stop)}",
                 )
-
-    @property
-    def is_streamed(self) -> bool:
-        """Whether the text goes out as it comes."""
-        return self.chunk_seconds < inf
 
     @property
     def held(self) -> int:

@@ -64,6 +64,7 @@ class Sequence:
         self.request = request
         self.listener = listener
         self.times = Times(time.monotonic())
+        self.is_streamed = request.chunk_seconds < inf  # whether its text goes out as it comes
         self.token = vocabulary.start_id  # the last symbol, not yet consumed
         self.done = 0  # symbols read or written by this request
         self.excess = 0  # symbols that its last run wrote after the stop string
@@ -85,7 +86,7 @@ class Sequence:
         self._gathered: list[tuple[str, NDArray[np.float32]]] = []  # for the next chunk
         self._has_sent = False
         # time.monotonic() from which it may go out
-        self._chunk_due = 0.0 if request.is_streamed else inf
+        self._chunk_due = 0.0 if self.is_streamed else inf
         if request.origin is not None:
             self._resume(request.origin)
 

@@ -163,14 +163,9 @@ class Worker:
         counts, times, is_text = self.slots.counts, row.times, row.request.max_new_symbols > 0
         is_last = chunk is not None and chunk.is_last
         if times.first is None and (row.has_written or is_last):
-            times.note_first(counts, now, is_text=is_text)
+            times.note_first(counts, now, is_text)
         if chunk is not None:
-            times.note_chunk(
-                counts,
-                now,
-                is_streamed=row.request.is_streamed,
-                ends_text=is_last and is_text,
-            )
+            times.note_chunk(counts, now, row.is_streamed, is_last and is_text)
 
 
 def _failed_chunk(row: Sequence) -> Chunk:
