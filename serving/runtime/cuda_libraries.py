@@ -35,12 +35,12 @@ def load_cuda() -> None:
     Raises:
         DeviceError: a library is not there.
     """
-    if not sys.platform.startswith("linux"):
-        return
     # Warnings would come for every node that writes states, and say what holds here anyway.
     ort.set_default_logger_severity(ERROR)
     with redirect_stdout(io.StringIO()):  # it prints what it misses, needed or not
         ort.preload_dlls()
+    if not sys.platform.startswith("linux"):
+        return  # the names below are Linux's
     if not _can_load(DRIVER):
         raise DeviceError(
             f"cuda was asked for, but {DRIVER} cannot be loaded: NVIDIA's driver is missing; "
