@@ -203,7 +203,7 @@ class Server:
             return []
         from serving.http.app import paths
 
-        return paths(self._servicer)
+        return paths(self.models, self._servicer)
 
     def _open_http(self, paths: list["Path"]) -> "HttpDoor | None":
         settings = self.settings

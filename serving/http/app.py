@@ -16,9 +16,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.access.gate import REQUEST_ID, Gate
+from serving.engine.models import Models
 from serving.http import connect
 from serving.http.call import HttpCall
 from serving.http.endpoint import Endpoint, Handle, Refuse
+from serving.http.openai.answers import refuse
+from serving.http.openai.completions import Completions
+from serving.http.openai.models import Catalogue
 from serving.http.probes import Probe
 from serving.rpc.health import Health
 from serving.rpc.servicer import TextGenerationServicer
@@ -44,8 +48,14 @@ class Path:
     verb: str = "POST"
 
 
-def paths(servicer: TextGenerationServicer) -> list[Path]:
-    """List the routes behind the gate."""
+def paths(models: Models, servicer: TextGenerationServicer) -> list[Path]:
+    """List the routes behind the gate.
+
+    Args:
+        models: what is served.
+        servicer: answers the methods.
+    """
+    catalogue = Catalogue(models, servicer.texts)
     methods = [
         (each.name, connect.Method(each, getattr(servicer, each.name)))
         for each in pb.DESCRIPTOR.services_by_name["TextGenerationService"].methods
@@ -56,6 +66,12 @@ def paths(servicer: TextGenerationServicer) -> list[Path]:
             Path(name=f"/{SERVICE}/{name}", handle=method.handle, refuse=method.refuse)
             for name, method in methods
         ),
+        Path(name="/v1/completions", handle=Completions(servicer.texts).handle, refuse=refuse),
+        Path(name="/v1/models", handle=catalogue.list, refuse=refuse, verb="GET"),
+        Path(name="/v1/models/{model:path}", handle=catalogue.get, refuse=refuse, verb="GET"),
+        Path(name="/tokenize", handle=catalogue.tokenize, refuse=refuse),
+        Path(name="/detokenize", handle=catalogue.detokenize, refuse=refuse),
+        Path(name="/tokenizer_info", handle=catalogue.tokenizer_info, refuse=refuse, verb="GET"),
         Path(name="/version", handle=tell_version, verb="GET"),
     ]
 

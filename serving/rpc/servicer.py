@@ -1,31 +1,32 @@
 """The gRPC service: translates, and lets the engines do the rest."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
-from typing import TypeVar
+from contextlib import AbstractAsyncContextManager
 
 from serving.access.call import Call
+from serving.engine.models import Models
 from serving.rpc.answers import write_answer, write_model, write_piece, write_score
 from serving.rpc.session_servicer import SessionServicer
+from serving.rpc.texts import Texts, run
 from serving.rpc.translation import read_generate, read_place, read_score
-from serving.texts.parse import parse_generate, parse_score
+from serving.sessions.registry import Sessions
+from serving.texts.origins import Origins
+from serving.texts.parse import Limits, parse_score
 from serving.texts.text import Part, Text, whole
 from unroll.v1 import text_generation_pb2 as pb
 
-T = TypeVar("T")
-SYMBOLS_AT_ONCE = 10_000  # of a scored text, whose translation takes 1 ms
-
-
-async def _run(symbols: int, translate: Callable[..., T], *arguments: object) -> T:
-    """Translate on the event loop; a long text on another thread, so that streams go on."""
-    if symbols <= SYMBOLS_AT_ONCE:
-        return translate(*arguments)
-    return await asyncio.to_thread(translate, *arguments)
-
 
 class TextGenerationServicer(SessionServicer):
-    """Answers calls on an event loop to which the models' engines deliver; made as its base."""
+    """Answers calls on an event loop to which the models' engines deliver; made as its base.
+
+    Attributes:
+        texts: that it opens.
+    """
+
+    def __init__(
+        self, models: Models, sessions: Sessions, origins: Origins, limits: Limits
+    ) -> None:
+        super().__init__(models, sessions, origins, limits)
+        self.texts = Texts(origins, limits)
 
     async def Generate(  # noqa: N802
         self, request: pb.GenerateRequest, call: Call
@@ -59,7 +60,7 @@ class TextGenerationServicer(SessionServicer):
         origin = await self._origins.look_at(read_place(request), call.identity)
         call.model = origin.model.name
         symbols = len(request.text)
-        parsed = await _run(
+        parsed = await run(
             symbols,
             parse_score,
             request.text,
@@ -71,7 +72,7 @@ class TextGenerationServicer(SessionServicer):
         )
         call.symbols_read = len(parsed.request.prompt)
         scored = await whole(origin, parsed.request)
-        return await _run(symbols, write_score, parsed, scored.log_probs, origin.model.fingerprint)
+        return await run(symbols, write_score, parsed, scored.log_probs, origin.model.fingerprint)
 
     async def GetModel(  # noqa: N802
         self, request: pb.GetModelRequest, call: Call
@@ -87,23 +88,9 @@ class TextGenerationServicer(SessionServicer):
         """Describe all models."""
         return pb.ListModelsResponse(models=[write_model(model) for model in self._models])
 
-    @asynccontextmanager
-    async def _generating(
+    def _generating(
         self, request: pb.GenerateRequest, call: Call, *, is_streamed: bool
-    ) -> AsyncIterator[Text]:
-        """Find what a request goes on from, keep a session for it, and translate the request."""
-        async with self._origins.open(read_place(request), call.identity) as origin:
-            call.model = origin.model.name
-            parsed = parse_generate(
-                request.prompt,
-                read_generate(request),
-                origin,
-                self._limits,
-                call.deadline,
-                call.account,
-                is_streamed=is_streamed,
-            )
-            call.symbols_read = len(parsed.request.prompt)
-            more = parsed.samples - 1
-            with call.hold(more) if more else nullcontext():
-                yield Text(self._origins, origin, parsed)
+    ) -> AbstractAsyncContextManager[Text]:
+        """Open the text that a request asks for."""
+        place, options = read_place(request), read_generate(request)
+        return self.texts.open(call, place, request.prompt, options, is_streamed=is_streamed)

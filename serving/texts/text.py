@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Text:
         if len(samples) == 1:
             chunks = [await whole(self.origin, samples[0])]
         else:
-            async with _one_error(), asyncio.TaskGroup() as group:
+            async with one_error(), asyncio.TaskGroup() as group:
                 tasks = [group.create_task(whole(self.origin, sample)) for sample in samples]
             chunks = [task.result() for task in tasks]
         return [
@@ -71,7 +72,7 @@ class Text:
             async with turn:
                 await send(part)
 
-        async with _one_error(), asyncio.TaskGroup() as group:
+        async with one_error(), asyncio.TaskGroup() as group:
             for index, sample in enumerate(samples):
                 group.create_task(self._stream(sample, index, send_in_turn))
 
@@ -83,17 +84,24 @@ class Text:
                 if chunk.text or chunk.finish:
                     await send(await self._part(sample, index, chunk))
 
+    async def read(self) -> Chunk:
+        """Read the prompt alone, which must not be empty, and return its symbols' scores."""
+        reading = replace(
+            self.parsed.request,
+            max_new_symbols=0,
+            stop=(),
+            snapshots=Capsules.FINAL,
+            buffer_symbols=None,
+            chunk_seconds=inf,
+        )
+        return await whole(self.origin, reading)
+
     async def _samples(self) -> list[SequenceRequest]:
         """Return one request for each sample; of several, the prompt has been read already."""
         request, count = self.parsed.request, self.parsed.samples
         if count == 1:
             return [request]
-        start = request.origin
-        if len(request.prompt):
-            reading = replace(
-                request, max_new_symbols=0, stop=(), snapshots=Capsules.FINAL, buffer_symbols=None
-            )
-            start = (await whole(self.origin, reading)).snapshot
+        start = (await self.read()).snapshot if len(request.prompt) else request.origin
         return [
             replace(
                 request,
@@ -123,7 +131,7 @@ async def whole(origin: Origin, sample: SequenceRequest) -> Chunk:
 
 
 @asynccontextmanager
-async def _one_error() -> AsyncIterator[None]:
+async def one_error() -> AsyncIterator[None]:
     """Of the errors that samples ended with, raise the first."""
     try:
         yield

@@ -1,7 +1,7 @@
 """The vocabulary: symbols (Unicode code points) and their token ids."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -144,6 +144,20 @@ class Vocabulary:
             .decode("utf-32-le", "surrogatepass")
             for first in range(0, len(ids), DECODED_AT_ONCE)
         )
+
+    def read(self, field: str, ids: Sequence[object]) -> str:
+        """Translate what a caller gave as token ids.
+
+        Raises:
+            InputError: one is no token id; carries the field's name.
+        """
+        V = len(self)
+        for index, each in enumerate(ids):
+            if not isinstance(each, int) or isinstance(each, bool) or not 0 <= each < V:
+                raise InputError(
+                    f"{field}[{index}]", f"must be a token id in [0, {V}), got {shown(repr(each))}"
+                )
+        return self.decode(ids)  # type: ignore[arg-type]  # they are checked
 
     def _look_up(self, text: str) -> NDArray[np.int64]:
         """Return the id of each symbol; -1 where it has none."""

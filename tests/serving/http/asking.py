@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from tests.serving.running import PATIENCE, RunningServer
 
 SERVICE = "/unroll.v1.TextGenerationService/"
-LONG = {"prompt": "abc", "maxNewSymbols": 65536, "seed": 3}  # takes seconds
+LONG: dict[str, Any] = {"prompt": "abc", "maxNewSymbols": 65536, "seed": 3}  # takes seconds
 JSON = {"content-type": "application/json"}
 
 

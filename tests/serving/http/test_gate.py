@@ -110,9 +110,11 @@ def test_client_that_goes_frees_its_slot(
     before = count(server, method, "CANCELLED") or 0
     with RawRequest(server, SERVICE + method, body, headers) as request:
         wait_for(lambda: len(server.sequences()) == 1)
+        (sequence,) = server.sequences()
         if headers:
             assert request.read().startswith(b"HTTP/1.1 200 ")
     wait_for(lambda: not server.sequences())
+    assert sequence.generated < LONG["maxNewSymbols"]
     wait_for(lambda: count(server, method, "CANCELLED") == before + 1)
 
 

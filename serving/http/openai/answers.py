@@ -1,0 +1,150 @@
+"""Answers as OpenAI's clients read them."""
+
+import json
+import time
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.http.call import HttpCall
+from serving.http.refusal import Refusal
+from serving.texts.text import Part, Text
+
+EVENTS = "text/event-stream; charset=utf-8"
+DONE = b"data: [DONE]\n\n"
+# Where our fields have other names.
+_RENAMED = {
+    "max_new_symbols": "max_tokens",
+    "sample_count": "n",
+    "log_probs": "logprobs",
+    "text": "prompt",
+    "sampling.temperature": "temperature",
+    "sampling.top_p": "top_p",
+    "sampling.top_k": "top_k",
+    "sampling.min_p": "min_p",
+}
+_TYPES = {
+    grpc.StatusCode.UNAUTHENTICATED: "authentication_error",
+    grpc.StatusCode.PERMISSION_DENIED: "permission_error",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "rate_limit_error",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Echo:
+    """The prompt, as far as it belongs to the answer.
+
+    Attributes:
+        symbols: it; empty unless it was asked for.
+        log_probs: of each symbol, (symbols,).
+    """
+
+    symbols: str
+    log_probs: NDArray[np.float32]
+
+
+class Answer:
+    """The answer to one request for completions.
+
+    Args:
+        call: that asks.
+        log_probs: whether to tell those of all symbols.
+    """
+
+    def __init__(self, call: HttpCall, *, log_probs: bool) -> None:
+        self._id = f"cmpl-{call.request_id}"
+        self._created = int(time.time())
+        self._log_probs = log_probs
+        self._offsets: dict[int, int] = {}  # of what each choice has next
+        self._read = 0
+        self._written = 0
+
+    def count_prompt(self, text: Text) -> None:
+        """Count a prompt's symbols as read."""
+        self._read += len(text.parsed.request.prompt)
+
+    def choice(self, text: Text, part: Part, index: int, echo: Echo) -> dict[str, Any]:
+        """Describe the next part of a choice; its first begins with the prompt that is echoed."""
+        chunk, first = part.chunk, index not in self._offsets
+        symbols = echo.symbols + chunk.text if first else chunk.text
+        log_probs = chunk.log_probs
+        if first and chunk.text and echo.symbols:
+            log_probs = np.concatenate([echo.log_probs, log_probs])
+        made: dict[str, Any] = {
+            "index": index,
+            "text": symbols,
+            "logprobs": self._describe(symbols, log_probs, index) if self._log_probs else None,
+            "finish_reason": None if chunk.finish is None else chunk.finish.value,
+        }
+        if self._log_probs and first and echo.symbols and text.origin.snapshot is None:
+            made["logprobs"]["token_logprobs"][0] = None  # nothing comes before it
+        if part.capsule:
+            made["capsule"] = b64encode(part.capsule).decode()
+        if chunk.finish is not None:
+            self._written += chunk.generated
+            made |= {"seed": part.sample.seed, "position": chunk.position}
+        self._offsets[index] = self._offsets.get(index, 0) + len(symbols)
+        return made
+
+    def body(self, text: Text, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+        """Describe an answer, or a piece of one."""
+        return {
+            "id": self._id,
+            "object": "text_completion",
+            "created": self._created,
+            "model": text.origin.model.name,
+            "system_fingerprint": text.origin.model.fingerprint,
+            "choices": choices,
+            **more,
+        }
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """Counts of symbols so far, with those of stop strings."""
+        return {
+            "prompt_tokens": self._read,
+            "completion_tokens": self._written,
+            "total_tokens": self._read + self._written,
+        }
+
+    def _describe(self, symbols: str, log_probs: NDArray[np.float32], index: int) -> dict[str, Any]:
+        offset = self._offsets.get(index, 0)
+        return {
+            "tokens": list(symbols),
+            "token_logprobs": log_probs.tolist(),
+            "top_logprobs": None,
+            "text_offset": list(range(offset, offset + len(symbols))),
+        }
+
+
+def dumps(body: dict[str, Any]) -> bytes:
+    """Write JSON."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def event(body: dict[str, Any]) -> bytes:
+    """Write one event of a stream."""
+    return b"data: " + dumps(body) + b"\n\n"
+
+
+async def refuse(call: HttpCall, refusal: Refusal) -> None:
+    """Answer with an error; a stream that has begun ends with it."""
+    field = refusal.field
+    param = None if field is None else _RENAMED.get(field, field)
+    fault = refusal.details.fault
+    kind = "invalid_request_error" if refusal.number < 500 else "server_error"
+    error = {
+        "message": refusal.status.message if param is None else f"{param}: {fault.description}",
+        "type": _TYPES.get(refusal.code, kind),
+        "param": param,
+        "code": refusal.details.info.reason.lower(),
+    }
+    if call.has_begun:
+        await call.write_raw(event({"error": error}))
+        await call.end()
+    else:
+        await call.answer(refusal.number, dumps({"error": error}), headers=refusal.headers)

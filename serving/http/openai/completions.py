@@ -1,0 +1,149 @@
+"""`/v1/completions`: texts for clients of OpenAI."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from serving.http.call import HttpCall
+from serving.http.openai.answers import DONE, EVENTS, Answer, Echo, dumps, event
+from serving.http.openai.request import CompletionRequest, read
+from serving.rpc.texts import Texts, run
+from serving.texts.text import Part, Text, one_error
+
+# Bytes of a symbol with its log-probability and offset in JSON, for one of our messages.
+JSON_WEIGHT = 16
+QUIET_SECONDS = 15.0  # after which a stream without news sends a comment, so that proxies keep it
+COMMENT = b": the text is on its way\n\n"
+NO_ECHO = Echo(symbols="", log_probs=np.zeros(0, np.float32))
+
+
+class Completions:
+    """Answers requests for completions.
+
+    Args:
+        texts: that it opens.
+    """
+
+    def __init__(self, texts: Texts) -> None:
+        self._texts = texts
+
+    async def handle(self, call: HttpCall, body: bytes) -> None:
+        """Answer a call."""
+        request = read(body)
+        answer = Answer(call, log_probs=request.log_probs)
+        async with self._opened(call, request) as texts:
+            echoes = [await _echo(text, request) for text in texts]
+            for text in texts:
+                answer.count_prompt(text)
+            if not request.is_streamed:
+                choices = await _wholes(call, request, texts, echoes, answer)
+                whole = answer.body(texts[0], choices, usage=answer.usage)
+                data = await run(call.symbols_written + call.symbols_read, dumps, whole)
+                await call.answer(200, data)
+                return
+            await _stream(call, request, texts, echoes, answer)
+
+    @asynccontextmanager
+    async def _opened(
+        self, call: HttpCall, request: CompletionRequest
+    ) -> AsyncIterator[list[Text]]:
+        """Open a text for each prompt."""
+        prompts, weight = request.prompts, JSON_WEIGHT if request.log_probs else 1
+        is_streamed = request.is_streamed and not request.reads_only
+        desk = self._texts if is_streamed else self._texts.sharing(len(prompts) * weight)
+        more = len(prompts) - 1
+        with call.hold(more) if more else nullcontext():
+            async with AsyncExitStack() as stack:
+                yield [
+                    await stack.enter_async_context(
+                        desk.open(
+                            call, request.place, prompt, request.options, is_streamed=is_streamed
+                        )
+                    )
+                    for prompt in prompts
+                ]
+
+
+async def _echo(text: Text, request: CompletionRequest) -> Echo:
+    """Return what of a text's prompt belongs to its answer."""
+    prompt = text.parsed.request.prompt
+    if not request.echo or not len(prompt):
+        return NO_ECHO
+    symbols = text.origin.model.bundle.vocabulary.decode(prompt.tolist())
+    if not request.log_probs or request.reads_only:  # then they come with the answer
+        return Echo(symbols=symbols, log_probs=NO_ECHO.log_probs)
+    return Echo(symbols=symbols, log_probs=(await text.read()).log_probs)
+
+
+async def _wholes(
+    call: HttpCall,
+    request: CompletionRequest,
+    texts: list[Text],
+    echoes: list[Echo],
+    answer: Answer,
+) -> list[dict[str, Any]]:
+    """Return all choices, once all have ended."""
+    async with one_error(), asyncio.TaskGroup() as group:
+        tasks = [group.create_task(text.wholes()) for text in texts]
+    choices = []
+    for prompt, (text, task, echo) in enumerate(zip(texts, tasks, echoes, strict=True)):
+        for part in task.result():
+            call.symbols_written += len(part.chunk.text)
+            index = prompt * request.samples + part.index
+            choices.append(answer.choice(text, part, index, echo))
+    return choices
+
+
+async def _stream(
+    call: HttpCall,
+    request: CompletionRequest,
+    texts: list[Text],
+    echoes: list[Echo],
+    answer: Answer,
+) -> None:
+    """Send the pieces of all choices as they come."""
+    call.stream_headers = [("content-type", EVENTS), ("cache-control", "no-cache")]
+    call.encode = event
+    more = {"usage": None} if request.wants_usage else {}
+    turn, news = asyncio.Lock(), asyncio.Event()
+
+    async def follow(prompt: int) -> None:
+        text, echo = texts[prompt], echoes[prompt]
+
+        async def send(part: Part) -> None:
+            async with turn:
+                news.set()
+                call.symbols_written += len(part.chunk.text)
+                index = prompt * request.samples + part.index
+                choice = answer.choice(text, part, index, echo)
+                await call.write(answer.body(text, [choice], **more))
+
+        if request.reads_only:
+            for part in await text.wholes():
+                await send(part)
+        else:
+            await text.stream(send)
+
+    async with one_error(), asyncio.TaskGroup() as group:
+        commenting = group.create_task(_comment(call, turn, news))
+        async with one_error(), asyncio.TaskGroup() as following:
+            for prompt in range(len(texts)):
+                following.create_task(follow(prompt))
+        commenting.cancel()
+    if request.wants_usage:
+        await call.write(answer.body(texts[0], [], usage=answer.usage))
+    await call.write_raw(DONE)
+    await call.end()
+
+
+async def _comment(call: HttpCall, turn: asyncio.Lock, news: asyncio.Event) -> None:
+    """Send a comment each time that nothing was sent for a while."""
+    while True:
+        news.clear()
+        await asyncio.sleep(QUIET_SECONDS)
+        if not news.is_set():
+            async with turn:
+                await call.write_raw(COMMENT)

@@ -1,0 +1,98 @@
+"""The fields of a request in JSON, each read as what it must be."""
+
+import json
+from math import isfinite
+from typing import Any
+
+from unroll.errors import InputError, shown
+
+
+class Fields:
+    """A JSON object; a field that is null is as good as absent.
+
+    Args:
+        body: in UTF-8.
+
+    Raises:
+        InputError: it is no JSON object.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        try:
+            values = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise InputError("request", f"is not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise InputError("request", f"must be a JSON object, got {shown(repr(values))}")
+        self.values: dict[str, Any] = {k: v for k, v in values.items() if v is not None}
+        self._known: set[str] = set()
+
+    def get(self, name: str) -> Any:
+        """Return a field as it is; None if it is absent."""
+        self._known.add(name)
+        return self.values.get(name)
+
+    def text(self, name: str) -> str:
+        """Return a text; empty if it is absent."""
+        return self._of_kind(name, str, "a text") or ""
+
+    def truth(self, name: str) -> bool:
+        """Return a truth value; false if it is absent."""
+        return self._of_kind(name, bool, "true or false") or False
+
+    def whole(self, name: str) -> int | None:
+        """Return a whole number."""
+        value: int | None = self._of_kind(name, int, "a whole number")
+        return value
+
+    def number(self, name: str) -> float | None:
+        """Return a finite number."""
+        value = self._of_kind(name, (int, float), "a number")
+        if value is not None and not isfinite(value):
+            raise InputError(name, f"must be finite, got {value}")
+        return None if value is None else float(value)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a text or a list of texts."""
+        value = self.get(name)
+        found = [] if value is None else value if isinstance(value, list) else [value]
+        if not all(isinstance(each, str) for each in found):
+            raise InputError(name, f"must be a text or a list of texts, got {shown(repr(value))}")
+        return tuple(found)
+
+    def choice(self, name: str, of: dict[str, Any]) -> Any:
+        """Return what one of several words stands for; None if it is absent."""
+        word = self.text(name)
+        if word and word not in of:
+            raise InputError(name, f"must be one of {', '.join(of)}, got {shown(word)}")
+        return of.get(word)
+
+    def refuse(self, name: str, *harmless: object, advice: str) -> None:
+        """Check that a field which cannot be heeded asks for nothing.
+
+        Args:
+            name: of the field.
+            harmless: what it may be.
+            advice: what to do.
+        """
+        value = self.get(name)
+        if value is not None and value not in harmless:
+            raise InputError(name, f"is not supported; {advice}")
+
+    def check_all_known(self) -> None:
+        """Check that no field was left unread.
+
+        Raises:
+            InputError: names the first one and all that there are.
+        """
+        for name in self.values:
+            if name not in self._known:
+                known = ", ".join(sorted(self._known))
+                raise InputError(name[:100], f"is no field of this request; there are {known}")
+
+    def _of_kind(self, name: str, kind: type | tuple[type, ...], what: str) -> Any:
+        value = self.get(name)
+        is_truth = isinstance(value, bool) and kind is not bool
+        if value is not None and (is_truth or not isinstance(value, kind)):
+            raise InputError(name, f"must be {what}, got {shown(repr(value))}")
+        return value

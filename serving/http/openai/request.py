@@ -1,0 +1,167 @@
+"""A request for completions, from OpenAI's fields to our options."""
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from serving.http.openai.fields import Fields
+from serving.sessions.session import digest_of
+from serving.texts.origins import Place
+from serving.texts.sent import as_sent
+from unroll.errors import InputError
+from unroll.options import GenerateOptions
+from unroll.terms import Capsules
+
+DEFAULT_TOKENS = 16
+PROMPTS_AT_MOST = 256
+LOGPROBS_AT_MOST = 20
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p")
+
+Prompt = str | list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionRequest:
+    """What is asked for.
+
+    Attributes:
+        place: where each text begins.
+        prompts: one text or more, or their token ids.
+        options: how they go on.
+        samples: of each.
+        echo: whether a text begins with its prompt.
+        log_probs: whether to tell those of all symbols.
+        is_streamed: whether the texts come as they are made.
+        wants_usage: whether a stream ends with the counts of symbols.
+    """
+
+    place: Place
+    prompts: list[Prompt]
+    options: GenerateOptions
+    samples: int
+    echo: bool
+    log_probs: bool
+    is_streamed: bool
+    wants_usage: bool
+
+    @property
+    def reads_only(self) -> bool:
+        """Whether nothing is to be written."""
+        return self.options.max_new_symbols == 0
+
+
+def read(body: bytes) -> CompletionRequest:
+    """Read a request.
+
+    Raises:
+        InputError: a field is unknown, of the wrong kind or not supported.
+    """
+    fields = Fields(body)
+    model, prompts = fields.text("model"), _prompts(fields)
+    echo, is_streamed = fields.truth("echo"), fields.truth("stream")
+    log_probs, samples = _log_probs(fields), fields.whole("n")
+    tokens = fields.whole("max_tokens")
+    tokens = DEFAULT_TOKENS if tokens is None else tokens
+    if not tokens and not echo:
+        raise InputError("max_tokens", "must be 1 or more without `echo`, got 0")
+    options = GenerateOptions(
+        model=model,
+        max_new_symbols=tokens,
+        stop=fields.texts("stop"),
+        seed=fields.whole("seed"),
+        temperature=fields.number("temperature"),
+        top_p=fields.number("top_p"),
+        top_k=fields.whole("top_k"),
+        min_p=fields.number("min_p"),
+        log_probs=log_probs,
+        capsules=fields.choice("capsules", {each.value: each for each in Capsules})
+        or Capsules.NEVER,
+        sample_count=samples,
+    )
+    place = _place(fields, model, prompts)
+    wants_usage = _wants_usage(fields)
+    _check_unsupported(fields, samples)
+    fields.check_all_known()
+    return CompletionRequest(
+        place=place,
+        prompts=prompts,
+        options=as_sent(options),
+        samples=1 if samples is None else samples,
+        echo=echo,
+        log_probs=log_probs,
+        is_streamed=is_streamed,
+        wants_usage=wants_usage and is_streamed,
+    )
+
+
+def _prompts(fields: Fields) -> list[Prompt]:
+    value = fields.get("prompt")
+    listed: list[Any] = value if isinstance(value, list) else ["" if value is None else value]
+    if listed and all(_is_id(each) for each in listed):
+        return [listed]
+    if not 1 <= len(listed) <= PROMPTS_AT_MOST:
+        raise InputError("prompt", f"must be 1 to {PROMPTS_AT_MOST} prompts, got {len(listed)}")
+    for each in listed:
+        if not (isinstance(each, str) or (isinstance(each, list) and all(map(_is_id, each)))):
+            raise InputError(
+                "prompt", "must be a text, a list of texts, a list of token ids or a list of such"
+            )
+    return listed
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _log_probs(fields: Fields) -> bool:
+    wanted = fields.whole("logprobs")
+    if wanted is None:
+        return False
+    if not 0 <= wanted <= LOGPROBS_AT_MOST:
+        raise InputError("logprobs", f"must be 0 to {LOGPROBS_AT_MOST}, got {wanted}")
+    if wanted:
+        raise InputError(
+            "logprobs",
+            f"must be 0, which tells the log-probability of each token of the text, got {wanted}; "
+            "this server does not tell those of alternatives",
+        )
+    return True
+
+
+def _place(fields: Fields, model: str, prompts: list[Prompt]) -> Place:
+    session, expected = fields.text("session"), fields.whole("expected_position")
+    try:
+        capsule = base64.b64decode(fields.text("capsule"), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InputError("capsule", "must be in base64, as an answer has it") from error
+    if session and capsule:
+        raise InputError("session", "a text goes on from a session or from a capsule, not both")
+    if session and len(prompts) > 1:
+        raise InputError("prompt", f"must be one in a session, got {len(prompts)}")
+    return Place(
+        model=model,
+        capsule=capsule or None,
+        session=session or None,
+        expected_position=expected,
+        digest=digest_of(json.dumps(fields.values, sort_keys=True).encode()),
+    )
+
+
+def _wants_usage(fields: Fields) -> bool:
+    options = fields.get("stream_options")
+    if options is None:
+        return False
+    if not isinstance(options, dict):
+        raise InputError("stream_options", 'must be an object, as {"include_usage": true}')
+    return options.get("include_usage") is True
+
+
+def _check_unsupported(fields: Fields, samples: int | None) -> None:
+    fields.get("user")  # is heeded by doing nothing
+    fields.refuse("suffix", "", advice="leave it out")
+    fields.refuse("best_of", 1 if samples is None else samples, advice="it must be n")
+    fields.refuse("logit_bias", {}, advice="leave it out")
+    for name in ("presence_penalty", "frequency_penalty"):
+        fields.refuse(name, 0, advice="leave it out or at 0")

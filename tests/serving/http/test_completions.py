@@ -1,0 +1,379 @@
+"""OpenAI's own client gets the texts, scores and errors that our clients get."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from openai.types import Completion
+
+from serving.access.tokens import NewToken, issue
+from serving.http.openai import completions
+from tests.serving.http.asking import Answer, RawRequest, ask
+from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
+from training.settings import Cell
+from unroll.client.client import Client
+from unroll.options import GenerateOptions
+from unroll.terms import Capsules
+
+PATH = "/v1/completions"
+SEED = 5
+
+
+@pytest.fixture(scope="module")
+def server(tiny_bundles: dict[Cell, Path]) -> Iterator[RunningServer]:
+    with serve(f"small={tiny_bundles['gru']}", str(tiny_bundles["lstm"]), http_port=0) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ours(server: RunningServer) -> Iterator[Client]:
+    with server.client() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def theirs(server: RunningServer) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(
+        base_url=f"{server.server.http_address}/v1", api_key="none", max_retries=0, timeout=PATIENCE
+    ) as made:
+        yield made
+
+
+def post(server: RunningServer, **body: Any) -> Answer:
+    return ask(server, "POST", PATH, body)
+
+
+def refused(server: RunningServer, **body: Any) -> Any:
+    answer = post(server, **body)
+    assert answer.status == 400, answer
+    return answer.json["error"]
+
+
+def joined(stream: openai.Stream[Completion]) -> str:
+    return "".join(each.choices[0].text for each in stream)
+
+
+@pytest.mark.parametrize("model", ["small", "lstm"])
+def test_text_is_that_of_grpc_whole_and_streamed(
+    theirs: openai.OpenAI, ours: Client, model: str
+) -> None:
+    options = GenerateOptions(
+        model=model, max_new_symbols=60, seed=SEED, temperature=0.7, top_p=0.9, min_p=0.01
+    )
+    right = ours.generate("cabbage", options)
+    asked: dict[str, Any] = {
+        "model": model, "prompt": "cabbage", "max_tokens": 60, "seed": SEED, "temperature": 0.7,
+        "top_p": 0.9, "extra_body": {"min_p": 0.01},
+    }  # fmt: skip
+    whole = theirs.completions.create(**asked)
+    assert whole.choices[0].text == right.text
+    assert whole.choices[0].finish_reason == "length"
+    assert (whole.model, whole.system_fingerprint) == (model, right.completion.fingerprint)
+    assert whole.usage is not None
+    assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == (7, 60)
+    assert joined(theirs.completions.create(stream=True, **asked)) == right.text
+
+
+def test_asyncio_client_streams_the_same_text(server: RunningServer, ours: Client) -> None:
+    async def run() -> str:
+        async with openai.AsyncOpenAI(
+            base_url=f"{server.server.http_address}/v1", api_key="none", timeout=PATIENCE
+        ) as client:
+            stream = await client.completions.create(
+                model="small", prompt="cab", max_tokens=40, seed=SEED, stream=True
+            )
+            return "".join([each.choices[0].text async for each in stream])
+
+    options = GenerateOptions(max_new_symbols=40, seed=SEED)
+    assert asyncio.run(run()) == ours.generate("cab", options).text
+
+
+def test_default_is_sixteen_symbols(theirs: openai.OpenAI) -> None:
+    assert len(theirs.completions.create(model="small", prompt="a").choices[0].text) == 16
+
+
+def test_each_kind_of_prompt_is_read(theirs: openai.OpenAI, ours: Client) -> None:
+    options = GenerateOptions(max_new_symbols=20, seed=SEED)
+    right = [ours.generate(prompt, options).text for prompt in ("cab", "dad")]
+    cab, dad = ([ours.get_model().vocabulary.index(s) for s in text] for text in ("cab", "dad"))
+    kinds: list[tuple[Any, list[str]]] = [
+        ("cab", right[:1]), (["cab", "dad"], right), (cab, right[:1]), ([cab, dad], right),
+    ]  # fmt: skip
+    for prompt, texts in kinds:
+        made = theirs.completions.create(model="small", prompt=prompt, max_tokens=20, seed=SEED)
+        assert [each.text for each in made.choices] == texts
+        assert [each.index for each in made.choices] == list(range(len(texts)))
+
+
+def test_samples_of_each_prompt_have_seeds_of_their_own(
+    theirs: openai.OpenAI, ours: Client
+) -> None:
+    options = GenerateOptions(max_new_symbols=20, seed=SEED, sample_count=3)
+    asked: dict[str, Any] = {
+        "model": "small", "prompt": ["cab", "dad"], "max_tokens": 20, "seed": SEED, "n": 3,
+    }  # fmt: skip
+    right = []
+    for prompt in ("cab", "dad"):
+        first = ours.generate(prompt, options)
+        right += [first.text, *(each.text for each in first.further_samples)]
+    whole = theirs.completions.create(**asked)
+    assert [each.text for each in whole.choices] == right
+    assert whole.usage is not None
+    assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == (6, 120)
+    parts, usage = ["" for _ in right], []
+    for piece in theirs.completions.create(
+        stream=True, stream_options={"include_usage": True}, **asked
+    ):
+        usage.append(piece.usage)
+        for choice in piece.choices:
+            parts[choice.index] += choice.text
+    assert parts == right
+    assert usage[-1] == whole.usage
+    assert set(usage[:-1]) == {None}
+
+
+def test_stop_strings_end_the_text(theirs: openai.OpenAI, ours: Client) -> None:
+    options = GenerateOptions(max_new_symbols=500, seed=SEED, stop=("ab", "cd"))
+    right = ours.generate("cab", options)
+    assert right.completion.finish_reason.value == "stop", "else this tests nothing"
+    made = theirs.completions.create(
+        model="small", prompt="cab", max_tokens=500, seed=SEED, stop=["ab", "cd"]
+    )
+    assert (made.choices[0].text, made.choices[0].finish_reason) == (right.text, "stop")
+
+
+def test_echo_with_log_probabilities_tells_the_figures_of_score(
+    theirs: openai.OpenAI, ours: Client
+) -> None:
+    prompt = "cabbage"
+    scores = ours.score(prompt).log_probs
+    options = GenerateOptions(max_new_symbols=9, seed=SEED, log_probs=True)
+    right = ours.generate(prompt, options)
+    asked: dict[str, Any] = {
+        "model": "small", "prompt": prompt, "seed": SEED, "echo": True, "logprobs": 0,
+    }  # fmt: skip
+    whole = theirs.completions.create(max_tokens=9, **asked).choices[0]
+    assert whole.text == prompt + right.text
+    told = whole.logprobs
+    assert told is not None
+    assert told.tokens == list(whole.text)
+    assert told.text_offset == list(range(len(whole.text)))
+    assert told.token_logprobs == [None, *scores[1:], *right.log_probs]
+    read = theirs.completions.create(max_tokens=0, **asked).choices[0]
+    assert (read.text, read.logprobs) == (
+        prompt,
+        told.model_copy(
+            update={
+                "tokens": list(prompt),
+                "token_logprobs": [None, *scores[1:]],
+                "text_offset": list(range(len(prompt))),
+            }
+        ),
+    )
+    pieces = [
+        piece.choices[0] for piece in theirs.completions.create(max_tokens=9, stream=True, **asked)
+    ]
+    assert "".join(each.text for each in pieces) == whole.text
+    streamed = [each.logprobs.token_logprobs or [] for each in pieces if each.logprobs is not None]
+    assert list(chain(*streamed)) == told.token_logprobs
+    offsets = [each.logprobs.text_offset or [] for each in pieces if each.logprobs is not None]
+    assert list(chain(*offsets)) == told.text_offset
+    (only,) = theirs.completions.create(max_tokens=0, stream=True, **asked)
+    assert only.choices[0].logprobs == read.logprobs
+
+
+def test_log_probability_is_the_engines_float(server: RunningServer, ours: Client) -> None:
+    options = GenerateOptions(max_new_symbols=9, seed=SEED, log_probs=True)
+    answer = post(server, prompt="cab", max_tokens=9, seed=SEED, logprobs=0).json
+    told = answer["choices"][0]["logprobs"]["token_logprobs"]
+    assert told == list(ours.generate("cab", options).log_probs)
+
+
+def test_session_goes_on_and_a_repeated_request_does_not_move_it(
+    server: RunningServer, ours: Client
+) -> None:
+    session = ours.start_session()
+    asked = {"prompt": "cab", "session": session.session_id, "seed": SEED, "expected_position": 0}
+    first, again = post(server, **asked).json, post(server, **asked).json
+    assert first["choices"] == again["choices"]
+    assert first["choices"][0]["position"] == 19
+    assert ours.get_session(session.session_id).position == 19
+    late = post(server, **(asked | {"prompt": "dad"}))
+    assert (late.status, late.json["error"]["code"]) == (409, "session_position")
+
+
+def test_capsule_goes_on_at_the_other_door(server: RunningServer, ours: Client) -> None:
+    options = GenerateOptions(max_new_symbols=30, seed=SEED, capsules=Capsules.NEVER)
+    first = post(server, prompt="cab", max_tokens=10, seed=SEED, capsules="final").json
+    second = post(server, capsule=first["choices"][0]["capsule"], max_tokens=20).json
+    parts = first["choices"][0]["text"] + second["choices"][0]["text"]
+    assert parts == ours.generate("cab", options).text
+
+
+def test_errors_are_those_that_the_client_knows(
+    theirs: openai.OpenAI, server: RunningServer
+) -> None:
+    with pytest.raises(openai.BadRequestError) as unknown:
+        theirs.completions.create(model="small", prompt="abcX")
+    assert (unknown.value.param, unknown.value.code) == ("prompt", "unknown_symbol")
+    assert unknown.value.type == "invalid_request_error"
+    with pytest.raises(openai.NotFoundError) as missing:
+        theirs.completions.create(model="nobody", prompt="abc")
+    assert missing.value.code == "unknown_model"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"best_of": 2}, "best_of"),
+        ({"suffix": "x"}, "suffix"),
+        ({"presence_penalty": 0.5}, "presence_penalty"),
+        ({"frequency_penalty": -1}, "frequency_penalty"),
+        ({"logit_bias": {"3": -100}}, "logit_bias"),
+        ({"logprobs": 1}, "logprobs"),
+        ({"logprobs": 21}, "logprobs"),
+        ({"logprobs": True}, "logprobs"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"max_tokens": 2**40}, "max_tokens"),
+        ({"n": 0}, "n"),
+        ({"n": 65}, "n"),
+        ({"temperature": -1}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"top_k": -1}, "top_k"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
+        ({"stop": [1]}, "stop"),
+        ({"prompt": [1, "a"]}, "prompt"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": [1, 99]}, "prompt[1]"),
+        ({"prompt": {}}, "prompt"),
+        ({"stream": 1}, "stream"),
+        ({"capsule": "?"}, "capsule"),
+        ({"capsules": "always"}, "capsules"),
+        ({"promt": "a"}, "promt"),
+    ],
+)
+def test_field_that_cannot_be_heeded_is_named(
+    server: RunningServer, body: dict[str, Any], param: str
+) -> None:
+    error = refused(server, **({"prompt": "abc"} | body))
+    assert error["param"] == param
+    assert error["message"].startswith(f"{param}: ")
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"n": NaN}'])
+def test_body_that_is_no_request_is_refused(server: RunningServer, body: bytes) -> None:
+    assert ask(server, "POST", PATH, body).status == 400
+
+
+def test_harmless_fields_are_taken(server: RunningServer) -> None:
+    asked = {
+        "prompt": "abc", "best_of": 1, "n": 1, "suffix": None, "presence_penalty": 0,
+        "frequency_penalty": 0.0, "logit_bias": {}, "user": "anna", "stop": None, "logprobs": None,
+    }  # fmt: skip
+    assert post(server, **asked).status == 200
+
+
+def test_error_within_a_stream_is_told_in_it(server: RunningServer) -> None:
+    headers = {"connect-timeout-ms": "100"}
+    body = {"prompt": "abc", "max_tokens": 65536, "stream": True}
+    answer = ask(server, "POST", PATH, body, headers=headers)
+    assert answer.status == 200
+    *pieces, last = answer.body.strip().split(b"\n\n")
+    assert pieces
+    assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "deadline"
+
+
+def test_stream_ends_with_done_and_is_not_kept_by_caches(server: RunningServer) -> None:
+    answer = post(server, prompt="abc", stream=True)
+    assert answer.body.endswith(b"\n\ndata: [DONE]\n\n")
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert answer.headers["cache-control"] == "no-cache"
+
+
+def test_quiet_stream_sends_comments_that_the_client_skips(
+    tiny_bundles: dict[Cell, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completions, "QUIET_SECONDS", 0.01)
+    with (
+        serve(str(tiny_bundles["gru"]), slots=1, http_port=0) as running,
+        RawRequest(running, PATH, {"prompt": "abc", "max_tokens": 65536}),
+    ):
+        wait_for(lambda: len(running.sequences()) == 1)
+        with RawRequest(running, PATH, {"prompt": "abc", "stream": True}) as waiting:
+            assert waiting.read().startswith(b"HTTP/1.1 200 ")
+            wait_for(lambda: b": the text is on its way\n\n" in waiting.read())
+
+
+def test_stream_that_is_closed_frees_its_slot(server: RunningServer, theirs: openai.OpenAI) -> None:
+    stream = theirs.completions.create(model="small", prompt="abc", max_tokens=65536, stream=True)
+    next(iter(stream))
+    (sequence,) = server.sequences()
+    stream.close()
+    wait_for(lambda: not server.sequences())
+    assert sequence.generated < 65536
+
+
+def test_overload_tells_when_to_come_again(tiny_bundles: dict[Cell, Path]) -> None:
+    with (
+        serve(str(tiny_bundles["gru"]), slots=1, queue_limit=0, http_port=0) as running,
+        RawRequest(running, PATH, {"prompt": "abc", "max_tokens": 65536, "stream": True}) as busy,
+        openai.OpenAI(
+            base_url=f"{running.server.http_address}/v1", api_key="none", max_retries=0
+        ) as client,
+    ):
+        busy.read()
+        with pytest.raises(openai.RateLimitError) as full:
+            client.completions.create(model="gru", prompt="abc")
+        assert full.value.type == "rate_limit_error"
+        assert int(full.value.response.headers["retry-after"]) >= 1
+
+
+def test_key_is_the_token(tiny_bundles: dict[Cell, Path], tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    token = issue(NewToken(name="anna", file=file))
+    with serve(str(tiny_bundles["gru"]), tokens=file, http_port=0) as running:
+        url = f"{running.server.http_address}/v1"
+        with openai.OpenAI(base_url=url, api_key=token) as anna:
+            assert [each.id for each in anna.models.list()] == ["gru"]
+        with (
+            openai.OpenAI(base_url=url, api_key="wrong") as stranger,
+            pytest.raises(openai.AuthenticationError),
+        ):
+            stranger.models.list()
+
+
+def test_models_are_listed_and_described(theirs: openai.OpenAI, ours: Client) -> None:
+    assert [each.id for each in theirs.models.list()] == ["small", "lstm"]
+    assert theirs.models.retrieve("lstm").id == "lstm"
+    with pytest.raises(openai.NotFoundError):
+        theirs.models.retrieve("nobody")
+
+
+def test_texts_and_token_ids_are_translated(server: RunningServer, ours: Client) -> None:
+    url = server.server.http_address
+    symbols = ours.get_model().vocabulary
+    ids = httpx2.post(f"{url}/tokenize", json={"prompt": "cab£"}).json()["tokens"]
+    assert "".join(symbols[each] for each in ids) == "cab£"
+    back = httpx2.post(f"{url}/detokenize", json={"tokens": ids}).json()
+    assert back == {"prompt": "cab£"}
+    assert httpx2.post(f"{url}/detokenize", json={"tokens": [11]}).status_code == 400
+    told = httpx2.get(f"{url}/tokenizer_info").json()
+    assert (told["bos_token"], told["vocabulary_size"]) == ("\n", 11)
+
+
+def test_answer_that_might_be_too_large_is_refused_before_it_is_made(
+    tiny_bundles: dict[Cell, Path],
+) -> None:
+    with serve(str(tiny_bundles["gru"]), max_message_bytes=65536, http_port=0) as running:
+        error = refused(running, prompt=["abc"] * 8, max_tokens=10_000)
+        assert error["param"] == "max_tokens"
+        assert post(running, prompt="abc", max_tokens=10_000).status == 200
