@@ -1,5 +1,6 @@
 """The settings of a training, and the rules between them."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,7 +21,9 @@ class TrainingSettings:
     """Train a character-level recurrent language model on a text."""
 
     corpus: str = "casebook"
-    """Name of a corpus (casebook, sherlock, shakespeare, tinyshakespeare) or path of a text."""
+    """Name of a corpus (casebook, sherlock, shakespeare, tinyshakespeare), or path of a text: a
+    file, plain or packed with gzip or zstd; a folder; a pattern such as `notes/*.md`; or several of
+    these with `:` between them."""
 
     encoding: str = "utf-8"
     """Encoding of the text."""
@@ -191,4 +194,13 @@ class TrainingSettings:
     @property
     def run_name(self) -> str:
         """The run's name, derived from corpus and cell where none is given."""
-        return self.name or f"{Path(self.corpus).stem}-{self.cell}"
+        return self.name or f"{corpus_name(self.corpus)}-{self.cell}"
+
+
+def corpus_name(corpus: str) -> str:
+    """Return a short name for what names a corpus: of files, the first one's stem."""
+    stem = (
+        Path(corpus.split(os.pathsep, maxsplit=1)[0]).name.removesuffix(".gz").removesuffix(".zst")
+    )
+    name = Path(stem).stem
+    return "".join(symbol for symbol in name if symbol not in "*?[]") or "text"

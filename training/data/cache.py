@@ -1,7 +1,7 @@
 """Token ids of long texts, kept in files under the user's cache and mapped into memory.
 
     KEY.ids    the ids, raw, in the machine's order of bytes
-    KEY.json   the vocabulary, the type of the ids, how many there are, notes
+    KEY.json   the vocabulary, the type of the ids, how many there are, notes, where files begin
 
 The key is a digest of the text's sha256, of all that decides how bytes become ids, and of the
 format's version; a file appears under its name when it is whole.
@@ -82,6 +82,7 @@ def _read(file: Path) -> Symbols | None:
         ids=np.memmap(file, dtype, "c"),  # private to this process, so that torch may have it
         vocabulary=Vocabulary(told["symbols"], told["start_symbol"], TextForm(**told["form"])),
         notes=tuple(told["notes"]),
+        documents=tuple(told["documents"]),
     )
 
 
@@ -93,6 +94,7 @@ def _write(draft: Draft, file: Path) -> None:
         "start_symbol": draft.vocabulary.start_symbol,
         "form": asdict(draft.vocabulary.form),
         "notes": draft.notes,
+        "documents": draft.documents,
     }
     with NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as ids:
         part = Path(ids.name)

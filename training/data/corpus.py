@@ -1,10 +1,9 @@
 """Corpora: a name or a path becomes a text."""
 
-import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -12,11 +11,12 @@ from platformdirs import user_cache_path
 from training.data.cache import WORTH_KEEPING, SymbolsCache
 from training.data.decoding import Rules
 from training.data.download import SOURCES, Source, fetch
+from training.data.files import find_files, read_chunks, sha256_of
 from training.data.symbols import Draft, Symbols, encode
+from training.settings import corpus_name
 from unroll.bundle.vocabulary import NAMED_AT_MOST, Vocabulary
 from unroll.errors import CorpusError, SettingsError, nearest
 
-CHUNK = 2**24  # bytes
 DEFAULT = Rules()
 BUNDLED = Path(__file__).parents[1] / "corpora"
 
@@ -28,7 +28,7 @@ class Corpus:
     name: str
     symbols: Symbols
     sha256: str
-    """Of the file's bytes, in hexadecimal."""
+    """Of the file's bytes, unpacked, in hexadecimal; of several files, of all theirs."""
 
     notes: tuple[str, ...] = ()
     """What was changed between the bytes and the text, and what was kept where."""
@@ -41,7 +41,8 @@ class Corpus:
             CorpusError: it is empty.
         """
         data, rules = text.encode("utf-8"), Rules(keep_line_ends=True, nfc=False, repair=False)
-        return cls(name=name, symbols=encode(lambda: [data], rules, name).symbols(), sha256=sha256)
+        draft = encode([lambda: [data]], rules, name)
+        return cls(name=name, symbols=draft.symbols(), sha256=sha256)
 
     def __len__(self) -> int:
         return len(self.symbols.ids)
@@ -87,7 +88,8 @@ def load_corpus(
     """Find a corpus and decode it.
 
     A bundled name is read from this package; another known name from `corpus_dir`, else from
-    the cache, else it is downloaded there. Anything else is the path of a text file.
+    the cache, else it is downloaded there. Anything else is the path of a text file, plain or
+    packed with gzip or zstd, a folder of such, a pattern, or a list of these (see find_files).
 
     Args:
         name_or_path: a known name, or a path.
@@ -103,35 +105,33 @@ def load_corpus(
     if corpus_dir is None and os.environ.get("CORPUS_DIR"):
         corpus_dir = Path(os.environ["CORPUS_DIR"])
     cache = cache or user_cache_path("unroll")
-    path = _find(name_or_path, corpus_dir, cache / "corpora", sources)
+    files = _find(name_or_path, corpus_dir, cache / "corpora", sources)
     try:
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = sha256_of(files)
         source = sources.get(name_or_path)
         if source is not None and sha256 != source.sha256:
             raise CorpusError(
-                f"corpus {name_or_path}: {path} has sha256 {sha256}, expected {source.sha256}; "
+                f"corpus {name_or_path}: {files[0]} has sha256 {sha256}, expected {source.sha256}; "
                 "replace or remove that file"
             )
-        symbols = _symbols(path, sha256, rules, name_or_path, cache)
+        symbols = _symbols(files, sha256, rules, name_or_path, cache)
     except OSError as error:
-        raise CorpusError(f"corpus {path}: cannot be read: {error.strerror}") from error
-    return Corpus(name=path.stem, symbols=symbols, sha256=sha256, notes=symbols.notes)
+        raise CorpusError(
+            f"corpus {name_or_path}: {error.filename or files[0]} cannot be read: {error.strerror}"
+        ) from error
+    name = corpus_name(name_or_path)
+    return Corpus(name=name, symbols=symbols, sha256=sha256, notes=symbols.notes)
 
 
-def _symbols(path: Path, sha256: str, rules: Rules, name: str, cache: Path) -> Symbols:
+def _symbols(files: list[Path], sha256: str, rules: Rules, name: str, cache: Path) -> Symbols:
+    sources = [partial(read_chunks, path) for path in files]
+
     def begin() -> Draft:
-        return encode(lambda: _chunks(path), rules, name)
+        return encode(sources, rules, name)
 
-    if path.stat().st_size < WORTH_KEEPING:
+    if sum(path.stat().st_size for path in files) < WORTH_KEEPING:
         return begin().symbols()
     return SymbolsCache(cache / "symbols").get(sha256, rules, begin)
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            yield chunk
 
 
 def load_same_corpus(name_or_path: str, rules: Rules, *, sha256: str) -> Corpus:
@@ -155,22 +155,23 @@ def load_same_corpus(name_or_path: str, rules: Rules, *, sha256: str) -> Corpus:
     return corpus
 
 
-def _find(name: str, corpus_dir: Path | None, cache: Path, sources: Mapping[str, Source]) -> Path:
+def _find(
+    name: str, corpus_dir: Path | None, cache: Path, sources: Mapping[str, Source]
+) -> list[Path]:
     bundled = BUNDLED / f"{name}.txt"
     if name == Path(name).name and bundled.is_file():
-        return bundled
+        return [bundled]
     if name in sources:
         given = corpus_dir / f"{name}.txt" if corpus_dir else None
         if given is not None and given.is_file():
-            return given
-        return fetch(name, sources[name], cache)
-    path = Path(name)
-    if not path.is_file():
-        if path.is_dir():
-            raise CorpusError(f"corpus {name!r}: is a folder; name a text file in it")
+            return [given]
+        return [fetch(name, sources[name], cache)]
+    files = find_files(name)
+    missing = next((file for file in files if not file.is_file()), None)
+    if missing is not None:
         known = sorted([*sources, *(file.stem for file in BUNDLED.glob("*.txt"))])
         raise CorpusError(
-            f"corpus {name!r}: neither a file nor a known name; {nearest(name, known)} "
-            f"(all: {', '.join(known)})"
+            f"corpus {str(missing)!r}: neither a file nor a known name; "
+            f"{nearest(str(missing), known)} (all: {', '.join(known)})"
         )
-    return path
+    return files

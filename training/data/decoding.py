@@ -2,7 +2,7 @@
 
 import codecs
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,7 +15,7 @@ from unroll.errors import CorpusError, SettingsError
 Chunks = Callable[[], Iterable[bytes]]
 """A file's bytes in pieces of any size; may be asked for again."""
 
-PIECE = 2**24  # bytes
+LOOKED_BACK, HELD_AT_MOST = 2**10, 2**26  # symbols
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,8 @@ class Facts:
     replaced: int = 0
     is_nfc: bool = True
     repaired: int = 0
+    newlines: int = 0
+    documents: list[int] = field(default_factory=list)
     evidence: Evidence = field(default_factory=Evidence)
 
     def notes(self, rules: Rules) -> tuple[str, ...]:
@@ -65,6 +67,11 @@ class Facts:
             told.append(
                 f"turned {self.line_ends:,} carriage returns into newlines; --keep-line-ends keeps "
                 "them"
+            )
+        if len(self.documents) > 1:
+            told.append(
+                f"{len(self.documents):,} files"
+                + f", {self.newlines:,} newlines put between them" * (self.newlines > 0)
             )
         if self.repaired:
             told.append(
@@ -88,18 +95,19 @@ class Facts:
 
 def decode_text(data: bytes, rules: Rules, name: str) -> tuple[str, Facts]:
     """Decode a text file's bytes in one go; arguments and errors as for `decode`."""
-    pieces, facts = decode(lambda: [data], rules, name)
+    pieces, facts = decode([lambda: [data]], rules, name)
     return "".join(pieces), facts
 
 
-def decode(chunks: Chunks, rules: Rules, name: str) -> tuple[Iterator[str], Facts]:
-    """Decode a text file.
+def decode(files: Sequence[Chunks], rules: Rules, name: str) -> tuple[Iterator[str], Facts]:
+    """Decode text files into one text.
 
     A byte-order mark is dropped, line ends become newlines, and text that was encoded as UTF-8
-    twice is repaired; a piece of the result ends at a line's end where it has one.
+    twice is repaired; a piece of the result ends at a line's end where it has one. A file that is
+    followed by another ends with a newline.
 
     Args:
-        chunks: the file's bytes, which are read twice where they need repair.
+        files: the bytes of each, which are read twice where they may need repair.
         rules: how.
         name: what to call the text in an error.
 
@@ -112,10 +120,25 @@ def decode(chunks: Chunks, rules: Rules, name: str) -> tuple[Iterator[str], Fact
     """
     survey = Facts()
     if rules.repair:
-        for piece in _pieces(chunks, rules, name, survey):
-            survey.evidence.add(piece)
+        for chunks in files:
+            for piece in _pieces(chunks, rules, name, survey):
+                survey.evidence.add(piece)
     facts = Facts(evidence=survey.evidence)
-    return _finished(chunks, rules, name, facts), facts
+    return _joined(files, rules, name, facts), facts
+
+
+def _joined(files: Sequence[Chunks], rules: Rules, name: str, facts: Facts) -> Iterator[str]:
+    symbols, text = 0, "\n"
+    for chunks in files:
+        if not text.endswith("\n"):
+            facts.newlines += 1
+            symbols += 1
+            yield "\n"
+        facts.documents.append(symbols)
+        text = "\n"
+        for text in _finished(chunks, rules, name, facts):
+            symbols += len(text)
+            yield text
 
 
 def _finished(chunks: Chunks, rules: Rules, name: str, facts: Facts) -> Iterator[str]:
@@ -133,12 +156,26 @@ def _pieces(chunks: Chunks, rules: Rules, name: str, facts: Facts) -> Iterator[s
     for decoded in _decoded(chunks(), rules, name):
         held += decoded
         if held and not begun:
-            begun, facts.bom = True, held.startswith("\ufeff")
+            begun, facts.bom = True, facts.bom or held.startswith("\ufeff")
             held = held.removeprefix("\ufeff")
-        cut = held.rfind("\n") + 1 or len(held) - held.endswith("\r")
+        cut = _end_of_line(held)
         yield from _turned(held[:cut], rules, facts)
         held = held[cut:]
     yield from _turned(held, rules, facts)
+
+
+def _end_of_line(text: str) -> int:
+    """Return where to cut a text, so that nothing that belongs together is cut.
+
+    A very long line is cut after a symbol of ASCII, but for a carriage return, whose newline may
+    follow: no symbol that was encoded twice has one of these.
+    """
+    lines = text.rfind("\n") + 1
+    if lines or len(text) < HELD_AT_MOST:
+        return lines
+    places = range(len(text), len(text) - LOOKED_BACK, -1)
+    of_ascii = (end for end in places if text[end - 1].isascii() and text[end - 1] != "\r")
+    return next(of_ascii, len(text))
 
 
 def _turned(text: str, rules: Rules, facts: Facts) -> Iterator[str]:

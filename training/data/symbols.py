@@ -1,6 +1,6 @@
 """A text as the token ids of its symbols, in the fewest bytes, read in pieces."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,11 +24,13 @@ class Symbols:
         ids: of its symbols, (symbols,); may lie in a file.
         vocabulary: of its symbols.
         notes: what was changed between the bytes and the text.
+        documents: where each file begins, from 0.
     """
 
     ids: Ids
     vocabulary: Vocabulary
     notes: tuple[str, ...] = ()
+    documents: tuple[int, ...] = (0,)
 
     def part(self, symbols: range) -> str:
         """Return a stretch of the text."""
@@ -52,12 +54,14 @@ class Draft:
         count: how many there are.
         vocabulary: of the whole text.
         notes: what was changed between the bytes and the text.
+        documents: where each file begins, from 0.
     """
 
     pieces: Iterator[Ids]
     count: int
     vocabulary: Vocabulary
     notes: tuple[str, ...]
+    documents: tuple[int, ...]
 
     @property
     def dtype(self) -> np.dtype[np.integer]:
@@ -70,14 +74,16 @@ class Draft:
         for piece in self.pieces:
             ids[done : done + len(piece)] = piece
             done += len(piece)
-        return Symbols(ids=ids, vocabulary=self.vocabulary, notes=self.notes)
+        return Symbols(
+            ids=ids, vocabulary=self.vocabulary, notes=self.notes, documents=self.documents
+        )
 
 
-def encode(chunks: Chunks, rules: Rules, name: str) -> Draft:
-    """Decode a text file and translate it into token ids.
+def encode(files: Sequence[Chunks], rules: Rules, name: str) -> Draft:
+    """Decode text files and translate them into token ids.
 
     Args:
-        chunks: the file's bytes; they are read two or three times.
+        files: the bytes of each; they are read two or three times.
         rules: how they become text.
         name: what to call the text in an error.
 
@@ -85,14 +91,15 @@ def encode(chunks: Chunks, rules: Rules, name: str) -> Draft:
         SettingsError: the encoding is unknown.
         CorpusError: some bytes are none in that encoding, or there is no symbol.
     """
-    pieces, facts = decode(chunks, rules, name)
+    pieces, facts = decode(files, rules, name)
     symbols, count = _survey(pieces, name)
     vocabulary = Vocabulary.of(symbols, facts.form(rules))
     return Draft(
-        pieces=_ids(vocabulary, decode(chunks, rules, name)[0]),
+        pieces=_ids(vocabulary, decode(files, rules, name)[0]),
         count=count,
         vocabulary=vocabulary,
         notes=facts.notes(rules),
+        documents=tuple(sorted(set(facts.documents) - {count} | {0})),
     )
 
 

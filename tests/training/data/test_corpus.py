@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pooch
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -129,9 +130,60 @@ def test_unknown_names_list_the_known_ones() -> None:
         load_corpus("sherlok")
 
 
-def test_a_folder_is_no_corpus(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="is a folder; name a text file in it"):
-        load_corpus(str(tmp_path))
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """Texts as people keep them."""
+    folder = tmp_path / "shelf"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "b.txt").write_bytes(codecs.BOM_UTF8 + b"two\r\n")
+    (folder / "a.txt").write_text("one")
+    (folder / "deep" / "c.txt.gz").write_bytes(gzip.compress(b"three\n") + gzip.compress(b"3\n"))
+    packed = zstandard.ZstdCompressor().compress
+    (folder / "deep" / "d.zst").write_bytes(packed(b"four\n") + packed(b"4"))
+    (folder / "deep" / "empty").write_text("")
+    (folder / ".hidden").write_text("no")
+    return folder
+
+
+def test_a_folder_is_all_its_files_in_order(shelf: Path) -> None:
+    corpus = load_corpus(str(shelf))
+    assert corpus.text == "one\ntwo\nthree\n3\nfour\n4\n"
+    assert corpus.symbols.documents == (0, 4, 8, 16)
+    assert corpus.name == "shelf"
+    assert any("5 files, 2 newlines put between" in note for note in corpus.notes)
+
+
+def test_patterns_and_lists_name_files(shelf: Path) -> None:
+    assert load_corpus(f"{shelf}/*.txt").text == "one\ntwo\n"
+    assert load_corpus(f"{shelf}/**/*.zst").text == "four\n4"
+    assert load_corpus(f"{shelf}/b.txt:{shelf}/a.txt").text == "two\none"
+    assert load_corpus(f"{shelf}/b.txt:{shelf}/a.txt").name == "b"
+
+
+def test_a_packed_text_is_the_same_corpus_as_the_plain_one(shelf: Path) -> None:
+    plain, packed = shelf / "plain.txt", shelf / "packed.txt.gz"
+    plain.write_bytes(BODY)
+    packed.write_bytes(gzip.compress(BODY))
+    assert load_corpus(str(plain)).sha256 == load_corpus(str(packed)).sha256 == SHA256
+    assert load_corpus(str(packed)).name == "packed"
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_a_packed_text_that_was_cut_off_is_refused(tmp_path: Path, suffix: str) -> None:
+    data = gzip.compress(BODY) if suffix == "gz" else zstandard.ZstdCompressor().compress(BODY)
+    (tmp_path / f"cut.{suffix}").write_bytes(data[: len(data) // 2])
+    with pytest.raises(CorpusError, match="is damaged"):
+        load_corpus(str(tmp_path / f"cut.{suffix}"))
+
+
+def test_a_folder_without_files_and_a_file_that_is_not_there_are_named(shelf: Path) -> None:
+    (shelf / "none").mkdir()
+    with pytest.raises(CorpusError, match=r"none'.*no file"):
+        load_corpus(str(shelf / "none"))
+    with pytest.raises(CorpusError, match=r"no file"):
+        load_corpus(f"{shelf}/*.pdf")
+    with pytest.raises(CorpusError, match=r"z\.txt'"):
+        load_corpus(f"{shelf}/a.txt:{shelf}/z.txt")
 
 
 def test_sources_are_pinned() -> None:
@@ -213,7 +265,7 @@ def test_text_does_not_depend_on_where_its_bytes_are_cut(
     data, rules = text.encode(encoding), Rules(encoding=encoding)
     ends = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     chunks = [data[a:b] for a, b in itertools.pairwise(ends)]
-    pieces, facts = decode(lambda: chunks, rules, "any")
+    pieces, facts = decode([lambda: chunks], rules, "any")
     whole, of_whole = decode_text(data, rules, "any")
     assert "".join(pieces) == whole
     assert facts.notes(rules) == of_whole.notes(rules)
@@ -259,7 +311,7 @@ def test_undecodable_bytes_name_the_offset_and_can_be_replaced() -> None:
     data = "caf\u00e9 noir".encode("cp1252")
     with pytest.raises(CorpusError, match=r"e9 20 6e 6f at offset 3 are not utf-8.*--bad-bytes"):
         decode_text(data, Rules(), "cafe")
-    pieces, _ = decode(lambda: [b"abc" * 100, data], Rules(repair=False), "cafe")
+    pieces, _ = decode([lambda: [b"abc" * 100, data]], Rules(repair=False), "cafe")
     with pytest.raises(CorpusError, match=r"at offset 303 are not utf-8"):
         list(pieces)
     with pytest.raises(CorpusError, match=r"c3 at offset 300 are not utf-8"):

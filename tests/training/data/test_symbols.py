@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from training.data import cache as module
-from training.data import corpus
+from training.data import corpus, files
 from training.data.corpus import Corpus, load_corpus
 from training.data.decoding import Rules
 from training.data.symbols import encode, smallest_type
@@ -21,7 +21,7 @@ READ = TEXT.replace("\r\n", "\n").removeprefix("\ufeff")
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A text that is long enough to be kept and is read in small pieces."""
     monkeypatch.setattr(corpus, "WORTH_KEEPING", 1000)
-    monkeypatch.setattr(corpus, "CHUNK", 97)
+    monkeypatch.setattr(files, "CHUNK", 97)
     path = tmp_path / "long.txt"
     path.write_bytes(TEXT.encode())
     return path
@@ -41,7 +41,7 @@ def test_ids_take_the_fewest_bytes(size: int, dtype: str) -> None:
 def test_ids_are_those_of_the_vocabulary() -> None:
     data = TEXT.encode()
     chunks = [data[n : n + 7] for n in range(0, len(data), 7)]
-    symbols = encode(lambda: chunks, Rules(), "any").symbols()
+    symbols = encode([lambda: chunks], Rules(), "any").symbols()
     length = len(symbols.ids)
     vocabulary = Vocabulary.of(READ[:length])
     assert symbols.vocabulary.symbols == vocabulary.symbols
