@@ -40,7 +40,8 @@ class Parts:
 
     Attributes:
         cell: of the recurrent layers.
-        embedding: (V, E); None where symbols come in one-hot.
+        embedding: (V, E), perhaps of a linear layer that reads one-hot symbols; None where the
+            first recurrent layer reads them.
         layers: of each layer weight_ih (G * H, E or H), weight_hh (G * H, H) and, where it has
             biases, bias_ih and bias_hh (G * H,).
         decoder: (V, H); the embedding again where the two are tied.
@@ -99,6 +100,8 @@ def find_parts(
     if decoder is None:
         refuse_leftovers(rest, f"a decoder's weight of shape {(V, H)}", V, H)
         raise AssertionError
+    if embedding is None and E != V:
+        embedding = _from_linear(rest, V, E)
     if embedding is None and E != V:
         refuse_leftovers(rest, f"an embedding of shape {(V, E)}", V, H)
     bias = _bias(rest, decoder, V)
@@ -252,6 +255,16 @@ def _matrix(
             "--map THEIRS=embedding and --map THEIRS=decoder"
         )
     return named[0] if named else None
+
+
+def _from_linear(rest: dict[str, Tensor], V: int, E: int) -> str | None:
+    """Make an embedding of the linear layer (E, V) that reads one-hot symbols, if there is one."""
+    name = _matrix(rest, (E, V), READS, WRITES, is_alone=True)
+    if name is not None:
+        bias = rest.pop(name.removesuffix("weight") + "bias", None)
+        table = rest[name].T
+        rest[name] = table if bias is None else table + bias
+    return name
 
 
 def _bias(rest: Mapping[str, Tensor], decoder: str, V: int) -> str | None:

@@ -1,6 +1,7 @@
 """Whether what was adopted says what theirs says, symbol by symbol."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -50,9 +51,10 @@ def prove(model: CharRNN, theirs: Run, way: str) -> Proof:
     Raises:
         AdoptionError: they differ.
     """
-    tokens = proof_tokens(model.settings.vocabulary_size)
+    V = model.settings.vocabulary_size
+    tokens = proof_tokens(V)
     with torch.no_grad():
-        differences = _differences(model, tokens, _log_probs(theirs(tokens), len(tokens)))
+        differences = _differences(model, tokens, _log_probs(theirs(tokens), len(tokens), V))
     proof = Proof(symbols=len(tokens), difference=float(differences.max()), way=way)
     if not proof.difference <= TOLERANCE:
         first = int((~(differences <= TOLERANCE)).nonzero()[0])
@@ -72,13 +74,14 @@ def find_way(module: nn.Module, model: CharRNN) -> tuple[Run, str]:
     Raises:
         AdoptionError: in no way does it say what the adopted weights say.
     """
-    tokens = proof_tokens(model.settings.vocabulary_size)[:FIRST]
+    V = model.settings.vocabulary_size
+    tokens = proof_tokens(V)[:FIRST]
     tried: list[tuple[float, str]] = []
     problems: list[str] = []
     for way, run in _ways(module, model):
         try:
             with torch.no_grad():
-                differences = _differences(model, tokens, _log_probs(run(tokens), FIRST))
+                differences = _differences(model, tokens, _log_probs(run(tokens), FIRST, V))
         except Exception as error:  # whatever their module makes of what it does not take
             problems.append(f"{way}: {type(error).__name__}: {error}".splitlines()[0])
             continue
@@ -96,8 +99,9 @@ def find_way(module: nn.Module, model: CharRNN) -> tuple[Run, str]:
         f"{type(module).__name__} is not embedding + {model.settings.cell} + decoder alone: called "
         f"as {way}, log-probabilities are {difference:.3g} nats apart. Something that the "
         "weights do not show lies between the layers (an activation, a normalisation, a sum with "
-        "the input); the nearest is the model without it. Or it is called otherwise: pass run=, "
-        "which takes token ids (T,) and returns logits (T, V)"
+        "the input); the nearest is the model without it. Or it keeps its state (set it to zero "
+        "first), or it is called otherwise: pass run=, which takes token ids (T,) and returns "
+        "logits (T, V)"
     )
 
 
@@ -118,12 +122,17 @@ def _differences(model: CharRNN, tokens: Tensor, theirs: Tensor) -> Tensor:
     return torch.cat(found).nan_to_num(nan=torch.inf)
 
 
-def _log_probs(answer: Any, T: int) -> Tensor:
+def _log_probs(answer: Any, T: int, V: int) -> Tensor:
     """Read logits, log-probabilities or probabilities out of what a module returned, (T, V)."""
-    first = answer[0] if isinstance(answer, tuple | list) else answer
-    rows: Tensor = first.detach().cpu().float().reshape(-1, first.shape[-1])
-    if len(rows) != T:
-        raise ValueError(f"it gives {tuple(first.shape)} for {T} symbols")
+    if isinstance(answer, Mapping):
+        answer = answer.get("logits", next(iter(answer.values())))
+    first: Tensor = answer[0] if isinstance(answer, tuple | list) else answer
+    shape = tuple(first.shape)
+    if len(shape) == 3 and shape[-1] != V == shape[1]:  # (N, V, T), as cross_entropy wants it
+        first = first.transpose(1, 2)
+    if shape not in {(T, V), (T, 1, V), (1, T, V), (1, V, T)}:
+        raise ValueError(f"it gives {shape} for {T} of {V} symbols")
+    rows = first.detach().cpu().float().reshape(T, V)
     sums = rows.sum(-1)
     if bool((rows >= 0).all()) and bool(((sums - 1).abs() < 1e-3).all()):
         return rows.log()
@@ -164,12 +173,12 @@ def _call(
     device: torch.device,
     tokens: Tensor,
 ) -> Any:
-    return module(form(shape(tokens.to(device))), *extra)
+    return _fresh(module)(form(shape(tokens.to(device))), *extra)
 
 
 def _teach(module: nn.Module, form: Run, shape: Run, device: torch.device, tokens: Tensor) -> Any:
     given = shape(tokens.to(device))
-    return module(form(given), given)
+    return _fresh(module)(form(given), given)
 
 
 def _step(
@@ -180,11 +189,19 @@ def _step(
     device: torch.device,
     tokens: Tensor,
 ) -> Tensor:
-    rows = []
+    module, rows = _fresh(module), []
     for token in tokens.to(device):
         answer, state = module(form(token.reshape(shape)), state)
         rows.append(answer.reshape(1, -1))
     return torch.cat(rows)
+
+
+def _fresh(module: nn.Module) -> nn.Module:
+    """Copy a module, since some keep their state from call to call."""
+    try:
+        return deepcopy(module)
+    except RuntimeError:  # what it keeps has gradients
+        return module
 
 
 def _extras(model: CharRNN, device: torch.device) -> Iterator[tuple[str, tuple[Any, ...]]]:

@@ -57,6 +57,11 @@ def find_held_out(
             training's text has changed.
     """
     settings = checkpoint.training_settings
+    if not settings.corpus:
+        raise SettingsError(
+            "corpus: the model was adopted without the text that it was trained on, so no text can "
+            "be known to be held out; adopt it again with --corpus"
+        )
     rules_of_text = Rules.of(settings)
     asked = load_corpus(corpus or settings.corpus, rules_of_text)
     same = corpus is None or asked.sha256 == checkpoint.corpus_sha256

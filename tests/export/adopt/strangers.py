@@ -114,6 +114,31 @@ class Squashed(PlainRNN):
         return logits
 
 
+class KeepsState(PlainRNN):
+    """Its state is an attribute; logits come as cross_entropy wants them, (N, V, T)."""
+
+    hidden: Any = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        output, self.hidden = self.rnn(self.embed(x), self.hidden)
+        logits: Tensor = self.head(output)
+        return logits.transpose(1, 2)
+
+
+class ReadsOneHot(nn.Module):
+    """One-hot symbols through a linear layer; h and c apart; a dictionary comes out."""
+
+    def __init__(self, V: int) -> None:
+        super().__init__()
+        self.inp = nn.Linear(V, 5)
+        self.rnn = nn.LSTM(5, 7)
+        self.out = nn.Linear(7, V)
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> dict[str, Tensor]:
+        output, _ = self.rnn(self.inp(x), (h, c))
+        return {"logits": self.out(output)}
+
+
 class Odd(PlainRNN):
     """Called as no other is."""
 

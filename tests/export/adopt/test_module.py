@@ -46,6 +46,16 @@ ADOPTED: dict[str, tuple[Make, str, str]] = {
         "tokens (T, 1)",
         "gru",
     ),
+    "kept state": (
+        lambda: strangers.KeepsState(V, nn.GRU, batch_first=True),
+        "tokens (1, T)",
+        "gru",
+    ),
+    "one-hot, linear": (
+        lambda: strangers.ReadsOneHot(V),
+        "one-hot tokens (T, 1), h, c",
+        "lstm",
+    ),
     "half": (lambda: strangers.PlainRNN(V, nn.GRU).bfloat16(), "tokens (T, 1)", "gru"),
 }
 
@@ -72,6 +82,7 @@ def test_what_is_adopted_says_what_theirs_says(
     assert adoption.proof.difference < 1e-5, adoption.proof
     assert adoption.model.cell == cell
     assert all(each.training for each in module.modules()), "it was changed"
+    assert getattr(module, "hidden", None) is None, "it was changed"
     loaded = load_checkpoint(adoption.checkpoint)
     assert (loaded.vocabulary.symbols, loaded.vocabulary.start_symbol) == (SYMBOLS, "\n")
     assert loaded.is_adopted
