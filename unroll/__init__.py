@@ -13,8 +13,8 @@ only a new minor version breaks them, and the changelog says how to adapt. Messa
 and may change. Every other module is internal and may change at any time. The proto (`unroll.v1`),
 bundles and capsules have versions of their own.
 
-`adopt` and its result `Adoption` are public, too; they need the extra `export`, so a star import
-leaves them out.
+`load`, `load_async` and what they return are public, too, and need the extra `cpu` or `gpu`; so are
+`adopt` and its result, which need `export`. A star import leaves them out.
 
 A name is loaded when it is first used, so that `import unroll` costs next to nothing.
 """
@@ -24,7 +24,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from export.adopt.adopt import Adoption as Adoption
     from export.adopt.adopt import adopt as adopt
-    from serving.local.model import AsyncLocalModel, LocalModel, load, load_async
+    from serving.local.model import AsyncLocalModel as AsyncLocalModel
+    from serving.local.model import LocalModel as LocalModel
+    from serving.local.model import load as load
+    from serving.local.model import load_async as load_async
     from unroll.client.aio import AsyncClient
     from unroll.client.aio_session import AsyncSession
     from unroll.client.client import Client
@@ -56,7 +59,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncClient",
-    "AsyncLocalModel",
     "AsyncSession",
     "AuthenticationError",
     "Capsules",
@@ -67,7 +69,6 @@ __all__ = [
     "GenerateOptions",
     "Generation",
     "InputError",
-    "LocalModel",
     "ModelInfo",
     "OverloadedError",
     "Piece",
@@ -84,12 +85,10 @@ __all__ = [
     "UnrollError",
     "Usage",
     "__version__",
-    "load",
-    "load_async",
 ]
 
 if not TYPE_CHECKING:  # type checkers know the names from above, and no others
-    _ELSEWHERE = {
+    _WITH_EXTRAS = {
         "Adoption": "export.adopt.adopt",
         "AsyncLocalModel": "serving.local.model",
         "LocalModel": "serving.local.model",
@@ -115,12 +114,24 @@ if not TYPE_CHECKING:  # type checkers know the names from above, and no others
 
         if name == "__version__":
             return globals().setdefault(name, metadata.version("unroll"))
-        if name in {*__all__, *_ELSEWHERE}:
-            homes = (_ELSEWHERE[name],) if name in _ELSEWHERE else _HOMES
-            for home in map(import_module, homes):
+        if name in _WITH_EXTRAS:
+            return globals().setdefault(name, _import(name))
+        if name in __all__:
+            for home in map(import_module, _HOMES):
                 if name in vars(home):
                     return globals().setdefault(name, vars(home)[name])
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
+    def _import(name: str) -> object:
+        from importlib import import_module
+
+        try:
+            return vars(import_module(_WITH_EXTRAS[name]))[name]
+        except ModuleNotFoundError as error:
+            raise import_module("unroll.errors").MissingExtraError(
+                f"unroll.{name} needs {error.name}, which is not installed; "
+                "pip install 'unroll[cpu,export]' brings it"
+            ) from error
+
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__, *_ELSEWHERE})
+        return sorted({*globals(), *__all__, *_WITH_EXTRAS})

@@ -33,6 +33,7 @@ from training.settings import TrainingSettings
 from unroll.errors import AdoptionError
 
 PathOrName = str | PathLike[str]
+MEASURED = 512  # symbols of each stream, for the loss that is told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +214,8 @@ def _loss(model: CharRNN, ids: Ids) -> float | None:
     held_out = ids[split_symbols(len(ids), TrainingSettings()).held_out.start :]
     if len(held_out) < 2:
         return None
-    return loss_in_torch(model, judged_rows(held_out, model.settings.vocabulary_size))
+    rows = judged_rows(held_out, model.settings.vocabulary_size)
+    return loss_in_torch(model, rows[:MEASURED])
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:

@@ -13,20 +13,25 @@ import unroll
 ROOT = Path(__file__).parents[2]
 FACE = ROOT / "unroll" / "__init__.py"
 IN_THIS_PROCESS = {"AsyncLocalModel", "LocalModel", "load", "load_async"}
-ADOPTION = {"Adoption", "adopt"}  # which need the extra `export`
+ADOPTION = {"Adoption", "adopt"}
+WITH_EXTRAS = {*IN_THIS_PROCESS, *ADOPTION}
 HEAVY = {"grpc", "google.protobuf", "numpy", "onnxruntime", "torch", "cyclopts", "asyncio"}
 
 
-def loaded_by(code: str) -> set[str]:
-    """Run code in a new interpreter; returns the modules that it loaded."""
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"],
+def told_by(code: str) -> str:
+    """Run code in a new interpreter; returns what it printed."""
+    return subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
-    )
-    return set(done.stdout.split())
+    ).stdout
+
+
+def loaded_by(code: str) -> set[str]:
+    """Run code in a new interpreter; returns the modules that it loaded."""
+    return set(told_by(f"{code}\nprint(*sys.modules)").split())
 
 
 def test_import_loads_nothing_heavy_and_nothing_of_ours() -> None:
@@ -49,7 +54,7 @@ def test_model_in_this_process_loads_no_grpc_and_a_client_no_engine() -> None:
     assert {"onnxruntime", "serving"} & loaded == set()
 
 
-@pytest.mark.parametrize("name", [*unroll.__all__, *ADOPTION])
+@pytest.mark.parametrize("name", [*unroll.__all__, *sorted(WITH_EXTRAS)])
 def test_every_public_name_is_there(name: str) -> None:
     found = getattr(unroll, name)
     assert found is getattr(unroll, name)
@@ -71,7 +76,7 @@ def test_type_checkers_are_told_of_each_name_where_it_is() -> None:
     }
     assert told == {
         name: getattr(unroll, name).__module__
-        for name in {*unroll.__all__, *ADOPTION} - {"__version__"}
+        for name in {*unroll.__all__, *WITH_EXTRAS} - {"__version__"}
     }
 
 
@@ -103,3 +108,24 @@ def test_star_imports_the_public_names() -> None:
 def test_version_is_the_package_s() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert unroll.__version__ == project["version"]
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "told"),
+    [
+        ("load", "onnxruntime", "ONNX Runtime is not installed; pip install 'unroll[cpu]'"),
+        ("adopt", "torch", "unroll.adopt needs torch, which is not installed; pip install"),
+        ("adopt", "onnx", "unroll.adopt needs onnx, which is not installed; pip install"),
+    ],
+)
+def test_without_an_extra_a_name_tells_what_to_install(name: str, missing: str, told: str) -> None:
+    code = f"""
+sys.modules[{missing!r}] = None
+from unroll import *
+import unroll
+try:
+    unroll.{name}
+except unroll.UnrollError as error:
+    print(error)
+"""
+    assert told_by(code).startswith(told)
