@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
 from serving.runtime import device
+from serving.runtime.captures import CAPTURES
 from serving.runtime.decoder import Decoder, State
 from serving.runtime.device import DeviceRunner, batch_sizes
 from serving.runtime.device_batch import WINDOW, pieces_of
@@ -29,6 +30,7 @@ from serving.runtime.device_buffer import DeviceBuffer
 from serving.runtime.host import HostRunner
 from serving.runtime.onnx import Device
 from tests.serving.engine.harness import Reader, alone, request, running
+from tests.serving.running import PATIENCE
 from tests.serving.runtime.runs import FILTERED, PLAIN, random_run
 from training.model.model import CELLS
 from training.settings import Cell
@@ -203,6 +205,29 @@ def test_each_thread_makes_its_own_first_runs(bundle: Bundle) -> None:
     assert runs == [False, True]
     for name, tensor in pool(here).items():
         np.testing.assert_array_equal(pool(there)[name], tensor)
+
+
+def test_states_come_and_go_while_a_graph_is_captured(bundle: Bundle) -> None:
+    runner = loaded(bundle)
+    runner._bring()
+    read: list[State] = []
+
+    def schedule() -> None:
+        runner.load(0, None)
+        runner.clear(1)
+        read.extend(runner.read(slot) for slot in (0, 1))
+
+    with CAPTURES.capturing():
+        thread = threading.Thread(target=schedule, daemon=True)
+        thread.start()
+        thread.join(PATIENCE)
+        assert len(read) == 2
+    after = pool(runner)
+    for name in after:
+        assert not read[0][name].any()
+        assert not after[name][0].any()
+        assert np.isnan(read[1][name]).all()
+        assert np.isnan(after[name][1]).all()
 
 
 def test_no_state_is_copied_while_rows_come_and_go(
