@@ -84,6 +84,7 @@ class Sequence:
         self._held_text = ""  # may become a stop string
         self._held_log_probs = NO_LOG_PROBS
         self._gathered: list[tuple[str, NDArray[np.float32]]] = []  # for the next chunk
+        self._gathered_symbols = 0
         self._has_sent = False
         # time.monotonic() from which it may go out
         self._chunk_due = 0.0 if self.is_streamed else inf
@@ -180,7 +181,7 @@ class Sequence:
 
     def take(
         self,
-        tokens: list[int],
+        tokens: NDArray[np.int64],
         text: str,
         log_probs: NDArray[np.float32],
         steps: int,
@@ -200,7 +201,7 @@ class Sequence:
         Returns:
             What can be delivered, if anything.
         """
-        self.token = tokens[steps - 1]
+        self.token = int(tokens[steps - 1])
         if self._settling is not None:
             self._settling.done += steps
             self.excess, self.has_stopped = 0, False
@@ -219,7 +220,7 @@ class Sequence:
         finish = None if self.done < self._end else FinishReason.LENGTH
         return self._chunk(text, log_probs, finish, now, patience)
 
-    def settle(self, token: int, tokens: list[int], last: Chunk) -> None:
+    def settle(self, token: int, tokens: NDArray[np.int64], last: Chunk) -> None:
         """Prepare to force a run's symbols again up to the stop string's end.
 
         Args:
@@ -228,7 +229,7 @@ class Sequence:
             last: what to deliver then.
         """
         self.token = token
-        self._settling = Settling(tokens=np.array(tokens, np.int64), done=0, last=last)
+        self._settling = Settling(tokens=tokens.copy(), done=0, last=last)
 
     def snapshot(self, state: State) -> Snapshot:
         """Describe where it stands, given its row of the recurrent state."""
@@ -311,6 +312,7 @@ class Sequence:
     ) -> Chunk | None:
         if finish is None and now < self._chunk_due and self._may_gather(len(log_probs)):
             self._gathered.append((text, log_probs))
+            self._gathered_symbols += len(log_probs)
             return None
         patience = max(patience, self.request.chunk_seconds)
         # Sequences that began together would go on sending together, so their first waits differ.
@@ -329,7 +331,7 @@ class Sequence:
     def _may_gather(self, symbols: int) -> bool:
         """Tell whether so many more may wait for the next chunk."""
         limit = self.request.buffer_symbols
-        return limit is None or sum(len(each) for _, each in self._gathered) + symbols < limit
+        return limit is None or self._gathered_symbols + symbols < limit
 
     def _with_gathered(
         self, text: str, log_probs: NDArray[np.float32]
@@ -338,7 +340,7 @@ class Sequence:
         if not self._gathered:
             return text, log_probs
         texts, arrays = zip(*self._gathered, (text, log_probs), strict=True)
-        self._gathered = []
+        self._gathered, self._gathered_symbols = [], 0
         return "".join(texts), np.concatenate(arrays)
 
 

@@ -4,9 +4,9 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serving.engine.pacing import RunLength
 from serving.engine.prefixes import is_boundary
@@ -123,7 +123,7 @@ class Worker:
         before: dict[Sequence, State],
     ) -> Delivery:
         delivery: Delivery = []
-        tokens: list[list[int]] = written.tokens.T.tolist()  # (N, T)
+        tokens = np.ascontiguousarray(written.tokens.T)  # (N, T)
         texts = self._texts(tokens)
         log_probs = np.ascontiguousarray(written.log_probs.T)  # (N, T)
         now = time.monotonic()
@@ -150,14 +150,13 @@ class Worker:
                 delivery.append((row, chunk))
         return delivery
 
-    def _texts(self, tokens: list[list[int]]) -> list[str] | None:
-        """Decode all rows' tokens, in one go: a third of the time. None where one has no symbol."""
-        T = len(tokens[0])
-        try:
-            text = self._vocabulary.decode(chain.from_iterable(tokens))
-        except IndexError:
+    def _texts(self, tokens: NDArray[np.int64]) -> list[str] | None:
+        """Decode all rows' tokens, (N, T), in one go. None where one has no symbol."""
+        N, T = tokens.shape
+        if tokens.view(np.uint64).max() >= len(self._vocabulary):  # negative ones are huge there
             return None
-        return [text[index * T : (index + 1) * T] for index in range(len(tokens))]
+        text = self._vocabulary.text_of(tokens.ravel())
+        return [text[index * T : (index + 1) * T] for index in range(N)]
 
     def _note(self, row: Sequence, chunk: Chunk | None, now: float) -> None:
         counts, times, is_text = self.slots.counts, row.times, row.request.max_new_symbols > 0
