@@ -82,6 +82,8 @@ class Method:
         try:
             if codec == PROTO:
                 return self._parsed.FromString(data)
+            if not data.lstrip().startswith(b"{"):  # an empty list would pass for an empty message
+                raise json_format.ParseError("it must be an object")
             return json_format.Parse(data, self._parsed())
         except DecodeError as error:
             raise InputError("request", "is not a message of this method") from error
