@@ -115,14 +115,15 @@ class Server:
             limits,
         )
         self._health = Health()
-        paths = self._http_paths()
+        state = max(model.engine.layout.size for model in self.models)
+        longest = longest_messages(limits, state)
+        paths = self._http_paths(longest)
         self.calls = CallCounts([*METHODS, *(path.name for path in paths)])
         self._tracing = open_tracing(self.settings.otel_endpoint)
-        state = max(model.engine.layout.size for model in self.models)
         self.gate = _gate(self.settings, self.calls, self._tracing)
         self.http = self._open_http(paths)
         self._grpc = grpc.aio.server(
-            interceptors=[RpcGate(self.gate, longest_messages(limits, state))],
+            interceptors=[RpcGate(self.gate, longest)],
             options=_channel_options(self.settings),
         )
         # Handlers get the gate's Call, of which the stubs know nothing.
@@ -197,13 +198,13 @@ class Server:
             per_caller=self.settings.max_sessions_per_caller,
         )
 
-    def _http_paths(self) -> list["Path"]:
+    def _http_paths(self, longest: dict[str, int]) -> list["Path"]:
         """List HTTP's routes; without a port for it, none of its packages is loaded."""
         if self.settings.http_port is None:
             return []
         from serving.http.app import paths
 
-        return paths(self.models, self._servicer)
+        return paths(self.models, self._servicer, longest)
 
     def _open_http(self, paths: list["Path"]) -> "HttpDoor | None":
         settings = self.settings

@@ -1,7 +1,7 @@
 """The routes of the HTTP door."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from urllib.parse import urlsplit
@@ -24,11 +24,14 @@ from serving.http.openai.answers import refuse
 from serving.http.openai.completions import Completions
 from serving.http.openai.models import Catalogue
 from serving.http.probes import Probe
+from serving.rpc.gate import LONGEST_MESSAGE
 from serving.rpc.health import Health
 from serving.rpc.servicer import TextGenerationServicer
 from serving.runtime.onnx import runtime_name
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.wire import SERVICE
+
+JSON_BYTES = 3  # for each byte of a message: a symbol of four bytes may be escaped in twelve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,23 +41,30 @@ class Path:
     Attributes:
         name: its path; metrics and logs call it so.
         handle: answers a call.
+        most: bytes of a request's body at most: what is longer would take long to parse.
         refuse: answers with an error.
         verb: GET or POST.
     """
 
     name: str
     handle: Handle
+    most: int = LONGEST_MESSAGE
     refuse: Refuse = connect.refuse
     verb: str = "POST"
 
 
-def paths(models: Models, servicer: TextGenerationServicer) -> list[Path]:
+def paths(
+    models: Models, servicer: TextGenerationServicer, longest: Mapping[str, int]
+) -> list[Path]:
     """List the routes behind the gate.
 
     Args:
         models: what is served.
         servicer: answers the methods.
+        longest: bytes of a message, by method, for those that take much.
     """
+    text = JSON_BYTES * longest["Generate"]
+    complete = Completions(servicer.texts).handle
     catalogue = Catalogue(models, servicer.texts)
     methods = [
         (each.name, connect.Method(each, getattr(servicer, each.name)))
@@ -63,14 +73,19 @@ def paths(models: Models, servicer: TextGenerationServicer) -> list[Path]:
     ]
     return [
         *(
-            Path(name=f"/{SERVICE}/{name}", handle=method.handle, refuse=method.refuse)
+            Path(
+                name=f"/{SERVICE}/{name}",
+                handle=method.handle,
+                most=JSON_BYTES * longest.get(name, LONGEST_MESSAGE),
+                refuse=method.refuse,
+            )
             for name, method in methods
         ),
-        Path(name="/v1/completions", handle=Completions(servicer.texts).handle, refuse=refuse),
+        Path(name="/v1/completions", handle=complete, most=text, refuse=refuse),
         Path(name="/v1/models", handle=catalogue.list, refuse=refuse, verb="GET"),
         Path(name="/v1/models/{model:path}", handle=catalogue.get, refuse=refuse, verb="GET"),
-        Path(name="/tokenize", handle=catalogue.tokenize, refuse=refuse),
-        Path(name="/detokenize", handle=catalogue.detokenize, refuse=refuse),
+        Path(name="/tokenize", handle=catalogue.tokenize, most=text, refuse=refuse),
+        Path(name="/detokenize", handle=catalogue.detokenize, most=text, refuse=refuse),
         Path(name="/tokenizer_info", handle=catalogue.tokenizer_info, refuse=refuse, verb="GET"),
         Path(name="/version", handle=tell_version, verb="GET"),
     ]
@@ -91,7 +106,7 @@ def make_app(
     found = [
         Route(
             path.name,
-            Endpoint(gate, path.name, path.handle, path.refuse, message_bytes),
+            Endpoint(gate, path.name, path.handle, path.refuse, min(path.most, message_bytes)),
             methods=[path.verb],
         )
         for path in routes

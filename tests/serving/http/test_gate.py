@@ -164,6 +164,17 @@ def test_message_that_is_too_large_is_refused(tiny_bundles: dict[Cell, Path]) ->
             assert raw.recv(100).startswith(b"HTTP/1.1 400 ")
 
 
+def test_body_that_would_take_long_to_parse_is_refused(server: RunningServer) -> None:
+    """The limits are those of gRPC's messages; a text of the most symbols fits, however written."""
+    longest = 65536
+    text = {"prompt": "\\ud83d\\ude00" * longest, "max_tokens": 1}
+    written = json.dumps(text).replace("\\\\", "\\").encode()
+    told = ask(server, "POST", "/v1/completions", written).json["error"]
+    assert told["code"] == "unknown_symbol", "it was read"
+    huge = ask(server, "POST", "/v1/completions", {"prompt": [[1] * longest] * 30})
+    assert (huge.status, huge.json["error"]["param"]) == (400, "request")
+
+
 def test_endless_head_and_silent_connection_are_ended(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
