@@ -13,6 +13,7 @@ CLIENT = Path(__file__).parents[1] / "unroll" / "client"
 FILES = {
     "aio.py": "client.py",
     "aio_backend.py": "backend.py",
+    "aio_bulk.py": "bulk.py",
     "aio_calls.py": "calls.py",
     "aio_face.py": "face.py",
     "aio_session.py": "session.py",
@@ -31,12 +32,14 @@ REPLACED = (
     # Modules.
     (r"\bunroll\.client\.aio_", "unroll.client."),
     (r"\bimport asyncio\b", "import time"),
+    (r"\bfrom asyncio import Queue\b", "from queue import SimpleQueue as Queue"),
     (r"\basyncio\.sleep\b", "time.sleep"),
     (r"\bgrpc\.aio\.", "grpc."),
     # Words.
     (r"\basync (?=def |for |with )", ""),
     (r"\bawait ", ""),
     (r"\baclosing\b", "closing"),
+    (r"\ba(iter|next)\(", r"\1("),
     (r"\b__a(enter|exit)__\b", r"__\1__"),
     (r"\bAsync(?=[A-Z])", ""),
 )

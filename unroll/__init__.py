@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     )
     from unroll.options import GenerateOptions, ScoreOptions, SessionOptions
     from unroll.results import (
+        Answer,
         Completion,
         Generation,
         ModelInfo,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Answer",
     "AsyncClient",
     "AsyncSession",
     "AuthenticationError",

@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Generic, TypeVar
 
+from unroll.errors import UnrollError
 from unroll.terms import FinishReason
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +79,33 @@ class Score:
     bits_per_character: float
     usage: Usage
     fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer(Generic[R]):
+    """What became of one of many texts.
+
+    Attributes:
+        index: of the text among those that were given, from 0.
+        value: the Generation or Score; None if the text failed.
+        error: why it failed; None if it did not.
+    """
+
+    index: int
+    value: R | None = None
+    error: UnrollError | None = None
+
+    @property
+    def result(self) -> R:
+        """The text's Generation or Score.
+
+        Raises:
+            UnrollError: the text's own error.
+        """
+        if self.error is not None:
+            raise self.error
+        assert self.value is not None
+        return self.value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from enum import Enum
 SEED_LIMIT = 2**63
 DEFAULT_NEW_SYMBOLS = 256
 SAMPLES_AT_MOST = 64
+ITEMS_AT_MOST = 1024  # in one message of a call with many texts
 STOPS_AT_MOST = 8
 STOP_LENGTH_AT_MOST = 256  # symbols
 

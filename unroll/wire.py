@@ -131,6 +131,7 @@ class Details:
 
 
 _CODE = grpc.StatusCode
+_CODES = {code.value[0]: code for code in _CODE}
 TABLE = (
     StatusRow(error=InputError, code=_CODE.INVALID_ARGUMENT, reason="INVALID_FIELD"),
     StatusRow(error=UnknownSymbolError, code=_CODE.INVALID_ARGUMENT, reason="UNKNOWN_SYMBOL"),
@@ -211,15 +212,30 @@ def from_rpc_error(error: grpc.RpcError, target: str) -> UnrollError:
         error: of a blocking or an asyncio call.
         target: what to call the server in a message.
     """
-    details = _read_details(error)
-    made = _read_error(error, target, details)
+    return _read_error(error.code(), error.details() or "", target, _read_details(error))
+
+
+def write_item_error(error: UnrollError) -> pb.ItemError:
+    """Translate the error of one item of many."""
+    status = describe(error)
+    return pb.ItemError(code=status.code, message=status.message, details=status.details)
+
+
+def read_item_error(message: pb.ItemError, target: str) -> UnrollError:
+    """Translate why one item of many failed into the error that the server raised."""
+    code = _CODES.get(message.code, _CODE.UNKNOWN)
+    details = Details.of(Status(details=message.details))
+    return _read_error(code, message.message, target, details)
+
+
+def _read_error(code: grpc.StatusCode, message: str, target: str, details: Details) -> UnrollError:
+    made = _make_error(code, message, target, details)
     made.request_id = details.request.request_id
     made.retry_after = details.retry_after
     return made
 
 
-def _read_error(error: grpc.RpcError, target: str, details: Details) -> UnrollError:
-    code, message = error.code(), error.details() or ""
+def _make_error(code: grpc.StatusCode, message: str, target: str, details: Details) -> UnrollError:
     info, fault = details.info, details.fault
     row = _BY_REASON.get((code, info.reason)) if info.domain == DOMAIN else None
     if row is None:

@@ -10,12 +10,15 @@ from sys import maxsize
 
 from serving.engine.models import Models
 from serving.engine.options import EngineOptions
+from serving.local.bulk import LocalBulk
 from serving.sessions.capsule import CapsuleKeys
 from serving.sessions.registry import NOBODY, Sessions
 from serving.sessions.session import Session, digest_of
 from serving.sessions.store import MemoryStore
 from serving.texts.begin import begin, check_seeds
 from serving.texts.delivery import LoopDelivery
+from serving.texts.each import each_generate, each_score
+from serving.texts.many import Item, Many
 from serving.texts.origins import Origins, Place
 from serving.texts.parse import Limits, parse_generate, parse_score
 from serving.texts.results import generation_of, model_info, piece_of, score_of, session_info
@@ -95,6 +98,39 @@ class AsyncLocal:
         parsed = parse_score(text, options, found, LIMITS, deadline)
         scored = await whole(found, parsed.request)
         return score_of(parsed, scored.log_probs, found.model.fingerprint)
+
+    async def generate_many(
+        self, options: GenerateOptions, origin: Origin, timeout: float | None, *, in_order: bool
+    ) -> LocalBulk[Generation]:
+        """See AsyncBackend."""
+        self._check_open()
+        deadline = _deadline(timeout)
+        options, origin = as_sent(options), as_sent(origin)
+        found = await self._origins.look_at(_place(options.model, origin), "")
+        parse = each_generate(options, found, LIMITS, deadline)
+
+        def read(item: Item) -> Generation:
+            parsed, chunk = item.outcome
+            text = Text(self._origins, found, parsed)
+            return generation_of(text, text.part_of(chunk))
+
+        return LocalBulk(Many(found.model.engine, in_order=in_order), "prompt", parse, read)
+
+    async def score_many(
+        self, options: ScoreOptions, origin: Origin, timeout: float | None, *, in_order: bool
+    ) -> LocalBulk[Score]:
+        """See AsyncBackend."""
+        self._check_open()
+        deadline = _deadline(timeout)
+        options, origin = as_sent(options), as_sent(origin)
+        found = await self._origins.look_at(_place(options.model, origin), "")
+        parse = each_score(options, found, LIMITS, deadline)
+
+        def read(item: Item) -> Score:
+            parsed, chunk = item.outcome
+            return score_of(parsed, chunk.log_probs, found.model.fingerprint)
+
+        return LocalBulk(Many(found.model.engine, in_order=in_order), "text", parse, read)
 
     async def start_session(
         self, options: SessionOptions, capsule: bytes, timeout: float | None

@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from serving.local.aio import AsyncLocal
+from serving.local.bulk import LocalBulk
 from unroll.errors import ClosedError
 from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
-from unroll.results import Generation, ModelInfo, Piece, Score, SessionInfo
+from unroll.results import Answer, Generation, ModelInfo, Piece, Score, SessionInfo
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ class Local:
 
         self._thread.start()
         try:
-            self.aio = self._run(start())
+            self.aio = self.run(start())
         except BaseException:
             self._end_loop()
             raise
@@ -52,7 +53,7 @@ class Local:
         self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
     ) -> Generation:
         """See Backend."""
-        return self._run(self.aio.generate(prompt, options, origin, timeout))
+        return self.run(self.aio.generate(prompt, options, origin, timeout))
 
     def stream(
         self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
@@ -67,49 +68,62 @@ class Local:
             await pieces.aclose()
 
         try:
-            while (piece := self._run(following())) is not None:
+            while (piece := self.run(following())) is not None:
                 yield piece
         finally:
-            with suppress(ClosedError):
-                self._leaving.append(self._submit(leave()))
+            self.leave(leave())
 
     def score(
         self, text: str, options: ScoreOptions, origin: Origin, timeout: float | None
     ) -> Score:
         """See Backend."""
-        return self._run(self.aio.score(text, options, origin, timeout))
+        return self.run(self.aio.score(text, options, origin, timeout))
+
+    def generate_many(
+        self, options: GenerateOptions, origin: Origin, timeout: float | None, *, in_order: bool
+    ) -> "ThreadBulk[Generation]":
+        """See Backend."""
+        opening = self.aio.generate_many(options, origin, timeout, in_order=in_order)
+        return ThreadBulk(self, self.run(opening))
+
+    def score_many(
+        self, options: ScoreOptions, origin: Origin, timeout: float | None, *, in_order: bool
+    ) -> "ThreadBulk[Score]":
+        """See Backend."""
+        opening = self.aio.score_many(options, origin, timeout, in_order=in_order)
+        return ThreadBulk(self, self.run(opening))
 
     def start_session(
         self, options: SessionOptions, capsule: bytes, timeout: float | None
     ) -> SessionInfo:
         """See Backend."""
-        return self._run(self.aio.start_session(options, capsule, timeout))
+        return self.run(self.aio.start_session(options, capsule, timeout))
 
     def get_session(self, session_id: str, timeout: float | None) -> SessionInfo:
         """See Backend."""
-        return self._run(self.aio.get_session(session_id, timeout))
+        return self.run(self.aio.get_session(session_id, timeout))
 
     def fork_session(
         self, session_id: str, seeds: Iterable[int], timeout: float | None
     ) -> list[SessionInfo]:
         """See Backend."""
-        return self._run(self.aio.fork_session(session_id, list(seeds), timeout))
+        return self.run(self.aio.fork_session(session_id, list(seeds), timeout))
 
     def rewind_session(self, session_id: str, position: int, timeout: float | None) -> SessionInfo:
         """See Backend."""
-        return self._run(self.aio.rewind_session(session_id, position, timeout))
+        return self.run(self.aio.rewind_session(session_id, position, timeout))
 
     def end_session(self, session_id: str, timeout: float | None) -> None:
         """See Backend."""
-        self._run(self.aio.end_session(session_id, timeout))
+        self.run(self.aio.end_session(session_id, timeout))
 
     def get_model(self, name: str, timeout: float | None) -> ModelInfo:
         """See Backend."""
-        return self._run(self.aio.get_model(name, timeout))
+        return self.run(self.aio.get_model(name, timeout))
 
     def list_models(self, timeout: float | None) -> list[ModelInfo]:
         """See Backend."""
-        return self._run(self.aio.list_models(timeout))
+        return self.run(self.aio.list_models(timeout))
 
     def close(self) -> None:
         """End what runs, with ClosedError; closing again does no harm."""
@@ -135,7 +149,7 @@ class Local:
         self._thread.join()
         self._loop.close()
 
-    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Wait for what a coroutine gives on the event loop; streams that were left end first."""
         while self._leaving:
             wait([self._leaving.popleft()])
@@ -146,6 +160,11 @@ class Local:
             future.cancel()  # an interrupted wait; nothing to what has ended
             raise
 
+    def leave(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Let a coroutine run; whoever asks for something next waits for it first."""
+        with suppress(ClosedError):
+            self._leaving.append(self._submit(coroutine))
+
     def _submit(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
         with self._lock:
             if not self._is_closed:
@@ -155,3 +174,38 @@ class Local:
                 return future
         coroutine.close()
         raise ClosedError("this model is closed; load its folder again")
+
+
+class ThreadBulk(Generic[T]):
+    """Many texts under way; the Bulk of a model in this process.
+
+    Args:
+        local: on whose event loop they run.
+        bulk: runs them there.
+    """
+
+    def __init__(self, local: Local, bulk: LocalBulk[T]) -> None:
+        self._local = local
+        self._bulk = bulk
+
+    @property
+    def room(self) -> int:
+        """See Bulk."""
+        return self._bulk.room
+
+    @property
+    def unanswered(self) -> int:
+        """See Bulk."""
+        return self._bulk.unanswered
+
+    def send(self, texts: list[tuple[int, str]]) -> None:
+        """See Bulk."""
+        self._local.run(self._bulk.send(texts))
+
+    def receive(self) -> list[Answer[T]]:
+        """See Bulk."""
+        return self._local.run(self._bulk.receive())
+
+    def close(self) -> None:
+        """See Bulk."""
+        self._local.leave(self._bulk.close())

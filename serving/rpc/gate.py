@@ -10,6 +10,7 @@ import inspect
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from functools import partial
 from traceback import clear_frames
 from typing import Any
@@ -105,12 +106,15 @@ class RpcGate(grpc.aio.ServerInterceptor):
         if data is grpc.aio.EOF:
             raise InputError("request", "is missing: the call ended without a message")
         assert isinstance(data, bytes), "the stubs' parsers come after the gate"
+        self._check_size(call, data)
+        return data
+
+    def _check_size(self, call: RpcCall, data: bytes) -> None:
         longest = self._longest.get(call.method, LONGEST_MESSAGE)
         if len(data) > longest:
             raise InputError(
                 "request", f"has {len(data)} bytes; {call.method} takes {longest} here; send less"
             )
-        return data
 
     def _converses(
         self, handler: Any, details: grpc.HandlerCallDetails
@@ -118,14 +122,17 @@ class RpcGate(grpc.aio.ServerInterceptor):
         """Wrap a handler of a stream of requests and answers, an async generator."""
         inner, parse = handler.stream_stream, handler.request_deserializer
 
-        async def parsed(requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async def parsed(requests: AsyncIterator[bytes], call: RpcCall) -> AsyncIterator[Any]:
             async for data in requests:
+                self._check_size(call, data)
                 yield parse(data)
 
         async def converse(requests: AsyncIterator[bytes], context: Context) -> None:
             async def respond(call: RpcCall) -> None:
-                async for response in inner(parsed(requests), call):
-                    await call.write(response)
+                # A cancelled write closes the generator at once, and what it holds is free.
+                async with aclosing(inner(parsed(requests, call), call)) as responses:
+                    async for response in responses:
+                        await call.write(response)
 
             await self._serve(details, context, respond)
 

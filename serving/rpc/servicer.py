@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from serving.access.call import Call
 from serving.engine.models import Models
 from serving.rpc.answers import write_answer, write_model, write_piece, write_score
-from serving.rpc.session_servicer import SessionServicer
+from serving.rpc.many_servicer import ManyServicer
 from serving.rpc.texts import Texts, run
 from serving.rpc.translation import read_generate, read_place, read_score
 from serving.sessions.registry import Sessions
@@ -15,7 +15,7 @@ from serving.texts.text import Part, Text, whole
 from unroll.v1 import text_generation_pb2 as pb
 
 
-class TextGenerationServicer(SessionServicer):
+class TextGenerationServicer(ManyServicer):
     """Answers calls on an event loop to which the models' engines deliver; made as its base.
 
     Attributes:

@@ -32,6 +32,8 @@ def longest_messages(limits: Limits, state: int) -> dict[str, int]:
         "Generate": prompt + rest,
         "StreamGenerate": prompt + rest,
         "Score": text + rest,
+        "GenerateMany": prompt + rest,
+        "ScoreMany": text + rest,
         "StartSession": rest,
     }
 

@@ -112,6 +112,13 @@ class Text:
             for index in range(count)
         ]
 
+    def part_of(self, chunk: Chunk) -> Part:
+        """Describe all of the only sample, outside a session."""
+        sample, capsule = self.parsed.request, b""
+        if chunk.snapshot is not None and self.parsed.wants_capsule:
+            capsule = self._origins.seal(self.origin, sample, chunk.snapshot)
+        return Part(sample=sample, index=0, chunk=chunk, capsule=capsule)
+
     async def _part(self, sample: SequenceRequest, index: int, chunk: Chunk) -> Part:
         """With the last chunk of a session's answer, the session advances."""
         capsule = b""

@@ -1,10 +1,38 @@
 """What answers a client, for asyncio: a server, or a model in this process."""
 
 from collections.abc import AsyncGenerator, Iterable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
-from unroll.results import Generation, ModelInfo, Piece, Score, SessionInfo
+from unroll.results import Answer, Generation, ModelInfo, Piece, Score, SessionInfo
+
+R = TypeVar("R")
+
+
+class AsyncBulk(Protocol[R]):
+    """Many texts under way; whoever opened it closes it."""
+
+    @property
+    def room(self) -> int:
+        """How many texts may be sent now."""
+        ...
+
+    @property
+    def unanswered(self) -> int:
+        """How many have been sent and not yet answered."""
+        ...
+
+    async def send(self, texts: list[tuple[int, str]]) -> None:
+        """Send texts with their indices, no more than there is room for."""
+        ...
+
+    async def receive(self) -> list[Answer[R]]:
+        """Wait for answers and return one or more; some text must be unanswered."""
+        ...
+
+    async def close(self) -> None:
+        """End what still runs."""
+        ...
 
 
 class AsyncBackend(Protocol):
@@ -26,6 +54,18 @@ class AsyncBackend(Protocol):
         self, text: str, options: ScoreOptions, origin: Origin, timeout: float | None
     ) -> Score:
         """Score a text."""
+        ...
+
+    async def generate_many(
+        self, options: GenerateOptions, origin: Origin, timeout: float | None, *, in_order: bool
+    ) -> AsyncBulk[Generation]:
+        """Begin to generate many whole texts."""
+        ...
+
+    async def score_many(
+        self, options: ScoreOptions, origin: Origin, timeout: float | None, *, in_order: bool
+    ) -> AsyncBulk[Score]:
+        """Begin to score many texts."""
         ...
 
     async def start_session(

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2_grpc
 
 from unroll.client import messages
+from unroll.client.aio_bulk import AsyncCallBulk
 from unroll.client.connection import (
     HEALTH_REQUEST,
     POLL_SECONDS,
@@ -77,6 +78,28 @@ class AsyncCalls:
         request = messages.score_request(text, options, origin)
         response = await self._ask(self._stub.Score, request, timeout)
         return messages.read_score(response)
+
+    async def generate_many(
+        self, options: GenerateOptions, origin: Origin, timeout: float | None, *, in_order: bool
+    ) -> AsyncCallBulk[Generation]:
+        """See AsyncBackend."""
+        common = messages.generate_request("", options, origin)
+        first = pb.GenerateManyRequest(common=common, in_order=in_order)
+        method, target = self._stub.GenerateMany, self.targets[0]
+        return AsyncCallBulk(
+            method, first, messages.write_prompts, messages.read_generations, timeout, target
+        )
+
+    async def score_many(
+        self, options: ScoreOptions, origin: Origin, timeout: float | None, *, in_order: bool
+    ) -> AsyncCallBulk[Score]:
+        """See AsyncBackend."""
+        common = messages.score_request("", options, origin)
+        first = pb.ScoreManyRequest(common=common, in_order=in_order)
+        method, target = self._stub.ScoreMany, self.targets[0]
+        return AsyncCallBulk(
+            method, first, messages.write_texts, messages.read_scores, timeout, target
+        )
 
     async def start_session(
         self, options: SessionOptions, capsule: bytes, timeout: float | None

@@ -1,13 +1,17 @@
 """What can be asked of models, wherever they run, for asyncio."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
-from unroll.client.aio_backend import AsyncBackend
+from unroll.client.aio_backend import AsyncBackend, AsyncBulk
 from unroll.client.aio_session import AsyncSession
 from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
-from unroll.results import Generation, ModelInfo, Piece, Score
+from unroll.results import Answer, Generation, ModelInfo, Piece, Score
+
+R = TypeVar("R")
 
 
 class AsyncFace:
@@ -92,6 +96,62 @@ class AsyncFace:
         origin = Origin(session=session, capsule=capsule)
         return await self._backend.score(text, options, origin, timeout)
 
+    async def generate_many(
+        self,
+        prompts: Iterable[str],
+        options: GenerateOptions = GenerateOptions(),  # noqa: B008, frozen
+        *,
+        capsule: bytes = b"",
+        in_order: bool = False,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[Answer[Generation]]:
+        """Continue any number of prompts and yield the texts as they are complete.
+
+        The prompts are read as far ahead as keeps the model busy. A prompt that fails gives its
+        error and the others go on; what stops all of them is raised. Closing the iterator early
+        (`contextlib.aclosing`) cancels the call.
+
+        Args:
+            prompts: to continue.
+            options: how to generate each. Text k has the seed `seed + k`. There are no capsules
+                unless they are asked for, and one sample a prompt.
+            capsule: of an earlier answer, from which each text continues.
+            in_order: yield the answers in the order of the prompts.
+            timeout: of the whole, in seconds; None waits for ever.
+        """
+        origin = Origin(capsule=capsule)
+        bulk = await self._backend.generate_many(options, origin, timeout, in_order=in_order)
+        async with aclosing(_answers(bulk, prompts)) as answers:
+            async for answer in answers:
+                yield answer
+
+    async def score_many(
+        self,
+        texts: Iterable[str],
+        options: ScoreOptions = ScoreOptions(),  # noqa: B008, frozen
+        *,
+        capsule: bytes = b"",
+        in_order: bool = False,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[Answer[Score]]:
+        """Score any number of texts and yield the scores as they are complete.
+
+        As generate_many. Closing the iterator early
+        (`contextlib.aclosing`) cancels the call.
+
+        Args:
+            texts: to score.
+            options: how to score each.
+            capsule: of an earlier answer that each text continues.
+            in_order: yield the answers in the order of the texts.
+            timeout: of the whole, in seconds; None waits for ever.
+        """
+        origin = Origin(capsule=capsule)
+        bulk = await self._backend.score_many(options, origin, timeout, in_order=in_order)
+        async with aclosing(_answers(bulk, texts)) as answers:
+            async for answer in answers:
+                yield answer
+
     async def start_session(
         self,
         options: SessionOptions = SessionOptions(),  # noqa: B008, frozen
@@ -135,3 +195,19 @@ class AsyncFace:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+async def _answers(bulk: AsyncBulk[R], texts: Iterable[str]) -> AsyncGenerator[Answer[R]]:
+    """Send texts as there is room, and yield what becomes of them."""
+    numbered = enumerate(texts)
+    try:
+        while True:
+            batch = list(islice(numbered, bulk.room))
+            if batch:
+                await bulk.send(batch)
+            if not bulk.unanswered:
+                return
+            for answer in await bulk.receive():
+                yield answer
+    finally:
+        await bulk.close()

@@ -3,10 +3,38 @@
 """What answers a client, for threads: a server, or a model in this process."""
 
 from collections.abc import Generator, Iterable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
-from unroll.results import Generation, ModelInfo, Piece, Score, SessionInfo
+from unroll.results import Answer, Generation, ModelInfo, Piece, Score, SessionInfo
+
+R = TypeVar("R")
+
+
+class Bulk(Protocol[R]):
+    """Many texts under way; whoever opened it closes it."""
+
+    @property
+    def room(self) -> int:
+        """How many texts may be sent now."""
+        ...
+
+    @property
+    def unanswered(self) -> int:
+        """How many have been sent and not yet answered."""
+        ...
+
+    def send(self, texts: list[tuple[int, str]]) -> None:
+        """Send texts with their indices, no more than there is room for."""
+        ...
+
+    def receive(self) -> list[Answer[R]]:
+        """Wait for answers and return one or more; some text must be unanswered."""
+        ...
+
+    def close(self) -> None:
+        """End what still runs."""
+        ...
 
 
 class Backend(Protocol):
@@ -28,6 +56,18 @@ class Backend(Protocol):
         self, text: str, options: ScoreOptions, origin: Origin, timeout: float | None
     ) -> Score:
         """Score a text."""
+        ...
+
+    def generate_many(
+        self, options: GenerateOptions, origin: Origin, timeout: float | None, *, in_order: bool
+    ) -> Bulk[Generation]:
+        """Begin to generate many whole texts."""
+        ...
+
+    def score_many(
+        self, options: ScoreOptions, origin: Origin, timeout: float | None, *, in_order: bool
+    ) -> Bulk[Score]:
+        """Begin to score many texts."""
         ...
 
     def start_session(

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2_grpc
 
 from unroll.client import messages
+from unroll.client.bulk import CallBulk
 from unroll.client.connection import (
     HEALTH_REQUEST,
     POLL_SECONDS,
@@ -76,6 +77,26 @@ class Calls:
         request = messages.score_request(text, options, origin)
         response = self._ask(self._stub.Score, request, timeout)
         return messages.read_score(response)
+
+    def generate_many(
+        self, options: GenerateOptions, origin: Origin, timeout: float | None, *, in_order: bool
+    ) -> CallBulk[Generation]:
+        """See Backend."""
+        common = messages.generate_request("", options, origin)
+        first = pb.GenerateManyRequest(common=common, in_order=in_order)
+        method, target = self._stub.GenerateMany, self.targets[0]
+        return CallBulk(
+            method, first, messages.write_prompts, messages.read_generations, timeout, target
+        )
+
+    def score_many(
+        self, options: ScoreOptions, origin: Origin, timeout: float | None, *, in_order: bool
+    ) -> CallBulk[Score]:
+        """See Backend."""
+        common = messages.score_request("", options, origin)
+        first = pb.ScoreManyRequest(common=common, in_order=in_order)
+        method, target = self._stub.ScoreMany, self.targets[0]
+        return CallBulk(method, first, messages.write_texts, messages.read_scores, timeout, target)
 
     def start_session(
         self, options: SessionOptions, capsule: bytes, timeout: float | None

@@ -2,14 +2,18 @@
 
 """What can be asked of models, wherever they run, for threads."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
-from unroll.client.backend import Backend
+from unroll.client.backend import Backend, Bulk
 from unroll.client.session import Session
 from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
-from unroll.results import Generation, ModelInfo, Piece, Score
+from unroll.results import Answer, Generation, ModelInfo, Piece, Score
+
+R = TypeVar("R")
 
 
 class Face:
@@ -94,6 +98,60 @@ class Face:
         origin = Origin(session=session, capsule=capsule)
         return self._backend.score(text, options, origin, timeout)
 
+    def generate_many(
+        self,
+        prompts: Iterable[str],
+        options: GenerateOptions = GenerateOptions(),  # noqa: B008, frozen
+        *,
+        capsule: bytes = b"",
+        in_order: bool = False,
+        timeout: float | None = None,
+    ) -> Generator[Answer[Generation]]:
+        """Continue any number of prompts and yield the texts as they are complete.
+
+        The prompts are read as far ahead as keeps the model busy. A prompt that fails gives its
+        error and the others go on; what stops all of them is raised. Closing the iterator early, or
+        dropping it, cancels the call.
+
+        Args:
+            prompts: to continue.
+            options: how to generate each. Text k has the seed `seed + k`. There are no capsules
+                unless they are asked for, and one sample a prompt.
+            capsule: of an earlier answer, from which each text continues.
+            in_order: yield the answers in the order of the prompts.
+            timeout: of the whole, in seconds; None waits for ever.
+        """
+        origin = Origin(capsule=capsule)
+        bulk = self._backend.generate_many(options, origin, timeout, in_order=in_order)
+        with closing(_answers(bulk, prompts)) as answers:
+            yield from answers
+
+    def score_many(
+        self,
+        texts: Iterable[str],
+        options: ScoreOptions = ScoreOptions(),  # noqa: B008, frozen
+        *,
+        capsule: bytes = b"",
+        in_order: bool = False,
+        timeout: float | None = None,
+    ) -> Generator[Answer[Score]]:
+        """Score any number of texts and yield the scores as they are complete.
+
+        As generate_many. Closing the iterator early, or
+        dropping it, cancels the call.
+
+        Args:
+            texts: to score.
+            options: how to score each.
+            capsule: of an earlier answer that each text continues.
+            in_order: yield the answers in the order of the texts.
+            timeout: of the whole, in seconds; None waits for ever.
+        """
+        origin = Origin(capsule=capsule)
+        bulk = self._backend.score_many(options, origin, timeout, in_order=in_order)
+        with closing(_answers(bulk, texts)) as answers:
+            yield from answers
+
     def start_session(
         self,
         options: SessionOptions = SessionOptions(),  # noqa: B008, frozen
@@ -137,3 +195,18 @@ class Face:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _answers(bulk: Bulk[R], texts: Iterable[str]) -> Generator[Answer[R]]:
+    """Send texts as there is room, and yield what becomes of them."""
+    numbered = enumerate(texts)
+    try:
+        while True:
+            batch = list(islice(numbered, bulk.room))
+            if batch:
+                bulk.send(batch)
+            if not bulk.unanswered:
+                return
+            yield from bulk.receive()
+    finally:
+        bulk.close()

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from unroll.errors import InputError, ServerError
 from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
 from unroll.results import (
+    Answer,
     Completion,
     Generation,
     ModelInfo,
@@ -17,8 +18,16 @@ from unroll.results import (
     SessionInfo,
     Usage,
 )
+from unroll.terms import ITEMS_AT_MOST
 from unroll.v1 import text_generation_pb2 as pb
-from unroll.wire import FINISH_REASONS, WRITTEN_CAPSULES, WRITTEN_UNKNOWN_SYMBOLS
+from unroll.wire import (
+    FINISH_REASONS,
+    WRITTEN_CAPSULES,
+    WRITTEN_UNKNOWN_SYMBOLS,
+    read_item_error,
+)
+
+SYMBOLS_AT_ONCE = 65536  # of many texts in one message
 
 
 def generate_request(
@@ -60,6 +69,41 @@ def score_request(
     _set_policy(message, options)
     _set_origin(message, origin)
     return message
+
+
+def write_prompts(prompts: list[tuple[int, str]]) -> Iterator[pb.GenerateManyRequest]:
+    """Build the requests that hold many prompts with their indices."""
+    for part in _parts("prompts", prompts):
+        items = [pb.GenerateItem(key=index, prompt=prompt) for index, prompt in part]
+        yield pb.GenerateManyRequest(items=items)
+
+
+def write_texts(texts: list[tuple[int, str]]) -> Iterator[pb.ScoreManyRequest]:
+    """Build the requests that hold many texts to score with their indices."""
+    for part in _parts("texts", texts):
+        items = [pb.ScoreItem(key=index, text=text) for index, text in part]
+        yield pb.ScoreManyRequest(items=items)
+
+
+def _parts(name: str, texts: list[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Cut texts into parts that one message holds.
+
+    Raises:
+        InputError: one cannot be sent.
+    """
+    part: list[tuple[int, str]] = []
+    symbols = 0
+    for index, text in texts:
+        try:
+            text.encode()
+        except (UnicodeError, AttributeError) as error:
+            raise InputError(f"{name}[{index}]", f"cannot be sent: {error}") from error
+        if part and (len(part) == ITEMS_AT_MOST or symbols + len(text) > SYMBOLS_AT_ONCE):
+            yield part
+            part, symbols = [], 0
+        part.append((index, text))
+        symbols += len(text)
+    yield part
 
 
 def start_request(options: SessionOptions, capsule: bytes) -> pb.StartSessionRequest:
@@ -151,6 +195,24 @@ def read_generation(message: pb.GenerateResponse) -> Generation:
         capsule=message.completion.capsule,
         further_samples=tuple(map(read_generation, message.further_samples)),
     )
+
+
+def read_generations(message: pb.GenerateManyResponse, target: str) -> Iterator[Answer[Generation]]:
+    """Read what became of some prompts."""
+    for answer in message.answers:
+        if answer.HasField("error"):
+            yield Answer(index=answer.key, error=read_item_error(answer.error, target))
+        else:
+            yield Answer(index=answer.key, value=read_generation(answer.response))
+
+
+def read_scores(message: pb.ScoreManyResponse, target: str) -> Iterator[Answer[Score]]:
+    """Read what became of some texts that were to be scored."""
+    for answer in message.answers:
+        if answer.HasField("error"):
+            yield Answer(index=answer.key, error=read_item_error(answer.error, target))
+        else:
+            yield Answer(index=answer.key, value=read_score(answer.response))
 
 
 def read_piece(message: pb.StreamGenerateResponse) -> Piece:

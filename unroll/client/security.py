@@ -86,7 +86,7 @@ class Security:
 
 
 class _TokenChannel:
-    """The two methods of a channel that stubs use here; their calls carry a token.
+    """The methods of a channel that stubs use here; their calls carry a token.
 
     Args:
         channel: that makes the calls.
@@ -104,6 +104,10 @@ class _TokenChannel:
     def unary_stream(self, *arguments: Any, **options: Any) -> Any:
         """See grpc.Channel."""
         return partial(self._channel.unary_stream(*arguments, **options), metadata=self._metadata)
+
+    def stream_stream(self, *arguments: Any, **options: Any) -> Any:
+        """See grpc.Channel."""
+        return partial(self._channel.stream_stream(*arguments, **options), metadata=self._metadata)
 
 
 def read_token(file: Path | None) -> str:

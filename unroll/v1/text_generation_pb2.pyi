@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -166,6 +167,84 @@ class ScoreResponse(_message.Message):
     usage: Usage
     fingerprint: str
     def __init__(self, log_probs: _Optional[_Iterable[float]] = ..., bits_per_character: _Optional[float] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+
+class GenerateManyRequest(_message.Message):
+    __slots__ = ("common", "in_order", "items")
+    COMMON_FIELD_NUMBER: _ClassVar[int]
+    IN_ORDER_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    common: GenerateRequest
+    in_order: bool
+    items: _containers.RepeatedCompositeFieldContainer[GenerateItem]
+    def __init__(self, common: _Optional[_Union[GenerateRequest, _Mapping]] = ..., in_order: _Optional[bool] = ..., items: _Optional[_Iterable[_Union[GenerateItem, _Mapping]]] = ...) -> None: ...
+
+class GenerateItem(_message.Message):
+    __slots__ = ("key", "prompt")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    key: int
+    prompt: str
+    def __init__(self, key: _Optional[int] = ..., prompt: _Optional[str] = ...) -> None: ...
+
+class GenerateManyResponse(_message.Message):
+    __slots__ = ("answers",)
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    answers: _containers.RepeatedCompositeFieldContainer[GenerateAnswer]
+    def __init__(self, answers: _Optional[_Iterable[_Union[GenerateAnswer, _Mapping]]] = ...) -> None: ...
+
+class GenerateAnswer(_message.Message):
+    __slots__ = ("key", "response", "error")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    key: int
+    response: GenerateResponse
+    error: ItemError
+    def __init__(self, key: _Optional[int] = ..., response: _Optional[_Union[GenerateResponse, _Mapping]] = ..., error: _Optional[_Union[ItemError, _Mapping]] = ...) -> None: ...
+
+class ScoreManyRequest(_message.Message):
+    __slots__ = ("common", "in_order", "items")
+    COMMON_FIELD_NUMBER: _ClassVar[int]
+    IN_ORDER_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    common: ScoreRequest
+    in_order: bool
+    items: _containers.RepeatedCompositeFieldContainer[ScoreItem]
+    def __init__(self, common: _Optional[_Union[ScoreRequest, _Mapping]] = ..., in_order: _Optional[bool] = ..., items: _Optional[_Iterable[_Union[ScoreItem, _Mapping]]] = ...) -> None: ...
+
+class ScoreItem(_message.Message):
+    __slots__ = ("key", "text")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    key: int
+    text: str
+    def __init__(self, key: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
+
+class ScoreManyResponse(_message.Message):
+    __slots__ = ("answers",)
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    answers: _containers.RepeatedCompositeFieldContainer[ScoreAnswer]
+    def __init__(self, answers: _Optional[_Iterable[_Union[ScoreAnswer, _Mapping]]] = ...) -> None: ...
+
+class ScoreAnswer(_message.Message):
+    __slots__ = ("key", "response", "error")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    key: int
+    response: ScoreResponse
+    error: ItemError
+    def __init__(self, key: _Optional[int] = ..., response: _Optional[_Union[ScoreResponse, _Mapping]] = ..., error: _Optional[_Union[ItemError, _Mapping]] = ...) -> None: ...
+
+class ItemError(_message.Message):
+    __slots__ = ("code", "message", "details")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    message: str
+    details: _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., details: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
     __slots__ = ("model",)

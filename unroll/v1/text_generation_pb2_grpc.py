@@ -50,6 +50,16 @@ class TextGenerationServiceStub:
                 request_serializer=unroll_dot_v1_dot_text__generation__pb2.ScoreRequest.SerializeToString,
                 response_deserializer=unroll_dot_v1_dot_text__generation__pb2.ScoreResponse.FromString,
                 _registered_method=True)
+        self.GenerateMany = channel.stream_stream(
+                '/unroll.v1.TextGenerationService/GenerateMany',
+                request_serializer=unroll_dot_v1_dot_text__generation__pb2.GenerateManyRequest.SerializeToString,
+                response_deserializer=unroll_dot_v1_dot_text__generation__pb2.GenerateManyResponse.FromString,
+                _registered_method=True)
+        self.ScoreMany = channel.stream_stream(
+                '/unroll.v1.TextGenerationService/ScoreMany',
+                request_serializer=unroll_dot_v1_dot_text__generation__pb2.ScoreManyRequest.SerializeToString,
+                response_deserializer=unroll_dot_v1_dot_text__generation__pb2.ScoreManyResponse.FromString,
+                _registered_method=True)
         self.GetModel = channel.unary_unary(
                 '/unroll.v1.TextGenerationService/GetModel',
                 request_serializer=unroll_dot_v1_dot_text__generation__pb2.GetModelRequest.SerializeToString,
@@ -132,6 +142,32 @@ class TextGenerationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GenerateMany(self, request_iterator, context):
+        """Continues any number of prompts in one call, and answers each when its text is complete.
+
+        The first request says what all texts have in common. Each item is a prompt with a key of the
+        client's choice. A text is that of Generate with the same options and the seed `seed` + key. What
+        is wrong with one item is its answer, and the others go on.
+
+        The server reads further requests while it has room: whoever sends and does not read stops being
+        read. Each running item counts as one of the caller's calls; those beyond its limit wait. The
+        call ends when the client has sent all and has all answers. Cancelling it ends what runs.
+
+        Fails as Generate does if the first request is wrong, with DEADLINE_EXCEEDED (DEADLINE), or with
+        UNAVAILABLE (CLOSED) when the server shuts down; answers already sent stay valid.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScoreMany(self, request_iterator, context):
+        """Scores any number of texts in one call, and answers each when it is scored. Otherwise as
+        GenerateMany.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetModel(self, request, context):
         """Describes one model. Fails with NOT_FOUND (UNKNOWN_MODEL).
         """
@@ -207,6 +243,16 @@ def add_TextGenerationServiceServicer_to_server(servicer, server):
                     servicer.Score,
                     request_deserializer=unroll_dot_v1_dot_text__generation__pb2.ScoreRequest.FromString,
                     response_serializer=unroll_dot_v1_dot_text__generation__pb2.ScoreResponse.SerializeToString,
+            ),
+            'GenerateMany': grpc.stream_stream_rpc_method_handler(
+                    servicer.GenerateMany,
+                    request_deserializer=unroll_dot_v1_dot_text__generation__pb2.GenerateManyRequest.FromString,
+                    response_serializer=unroll_dot_v1_dot_text__generation__pb2.GenerateManyResponse.SerializeToString,
+            ),
+            'ScoreMany': grpc.stream_stream_rpc_method_handler(
+                    servicer.ScoreMany,
+                    request_deserializer=unroll_dot_v1_dot_text__generation__pb2.ScoreManyRequest.FromString,
+                    response_serializer=unroll_dot_v1_dot_text__generation__pb2.ScoreManyResponse.SerializeToString,
             ),
             'GetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModel,
@@ -326,6 +372,60 @@ class TextGenerationService:
             '/unroll.v1.TextGenerationService/Score',
             unroll_dot_v1_dot_text__generation__pb2.ScoreRequest.SerializeToString,
             unroll_dot_v1_dot_text__generation__pb2.ScoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GenerateMany(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/unroll.v1.TextGenerationService/GenerateMany',
+            unroll_dot_v1_dot_text__generation__pb2.GenerateManyRequest.SerializeToString,
+            unroll_dot_v1_dot_text__generation__pb2.GenerateManyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScoreMany(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/unroll.v1.TextGenerationService/ScoreMany',
+            unroll_dot_v1_dot_text__generation__pb2.ScoreManyRequest.SerializeToString,
+            unroll_dot_v1_dot_text__generation__pb2.ScoreManyResponse.FromString,
             options,
             channel_credentials,
             insecure,

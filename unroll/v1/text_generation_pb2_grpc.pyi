@@ -4,6 +4,8 @@ isort:skip_file
 The wire contract of unroll: text from recurrent language models.
 
 Terms. A *symbol* is one Unicode code point; every count, position and limit below is in symbols.
+Texts are brought into the form of the model's training text before they are read: line ends, and
+Unicode's composed form.
 A *model* is a compiled bundle that the server has loaded under a name. A *session* is a text whose
 state the server keeps; a *capsule* is the state of a text, signed by a server and kept by the
 client. A later request can continue from either.
@@ -72,6 +74,24 @@ class TextGenerationServiceStub:
 
     Fails as Generate does.
     """
+    GenerateMany: _grpc.StreamStreamMultiCallable[_text_generation_pb2.GenerateManyRequest, _text_generation_pb2.GenerateManyResponse]
+    """Continues any number of prompts in one call, and answers each when its text is complete.
+
+    The first request says what all texts have in common. Each item is a prompt with a key of the
+    client's choice. A text is that of Generate with the same options and the seed `seed` + key. What
+    is wrong with one item is its answer, and the others go on.
+
+    The server reads further requests while it has room: whoever sends and does not read stops being
+    read. Each running item counts as one of the caller's calls; those beyond its limit wait. The
+    call ends when the client has sent all and has all answers. Cancelling it ends what runs.
+
+    Fails as Generate does if the first request is wrong, with DEADLINE_EXCEEDED (DEADLINE), or with
+    UNAVAILABLE (CLOSED) when the server shuts down; answers already sent stay valid.
+    """
+    ScoreMany: _grpc.StreamStreamMultiCallable[_text_generation_pb2.ScoreManyRequest, _text_generation_pb2.ScoreManyResponse]
+    """Scores any number of texts in one call, and answers each when it is scored. Otherwise as
+    GenerateMany.
+    """
     GetModel: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.GetModelRequest, _text_generation_pb2.GetModelResponse]
     """Describes one model. Fails with NOT_FOUND (UNKNOWN_MODEL)."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.ListModelsRequest, _text_generation_pb2.ListModelsResponse]
@@ -133,6 +153,24 @@ class TextGenerationServiceAsyncStub(TextGenerationServiceStub):
     continuation of a session or capsule, which does not advance.
 
     Fails as Generate does.
+    """
+    GenerateMany: _aio.StreamStreamMultiCallable[_text_generation_pb2.GenerateManyRequest, _text_generation_pb2.GenerateManyResponse]  # type: ignore[assignment]
+    """Continues any number of prompts in one call, and answers each when its text is complete.
+
+    The first request says what all texts have in common. Each item is a prompt with a key of the
+    client's choice. A text is that of Generate with the same options and the seed `seed` + key. What
+    is wrong with one item is its answer, and the others go on.
+
+    The server reads further requests while it has room: whoever sends and does not read stops being
+    read. Each running item counts as one of the caller's calls; those beyond its limit wait. The
+    call ends when the client has sent all and has all answers. Cancelling it ends what runs.
+
+    Fails as Generate does if the first request is wrong, with DEADLINE_EXCEEDED (DEADLINE), or with
+    UNAVAILABLE (CLOSED) when the server shuts down; answers already sent stay valid.
+    """
+    ScoreMany: _aio.StreamStreamMultiCallable[_text_generation_pb2.ScoreManyRequest, _text_generation_pb2.ScoreManyResponse]  # type: ignore[assignment]
+    """Scores any number of texts in one call, and answers each when it is scored. Otherwise as
+    GenerateMany.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.GetModelRequest, _text_generation_pb2.GetModelResponse]  # type: ignore[assignment]
     """Describes one model. Fails with NOT_FOUND (UNKNOWN_MODEL)."""
@@ -210,6 +248,36 @@ class TextGenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         continuation of a session or capsule, which does not advance.
 
         Fails as Generate does.
+        """
+
+    @_abc_1.abstractmethod
+    def GenerateMany(
+        self,
+        request_iterator: _MaybeAsyncIterator[_text_generation_pb2.GenerateManyRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_text_generation_pb2.GenerateManyResponse], _abc.AsyncIterator[_text_generation_pb2.GenerateManyResponse]]:
+        """Continues any number of prompts in one call, and answers each when its text is complete.
+
+        The first request says what all texts have in common. Each item is a prompt with a key of the
+        client's choice. A text is that of Generate with the same options and the seed `seed` + key. What
+        is wrong with one item is its answer, and the others go on.
+
+        The server reads further requests while it has room: whoever sends and does not read stops being
+        read. Each running item counts as one of the caller's calls; those beyond its limit wait. The
+        call ends when the client has sent all and has all answers. Cancelling it ends what runs.
+
+        Fails as Generate does if the first request is wrong, with DEADLINE_EXCEEDED (DEADLINE), or with
+        UNAVAILABLE (CLOSED) when the server shuts down; answers already sent stay valid.
+        """
+
+    @_abc_1.abstractmethod
+    def ScoreMany(
+        self,
+        request_iterator: _MaybeAsyncIterator[_text_generation_pb2.ScoreManyRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_text_generation_pb2.ScoreManyResponse], _abc.AsyncIterator[_text_generation_pb2.ScoreManyResponse]]:
+        """Scores any number of texts in one call, and answers each when it is scored. Otherwise as
+        GenerateMany.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,59 @@
+"""What each of many texts asks for, by what all of them have in common."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from serving.texts.origins import Origin
+from serving.texts.parse import Limits, Parsed, parse_generate, parse_score
+from unroll.errors import InputError
+from unroll.options import GenerateOptions, ScoreOptions
+from unroll.terms import SEED_LIMIT, Capsules
+
+Parse = Callable[[int, str], Parsed]
+"""Translates a text, by its key."""
+
+
+def each_generate(
+    options: GenerateOptions,
+    origin: Origin,
+    limits: Limits,
+    deadline: float | None,
+    account: str = "",
+) -> Parse:
+    """Return what translates prompts; arguments and errors as in parse_generate.
+
+    Raises:
+        InputError: what all have in common cannot be had by many.
+    """
+    if options.sample_count not in (None, 1):
+        raise InputError(
+            "sample_count",
+            f"must be 1 where there are many prompts, got {options.sample_count}; give a prompt "
+            "once for each sample",
+        )
+    common = replace(options, capsules=options.capsules or Capsules.NEVER)
+
+    def parse(key: int, prompt: str) -> Parsed:
+        each = common
+        if common.seed is not None:
+            each = replace(common, seed=(common.seed + key) % SEED_LIMIT)
+        return parse_generate(prompt, each, origin, limits, deadline, account, is_streamed=False)
+
+    if common.seed is not None and common.seed < 0:
+        raise InputError("seed", f"must be 0 or more, got {common.seed}")
+    return parse
+
+
+def each_score(
+    options: ScoreOptions,
+    origin: Origin,
+    limits: Limits,
+    deadline: float | None,
+    account: str = "",
+) -> Parse:
+    """Return what translates texts to score; arguments and errors as in parse_score."""
+
+    def parse(_: int, text: str) -> Parsed:
+        return parse_score(text, options, origin, limits, deadline, account)
+
+    return parse
