@@ -138,6 +138,8 @@ def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
     """
     handler = LossyHandler(sys.stderr.fileno())
     handler.setFormatter(_formatter(log_format))
+    # What no line has, records need not hold.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=level.value.upper(), handlers=[handler])
 
 

@@ -23,6 +23,7 @@ from unroll.terms import (
 )
 
 FIXED_BYTES = 1024  # of an answer without its symbols, scores and state; more than it takes
+DEFAULT = SamplingParams()
 SAMPLING = ("temperature", "top_k", "top_p", "min_p")
 
 
@@ -188,8 +189,8 @@ def parse_sampling(
     """Return a request's sampling parameters; what is in force where it has none."""
     values = {name: getattr(options, name) for name in SAMPLING}
     given = {name: value for name, value in values.items() if value is not None}
-    if in_force is not None and not given:
-        return in_force
+    if not given:
+        return in_force or DEFAULT
     try:
         return SamplingParams(**given)
     except InputError as error:
