@@ -222,6 +222,11 @@ def _cell(layers: list[dict[str, Tensor]], nonlinearity: Nonlinearity | None) ->
             f"a cell of {rows // H} gates (weight_hh of shape {(rows, H)}) is unknown; nn.RNN has "
             "1, nn.GRU 3, nn.LSTM 4"
         )
+    if kind != "rnn" and nonlinearity is not None:
+        raise AdoptionError(
+            f"nonlinearity = {nonlinearity!r}: the weights are of a {kind.upper()}, which has none "
+            "to choose; leave it out"
+        )
     if kind != "rnn":
         return kind
     if nonlinearity is None:

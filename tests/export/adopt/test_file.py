@@ -134,6 +134,8 @@ def test_nonlinearity_must_be_told(vocabulary: Path) -> None:
         adopt(module.state_dict(), vocabulary)
     adoption = adopt(module.state_dict(), vocabulary, nonlinearity="relu")
     assert adoption.model.cell == "rnn_relu"
+    with pytest.raises(AdoptionError, match="weights are of a GRU, which has none to choose"):
+        adopt(gru().state_dict(), vocabulary, nonlinearity="relu")
     assert same(adoption, module, lambda ids: module(ids[:, None])[:, 0])
 
 

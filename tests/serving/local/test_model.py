@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.local.aio import AsyncLocal
+from serving.local.aio import LIMITS, AsyncLocal
 from serving.local.model import load, load_async
 from serving.local.threads import Local
 from tests.serving.running import PATIENCE, wait_for
@@ -76,7 +76,8 @@ def test_slow_reader_stops_its_text_and_no_other(model: Face) -> None:
     model.generate("abc", GenerateOptions(max_new_symbols=20_000, seed=1))
     backend = model._backend
     assert isinstance(backend, Local)
-    wait_for(lambda: backend.aio.model.engine.load().stalled == 1)
+    (waiting,) = backend.aio.model.engine.sequences()
+    assert 0 < waiting.generated < 2 * LIMITS.buffer
     stream.close()
 
 
