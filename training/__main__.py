@@ -10,6 +10,7 @@ from rich.console import Console
 from training.data.corpus import Corpus, load_corpus
 from training.data.decoding import Rules
 from training.data.prepared import TrainingData, prepare_data
+from training.data.units import Units
 from training.log.plot import plot_losses
 from training.log.progress import Reporter
 from training.log.tensorboard import require_tensorboard
@@ -27,7 +28,7 @@ from training.run.trainer import Outcome, Trainer
 from training.settings import TrainingSettings
 from unroll.bundle.manifest import architecture
 from unroll.cli import run
-from unroll.errors import CheckpointError, CorpusError, DeviceError
+from unroll.errors import CheckpointError, CorpusError, DeviceError, SettingsError
 
 INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
 
@@ -56,6 +57,10 @@ def train(settings: TrainingSettings) -> None:
         raise DeviceError("device = 'cuda': torch finds no CUDA device here; take --device cpu")
     with Group.of_environment(settings.device) as group:
         group.require_divisible(settings.streams)
+        if settings.apart and group.size > 1:
+            raise SettingsError(
+                "documents and records: one process trains on them; start it without torchrun"
+            )
         reporter = Reporter(Console(quiet=not group.first))
         if checkpoint is not None and checkpoint.training_settings.device != settings.device:
             begun = checkpoint.training_settings.device
@@ -141,7 +146,7 @@ def _introduce(model: CharRNN, data: TrainingData, folder: RunFolder, reporter: 
     reporter.say(
         f"{folder.path}: {architecture(of.cell, of.hidden_size, of.layers, of.members)}, "
         f"{weights:,} weights; corpus {data.corpus_name}: "
-        f"{len(data.streams.ids):,} symbols to train on, {kept:,} to validate on, "
+        f"{len(data.streams.ids):,} symbols to train on, {kept:,} to validate on, {_units(data)}"
         f"{len(data.vocabulary)} unique"
     )
     for note in data.notes:
@@ -151,6 +156,13 @@ def _introduce(model: CharRNN, data: TrainingData, folder: RunFolder, reporter: 
             f"respell_names: {len(data.names.known):,} names found"
             + ("" if data.names.known else ", so that the setting changes nothing")
         )
+
+
+def _units(data: TrainingData) -> str:
+    if not isinstance(data.streams, Units):
+        return ""
+    held_out = 0 if data.held_out is None else data.held_out.count
+    return f"{data.streams.count:,} and {held_out:,} units apart, "
 
 
 def _conclude(outcome: Outcome, trainer: Trainer, folder: RunFolder, reporter: Reporter) -> None:

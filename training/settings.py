@@ -43,6 +43,13 @@ class TrainingSettings:
     """Repair a text that was encoded as UTF-8 twice (an e with an accent became two symbols). The
     run says what was changed."""
 
+    documents: bool = False
+    """Keep files apart: read each from a zero state, and validate on whole ones."""
+
+    records: bool = False
+    """Keep lines apart, such as names, molecules or log lines: read each from a zero state, and
+    validate on whole ones. The model then writes one line and ends."""
+
     max_symbols: Annotated[int, Range(0, 10**12)] = 0
     """Train on the first so many symbols only; 0 uses all. The vocabulary is always that of the
     whole text."""
@@ -179,12 +186,33 @@ class TrainingSettings:
                 f"epochs = {self.epochs} and minutes = {self.minutes:g}: a training needs exactly "
                 "one of them above 0; set one and leave the other out (or take a --preset)"
             )
+        self._validate_apart()
         if self.optimizer == "adam" and self.weight_decay > 0:
             raise SettingsError(
                 f"weight_decay = {self.weight_decay:g}: adam has no weight decay here; set it to "
                 "0, or "
                 "optimizer = adamw"
             )
+
+    def _validate_apart(self) -> None:
+        if self.documents and self.records:
+            raise SettingsError(
+                "documents and records: a unit is a file or a line; leave one of them out"
+            )
+        unit = "documents" if self.documents else "records"
+        if self.apart and self.start_offset:
+            raise SettingsError(
+                f"{unit}: are shuffled, so start_offset has no meaning; set it to 0"
+            )
+        if self.apart and self.respell_names:
+            raise SettingsError(
+                f"{unit}: names are respelled in one long text only; set --respell-names 0"
+            )
+
+    @property
+    def apart(self) -> bool:
+        """Whether the text consists of units that are read each from a zero state."""
+        return self.documents or self.records
 
     @property
     def is_of_0_1(self) -> bool:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.data.streams import Position, Streams
+from training.data.units import Units
 from training.model.model import CharRNN
 
 
@@ -19,7 +20,11 @@ class TorchLoop:
     """
 
     def __init__(
-        self, model: CharRNN, streams: Streams, optimizer: torch.optim.Optimizer, clip: float
+        self,
+        model: CharRNN,
+        streams: Streams | Units,
+        optimizer: torch.optim.Optimizer,
+        clip: float,
     ) -> None:
         self.model, self.streams, self.optimizer, self.clip = model, streams, optimizer, clip
         self._position = Position()

@@ -74,7 +74,7 @@ class SequenceRequest:
             raise InputError("deadline", "must be a time, got NaN")
         if not 0 <= self.seed < SEED_LIMIT:
             raise InputError("seed", f"must be between 0 and 2^63 - 1, got {self.seed}")
-        if len(self.stop) > STOPS_AT_MOST:
+        if len(self.stop) > STOPS_AT_MOST + 1:  # a record's own end comes on top
             raise InputError("stop", f"at most {STOPS_AT_MOST} strings, got {len(self.stop)}")
         for index, stop in enumerate(self.stop):
             if not 1 <= len(stop) <= STOP_LENGTH_AT_MOST:

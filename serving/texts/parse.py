@@ -117,7 +117,7 @@ def parse_generate(
         snapshots=Capsules.FINAL
         if capsules is Capsules.NEVER and origin.session is not None
         else capsules,
-        stop=tuple(map(vocabulary.form.apply, options.stop)),
+        stop=_stops(options, vocabulary),
         deadline=deadline,
         buffer_symbols=_buffer(options, origin, limits) if is_streamed else None,
         chunk_seconds=0.0 if is_streamed else math.inf,
@@ -195,6 +195,12 @@ def parse_sampling(
         return SamplingParams(**given)
     except InputError as error:
         raise InputError(f"sampling.{error.field}", error.problem) from error
+
+
+def _stops(options: GenerateOptions, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """Return the stop strings in the form of the model's texts; a record ends with its line."""
+    stops = tuple(map(vocabulary.form.apply, options.stop))
+    return (*stops, "\n") if vocabulary.form.unit == "record" else stops
 
 
 def _samples(options: GenerateOptions, origin: Origin, new: int) -> int:

@@ -9,6 +9,9 @@ figure that counts is then that of `test`.
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from training.settings import TrainingSettings
 
 
@@ -25,8 +28,12 @@ class Parts:
     held_out: range
 
 
-def split_symbols(symbols: int, settings: TrainingSettings) -> Parts:
+def split_symbols(
+    symbols: int, settings: TrainingSettings, starts: NDArray[np.int64] | None = None
+) -> Parts:
     """Split a text.
+
+    Where units stand apart, parts end where the last unit begins that they do not hold.
 
     Of n symbols, int(n * (1 - validation_fraction)) come before what is kept: of the 1,115,394 of
     tinyshakespeare 1,003,854, which leaves 111,540.
@@ -34,10 +41,16 @@ def split_symbols(symbols: int, settings: TrainingSettings) -> Parts:
     Args:
         symbols: length of the whole text.
         settings: `max_symbols`, which cuts the text first, `validation_fraction` and `split`.
+        starts: where units begin, and where the last one ends; None where none stand apart.
     """
-    end = min(symbols, settings.max_symbols or symbols)
+
+    def whole(end: int) -> int:
+        """Cut no unit."""
+        return end if starts is None else int(starts[np.searchsorted(starts, end, "right") - 1])
+
+    end = whole(min(symbols, settings.max_symbols or symbols))
     share = 1 - settings.validation_fraction
     if settings.split == "tune":
-        end = int(end * share)
-    cut = int(end * share)
+        end = whole(int(end * share))
+    cut = whole(int(end * share))
     return Parts(training=range(cut), held_out=range(cut, end))

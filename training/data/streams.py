@@ -71,6 +71,14 @@ class Streams:
         left_out = self.offset(epoch) if self._start_offset else 0
         return (len(self.ids) - 1 - left_out) // (self.N * self.T)
 
+    def rows(self, position: Position) -> int:
+        """Return how many stretches are read side by side: always N."""
+        return self.N
+
+    def carries(self, position: Position) -> bool:
+        """Whether a window goes on with what the one before it read."""
+        return position.window > 0
+
     def batch(self, position: Position) -> tuple[Tensor, Tensor]:
         """Return the inputs and the targets (each the next symbol) of a window.
 

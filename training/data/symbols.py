@@ -40,7 +40,8 @@ class Symbols:
         """Return the same with the token ids of another vocabulary that has all its symbols."""
         if vocabulary.symbols == self.vocabulary.symbols:
             return self
-        table = vocabulary.encode(self.vocabulary.symbols)
+        plain = Vocabulary(vocabulary.symbols, vocabulary.start_symbol)  # joins no two symbols
+        table = plain.encode(self.vocabulary.symbols)
         ids = table.astype(smallest_type(len(vocabulary)))[self.ids]
         return replace(self, ids=ids, vocabulary=vocabulary)
 

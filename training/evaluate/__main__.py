@@ -7,12 +7,13 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from training.data.units import Units
 from training.evaluate.adaptive import PASSES, Choice, adaptive_losses, choose_adaptation
-from training.evaluate.held_out import find_held_out
+from training.evaluate.held_out import HeldOut, find_held_out
 from training.evaluate.progress import reading
-from training.evaluate.reading import encode, stream_losses, window_losses
+from training.evaluate.reading import encode, stream_losses, unit_losses, window_losses
 from training.evaluate.report import Figure, Report
-from training.evaluate.served import require_parity, require_same_model, served_losses
+from training.evaluate.served import Served, require_parity, require_same_model, served_losses
 from training.evaluate.settings import EvaluationSettings
 from training.log.progress import say
 from training.model.model import CharRNN
@@ -20,7 +21,7 @@ from training.run.checkpoint import load_checkpoint
 from unroll.cli import run
 from unroll.client.client import Client
 from unroll.client.security import Security, read_token
-from unroll.errors import DeviceError
+from unroll.errors import DeviceError, SettingsError
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
@@ -41,6 +42,9 @@ def evaluate(settings: EvaluationSettings) -> None:
     checkpoint = load_checkpoint(settings.checkpoint)
     held_out = find_held_out(checkpoint, corpus=settings.corpus, split=settings.split)
     model = checkpoint.model().to(settings.device)
+    if held_out.units is not None:
+        _tell(console, settings, held_out, (_apart(console, settings, model, held_out.units),))
+        return
     ids = encode(checkpoint.vocabulary, held_out.text).to(settings.device)
     symbols = len(held_out.text)
     choice = served = None
@@ -62,10 +66,36 @@ def evaluate(settings: EvaluationSettings) -> None:
         tuning = encode(checkpoint.vocabulary, held_out.tuning).to(settings.device)
         choice, figure = _adapt(console, model, ids, tuning)
         figures.append(figure)
+    _tell(console, settings, held_out, tuple(figures), choice, served)
+    if served is not None:
+        require_parity(served.losses, stream)
+
+
+def _apart(console: Console, settings: EvaluationSettings, model: CharRNN, units: Units) -> Figure:
+    """Measure units that stand apart, which is done in one way only."""
+    if settings.adaptive or settings.target:
+        asked = "adaptive" if settings.adaptive else "target"
+        raise SettingsError(
+            f"{asked}: reads one long text, and this model was trained on units that stand apart; "
+            "leave it out"
+        )
+    with reading(console, "apart", units.symbols) as advance:
+        return Figure.of("apart", unit_losses(model, units, advance))
+
+
+def _tell(
+    console: Console,
+    settings: EvaluationSettings,
+    held_out: HeldOut,
+    figures: tuple[Figure, ...],
+    choice: Choice | None = None,
+    served: Served | None = None,
+) -> None:
+    """Show what was measured, and write it down."""
     report = Report(
         checkpoint=str(settings.checkpoint),
         held_out=held_out,
-        figures=tuple(figures),
+        figures=figures,
         choice=choice,
         served=served,
         device=settings.device,
@@ -76,8 +106,6 @@ def evaluate(settings: EvaluationSettings) -> None:
         say(console, f"warning: {warning}")
     if settings.json is not None:
         report.write(settings.json)
-    if served is not None:
-        require_parity(served.losses, stream)
 
 
 def _adapt(console: Console, model: CharRNN, ids: Tensor, tuning: Tensor) -> tuple[Choice, Figure]:

@@ -3,10 +3,14 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from training.data.corpus import Corpus, load_corpus, load_same_corpus
 from training.data.decoding import Rules
+from training.data.prepared import unit_starts, units_of
 from training.data.splits import Parts, split_symbols
+from training.data.units import Units
 from training.run.checkpoint import Checkpoint
 from training.settings import Split, TrainingSettings
 from unroll.errors import CorpusError, SettingsError
@@ -30,6 +34,7 @@ class HeldOut:
         symbols: the part, as a range of that text's symbols.
         text: the part.
         tuning: the end of what the model was trained on, to choose by how it adapts.
+        units: of the part, where the model was trained on such as stand apart.
     """
 
     corpus: Corpus
@@ -37,6 +42,7 @@ class HeldOut:
     symbols: range
     text: str
     tuning: str
+    units: Units | None = None
 
 
 def find_held_out(
@@ -73,10 +79,13 @@ def find_held_out(
     rules = (
         replace(settings, split=split or settings.split)
         if same
-        else TrainingSettings(split=split or "test")
+        else TrainingSettings(
+            split=split or "test", documents=settings.documents, records=settings.records
+        )
     )
-    seen = split_symbols(len(trained), settings).training
-    parts = split_symbols(len(asked), rules)
+    seen = split_symbols(len(trained), settings, unit_starts(trained, settings)).training
+    starts = unit_starts(asked, rules)
+    parts = split_symbols(len(asked), rules, starts)
     text = asked.part(parts.held_out)
     if asked.sha256 == trained.sha256:
         _check_same(settings, rules, seen, parts)
@@ -93,7 +102,20 @@ def find_held_out(
         symbols=parts.held_out,
         text=text,
         tuning=trained.part(seen[len(seen) - min(len(seen) // 10, TUNING_SYMBOLS) :]),
+        units=None if starts is None else _units(checkpoint, asked, parts, starts, rules),
     )
+
+
+def _units(
+    checkpoint: Checkpoint,
+    corpus: Corpus,
+    parts: Parts,
+    starts: NDArray[np.int64],
+    rules: TrainingSettings,
+) -> Units:
+    translated = corpus.under(checkpoint.vocabulary)
+    ids = translated.symbols.ids[parts.held_out.start : parts.held_out.stop]
+    return units_of(torch.from_numpy(ids), parts.held_out, starts, translated, rules)
 
 
 def _check_same(

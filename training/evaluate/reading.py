@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from training.data.units import Units
 from training.model.model import CharRNN
 from unroll.bundle.vocabulary import Vocabulary
 
@@ -101,6 +102,28 @@ def window_losses(
         advance(x.numel())
     rest = stream_losses(model, ids[whole:], advance)
     return np.concatenate([as_losses(losses), rest])
+
+
+@torch.no_grad()
+def unit_losses(model: CharRNN, units: Units, advance: Advance = lambda _: None) -> Losses:
+    """Read units that stand apart, each from a zero state; a long one in parts (see Units).
+
+    Args:
+        model: in evaluation mode.
+        units: what to read.
+        advance: told of each window.
+
+    Returns:
+        What each symbol costs given those before it in its unit, in nats, (symbols,).
+    """
+    state, losses = model.zero_state(1), []
+    for inputs, targets, begins in units.all():
+        state = model.zero_state(inputs.shape[1]) if begins else state
+        logits, state = model(inputs, state)  # (T, N, V)
+        counts = targets.t() >= 0
+        losses.append(symbol_losses(logits, targets.clamp(min=0)).t()[counts].cpu())
+        advance(int(counts.sum()))
+    return as_losses(losses)
 
 
 def as_losses(pieces: list[Tensor]) -> Losses:

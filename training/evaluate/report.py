@@ -16,7 +16,7 @@ from training.evaluate.reading import WINDOW, Losses
 from training.evaluate.served import Served
 from unroll.errors import SettingsError, TrainingError
 
-Protocol = Literal["stream", "window", "server", "adaptive"]
+Protocol = Literal["stream", "window", "server", "adaptive", "apart"]
 
 # A stream predicts each symbol from all that a window has, and more, so it should cost less: by
 # 0.023 where this was measured (docs/reference/evaluation.md). If it costs more by as much, there
@@ -89,7 +89,9 @@ class Report:
     def warnings(self) -> list[str]:
         """Say in words what is odd about the figures."""
         nats = {figure.protocol: figure.nats for figure in self.figures}
-        apart, said = nats["stream"] - nats["window"], []
+        if "apart" in nats:
+            return []
+        apart, said = nats["stream"] - nats["window"], list[str]()
         if apart > STREAM_WORSE_BY:
             said.append(
                 f"stream costs {apart:.3f} nats more than window, though it predicts every symbol "
@@ -115,8 +117,15 @@ class Report:
         corpus, symbols = self.held_out.corpus, self.held_out.symbols
         return (
             f"{self.checkpoint} on {corpus.name}, split {self.held_out.split}: symbols "
-            f"{symbols.start:,} to {symbols.stop:,} of {len(corpus):,}"
+            f"{symbols.start:,} to {symbols.stop:,} of {len(corpus):,}{self._of_a_unit()}"
         )
+
+    def _of_a_unit(self) -> str:
+        units = self.held_out.units
+        if units is None:
+            return ""
+        nats = self.figures[0].nats * units.symbols / units.count
+        return f"; {units.count:,} units apart, {nats:.3f} nats each"
 
     def table(self) -> Table:
         """Lay the figures out for people."""
@@ -152,6 +161,8 @@ class Report:
                 assert self.choice is not None
                 chosen = self.choice.adaptation
                 return f"rate {chosen.rate:g}, decay {chosen.decay:g}"
+            case "apart":
+                return "zero state for every unit"
 
     def as_json(self) -> dict[str, Any]:
         """Lay everything out for programs; losses are in nats per symbol."""

@@ -70,7 +70,7 @@ class Reporter:
             self._next_line = self._clock() + SECONDS_BETWEEN_LINES
             self.say(text)
 
-    def milestone(self, metrics: Metrics, sample: str, is_best: bool) -> None:
+    def milestone(self, metrics: Metrics, sample: str, is_best: bool, of_a_unit: str = "") -> None:
         """Show the figures of a milestone, and its sample where the last one is old enough."""
         validation = ""
         if metrics.validation_loss is not None:
@@ -79,7 +79,7 @@ class Reporter:
         self.say(
             f"epoch {metrics.epoch:3d}  update {metrics.update:6d}  "
             f"training {metrics.training_loss:.4f}{validation}  "
-            f"{metrics.bits_per_character:.3f} bits per character  "
+            f"{metrics.bits_per_character:.3f} bits per character{of_a_unit}  "
             f"{duration(metrics.seconds)}{'  best' if is_best else ''}"
         )
         if sample and self._clock() >= self._next_sample:

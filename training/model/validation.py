@@ -1,7 +1,8 @@
 """The loss on text that the model is not trained on."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -22,18 +23,13 @@ class Reading:
 
     Attributes:
         loss: mean of all symbols read, in nats.
-        streams: number N of streams.
-        steps: number of symbols read of each stream.
+        symbols: how many were predicted.
+        steps: how far it was read: symbols of each stream, or windows of units.
     """
 
     loss: float
-    streams: int
+    symbols: int
     steps: int
-
-    @property
-    def symbols(self) -> int:
-        """How many symbols were predicted."""
-        return self.streams * self.steps
 
 
 class Limit:
@@ -78,16 +74,53 @@ def validate(
         steps: so many symbols of each stream are read; 0 reads all.
         is_over: asked after each window whether to stop.
     """
+    inputs, targets = _as_streams(ids)
+    with evaluating(model):
+        return read_streams(
+            model, inputs[: steps or len(inputs)], targets[: steps or len(inputs)], is_over
+        )
+
+
+@torch.no_grad()
+def validate_units(
+    model: CharRNN,
+    batches: Iterable[tuple[Tensor, Tensor, bool]],
+    *,
+    steps: int = 0,
+    is_over: Callable[[], bool] = never,
+) -> Reading:
+    """Return the mean loss of units that are read each from a zero state.
+
+    Args:
+        model: is in its previous mode again afterwards.
+        batches: inputs and targets, (T, N), and whether they begin units; negative targets are
+            left out.
+        steps: so many batches are read; 0 reads all.
+        is_over: asked after each batch whether to stop.
+    """
+    state, total, symbols, read = model.zero_state(1), 0.0, 0, 0
+    with evaluating(model):
+        for inputs, targets, begins in batches:
+            state = model.zero_state(inputs.shape[1]) if begins else state
+            logits, state = model(inputs, state)  # (T, N, V)
+            loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+            total += float(loss)
+            symbols += int((targets >= 0).sum())
+            read += 1
+            if read == steps or is_over():
+                break
+    return Reading(loss=total / symbols, symbols=symbols, steps=read)
+
+
+@contextmanager
+def evaluating(model: CharRNN) -> Iterator[None]:
+    """Put a model into evaluation mode, with the layers that train it, for a while."""
     before = model.training, model.compiled
     model.eval()
     model.compiled = True
-    inputs, targets = _as_streams(ids)
-    reading = read_streams(
-        model, inputs[: steps or len(inputs)], targets[: steps or len(inputs)], is_over
-    )
+    yield
     model.train(before[0])
     model.compiled = before[1]
-    return reading
 
 
 @torch.no_grad()
@@ -111,7 +144,7 @@ def read_streams(
         steps += len(x)
         if is_over():
             break
-    return Reading(loss=total / (steps * N), streams=N, steps=steps)
+    return Reading(loss=total / (steps * N), symbols=steps * N, steps=steps)
 
 
 def _as_streams(ids: Tensor) -> tuple[Tensor, Tensor]:

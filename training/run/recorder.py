@@ -13,7 +13,14 @@ from training.log.progress import Reporter
 from training.log.tensorboard import TensorBoardLog
 from training.model.model import CharRNN
 from training.model.sample import sample
-from training.model.validation import Limit, Reading, validate
+from training.model.validation import (
+    STREAMS_AT_MOST,
+    Limit,
+    Reading,
+    never,
+    validate,
+    validate_units,
+)
 from training.run.checkpoint import Checkpoint, save_checkpoint
 from training.run.folder import RunFolder
 from training.run.state import Progress, TrainingState
@@ -79,7 +86,7 @@ class Recorder:
         self._keep_snapshot(metrics)
         text = self._sample(metrics) if self.settings.sample_symbols else ""
         self.log.milestone(metrics, text)
-        self.reporter.milestone(metrics, text, is_best)
+        self.reporter.milestone(metrics, text, is_best, self._of_a_unit(metrics))
         took = self._clock() - begun
         return replace(
             progress,
@@ -126,21 +133,37 @@ class Recorder:
 
     def _validate(self, progress: Progress) -> tuple[Progress, float | None]:
         """Validate; the first time decides how much of the text is read each time."""
-        ids, steps = self.data.validation, progress.validation_steps
-        if ids is None:
+        if self.data.validation is None:
             return progress, None
-        if steps:
-            return progress, validate(self.model, ids, steps=steps).loss
-        reading = validate(self.model, ids, is_over=Limit(self._seconds, self._clock))
-        self._tell_share(reading, len(ids) - 1)
+        if progress.validation_steps:
+            return progress, self._read(progress.validation_steps, never).loss
+        reading = self._read(0, Limit(self._seconds, self._clock))
+        self._tell_share(reading)
         return replace(progress, validation_steps=reading.steps), reading.loss
 
-    def _tell_share(self, reading: Reading, symbols: int) -> None:
-        if reading.symbols + reading.streams <= symbols:
+    def _read(self, steps: int, is_over: Callable[[], bool]) -> Reading:
+        """Read what is held out: units, or one long text."""
+        units, ids = self.data.held_out, self.data.validation
+        if units is not None:
+            return validate_units(self.model, units.all(), steps=steps, is_over=is_over)
+        assert ids is not None
+        return validate(self.model, ids, steps=steps, is_over=is_over)
+
+    def _of_a_unit(self, metrics: Metrics) -> str:
+        """Say what a document or record costs, where they stand apart."""
+        units = self.data.held_out
+        if units is None:
+            return ""
+        unit = "record" if self.settings.records else "document"
+        return f"  {metrics.loss * units.symbols / units.count:.2f} nats a {unit}"
+
+    def _tell_share(self, reading: Reading) -> None:
+        units, ids = self.data.held_out, self.data.validation
+        symbols = units.symbols if units is not None else 0 if ids is None else len(ids) - 1
+        if reading.symbols <= symbols - STREAMS_AT_MOST:  # fewer are left over
             self.reporter.say(
-                f"validation reads {reading.symbols:,} of {symbols:,} symbols, in "
-                f"{reading.streams} stretches spread evenly, to take at most a tenth of the time; "
-                "`unroll evaluate` reads all"
+                f"validation reads {reading.symbols:,} of {symbols:,} symbols, spread evenly, to "
+                "take at most a tenth of the time; `unroll evaluate` reads all"
             )
 
     def _sample(self, metrics: Metrics) -> str:

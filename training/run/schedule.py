@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from training.data.streams import Streams
+from training.data.units import Units
 from training.run.state import Progress
 from training.settings import TrainingSettings
 
@@ -51,7 +52,7 @@ class Length:
     seconds: float = math.inf
 
     @classmethod
-    def of(cls, settings: TrainingSettings, streams: Streams) -> "Length":
+    def of(cls, settings: TrainingSettings, streams: Streams | Units) -> "Length":
         """Return the length that settings ask for."""
         if settings.epochs:
             return cls(updates=sum(streams.windows(epoch) for epoch in range(settings.epochs)))

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from training.data.prepared import TrainingData
+from training.data.streams import Position
 from training.log.progress import Reporter
 from training.model.model import CharRNN, State, detach
 from training.model.optimizer import build_optimizer, set_rate
@@ -76,8 +77,7 @@ class Trainer:
         self.schedule = Schedule(kind=settings.schedule, warmup_fraction=settings.warmup_fraction)
         self.length = Length.of(settings, self.streams)
         self.progress = Progress()
-        self._columns = self.group.columns(settings.streams)
-        self.recurrent = self._zero_state()
+        self.recurrent = self._zero_state(self.progress.position)
         self._clock, self._begun = clock, clock()
         if state is not None:
             own = self.group.own_part(state)
@@ -147,8 +147,9 @@ class Trainer:
         Raises:
             ExplosionError: it exploded too often.
         """
+        columns = self._columns(self.progress.position)
         inputs, targets = (  # (T, N) both; of several processes, each reads its part of the N
-            ids[:, self._columns] for ids in self.streams.batch(self.progress.position)
+            ids[:, columns] for ids in self.streams.batch(self.progress.position)
         )
         rate = self._rate()
         set_rate(self.optimizer, rate)
@@ -179,7 +180,7 @@ class Trainer:
 
     def _advance(self, loss: float, state: State) -> None:
         position = self.streams.after(self.progress.position)
-        self.recurrent = state if position.window else self._zero_state()
+        self.recurrent = state if self.streams.carries(position) else self._zero_state(position)
         self.progress = replace(
             self.progress,
             update=self.progress.update + 1,
@@ -221,8 +222,13 @@ class Trainer:
         if self.group.first:
             self.recorder.save_last(whole)
 
-    def _zero_state(self) -> State:
-        return self.model.zero_state(self._columns.stop - self._columns.start)
+    def _columns(self, position: Position) -> slice:
+        """Return which of the rows of a window are this process's."""
+        return self.group.columns(self.streams.rows(position))
+
+    def _zero_state(self, position: Position) -> State:
+        columns = self._columns(position)
+        return self.model.zero_state(columns.stop - columns.start)
 
     def _rate(self) -> float:
         done = self.length.progress(self.progress.update, self._now, self.progress.reserve)

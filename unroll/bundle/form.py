@@ -1,4 +1,4 @@
-"""The form of a text: what training did to the text, and every text to be read gets too."""
+"""The form of a text: what training made of the text, and serving makes of every other."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -13,10 +13,12 @@ class TextForm:
         line_ends: `newline`: CRLF and CR become newlines; `any`: they stay.
         unicode: `nfc`: Unicode's composed form, so that é is one symbol however it was typed;
             `any`: symbols stay as they are.
+        unit: `record`: a text is one line, so that writing ends with it; `text`: it is not.
     """
 
     line_ends: Literal["newline", "any"] = "any"
     unicode: Literal["nfc", "any"] = "any"
+    unit: Literal["text", "record"] = "text"
 
     def apply(self, text: str) -> str:
         """Return a text in this form."""

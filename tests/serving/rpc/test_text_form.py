@@ -13,6 +13,7 @@ from unroll.bundle.vocabulary import Vocabulary
 from unroll.client.client import Client
 from unroll.errors import UnknownSymbolError
 from unroll.options import GenerateOptions, ScoreOptions
+from unroll.terms import FinishReason
 
 SYMBOLS = "\nabcdefgéh£"
 TYPED, FORM = "abe\u0301\r\nc\rd", "abé\nc\nd"
@@ -21,7 +22,11 @@ TYPED, FORM = "abe\u0301\r\nc\rd", "abé\nc\nd"
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     folder, checkpoint = tmp_path_factory.mktemp("forms"), tiny_checkpoint("gru")
-    forms = {"formed": TextForm(line_ends="newline", unicode="nfc"), "as-it-is": TextForm()}
+    forms = {
+        "formed": TextForm(line_ends="newline", unicode="nfc"),
+        "as-it-is": TextForm(),
+        "records": TextForm(unit="record"),
+    }
     for name, form in forms.items():
         vocabulary = Vocabulary("".join(sorted(SYMBOLS)), "\n", form)
         export(replace(checkpoint, vocabulary=vocabulary), folder / name)
@@ -45,3 +50,14 @@ def test_stop_strings_are_found_in_the_form(client: Client) -> None:
 def test_a_model_without_a_form_refuses_what_it_does_not_know(client: Client) -> None:
     with pytest.raises(UnknownSymbolError, match=r"U\+000D"):
         client.score("a\r\nb", ScoreOptions(model="as-it-is"))
+
+
+def test_a_model_of_records_ends_with_the_line_by_itself(client: Client) -> None:
+    asked = {"max_new_symbols": 3000, "seed": 3}
+    whole = client.generate("ab", GenerateOptions(model="as-it-is", **asked)).text
+    record = client.generate("ab", GenerateOptions(model="records", **asked))
+    assert record.text == whole.partition("\n")[0]
+    assert record.completion.finish_reason is FinishReason.STOP
+    stops = tuple("abcdefgh")  # as many as a request may have
+    sooner = client.generate("ab", GenerateOptions(model="records", stop=stops, **asked))
+    assert len(sooner.text) <= len(record.text)

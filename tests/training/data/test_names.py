@@ -11,7 +11,7 @@ from training.data import prepared
 from training.data.corpus import Corpus, load_corpus
 from training.data.names import STRETCH, Names
 from training.data.prepared import prepare_data
-from training.data.streams import Position
+from training.data.streams import Position, Streams
 from training.settings import TrainingSettings
 from unroll.bundle.vocabulary import Vocabulary
 
@@ -111,6 +111,7 @@ def test_a_training_reads_respelled_text_and_validates_on_what_was_written() -> 
     )
     data = prepare_data(corpus, settings)
     vocabulary, streams = data.vocabulary, data.streams
+    assert isinstance(streams, Streams)
     length = len(streams.ids)
     assert vocabulary.decode(streams.ids.tolist()) == corpus.text[:length]
     assert data.validation is not None
