@@ -53,11 +53,11 @@ def test_a_model_without_a_form_refuses_what_it_does_not_know(client: Client) ->
 
 
 def test_a_model_of_records_ends_with_the_line_by_itself(client: Client) -> None:
-    asked = {"max_new_symbols": 3000, "seed": 3}
-    whole = client.generate("ab", GenerateOptions(model="as-it-is", **asked)).text
-    record = client.generate("ab", GenerateOptions(model="records", **asked))
+    asked = GenerateOptions(model="records", max_new_symbols=3000, seed=3)
+    whole = client.generate("ab", replace(asked, model="as-it-is")).text
+    record = client.generate("ab", asked)
     assert record.text == whole.partition("\n")[0]
     assert record.completion.finish_reason is FinishReason.STOP
     stops = tuple("abcdefgh")  # as many as a request may have
-    sooner = client.generate("ab", GenerateOptions(model="records", stop=stops, **asked))
+    sooner = client.generate("ab", replace(asked, stop=stops))
     assert len(sooner.text) <= len(record.text)
