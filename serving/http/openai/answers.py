@@ -67,21 +67,31 @@ class Answer:
         """Count a prompt's symbols as read."""
         self._read += len(text.parsed.request.prompt)
 
-    def choice(self, text: Text, part: Part, index: int, echo: Echo) -> dict[str, Any]:
-        """Describe the next part of a choice; its first begins with the prompt that is echoed."""
+    def symbols(self, part: Part, index: int, echo: Echo) -> str:
+        """Return the next symbols of a choice; the first begin with the prompt that is echoed."""
+        return part.chunk.text if index in self._offsets else echo.symbols + part.chunk.text
+
+    def choice(
+        self, text: Text, part: Part, index: int, echo: Echo, tops: list[dict[str, float]] | None
+    ) -> dict[str, Any]:
+        """Describe the next part of a choice; `tops` are the alternatives to its symbols."""
         chunk, first = part.chunk, index not in self._offsets
-        symbols = echo.symbols + chunk.text if first else chunk.text
+        symbols = self.symbols(part, index, echo)
         log_probs = chunk.log_probs
         if first and chunk.text and echo.symbols:
             log_probs = np.concatenate([echo.log_probs, log_probs])
         made: dict[str, Any] = {
             "index": index,
             "text": symbols,
-            "logprobs": self._describe(symbols, log_probs, index) if self._log_probs else None,
+            "logprobs": self._describe(symbols, log_probs, tops, index)
+            if self._log_probs
+            else None,
             "finish_reason": None if chunk.finish is None else chunk.finish.value,
         }
         if self._log_probs and first and echo.symbols and text.origin.snapshot is None:
             made["logprobs"]["token_logprobs"][0] = None  # nothing comes before it
+            if tops is not None:
+                made["logprobs"]["top_logprobs"][0] = None
         if part.capsule:
             made["capsule"] = b64encode(part.capsule).decode()
         if chunk.finish is not None:
@@ -111,12 +121,18 @@ class Answer:
             "total_tokens": self._read + self._written,
         }
 
-    def _describe(self, symbols: str, log_probs: NDArray[np.float32], index: int) -> dict[str, Any]:
+    def _describe(
+        self,
+        symbols: str,
+        log_probs: NDArray[np.float32],
+        tops: list[dict[str, float]] | None,
+        index: int,
+    ) -> dict[str, Any]:
         offset = self._offsets.get(index, 0)
         return {
             "tokens": list(symbols),
             "token_logprobs": log_probs.tolist(),
-            "top_logprobs": None,
+            "top_logprobs": tops,
             "text_offset": list(range(offset, offset + len(symbols))),
         }
 

@@ -10,6 +10,7 @@ import numpy as np
 from serving.http.call import HttpCall
 from serving.http.openai.answers import DONE, EVENTS, Answer, Echo, dumps, event
 from serving.http.openai.request import CompletionRequest, read
+from serving.http.openai.tops import Tops
 from serving.rpc.texts import Texts, run
 from serving.texts.text import Part, Text, one_error
 
@@ -29,22 +30,25 @@ class Completions:
 
     def __init__(self, texts: Texts) -> None:
         self._texts = texts
+        self._turn = asyncio.Lock()
 
     async def handle(self, call: HttpCall, body: bytes) -> None:
         """Answer a call."""
         request = read(body)
         answer = Answer(call, log_probs=request.log_probs)
+        tops = Tops(call, request, self._turn)
         async with self._opened(call, request) as texts:
+            tops.check(texts)
             echoes = [await _echo(text, request) for text in texts]
             for text in texts:
                 answer.count_prompt(text)
             if not request.is_streamed:
-                choices = await _wholes(call, request, texts, echoes, answer)
+                choices = await _wholes(call, request, texts, echoes, answer, tops)
                 whole = answer.body(texts[0], choices, usage=answer.usage)
                 data = await run(call.symbols_written + call.symbols_read, dumps, whole)
                 await call.answer(200, data)
                 return
-            await _stream(call, request, texts, echoes, answer)
+            await _stream(call, request, texts, echoes, answer, tops)
 
     @asynccontextmanager
     async def _opened(
@@ -84,6 +88,7 @@ async def _wholes(
     texts: list[Text],
     echoes: list[Echo],
     answer: Answer,
+    tops: Tops,
 ) -> list[dict[str, Any]]:
     """Return all choices, once all have ended."""
     async with one_error(), asyncio.TaskGroup() as group:
@@ -93,7 +98,8 @@ async def _wholes(
         for part in task.result():
             call.symbols_written += len(part.chunk.text)
             index = prompt * request.samples + part.index
-            choices.append(answer.choice(text, part, index, echo))
+            told = await tops.tell(text, index, answer.symbols(part, index, echo))
+            choices.append(answer.choice(text, part, index, echo, told))
     return choices
 
 
@@ -103,6 +109,7 @@ async def _stream(
     texts: list[Text],
     echoes: list[Echo],
     answer: Answer,
+    tops: Tops,
 ) -> None:
     """Send the pieces of all choices as they come."""
     call.stream_headers = [("content-type", EVENTS), ("cache-control", "no-cache")]
@@ -114,11 +121,12 @@ async def _stream(
         text, echo = texts[prompt], echoes[prompt]
 
         async def send(part: Part) -> None:
+            index = prompt * request.samples + part.index
+            told = await tops.tell(text, index, answer.symbols(part, index, echo))
             async with turn:
                 news.set()
                 call.symbols_written += len(part.chunk.text)
-                index = prompt * request.samples + part.index
-                choice = answer.choice(text, part, index, echo)
+                choice = answer.choice(text, part, index, echo, told)
                 await call.write(answer.body(text, [choice], **more))
 
         if request.reads_only:

@@ -32,7 +32,8 @@ class CompletionRequest:
         options: how they go on.
         samples: of each.
         echo: whether a text begins with its prompt.
-        log_probs: whether to tell those of all symbols.
+        alternatives: how many to each symbol to tell beside its log-probability; None to tell
+            neither.
         is_streamed: whether the texts come as they are made.
         wants_usage: whether a stream ends with the counts of symbols.
     """
@@ -42,9 +43,14 @@ class CompletionRequest:
     options: GenerateOptions
     samples: int
     echo: bool
-    log_probs: bool
+    alternatives: int | None
     is_streamed: bool
     wants_usage: bool
+
+    @property
+    def log_probs(self) -> bool:
+        """Whether to tell those of the symbols."""
+        return self.alternatives is not None
 
     @property
     def reads_only(self) -> bool:
@@ -61,7 +67,7 @@ def read(body: bytes) -> CompletionRequest:
     fields = Fields(body)
     model, prompts = fields.text("model"), _prompts(fields)
     echo, is_streamed = fields.truth("echo"), fields.truth("stream")
-    log_probs, samples = _log_probs(fields), fields.whole("n")
+    alternatives, samples = _alternatives(fields), fields.whole("n")
     tokens = fields.whole("max_tokens")
     tokens = DEFAULT_TOKENS if tokens is None else tokens
     if not tokens and not echo:
@@ -75,7 +81,7 @@ def read(body: bytes) -> CompletionRequest:
         top_p=fields.number("top_p"),
         top_k=fields.whole("top_k"),
         min_p=fields.number("min_p"),
-        log_probs=log_probs,
+        log_probs=alternatives is not None,
         capsules=fields.choice("capsules", {each.value: each for each in Capsules})
         or Capsules.NEVER,
         sample_count=samples,
@@ -90,7 +96,7 @@ def read(body: bytes) -> CompletionRequest:
         options=as_sent(options),
         samples=1 if samples is None else samples,
         echo=echo,
-        log_probs=log_probs,
+        alternatives=alternatives,
         is_streamed=is_streamed,
         wants_usage=wants_usage and is_streamed,
     )
@@ -115,19 +121,11 @@ def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _log_probs(fields: Fields) -> bool:
+def _alternatives(fields: Fields) -> int | None:
     wanted = fields.whole("logprobs")
-    if wanted is None:
-        return False
-    if not 0 <= wanted <= LOGPROBS_AT_MOST:
+    if wanted is not None and not 0 <= wanted <= LOGPROBS_AT_MOST:
         raise InputError("logprobs", f"must be 0 to {LOGPROBS_AT_MOST}, got {wanted}")
-    if wanted:
-        raise InputError(
-            "logprobs",
-            f"must be 0, which tells the log-probability of each token of the text, got {wanted}; "
-            "this server does not tell those of alternatives",
-        )
-    return True
+    return wanted
 
 
 def _place(fields: Fields, model: str, prompts: list[Prompt]) -> Place:

@@ -195,6 +195,75 @@ def test_log_probability_is_the_engines_float(server: RunningServer, ours: Clien
     assert told == list(ours.generate("cab", options).log_probs)
 
 
+def test_alternatives_are_the_floats_that_texts_with_them_are_told(
+    theirs: openai.OpenAI, ours: Client
+) -> None:
+    asked: dict[str, Any] = {
+        "model": "small", "prompt": "cab", "max_tokens": 5, "seed": SEED, "echo": True,
+    }  # fmt: skip
+    whole = theirs.completions.create(logprobs=20, **asked).choices[0]
+    assert whole.logprobs is not None
+    tops = whole.logprobs.top_logprobs
+    assert tops is not None
+    assert tops[0] is None
+    symbols = ours.get_model().vocabulary
+    for place, top in enumerate(tops[1:], start=1):
+        before = whole.text[:place]
+        assert top == {each: ours.score(before + each).log_probs[-1] for each in symbols}
+        assert list(top.values()) == sorted(top.values(), reverse=True)
+    some = theirs.completions.create(logprobs=2, **asked).choices[0]
+    assert some.logprobs is not None
+    for place, (top, few) in enumerate(
+        zip(tops[1:], (some.logprobs.top_logprobs or [])[1:], strict=True), start=1
+    ):
+        likeliest = list(top)[:2]
+        assert list(few) == list(dict.fromkeys([*likeliest, whole.text[place]]))
+        assert few.items() <= top.items()
+
+
+def test_greedy_symbol_has_the_top_log_probability(theirs: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {
+        "model": "lstm", "prompt": ["cab", "dad"], "max_tokens": 40, "temperature": 0,
+        "logprobs": 1, "n": 2,
+    }  # fmt: skip
+    whole = theirs.completions.create(**asked)
+    parts: list[list[tuple[str, float, dict[str, float]]]] = [[] for _ in whole.choices]
+    for piece in theirs.completions.create(stream=True, **asked):
+        for choice in piece.choices:
+            parts[choice.index] += along(choice)
+    for choice, streamed in zip(whole.choices, parts, strict=True):
+        assert streamed == along(choice)
+        assert len(streamed) == 40
+        assert all(top == {symbol: told} for symbol, told, top in streamed)
+
+
+def along(choice: Any) -> list[tuple[str, float, dict[str, float]]]:
+    told = choice.logprobs
+    return list(zip(told.tokens, told.token_logprobs, told.top_logprobs, strict=True))
+
+
+def test_alternatives_go_on_from_a_capsule(server: RunningServer) -> None:
+    whole = post(server, prompt="cab", max_tokens=20, seed=SEED, logprobs=3).json["choices"][0]
+    first = post(server, prompt="cab", max_tokens=8, seed=SEED, capsules="final").json
+    capsule = first["choices"][0]["capsule"]
+    second = post(server, capsule=capsule, max_tokens=12, logprobs=3).json["choices"][0]
+    assert second["text"] == whole["text"][8:]
+    assert second["logprobs"]["top_logprobs"] == whole["logprobs"]["top_logprobs"][8:]
+
+
+def test_alternatives_that_would_take_too_long_are_refused(server: RunningServer) -> None:
+    error = refused(server, prompt="cab", max_tokens=60_000, logprobs=1)
+    assert error["param"] == "logprobs"
+    late = ask(
+        server,
+        "POST",
+        PATH,
+        {"prompt": "cab", "max_tokens": 40_000, "logprobs": 1},
+        headers={"connect-timeout-ms": "1500"},
+    )
+    assert (late.status, late.json["error"]["code"]) == (504, "deadline")
+
+
 def test_session_goes_on_and_a_repeated_request_does_not_move_it(
     server: RunningServer, ours: Client
 ) -> None:
@@ -236,7 +305,6 @@ def test_errors_are_those_that_the_client_knows(
         ({"presence_penalty": 0.5}, "presence_penalty"),
         ({"frequency_penalty": -1}, "frequency_penalty"),
         ({"logit_bias": {"3": -100}}, "logit_bias"),
-        ({"logprobs": 1}, "logprobs"),
         ({"logprobs": 21}, "logprobs"),
         ({"logprobs": True}, "logprobs"),
         ({"max_tokens": 0}, "max_tokens"),
