@@ -22,8 +22,8 @@ A name is loaded when it is first used, so that `import unroll` costs next to no
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from export.adopt.adopt import Adoption as Adoption
     from export.adopt.adopt import adopt as adopt
+    from export.adopt.written import Adoption as Adoption
     from serving.local.model import AsyncLocalModel as AsyncLocalModel
     from serving.local.model import LocalModel as LocalModel
     from serving.local.model import load as load
@@ -91,7 +91,7 @@ __all__ = [
 
 if not TYPE_CHECKING:  # type checkers know the names from above, and no others
     _WITH_EXTRAS = {
-        "Adoption": "export.adopt.adopt",
+        "Adoption": "export.adopt.written",
         "AsyncLocalModel": "serving.local.model",
         "LocalModel": "serving.local.model",
         "adopt": "export.adopt.adopt",

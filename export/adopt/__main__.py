@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from export.adopt.adopt import Adoption, adopt_file
+from export.adopt.adopt import adopt_file
+from export.adopt.written import Adoption
 from unroll.bundle.manifest import architecture
 from unroll.cli import run
 

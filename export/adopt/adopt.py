@@ -1,9 +1,8 @@
 """Adopt a model: from a live module or from a file to a checkpoint, proved."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
@@ -12,47 +11,21 @@ from torch import nn
 
 from export.adopt.assemble import Reference, assemble, model_settings
 from export.adopt.parts import Nonlinearity, Parts, find_parts, sizes_written
-from export.adopt.proof import Proof, Run, find_way, prove
+from export.adopt.proof import Run, find_way, prove
 from export.adopt.vocabulary import (
-    Named,
     Symbols,
+    Text,
     check_size,
     make_vocabulary,
     order_symbols,
-    plain_corpus,
     read_symbols,
 )
 from export.adopt.weights import read_weights
-from export.quality import judged_rows, loss_in_torch
-from training.data.splits import split_symbols
-from training.data.symbols import Ids
-from training.log.metrics import Metrics
-from training.model.model import CharRNN, ModelSettings
-from training.run.checkpoint import BEST, Checkpoint, load_checkpoint, save_checkpoint
-from training.settings import TrainingSettings
+from export.adopt.written import Adoption, write
+from training.model.model import CharRNN
 from unroll.errors import AdoptionError
 
 PathOrName = str | PathLike[str]
-MEASURED = 512  # symbols of each stream, for the loss that is told
-
-
-@dataclass(frozen=True, kw_only=True)
-class Adoption:
-    """An adopted model.
-
-    Attributes:
-        checkpoint: folder that `unroll export --checkpoint` takes.
-        model: its cell and sizes.
-        names: what its parts are called in the weights.
-        proof: what was compared with theirs.
-        loss: on the end of its text, in nats per symbol; None without a text.
-    """
-
-    checkpoint: Path
-    model: ModelSettings
-    names: dict[str, str]
-    proof: Proof
-    loss: float | None
 
 
 def adopt(
@@ -88,22 +61,21 @@ def adopt(
         AdoptionError: it is another kind of model, or does not say what its weights say.
         CorpusError: the text cannot be read.
     """
-    text = None if corpus is None else plain_corpus(Path(corpus), encoding)
-    named = Named(symbols=order_symbols(vocabulary), corpus=text)
-    renamed = tuple(renamed)
+    symbols, renamed = order_symbols(vocabulary), tuple(renamed)
+    text = None if corpus is None else Text.read(Path(corpus), encoding)
     with _still(_unwrapped(module)) as still:
+        weights = still.state_dict()
+        _check_size(weights, renamed, symbols)
         parts = find_parts(
-            still.state_dict(),
-            _checked_size(still.state_dict(), named, renamed),
-            nonlinearity=_nonlinearity(still),
-            renamed=renamed,
+            weights, len(symbols), nonlinearity=_nonlinearity(still), renamed=renamed
         )
         model = _model(parts)
         way = "run=" if run is not None else ""
         if run is None:
             run, way = find_way(still, model)
         proof = prove(model, run, way)
-    return _write(parts, model, named, start_symbol, encoding, corpus, proof, Path(checkpoint))
+    named = make_vocabulary(symbols, start_symbol)
+    return write(model, parts.names, named, text, proof, Path(checkpoint))
 
 
 def adopt_file(
@@ -131,91 +103,32 @@ def adopt_file(
         encoding: of texts.
         renamed: THEIRS=OURS.
     """
-    theirs, named = read_weights(weights), read_symbols(vocabulary, encoding)
-    text_path = corpus or (vocabulary if named.corpus else None)
-    size = _checked_size(theirs, named, renamed, vocabulary)
-    if corpus is not None:
-        named = Named(symbols=named.symbols, corpus=plain_corpus(corpus, encoding))
-    parts = find_parts(theirs, size, nonlinearity=nonlinearity, renamed=renamed)
+    theirs = read_weights(weights)
+    symbols, listed_in = read_symbols(vocabulary, encoding)
+    _check_size(theirs, renamed, symbols, listed_in)
+    text = listed_in if corpus is None else Text.read(corpus, encoding)
+    parts = find_parts(theirs, len(symbols), nonlinearity=nonlinearity, renamed=renamed)
     model = _model(parts)
     proof = prove(model, Reference(parts).eval(), "torch's modules of the same weights")
-    return _write(parts, model, named, start_symbol, encoding, text_path, proof, checkpoint)
+    named = make_vocabulary(symbols, start_symbol)
+    return write(model, parts.names, named, text, proof, checkpoint)
 
 
-def _checked_size(
-    weights: dict[str, torch.Tensor],
-    named: Named,
+def _check_size(
+    weights: Mapping[str, torch.Tensor],
     renamed: Iterable[str],
-    path: Path | None = None,
-) -> int:
+    symbols: str,
+    text: Text | None = None,
+) -> None:
     written = sizes_written(weights, renamed)
     if len(written) == 1:
-        check_size(named.symbols, written.pop(), named.corpus, path)
-    return len(named.symbols)
+        check_size(symbols, written.pop(), text)
 
 
 def _model(parts: Parts) -> CharRNN:
     model = CharRNN(model_settings(parts))
     model.load_state_dict(assemble(parts))
     return model.eval()
-
-
-def _write(
-    parts: Parts,
-    model: CharRNN,
-    named: Named,
-    start_symbol: str | None,
-    encoding: str,
-    corpus: PathOrName | None,
-    proof: Proof,
-    folder: Path,
-) -> Adoption:
-    vocabulary, text = make_vocabulary(named.symbols, start_symbol), named.corpus
-    loss = None if text is None else _loss(model, text.under(vocabulary).symbols.ids)
-    settings = TrainingSettings(
-        corpus="" if corpus is None else str(Path(corpus).resolve()),
-        encoding=encoding,
-        nfc=False,
-        repair=False,
-        cell=parts.cell,
-    )
-    made = Checkpoint(
-        model_settings=model.settings,
-        training_settings=settings,
-        vocabulary=vocabulary,
-        corpus_name=text.name if text else "",
-        corpus_sha256=text.sha256 if text else "",
-        metrics=Metrics(update=0, epoch=0, training_loss=0.0, validation_loss=loss, seconds=0.0),
-        weights=model.state_dict(),
-        is_adopted=True,
-    )
-    _make_folder(folder)
-    save_checkpoint(made, folder / BEST)
-    return Adoption(
-        checkpoint=folder, model=model.settings, names=parts.names, proof=proof, loss=loss
-    )
-
-
-def _make_folder(folder: Path) -> None:
-    """Make the folder of a checkpoint, or take that of an earlier adoption.
-
-    Raises:
-        AdoptionError: another run is there.
-    """
-    if (folder / BEST).exists() and not load_checkpoint(folder).is_adopted:
-        raise AdoptionError(
-            f"checkpoint = {folder}: holds a model that was trained there; name another folder"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def _loss(model: CharRNN, ids: Ids) -> float | None:
-    """Return the loss on the end of a text, which export holds out as well."""
-    held_out = ids[split_symbols(len(ids), TrainingSettings()).held_out.start :]
-    if len(held_out) < 2:
-        return None
-    rows = judged_rows(held_out, model.settings.vocabulary_size)
-    return loss_in_torch(model, rows[:MEASURED])
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:

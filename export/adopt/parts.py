@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from export.adopt.names import rename, unwrap
 from export.adopt.refusals import (
     refuse_bidirectional,
     refuse_leftovers,
@@ -15,7 +16,7 @@ from export.adopt.refusals import (
     refuse_without_layers,
 )
 from training.settings import Cell
-from unroll.errors import AdoptionError, nearest
+from unroll.errors import AdoptionError
 
 Nonlinearity = Literal["tanh", "relu"]
 WRAPPERS = (
@@ -30,7 +31,6 @@ RECURRENT = re.compile(
 )
 READS = re.compile(r"embed|emb\b|encoder|wte|lookup|input", re.IGNORECASE)
 WRITES = re.compile(r"decoder|fc|out|head|linear|proj|dense|logits", re.IGNORECASE)
-OURS = ("embedding", "recurrent", "decoder")
 GATES: dict[int, Literal["rnn", "gru", "lstm"]] = {1: "rnn", 3: "gru", 4: "lstm"}
 
 
@@ -128,46 +128,6 @@ def sizes_written(weights: Mapping[str, Tensor], renamed: Iterable[str] = ()) ->
     fitting = {n: t for n, t in rest.items() if t.ndim == 2 and t.shape[1] == H}
     written = {n: t for n, t in fitting.items() if WRITES.search(n)} or fitting
     return {int(tensor.shape[0]) for tensor in written.values()}
-
-
-def unwrap(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take off the prefixes that wrappers put before every name."""
-    named = dict(weights)
-    while named and len({name.split(".")[0] for name in named}) == 1:
-        first = next(iter(named)).split(".")[0]
-        if first not in WRAPPERS:
-            break
-        named = {name.split(".", 1)[1]: tensor for name, tensor in named.items()}
-    return named
-
-
-def rename(weights: Mapping[str, Tensor], renamed: Iterable[str]) -> dict[str, Tensor]:
-    """Call weights what they are asked to be called.
-
-    Args:
-        weights: a state_dict.
-        renamed: THEIRS=OURS, where THEIRS is a weight or a module of weights, and OURS is
-            embedding, recurrent or decoder, or a weight of one of them.
-
-    Raises:
-        AdoptionError: one is not of that form, or there is nothing of that name.
-    """
-    named = dict(weights)
-    for each in renamed:
-        theirs, _, ours = each.partition("=")
-        if not theirs or ours.split(".")[0] not in OURS:
-            raise AdoptionError(
-                f"map = {each!r}: must be THEIRS=OURS, where OURS begins with one of "
-                f"{', '.join(OURS)}"
-            )
-        found = [name for name in named if name == theirs or name.startswith(theirs + ".")]
-        if not found:
-            modules = {name.rpartition(".")[0] for name in named} | named.keys()
-            raise AdoptionError(
-                f"map = {each!r}: no weight has that name; {nearest(theirs, modules)}"
-            )
-        named |= {ours + name[len(theirs) :]: named.pop(name) for name in found}
-    return named
 
 
 def _layers(named: Mapping[str, Tensor]) -> tuple[list[dict[str, Tensor]], str]:

@@ -17,19 +17,31 @@ ENCODINGS = ("utf-8", "cp1252", "latin-1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Named:
-    """Symbols in the order of their ids, and the text that they are of, if it is one.
+class Text:
+    """A text that a model was trained on, as Python's `open(path, encoding=encoding)` reads it.
 
     Attributes:
-        symbols: each one code point.
-        corpus: whose symbols they are, sorted; None for a list.
+        path: of its file.
+        encoding: of its file.
+        corpus: its symbols.
     """
 
-    symbols: str
-    corpus: Corpus | None = None
+    path: Path
+    encoding: str
+    corpus: Corpus
+
+    @classmethod
+    def read(cls, path: Path, encoding: str) -> "Text":
+        """Read a text.
+
+        Raises:
+            CorpusError: it cannot be read in that encoding, or is empty.
+        """
+        corpus = load_corpus(str(path), Rules(encoding=encoding, nfc=False, repair=False))
+        return cls(path=path, encoding=encoding, corpus=corpus)
 
 
-def read_symbols(path: Path, encoding: str = "utf-8") -> Named:
+def read_symbols(path: Path, encoding: str = "utf-8") -> tuple[str, Text | None]:
     """Read a vocabulary.
 
     Args:
@@ -39,28 +51,23 @@ def read_symbols(path: Path, encoding: str = "utf-8") -> Named:
             `sorted(set(text))` does.
         encoding: of a text.
 
+    Returns:
+        The symbols in the order of their ids, each one code point, and the text that they are of;
+        None for a list.
+
     Raises:
         AdoptionError: it is none.
         CorpusError: it cannot be read in that encoding.
     """
     if path.suffix == ".json":
         try:
-            return Named(symbols=order_symbols(json.loads(path.read_text(encoding="utf-8"))))
+            return order_symbols(json.loads(path.read_text(encoding="utf-8"))), None
         except (OSError, ValueError) as error:
             raise AdoptionError(f"vocabulary {path}: cannot be read as JSON: {error}") from error
-    corpus = plain_corpus(path, encoding)
-    if len(corpus) == len(corpus.vocabulary):
-        return Named(symbols=corpus.text)
-    return Named(symbols=corpus.vocabulary.symbols, corpus=corpus)
-
-
-def plain_corpus(path: Path, encoding: str) -> Corpus:
-    """Read a text as Python's `open(path, encoding=encoding).read()` does.
-
-    Raises:
-        CorpusError: it cannot be read.
-    """
-    return load_corpus(str(path), Rules(encoding=encoding, nfc=False, repair=False))
+    text = Text.read(path, encoding)
+    if len(text.corpus) == len(text.corpus.vocabulary):
+        return text.corpus.text, None
+    return text.corpus.vocabulary.symbols, text
 
 
 def order_symbols(given: Any) -> str:
@@ -121,7 +128,7 @@ def make_vocabulary(symbols: str, start_symbol: str | None) -> Vocabulary:
         raise AdoptionError(str(error)) from error
 
 
-def check_size(symbols: str, wanted: int, corpus: Corpus | None, path: Path | None) -> None:
+def check_size(symbols: str, wanted: int, text: Text | None) -> None:
     """Check that a vocabulary has as many symbols as the decoder has rows.
 
     Raises:
@@ -130,8 +137,8 @@ def check_size(symbols: str, wanted: int, corpus: Corpus | None, path: Path | No
     if len(symbols) == wanted:
         return
     hint = "; list the symbols in the order of their ids, as JSON"
-    if corpus is not None and path is not None:
-        found = {name: _count(path, name) for name in ENCODINGS}
+    if text is not None:
+        found = {name: _count(text.path, name) for name in ENCODINGS}
         counts = ", ".join(f"{count} as {name}" for name, count in found.items() if count)
         hint = f" (read {counts}){hint}, or change --encoding"
     raise AdoptionError(
@@ -141,6 +148,6 @@ def check_size(symbols: str, wanted: int, corpus: Corpus | None, path: Path | No
 
 def _count(path: Path, encoding: str) -> int:
     try:
-        return len(plain_corpus(path, encoding).vocabulary)
+        return len(Text.read(path, encoding).corpus.vocabulary)
     except CorpusError:
         return 0

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 
-from export.adopt.adopt import Adoption, adopt_file
+from export.adopt.adopt import adopt_file
+from export.adopt.written import Adoption
 from tests.export.adopt import strangers
 from tests.export.adopt.test_module import SYMBOLS, V, made
 from training.run.checkpoint import load_checkpoint

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.adopt.adopt import Adoption, adopt
+from export.adopt.adopt import adopt
+from export.adopt.written import Adoption
 from export.compiler import export
 from serving.local.model import load
 from tests.export.adopt import strangers, student
