@@ -1,15 +1,19 @@
-"""The commands that ask a server: generate, score, models, health."""
+"""The commands that ask a server, or a bundle: generate, score, models, health."""
 
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from dataclasses import replace
+from importlib import import_module
+from typing import Any, TypeVar
 
 from unroll.bundle.manifest import architecture
 from unroll.cli import run
+from unroll.client.batch import generate_records, score_records
 from unroll.client.client import Client
-from unroll.client.settings import GenerateSettings, ScoreSettings, ServerSettings
+from unroll.client.face import Face
+from unroll.client.settings import BatchSettings, GenerateSettings, ScoreSettings, ServerSettings
 from unroll.errors import InputError
 from unroll.results import Piece
 
@@ -20,7 +24,7 @@ INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
 
 def generate(tokens: Sequence[str] | None = None) -> None:
     """Run `unroll generate`."""
-    run(GenerateSettings, _ask(_stream), name="unroll generate", tokens=tokens)
+    run(GenerateSettings, _ask(_generate), name="unroll generate", tokens=tokens)
 
 
 def score(tokens: Sequence[str] | None = None) -> None:
@@ -38,14 +42,14 @@ def health(tokens: Sequence[str] | None = None) -> None:
     run(ServerSettings, _ask(_check), name="unroll health", tokens=tokens)
 
 
-def _ask(question: Callable[[Client, S], None]) -> Callable[[S], None]:
-    """Connect as settings say and ask; a reader that leaves and Ctrl-C end quietly."""
+def _ask(question: Callable[[Any, S], None]) -> Callable[[S], None]:
+    """Connect, or load a bundle, as settings say and ask; `| head` and Ctrl-C end quietly."""
 
     def call(settings: S) -> None:
         settings.validate()
         try:
-            with Client(settings.target, security=settings.security) as client:
-                question(client, settings)
+            with _model(settings) as model:
+                question(model, settings)
         except KeyboardInterrupt:
             raise SystemExit(INTERRUPTED) from None
         except BrokenPipeError:  # `| head` has seen enough
@@ -54,16 +58,32 @@ def _ask(question: Callable[[Client, S], None]) -> Callable[[S], None]:
     return call
 
 
+def _model(settings: ServerSettings) -> Face:
+    if isinstance(settings, BatchSettings) and settings.bundle is not None:
+        local = import_module("serving.local.model")  # which imports half the server
+        loaded: Face = local.load(settings.bundle)
+        return loaded
+    return Client(settings.target, security=settings.security)
+
+
 def _check(client: Client, settings: ServerSettings) -> None:
     client.wait_until_ready(settings.timeout or CHECK_SECONDS)
 
 
-def _stream(client: Client, settings: GenerateSettings) -> None:
+def _generate(model: Face, settings: GenerateSettings) -> None:
+    if settings.is_batch:
+        prompt = _text("prompt", settings.prompt) if settings.input is None else ""
+        generate_records(model, replace(settings, prompt=prompt))
+    else:
+        _stream(model, settings)
+
+
+def _stream(model: Face, settings: GenerateSettings) -> None:
     started = time.perf_counter()
     last: Piece | None = None
     try:
         prompt = _text("prompt", settings.prompt)
-        for last in client.stream(prompt, settings.options, timeout=settings.timeout or None):
+        for last in model.stream(prompt, settings.options, timeout=settings.timeout or None):
             _write(last.text)
     finally:
         if last is not None:
@@ -78,9 +98,12 @@ def _stream(client: Client, settings: GenerateSettings) -> None:
     )
 
 
-def _score(client: Client, settings: ScoreSettings) -> None:
-    text = _text("text", settings.text)
-    score = client.score(text, settings.options, timeout=settings.timeout or None)
+def _score(model: Face, settings: ScoreSettings) -> None:
+    text = None if settings.text is None else _text("text", settings.text)
+    if text is None or settings.is_batch:
+        score_records(model, replace(settings, text=text))
+        return
+    score = model.score(text, settings.options, timeout=settings.timeout or None)
     _write(
         f"{score.bits_per_character:.4f} bits per character over "
         f"{score.usage.prompt_symbols:,} symbols\n"

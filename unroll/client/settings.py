@@ -7,12 +7,16 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from unroll.client.connection import DEFAULT_TARGET
+from unroll.client.records import STANDARD, Format
 from unroll.client.security import Security, read_token
+from unroll.errors import SettingsError
 from unroll.options import GenerateOptions, ScoreOptions
 from unroll.ranges import Range, check_ranges
 from unroll.terms import UnknownSymbols
 
-_TEXT = Parameter(allow_leading_hyphen=True, negative=())  # a text may begin with a hyphen
+_TEXT = Parameter(
+    allow_leading_hyphen=True, negative=()
+)  # a text may begin with a hyphen, or be one
 
 
 @Parameter(name="*")
@@ -67,10 +71,49 @@ class ServerSettings:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ScoreSettings(ServerSettings):
-    """Score a text: its mean cost in bits per character under the model."""
+class BatchSettings(ServerSettings):
+    """Ask for one text, or for many with an input or an output."""
 
-    text: Annotated[str, _TEXT]
+    bundle: Path | None = None
+    """Run the bundle in this folder, in this process, instead of asking a server."""
+
+    input: Annotated[Path | None, _TEXT] = None
+    """File with one text a line, or - for standard input: the line itself, the first field of a
+    .tsv, or a .jsonl's objects with the key `prompt` or `text`."""
+
+    output: Annotated[Path | None, _TEXT] = None
+    """File for one record a line, in the order of the input: JSON objects, or TSV by the suffix
+    .tsv. Default: standard output."""
+
+    input_format: Format | None = None
+    """Format of the input, whatever its suffix is."""
+
+    output_format: Format | None = None
+    """Format of the output, whatever its suffix is: jsonl or tsv."""
+
+    resume: Annotated[bool, Parameter(negative=())] = False
+    """Go on where the output ends. The result is that of a run without a break."""
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether records are asked for."""
+        return self.input is not None or self.output is not None
+
+    def validate(self) -> None:
+        """Check what the server cannot; raises as the base does."""
+        super().validate()
+        if self.output_format is Format.TEXT:
+            raise SettingsError("output_format = 'text': must be jsonl or tsv")
+        if self.resume and self.output in (None, STANDARD):
+            raise SettingsError("resume: needs an --output file, on whose end it goes on")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings(BatchSettings):
+    """Score a text, or each text of an input: mean cost in bits per character under the model."""
+
+    text: Annotated[str | None, _TEXT] = None
     """Text to score, or - to read it from standard input."""
 
     model: str = ""
@@ -81,6 +124,12 @@ class ScoreSettings(ServerSettings):
 
     replacement_symbol: Annotated[str, _TEXT] = ""
     """Symbol that replaces them, with `replace`."""
+
+    def validate(self) -> None:
+        """Check what the server cannot; raises as the base does."""
+        super().validate()
+        if (self.text is None) == (self.input is None):
+            raise SettingsError("text: give either --text or an --input file of texts")
 
     @property
     def options(self) -> ScoreOptions:
@@ -94,8 +143,8 @@ class ScoreSettings(ServerSettings):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class GenerateSettings(ServerSettings):
-    """Continue a prompt; the text appears on standard output as it comes."""
+class GenerateSettings(BatchSettings):
+    """Continue a prompt, or each prompt of an input; a single text appears as it comes."""
 
     prompt: Annotated[str, _TEXT] = ""
     """Text to continue, or - to read it from standard input."""
@@ -121,7 +170,11 @@ class GenerateSettings(ServerSettings):
     keeps all; at most 1."""
 
     seed: int | None = None
-    """Seed of the random numbers. By default the server chooses one; the last line names it."""
+    """Seed of the random numbers; that of record k is the seed + k. By default one is chosen; the
+    last line names it."""
+
+    samples: Annotated[int, Range(1, 2**62)] = 1
+    """Texts of each prompt, a record each."""
 
     stop: Annotated[tuple[str, ...], _TEXT] = ()
     """Stop before this text. Repeat it for more."""
@@ -131,6 +184,17 @@ class GenerateSettings(ServerSettings):
 
     replacement_symbol: Annotated[str, _TEXT] = ""
     """Symbol that replaces them, with `replace`."""
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether records are asked for."""
+        return super().is_batch or self.samples > 1
+
+    def validate(self) -> None:
+        """Check what the server cannot; raises as the base does."""
+        super().validate()
+        if self.prompt and self.input is not None:
+            raise SettingsError("prompt: give either --prompt or an --input file of prompts")
 
     @property
     def options(self) -> GenerateOptions:

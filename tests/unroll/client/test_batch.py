@@ -1,0 +1,164 @@
+"""Commands over many records: the same from a server and a bundle, and after any break."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from serving.local.model import load
+from tests.serving.running import RunningServer, wait_for
+from training.settings import Cell
+from unroll.__main__ import main
+from unroll.options import GenerateOptions
+
+PROMPTS = ["a", "", "bad cab", "x", "fed"] * 8  # one in five has an unknown symbol
+FLAGS = ("--seed", "9", "--max-new-symbols", "40", "--stop", "d")
+Captured = pytest.CaptureFixture[str]
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    def call(*arguments: object, stdin: bytes = b"") -> int:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as ended:
+            return int(ended.code or 0)
+        return 0
+
+    return call
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    file = tmp_path / "prompts.txt"
+    file.write_text("".join(f"{prompt}\n" for prompt in PROMPTS), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".tsv"])
+@pytest.mark.parametrize("command", ["generate", "score"])
+def test_server_and_bundle_write_the_same_and_any_break_heals(
+    run: Run,
+    shared_server: RunningServer,
+    tiny_bundles: dict[Cell, Path],
+    prompts: Path,
+    command: str,
+    suffix: str,
+) -> None:
+    flags = (command, "--input", prompts, *(FLAGS if command == "generate" else ()))
+    whole, other = prompts.with_name(f"whole{suffix}"), prompts.with_name(f"other{suffix}")
+    bundle = ("--bundle", tiny_bundles["gru"])
+    assert run(*flags, *bundle, "--output", whole) == 1  # some records failed
+    assert run(*flags, "--target", shared_server.address, "--output", other) == 1
+    written = whole.read_bytes()
+    assert written == other.read_bytes()
+    assert written.count(b"\n") == len(PROMPTS)
+    for cut in (0, 1, len(written) // 3, len(written) // 2, len(written) - 1, len(written)):
+        other.write_bytes(written[:cut])
+        assert run(*flags, *bundle, "--output", other, "--resume") in (0, 1)
+        assert other.read_bytes() == written
+
+
+def test_record_k_is_the_text_of_the_seed_plus_k(
+    run: Run, tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    output = tmp_path / "texts.jsonl"
+    flags = ("generate", "--bundle", tiny_bundles["gru"], "--prompt", "ab", *FLAGS)
+    assert run(*flags, "--samples", 20, "--output", output) == 0
+    records = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
+    assert [(each["index"], each["seed"]) for each in records] == [(k, 9 + k) for k in range(20)]
+    with load(tiny_bundles["gru"]) as model:
+        options = GenerateOptions(seed=9 + 13, max_new_symbols=40, stop=("d",))
+        assert records[13]["text"] == model.generate("ab", options).text
+
+
+def test_seed_that_was_chosen_goes_on(
+    run: Run, tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    output = tmp_path / "texts.tsv"
+    flags = ("generate", "--bundle", tiny_bundles["gru"], "--max-new-symbols", 9)
+    assert run(*flags, "--samples", 3, "--output", output) == 0
+    assert run(*flags, "--samples", 6, "--output", output, "--resume") == 0
+    seeds = [int(line.split("\t")[1]) for line in output.read_text("utf-8").splitlines()]
+    assert [seed - seeds[0] for seed in seeds] == list(range(6))
+
+
+def test_standard_input_and_output(
+    run: Run, tiny_bundles: dict[Cell, Path], capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    stdin = b'"a"\n{"text": "b"}\n'
+    flags = ("score", "--bundle", tiny_bundles["gru"], "--input", "-", "--input-format", "jsonl")
+    assert run(*flags, "--output-format", "tsv", stdin=stdin) == 0
+    output, errors = capfdbinary.readouterr()
+    rows = [line.split(b"\t") for line in output.splitlines()]
+    assert [row[:2] for row in rows] == [[b"0", b"1"], [b"1", b"1"]]
+    assert b"2 records" in errors
+
+
+def test_other_settings_or_input_do_not_go_on(
+    run: Run, tiny_bundles: dict[Cell, Path], prompts: Path, capfd: Captured
+) -> None:
+    output = prompts.with_name("texts.jsonl")
+    flags = ("--bundle", tiny_bundles["gru"], "--input", prompts, "--output", output)
+    assert run("generate", *flags, *FLAGS) == 1
+    before = output.read_bytes()
+    assert run("generate", *flags, *FLAGS) == 2
+    assert "--resume" in capfd.readouterr().err
+    output.write_bytes(b"".join(before.splitlines(keepends=True)[:3]))
+    assert run("generate", *flags, *FLAGS, "--temperature", "0.5", "--resume") == 2
+    assert "record 2 of the output comes out otherwise" in capfd.readouterr().err
+    output.write_bytes(before)
+    prompts.write_text("a\n", encoding="utf-8")
+    assert run("generate", *flags, *FLAGS, "--resume") == 2
+    assert "the input fewer" in capfd.readouterr().err
+    assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["score"], "text"),
+        (["score", "--text", "a", "--input", "b"], "text"),
+        (["generate", "--prompt", "a", "--input", "b"], "prompt"),
+        (["generate", "--samples", "2", "--resume"], "resume"),
+        (["generate", "--samples", "2", "--output-format", "text"], "output_format"),
+        (["generate", "--input", "/nowhere/at/all"], "input"),
+        (["generate", "--samples", "2", "--output", "/nowhere/at/all"], "output"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(
+    run: Run,
+    tiny_bundles: dict[Cell, Path],
+    arguments: list[str],
+    word: str,
+    capfd: Captured,
+) -> None:
+    assert run(*arguments, "--bundle", tiny_bundles["gru"]) == 2
+    assert f"{word}" in capfd.readouterr().err
+
+
+def test_interrupted_run_goes_on_and_ends_as_if_nothing_had_been(
+    run: Run, tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    whole, output = tmp_path / "whole.jsonl", tmp_path / "texts.jsonl"
+    flags = [
+        *("generate", "--bundle", str(tiny_bundles["gru"]), "--seed", "3"),
+        *("--samples", "3000", "--max-new-symbols", "200"),
+    ]
+    command = [sys.executable, "-m", "unroll", *flags, "--output", str(output)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        wait_for(lambda: output.exists() and output.stat().st_size > 0)
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+    assert process.returncode == 130
+    assert 0 < output.read_bytes().count(b"\n") < 3000
+    assert run(*flags, "--output", output, "--resume") == 0
+    assert run(*flags, "--output", whole) == 0
+    assert output.read_bytes() == whole.read_bytes()

@@ -1,0 +1,90 @@
+"""Records: what goes into a file comes out of it, and bad lines are named."""
+
+import json
+
+import pytest
+
+from unroll.client.records import Format, read_texts, seed_of, write_generation, write_score
+from unroll.errors import InputError, SettingsError
+from unroll.results import Answer, Completion, Generation, Usage
+from unroll.terms import FinishReason
+
+TEXTS = [
+    "",
+    "a",
+    "tab\there",
+    "two\nlines\r\n",
+    "back\\slash \\n",
+    "£ \u2028 \x85 \x0b",
+    '"quoted"',
+]
+USAGE = Usage(prompt_symbols=1, generated_symbols=2, unknown_symbols=0)
+
+
+def generation(text: str) -> Answer[Generation]:
+    completion = Completion(
+        finish_reason=FinishReason.STOP, usage=USAGE, seed=7, fingerprint="f", position=3
+    )
+    return Answer(index=0, value=Generation(text=text, log_probs=(), completion=completion))
+
+
+@pytest.mark.parametrize("form", [Format.TSV, Format.JSONL])
+def test_any_text_is_one_line_and_comes_back(form: Format) -> None:
+    written = [write_generation(form, 5, 12, generation(text)) for text in TEXTS]
+    lines = b"".join(written).split(b"\n")
+    assert len(lines) == len(TEXTS) + 1
+    assert {seed_of(form, line) for line in written} == {12}
+    if form is Format.JSONL:
+        assert list(read_texts(written, form, "text")) == TEXTS
+    else:
+        last = [line.split(b"\t", 3)[3] for line in written]
+        assert list(read_texts(last, form, "text")) == TEXTS
+
+
+def test_lines_of_a_text_are_texts_whatever_ends_them() -> None:
+    lines = [b"a\n", b"\n", b" b\t\r\n", b"\xc2\xa3"]
+    assert list(read_texts(lines, Format.TEXT, "prompt")) == ["a", "", " b\t", "£"]
+
+
+def test_first_field_of_a_tsv_is_the_text_and_a_json_string_too() -> None:
+    assert list(read_texts([b"a\\tb\tlabel\n"], Format.TSV, "text")) == ["a\tb"]
+    lines = [b'"a"\n', b'{"id": 4, "text": "b"}\n']
+    assert list(read_texts(lines, Format.JSONL, "text")) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("form", "line"),
+    [
+        (Format.TEXT, b"\xff\n"),
+        (Format.TSV, b"a\\x\n"),
+        (Format.TSV, b"a\\\n"),
+        (Format.JSONL, b"{\n"),
+        (Format.JSONL, b'{"prompt": "a"}\n'),
+        (Format.JSONL, b"7\n"),
+        (Format.JSONL, b"\n"),
+    ],
+)
+def test_bad_line_is_named(form: Format, line: bytes) -> None:
+    with pytest.raises(InputError, match=r"input: line 2: ") as caught:
+        list(read_texts([b'"a"\n', line], form, "text"))
+    assert caught.value.field == "input"
+
+
+def test_error_is_told_in_the_record() -> None:
+    failed: Answer[Generation] = Answer(index=0, error=InputError("prompt", "is\twrong"))
+    assert json.loads(write_generation(Format.JSONL, 1, 2, failed)) == {
+        "index": 1,
+        "seed": 2,
+        "error": "prompt: is\twrong",
+    }
+    assert write_generation(Format.TSV, 1, 2, failed) == b"1\t2\terror\tprompt: is\\twrong\n"
+    assert write_score(Format.TSV, 1, Answer(index=0, error=InputError("text", "no"))) == (
+        b"1\terror\ttext: no\n"
+    )
+
+
+@pytest.mark.parametrize("line", [b"{}\n", b"a\n", b'{"seed": "x"}\n', b"\n"])
+def test_seed_of_what_is_no_record_is_refused(line: bytes) -> None:
+    for form in (Format.JSONL, Format.TSV):
+        with pytest.raises(SettingsError, match="no record"):
+            seed_of(form, line)

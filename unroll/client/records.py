@@ -1,0 +1,130 @@
+"""Files of texts and of what became of them: one record a line, as text, TSV or JSONL."""
+
+import json
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from unroll.errors import InputError, SettingsError
+from unroll.results import Answer, Generation, Score
+
+STANDARD = Path("-")  # input or output
+_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_TABLE = str.maketrans(_ESCAPES)
+_UNESCAPED = {escape[1]: symbol for symbol, escape in _ESCAPES.items()}
+
+
+class Format(Enum):
+    """What a line of a file is."""
+
+    TEXT = "text"
+    """The text itself."""
+    TSV = "tsv"
+    """Fields with tabs between them; within them `\\t`, `\\n`, `\\r` and `\\\\` are escaped."""
+    JSONL = "jsonl"
+    """A JSON object."""
+
+
+def format_of(file: Path, given: Format | None, standard: Format) -> Format:
+    """Return a file's format: what was given, else by its suffix, else the standard one."""
+    return given or {".tsv": Format.TSV, ".jsonl": Format.JSONL}.get(file.suffix, standard)
+
+
+def read_texts(lines: Iterable[bytes], form: Format, field: str) -> Iterator[str]:
+    """Read the text in each line.
+
+    Args:
+        lines: each with its end.
+        form: what they are. Of TSV, the first field is the text.
+        field: what the text is called in a JSON object; a JSON string is a text, too.
+
+    Raises:
+        InputError: a line is not of that form; names the line.
+    """
+    for number, line in enumerate(lines, 1):
+        try:
+            text = line.removesuffix(b"\n").removesuffix(b"\r").decode()
+            yield text if form is Format.TEXT else _READERS[form](text, field)
+        except ValueError as error:
+            raise InputError("input", f"line {number}: {error}; the file must be UTF-8") from error
+
+
+def _read_tsv(line: str, field: str) -> str:
+    symbols, text = iter(line.partition("\t")[0]), []
+    for symbol in symbols:
+        escaped = next(symbols, "") if symbol == "\\" else ""
+        if symbol == "\\" and escaped not in _UNESCAPED:
+            raise ValueError(f"\\{escaped} is no escape; write \\\\ for a backslash")
+        text.append(_UNESCAPED[escaped] if escaped else symbol)
+    return "".join(text)
+
+
+def _read_json(line: str, field: str) -> str:
+    value = json.loads(line)
+    text = value.get(field) if isinstance(value, dict) else value
+    if not isinstance(text, str):
+        raise ValueError(f"must be a JSON string, or an object with a string {field!r}")
+    return text
+
+
+_READERS = {Format.TSV: _read_tsv, Format.JSONL: _read_json}
+
+
+def write_generation(form: Format, index: int, seed: int, answer: Answer[Generation]) -> bytes:
+    """Write what became of a prompt.
+
+    Args:
+        form: TSV or JSONL. TSV has index, seed, finish reason and text, or `error` and what it is.
+        index: of the record, from 0.
+        seed: of its text.
+        answer: its text or error.
+    """
+    if answer.error is not None:
+        return _line(form, {"index": index, "seed": seed}, error=str(answer.error))
+    reason = answer.result.completion.finish_reason.value
+    written = {"index": index, "seed": seed, "finish_reason": reason, "text": answer.result.text}
+    return _line(form, written)
+
+
+def write_score(form: Format, index: int, answer: Answer[Score]) -> bytes:
+    """Write what became of a text to score.
+
+    Args:
+        form: TSV or JSONL. TSV has index, symbols, bits per character, or `error` and what it is.
+        index: of the record, from 0.
+        answer: its score or error.
+    """
+    if answer.error is not None:
+        return _line(form, {"index": index}, error=str(answer.error))
+    score = answer.result
+    written = {
+        "index": index,
+        "symbols": score.usage.prompt_symbols,
+        "bits_per_character": score.bits_per_character,
+    }
+    return _line(form, written)
+
+
+def _line(form: Format, record: dict[str, Any], error: str | None = None) -> bytes:
+    if form is Format.JSONL:
+        whole = record if error is None else {**record, "error": error}
+        return (json.dumps(whole, ensure_ascii=False) + "\n").encode()
+    fields = [*record.values(), *(() if error is None else ("error", error))]
+    return ("\t".join(str(field).translate(_TABLE) for field in fields) + "\n").encode()
+
+
+def seed_of(form: Format, line: bytes) -> int:
+    """Return the seed that a line of write_generation names.
+
+    Raises:
+        SettingsError: it is no such line.
+    """
+    try:
+        if form is Format.JSONL:
+            return int(json.loads(line)["seed"])
+        return int(line.split(b"\t")[1])
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise SettingsError(
+            "output: its last line is no record of this command; choose another file"
+        ) from error
