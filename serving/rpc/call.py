@@ -22,9 +22,11 @@ class RpcCall(Call):
 
     Attributes:
         context: gRPC's own view of it.
+        has_gone: whether it is known that its client has, before gRPC knows.
     """
 
     context: Context
+    has_gone: bool = False
 
     @property
     def system(self) -> str:
@@ -62,7 +64,7 @@ class RpcCall(Call):
         """
         # None or an int, whatever its stub says.
         code: grpc.StatusCode | int | None = self.context.code()
-        if self.context.cancelled():
+        if self.has_gone or self.context.cancelled():
             late, gone = grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED
             self.code = (late if is_late(self.context) else gone).name
         elif code is not None:

@@ -178,7 +178,8 @@ async def _refuse(call: RpcCall, error: BaseException) -> None:
     Raises:
         AbortError: always, unless the client disconnected or has the status already.
     """
-    has_gone = call.context.cancelled()  # by the client, its deadline or the server's stop
+    # By the client, its deadline or the server's stop.
+    has_gone = call.has_gone or call.context.cancelled()
     if isinstance(error, AbortError):
         raise error
     if isinstance(error, asyncio.CancelledError):
@@ -210,9 +211,17 @@ def deadline_of(context: Context) -> float | None:
 
 
 async def _send_id(call: RpcCall) -> None:
-    """Tell the client the request id; a client that has gone does not get it."""
+    """Tell the client the request id.
+
+    Raises:
+        asyncio.CancelledError: it has gone. With a status, gRPC would try to send this once more,
+            and never free what it sends.
+    """
     try:
         await call.context.send_initial_metadata(((REQUEST_ID, call.request_id),))
-    except Exception as error:
-        if not (call.context.cancelled() or isinstance(error, InternalError)):
+    except (Exception, asyncio.CancelledError) as error:
+        is_told = isinstance(error, InternalError | asyncio.CancelledError)
+        if not (is_told or call.context.cancelled()):  # which may know it later
             raise
+        call.has_gone = True
+        raise asyncio.CancelledError from error

@@ -72,12 +72,14 @@ def test_second_sigterm_while_models_are_loaded_ends_the_process_at_once(
         assert process.returncode == -signal.SIGTERM
 
 
-def has_ended(process: "subprocess.Popen[str]") -> bool:
-    process.send_signal(signal.SIGTERM)
+def has_ended(process: "subprocess.Popen[str]", number: int = signal.SIGTERM) -> bool:
+    process.send_signal(number)
     return process.poll() is not None
 
 
-def test_sighup_while_draining_is_ignored(tiny_bundles: dict[Cell, Path], tmp_path: Path) -> None:
+def test_sighup_while_draining_is_ignored_to_the_end(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
     asked = GenerateOptions(max_new_symbols=20_000)
     with (
         server_process(tmp_path, "--model", str(tiny_bundles["gru"])) as (process, address),
@@ -91,4 +93,5 @@ def test_sighup_while_draining_is_ignored(tiny_bundles: dict[Cell, Path], tmp_pa
         process.send_signal(signal.SIGHUP)
         text += "".join(piece.text for piece in stream)
         assert len(text) == 20_000
-        assert process.wait(PATIENCE) == 0
+        wait_for(lambda: has_ended(process, signal.SIGHUP))
+        assert process.returncode == 0

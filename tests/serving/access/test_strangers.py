@@ -1,6 +1,7 @@
 """Who is judged before anything of a call is read, and what a caller may leave lying about."""
 
 import asyncio
+import gc
 import logging
 from collections import Counter
 from pathlib import Path
@@ -115,6 +116,27 @@ def test_answer_that_is_not_taken_counts_as_a_call_and_is_no_error(
         wait_for(lambda: not running.server.gate.running)
         assert stub.generate("abc", 5).text
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_calls_that_are_hung_up_on_at_once_leave_nothing_behind(
+    tiny_bundles: dict[Cell, Path],
+) -> None:
+    with serve(str(tiny_bundles["gru"]), max_calls_per_caller=1) as running:
+        before = waiting_batches()
+        for _ in range(8):
+            with RawConnection(running.address) as hasty:
+                for _ in range(1000):
+                    hasty.begin(GENERATE)
+        with running.client() as client:  # gRPC has seen to all before it sees to this
+            wait_for(lambda: bool(client.list_models()))
+        wait_for(lambda: not running.server.gate.running)
+        assert waiting_batches() - before < 10
+
+
+def waiting_batches() -> int:
+    """How many things are under way in gRPC's core, for calls of this process."""
+    gc.collect()
+    return sum(type(each).__name__ == "CallbackWrapper" for each in gc.get_objects())
 
 
 def test_burst_is_refused_with_a_status_of_ours_and_none_is_cancelled(
