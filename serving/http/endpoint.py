@@ -69,8 +69,8 @@ class Endpoint:
             async with asyncio.timeout(left), call.watched():
                 await self._handle(call, body)
         except TimeoutError as error:
-            call.is_stuck = True
-            raise DeadlineError("the deadline passed while the reader had no room") from error
+            call.is_stuck = call.has_begun
+            raise DeadlineError("the deadline passed before the answer was complete") from error
 
     async def _tell(self, call: HttpCall, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from serving.access.call import Call
-from serving.texts.origins import Origins, Place
+from serving.texts.origins import Origin, Origins, Place
 from serving.texts.parse import Limits, parse_generate
 from serving.texts.text import Text
 from unroll.options import GenerateOptions
@@ -48,7 +48,7 @@ class Texts:
         Args:
             call: that asks; its further samples count as its caller's until the block's end.
             place: where it asks to begin.
-            prompt: the text to continue, or its token ids.
+            prompt: the text to continue, or its token ids; the start symbol's may come first.
             options: how.
             is_streamed: whether the text shall come in chunks.
 
@@ -58,7 +58,8 @@ class Texts:
         async with self._origins.open(place, call.identity) as origin:
             call.model = origin.model.name
             if not isinstance(prompt, str):
-                prompt = origin.model.bundle.vocabulary.read("prompt", prompt)
+                ids = prompt[1:] if begins_at_start(prompt, origin) else prompt
+                prompt = origin.model.bundle.vocabulary.read("prompt", ids)
             parsed = parse_generate(
                 prompt,
                 options,
@@ -72,6 +73,12 @@ class Texts:
             more = parsed.samples - 1
             with call.hold(more) if more else nullcontext():
                 yield Text(self._origins, origin, parsed)
+
+
+def begins_at_start(prompt: str | list[int], origin: Origin) -> bool:
+    """Tell whether token ids begin with the start symbol, where every text begins anyway."""
+    start = origin.model.bundle.vocabulary.start_id
+    return not isinstance(prompt, str) and prompt[:1] == [start] and origin.snapshot is None
 
 
 async def run(symbols: int, translate: Callable[..., T], *arguments: object) -> T:

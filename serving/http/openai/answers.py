@@ -40,11 +40,13 @@ class Echo:
 
     Attributes:
         symbols: it; empty unless it was asked for.
-        log_probs: of each symbol, (symbols,).
+        log_probs: of each symbol but a given start symbol, (symbols,).
+        start: the start symbol, if it was given; it comes before the others.
     """
 
     symbols: str
     log_probs: NDArray[np.float32]
+    start: str = ""
 
 
 class Answer:
@@ -69,7 +71,11 @@ class Answer:
 
     def symbols(self, part: Part, index: int, echo: Echo) -> str:
         """Return the next symbols of a choice; the first begin with the prompt that is echoed."""
-        return part.chunk.text if index in self._offsets else echo.symbols + part.chunk.text
+        return (
+            part.chunk.text
+            if index in self._offsets
+            else echo.start + echo.symbols + part.chunk.text
+        )
 
     def choice(
         self, text: Text, part: Part, index: int, echo: Echo, tops: list[dict[str, float]] | None
@@ -80,6 +86,8 @@ class Answer:
         log_probs = chunk.log_probs
         if first and chunk.text and echo.symbols:
             log_probs = np.concatenate([echo.log_probs, log_probs])
+        if first and echo.start:
+            log_probs = np.concatenate([np.zeros(1, np.float32), log_probs])  # told as null
         made: dict[str, Any] = {
             "index": index,
             "text": symbols,
@@ -88,7 +96,8 @@ class Answer:
             else None,
             "finish_reason": None if chunk.finish is None else chunk.finish.value,
         }
-        if self._log_probs and first and echo.symbols and text.origin.snapshot is None:
+        is_start = bool(echo.start or echo.symbols) and text.origin.snapshot is None
+        if self._log_probs and first and is_start:
             made["logprobs"]["token_logprobs"][0] = None  # nothing comes before it
             if tops is not None:
                 made["logprobs"]["top_logprobs"][0] = None

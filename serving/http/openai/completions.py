@@ -9,9 +9,9 @@ import numpy as np
 
 from serving.http.call import HttpCall
 from serving.http.openai.answers import DONE, EVENTS, Answer, Echo, dumps, event
-from serving.http.openai.request import CompletionRequest, read
+from serving.http.openai.request import CompletionRequest, Prompt, read
 from serving.http.openai.tops import Tops
-from serving.rpc.texts import Texts, run
+from serving.rpc.texts import Texts, begins_at_start, run
 from serving.texts.text import Part, Text, one_error
 
 # Bytes of a symbol with its log-probability and offset in JSON, for one of our messages.
@@ -39,7 +39,10 @@ class Completions:
         tops = Tops(call, request, self._turn)
         async with self._opened(call, request) as texts:
             tops.check(texts)
-            echoes = [await _echo(text, request) for text in texts]
+            echoes = [
+                await _echo(text, request, prompt)
+                for text, prompt in zip(texts, request.prompts, strict=True)
+            ]
             for text in texts:
                 answer.count_prompt(text)
             if not request.is_streamed:
@@ -71,15 +74,17 @@ class Completions:
                 ]
 
 
-async def _echo(text: Text, request: CompletionRequest) -> Echo:
+async def _echo(text: Text, request: CompletionRequest, prompt: Prompt) -> Echo:
     """Return what of a text's prompt belongs to its answer."""
-    prompt = text.parsed.request.prompt
-    if not request.echo or not len(prompt):
+    if not request.echo:
         return NO_ECHO
-    symbols = text.origin.model.bundle.vocabulary.decode(prompt.tolist())
-    if not request.log_probs or request.reads_only:  # then they come with the answer
-        return Echo(symbols=symbols, log_probs=NO_ECHO.log_probs)
-    return Echo(symbols=symbols, log_probs=(await text.read()).log_probs)
+    ids, vocabulary = text.parsed.request.prompt, text.origin.model.bundle.vocabulary
+    symbols = vocabulary.decode(ids.tolist())
+    start = vocabulary.start_symbol if begins_at_start(prompt, text.origin) else ""
+    log_probs = NO_ECHO.log_probs
+    if symbols and request.log_probs and not request.reads_only:  # else they come with the answer
+        log_probs = (await text.read()).log_probs
+    return Echo(symbols=symbols, log_probs=log_probs, start=start)
 
 
 async def _wholes(
@@ -98,7 +103,7 @@ async def _wholes(
         for part in task.result():
             call.symbols_written += len(part.chunk.text)
             index = prompt * request.samples + part.index
-            told = await tops.tell(text, index, answer.symbols(part, index, echo))
+            told = await tops.tell(text, index, answer.symbols(part, index, echo), echo)
             choices.append(answer.choice(text, part, index, echo, told))
     return choices
 
@@ -122,7 +127,7 @@ async def _stream(
 
         async def send(part: Part) -> None:
             index = prompt * request.samples + part.index
-            told = await tops.tell(text, index, answer.symbols(part, index, echo))
+            told = await tops.tell(text, index, answer.symbols(part, index, echo), echo)
             async with turn:
                 news.set()
                 call.symbols_written += len(part.chunk.text)

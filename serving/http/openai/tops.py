@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.http.call import HttpCall
+from serving.http.openai.answers import Echo
 from serving.http.openai.request import CompletionRequest
 from serving.texts.alternatives import SYMBOLS_AT_ONCE, Walk
 from serving.texts.text import Text
@@ -54,7 +55,7 @@ class Tops:
                 "the most; ask for fewer symbols, or for 0",
             )
 
-    async def tell(self, text: Text, index: int, symbols: str) -> list[Top] | None:
+    async def tell(self, text: Text, index: int, symbols: str, echo: Echo) -> list[Top] | None:
         """Return the likeliest symbols at each of the next ones of a choice, and those themselves.
 
         Raises:
@@ -63,12 +64,14 @@ class Tops:
         if not self._request.alternatives:
             return None
         vocabulary, walk = text.origin.model.bundle.vocabulary, self._walks.get(index)
+        told: list[Top] = []
         if walk is None:
+            if echo.start:
+                symbols, told = symbols[1:], [{}]
             walk = self._walks[index] = Walk(text.origin)
             if not self._request.echo:
                 await asyncio.to_thread(walk.skip, text.parsed.request.prompt)
         ids = vocabulary.encode(symbols)
-        told: list[Top] = []
         for start in range(0, len(ids), SYMBOLS_AT_ONCE):
             if self._call.deadline is not None and time.monotonic() > self._call.deadline:
                 raise DeadlineError("the deadline passed while alternatives were computed")

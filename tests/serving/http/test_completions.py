@@ -251,6 +251,27 @@ def test_alternatives_go_on_from_a_capsule(server: RunningServer) -> None:
     assert second["logprobs"]["top_logprobs"] == whole["logprobs"]["top_logprobs"][8:]
 
 
+def test_ids_may_begin_with_the_start_symbol_whose_place_has_the_null(
+    theirs: openai.OpenAI, ours: Client
+) -> None:
+    """So harnesses give it, and then the first symbol after it has its score as well."""
+    model = ours.get_model()
+    ids = [model.vocabulary.index(each) for each in model.start_symbol + "cab"]
+    scores = ours.score("cab").log_probs
+    asked: dict[str, Any] = {
+        "model": "small", "prompt": ids, "seed": SEED, "echo": True, "logprobs": 1,
+    }  # fmt: skip
+    right = theirs.completions.create(model="small", prompt="cab", max_tokens=3, seed=SEED)
+    for tokens in (0, 3):
+        made = theirs.completions.create(max_tokens=tokens, **asked).choices[0]
+        assert made.text == model.start_symbol + "cab" + right.choices[0].text[:tokens]
+        assert made.logprobs is not None
+        assert (made.logprobs.token_logprobs or [])[:4] == [None, *scores]
+        (first, *rest) = made.logprobs.top_logprobs or []
+        assert first is None
+        assert [top[symbol] for top, symbol in zip(rest, "cab", strict=False)] == list(scores)
+
+
 def test_alternatives_that_would_take_too_long_are_refused(server: RunningServer) -> None:
     error = refused(server, prompt="cab", max_tokens=60_000, logprobs=1)
     assert error["param"] == "logprobs"
