@@ -8,6 +8,7 @@ share the decoder, so the weights are in memory once; a sequence may go on with 
 between two loop runs, and its text does not change by that.
 """
 
+import atexit
 import logging
 import threading
 import time
@@ -125,7 +126,8 @@ class Engine:
         ]
 
     def start(self) -> None:
-        """Start the workers' threads."""
+        """Start the workers' threads; they end with the process, if `close` does not come first."""
+        atexit.register(self.close)  # ONNX Runtime aborts the process that takes a thread from it
         for thread in self._threads:
             thread.start()
 
@@ -230,6 +232,7 @@ class Engine:
                 thread.join(CLOSE_SECONDS)
             elif thread.ident is None:  # it was never started
                 self._end_all(worker)
+        atexit.unregister(self.close)
 
     def _skip_prefix(self, sequence: Sequence) -> None:
         """Spare a prompt's reader what was read before; a score needs every symbol's."""
