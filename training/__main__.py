@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -21,6 +22,7 @@ from training.model.model import CharRNN
 from training.presets import preset_files
 from training.run.checkpoint import UPDATES_AT_LEAST, Checkpoint, load_checkpoint
 from training.run.folder import RunFolder
+from training.run.going_on import grown_vocabulary, model_to_go_on, settings_to_go_on
 from training.run.interrupt import StopRequest
 from training.run.parallel import Group
 from training.run.resume import settings_to_resume
@@ -44,12 +46,16 @@ def train(settings: TrainingSettings) -> None:
         SystemExit: 130 after Ctrl-C.
     """
     folder = RunFolder(settings.runs_dir / settings.run_name)
-    checkpoint = None
+    checkpoint = old = None
     if settings.resume:
         checkpoint = load_checkpoint(folder.require_resumable())
         settings = settings_to_resume(
             settings, checkpoint.training_settings, has_cuda=torch.cuda.is_available()
         )
+    elif settings.from_:
+        old = load_checkpoint(Path(settings.from_))
+        settings = settings_to_go_on(settings, old.training_settings)
+        folder = RunFolder(settings.runs_dir / settings.run_name)
     settings.validate()
     if settings.tensorboard:
         require_tensorboard()
@@ -66,8 +72,8 @@ def train(settings: TrainingSettings) -> None:
             begun = checkpoint.training_settings.device
             reporter.say(f"started on {begun}, goes on on {settings.device}: other sums than there")
         settings = _prepare_device(settings, reporter)
-        data = prepare_data(_load(settings, reporter), settings)
-        model = _model(settings, data, checkpoint)
+        data = prepare_data(_corpus(settings, reporter, checkpoint, old), settings)
+        model = _model(settings, data, old, reporter)
         if settings.device == "cuda":
             require_cudnn(model, settings.streams // group.size)
         _require_same(group, settings, data, checkpoint)
@@ -91,7 +97,7 @@ def _require_same(
     group: Group, settings: TrainingSettings, data: TrainingData, checkpoint: Checkpoint | None
 ) -> None:
     """Make sure that all processes are about to train the same."""
-    of_each_machine = {"corpus", "runs_dir", "threads"}
+    of_each_machine = {"corpus", "runs_dir", "from_", "threads"}
     facts = {name: v for name, v in asdict(settings).items() if name not in of_each_machine}
     facts["the text's sha256"] = data.corpus_sha256
     if checkpoint is not None and checkpoint.state is not None:
@@ -129,15 +135,33 @@ def _load(settings: TrainingSettings, reporter: Reporter) -> Corpus:
     return corpus
 
 
+def _corpus(
+    settings: TrainingSettings,
+    reporter: Reporter,
+    checkpoint: Checkpoint | None,
+    old: Checkpoint | None,
+) -> Corpus:
+    """Load the text, in the vocabulary of the run that is resumed or gone on with, if any."""
+    corpus = _load(settings, reporter)
+    if checkpoint is not None:
+        if checkpoint.corpus_sha256 != corpus.sha256:
+            raise CheckpointError(
+                f"resume: the corpus has sha256 {corpus.sha256}, the run was started with "
+                f"{checkpoint.corpus_sha256}; name that text with --corpus, or start a new run"
+            )
+        return corpus.under(checkpoint.vocabulary)
+    if old is not None:
+        return corpus.under(grown_vocabulary(old, corpus, settings.add_symbols))
+    return corpus
+
+
 def _model(
-    settings: TrainingSettings, data: TrainingData, checkpoint: Checkpoint | None
+    settings: TrainingSettings, data: TrainingData, old: Checkpoint | None, reporter: Reporter
 ) -> CharRNN:
-    if checkpoint is not None and checkpoint.corpus_sha256 != data.corpus_sha256:
-        raise CheckpointError(
-            f"resume: the corpus has sha256 {data.corpus_sha256}, the run was started with "
-            f"{checkpoint.corpus_sha256}; name that text with --corpus, or start a new run"
-        )
-    return build_model(settings, len(data.vocabulary))
+    if old is None:
+        return build_model(settings, len(data.vocabulary))
+    reporter.say(f"goes on with {settings.from_}, after {old.metrics.update} updates")
+    return model_to_go_on(old, settings, data.vocabulary)
 
 
 def _introduce(model: CharRNN, data: TrainingData, folder: RunFolder, reporter: Reporter) -> None:

@@ -70,6 +70,13 @@ class TrainingSettings:
     resume: bool = False
     """Continue the run of this name from its last save, with the settings it was started with."""
 
+    from_: str = ""
+    """Go on with the weights of this run (a folder or a checkpoint file) as a new run: for more
+    time, on another text, or with another rate. Settings that are not given are the old run's."""
+
+    add_symbols: str = ""
+    """With from: symbols to add to the vocabulary, so that a text may have them."""
+
     cell: Cell = "gru"
     """Recurrent cell."""
 
@@ -187,6 +194,11 @@ class TrainingSettings:
                 "one of them above 0; set one and leave the other out (or take a --preset)"
             )
         self._validate_apart()
+        if self.add_symbols and not self.from_:
+            raise SettingsError(
+                "add_symbols: a new model has all symbols of its text; leave it out, or name a run "
+                "to go on with (--from)"
+            )
         if self.optimizer == "adam" and self.weight_decay > 0:
             raise SettingsError(
                 f"weight_decay = {self.weight_decay:g}: adam has no weight decay here; set it to "

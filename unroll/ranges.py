@@ -76,7 +76,7 @@ def wrong_setting(name: str, value: Any, allowed: object) -> SettingsError:
 
 def flag(name: str) -> str:
     """Return the flag of a setting, as a command line has it."""
-    return "--" + name.replace("_", "-")
+    return "--" + name.strip("_").replace("_", "-")
 
 
 def _plain(bound: float) -> str:

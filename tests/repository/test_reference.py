@@ -54,6 +54,6 @@ def test_flags_of_the_commands_on_all_pages_are_settings() -> None:
         for command, flag in commands
         if command in COMMANDS
         and flag.replace("-", "_")
-        not in {"config", "preset", *(each.name for each in fields(COMMANDS[command]))}
+        not in {"config", "preset", *(each.name.strip("_") for each in fields(COMMANDS[command]))}
     }
     assert unknown == set()

@@ -65,7 +65,9 @@ def prepare_data(corpus: Corpus, settings: TrainingSettings) -> TrainingData:
     if starts is not None:
         units = units_of(training, parts.training, starts, corpus, settings)
         if validation is not None:
-            held_out = units_of(validation, parts.held_out, starts, corpus, settings)
+            # In small batches, each of one length of unit, so that a few are a fair sample of all.
+            small = replace(settings, streams=max(1, settings.streams // 4))
+            held_out = units_of(validation, parts.held_out, starts, corpus, small)
     return TrainingData(
         corpus_name=corpus.name,
         corpus_sha256=corpus.sha256,
