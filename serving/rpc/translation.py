@@ -16,7 +16,7 @@ from unroll.v1 import text_generation_pb2 as pb
 from unroll.wire import CAPSULES, UNKNOWN_SYMBOLS
 
 SYMBOL_BYTES = 4  # of UTF-8, at most
-ROOM_BYTES = 2**20  # for stop strings, ids and a capsule, and for errors that say what is wrong
+ROOM_BYTES = 2**17  # for stop strings, ids and the rest of a capsule, and for errors that say more
 
 
 def longest_messages(limits: Limits, state: int) -> dict[str, int]:

@@ -174,3 +174,30 @@ def test_unknown_paths_and_verbs_are_refused(server: RunningServer) -> None:
     answers: list[Answer] = [call(server, "Nothing", {}), ask(server, "GET", f"{SERVICE}Generate")]
     assert [each.status for each in answers] == [404, 405]
     assert {each.json["code"] for each in answers} == {"unimplemented"}
+
+
+MANY = 5000
+
+
+@pytest.mark.parametrize(
+    "body", [{"stop": ["a"] * MANY}, {"a": [{}] * MANY}, {"a": [[0] * 70] * 70}], ids=str
+)
+def test_message_of_more_values_than_any_has_is_not_parsed(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch, body: dict[str, Any]
+) -> None:
+    parsed: list[object] = []
+    monkeypatch.setattr("google.protobuf.json_format.Parse", lambda *given: parsed.append(given))
+    answer = call(server, "Generate", body)
+    assert answer.status == 400
+    assert "has more than 4096 values" in answer.json["message"]
+    assert not parsed
+
+
+def test_text_of_many_commas_is_a_text(server: RunningServer) -> None:
+    body = {
+        "prompt": "," * MANY + "abc",
+        "unknownSymbols": "UNKNOWN_SYMBOLS_SKIP",
+        "maxNewSymbols": 1,
+    }
+    answer = call(server, "Generate", body)
+    assert (answer.status, answer.json["completion"]["usage"]["promptSymbolCount"]) == (200, 3)

@@ -128,7 +128,7 @@ def test_capsules_that_are_not_ours_are_refused_by_every_call(
         (good[:-1], "CAPSULE_INVALID", INVALID),
         (good + b"\0", "CAPSULE_INVALID", INVALID),
         (b"x", "CAPSULE_INVALID", INVALID),
-        (bytes(2**20), "CAPSULE_INVALID", INVALID),
+        (bytes(2**16), "CAPSULE_INVALID", INVALID),
         (forger.seal(contents, owner_tag("")), "CAPSULE_INVALID", INVALID),
         (
             foreign.seal(contents, owner_tag("")),
