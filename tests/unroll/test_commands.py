@@ -78,6 +78,7 @@ def test_unknown_command_names_the_nearest(capfd: Captured) -> None:
     assert "serve" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "module", "extra"),
     [

@@ -110,6 +110,7 @@ def test_version_is_the_package_s() -> None:
     assert unroll.__version__ == project["version"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "missing", "told"),
     [

@@ -139,6 +139,7 @@ def waiting_batches() -> int:
     return sum(type(each).__name__ == "CallbackWrapper" for each in gc.get_objects())
 
 
+@pytest.mark.slow
 def test_burst_is_refused_with_a_status_of_ours_and_none_is_cancelled(
     tiny_bundles: dict[Cell, Path],
 ) -> None:

@@ -59,7 +59,10 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(
     scope="module",
-    params=[(cell, precision) for cell in CELLS for precision in ("fp32", "int8")],
+    params=[
+        *((cell, "fp32") for cell in CELLS),
+        *(pytest.param((cell, "int8"), marks=pytest.mark.slow) for cell in CELLS),
+    ],
     ids="-".join,
 )
 def both(

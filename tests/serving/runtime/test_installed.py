@@ -22,6 +22,7 @@ def distribution(site: Path, name: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "start",
     [
