@@ -84,7 +84,7 @@ class Answer:
         chunk, first = part.chunk, index not in self._offsets
         symbols = self.symbols(part, index, echo)
         log_probs = chunk.log_probs
-        if first and chunk.text and echo.symbols:
+        if first and text.parsed.request.max_new_symbols:  # else they are the prompt's already
             log_probs = np.concatenate([echo.log_probs, log_probs])
         if first and echo.start:
             log_probs = np.concatenate([np.zeros(1, np.float32), log_probs])  # told as null

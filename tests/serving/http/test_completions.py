@@ -188,6 +188,19 @@ def test_echo_with_log_probabilities_tells_the_figures_of_score(
     assert only.choices[0].logprobs == read.logprobs
 
 
+def test_text_that_ends_at_once_still_has_the_scores_of_its_prompt(
+    server: RunningServer, ours: Client
+) -> None:
+    first = ours.generate("cab", GenerateOptions(max_new_symbols=1, seed=SEED)).text
+    asked = {"prompt": "cab", "seed": SEED, "echo": True, "logprobs": 1, "stop": first}
+    for is_streamed in (False, True):
+        answer = post(server, stream=is_streamed, **asked)
+        data = answer.body.split(b"\n\n")[0].removeprefix(b"data: ")
+        (choice,) = json.loads(data)["choices"]
+        assert (choice["text"], choice["finish_reason"]) == ("cab", "stop")
+        assert choice["logprobs"]["token_logprobs"] == [None, *ours.score("cab").log_probs[1:]]
+
+
 def test_log_probability_is_the_engines_float(server: RunningServer, ours: Client) -> None:
     options = GenerateOptions(max_new_symbols=9, seed=SEED, log_probs=True)
     answer = post(server, prompt="cab", max_tokens=9, seed=SEED, logprobs=0).json
