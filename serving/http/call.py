@@ -29,6 +29,7 @@ class HttpCall(Call):
         encode: writes a message of a stream; the door sets it.
         stream_headers: of an answer that is a stream.
         has_begun: whether the answer has.
+        is_complete: whether all of it has been sent.
         has_gone: whether the client has, before the answer's end.
         is_stuck: whether the client did not take the answer in time.
     """
@@ -39,6 +40,7 @@ class HttpCall(Call):
     encode: Callable[[Any], bytes] = bytes
     stream_headers: Headers = ()
     has_begun: bool = False
+    is_complete: bool = False
     has_gone: bool = False
     is_stuck: bool = False
 
@@ -102,8 +104,9 @@ class HttpCall(Call):
         async def watch(task: asyncio.Task[Any]) -> None:
             while (await self.receive())["type"] != "http.disconnect":
                 pass
-            self.has_gone = True
-            task.cancel()
+            if not self.is_complete:  # ASGI tells of this end as of the other
+                self.has_gone = True
+                task.cancel()
 
         watching = asyncio.create_task(watch(running))
         try:
@@ -114,10 +117,12 @@ class HttpCall(Call):
     async def answer(
         self, status: int, body: bytes, media: str = "application/json", headers: Headers = ()
     ) -> None:
-        """Send a whole answer."""
+        """Send a whole answer; returns once the reader has taken nearly all of it."""
         told = [("content-type", media), ("content-length", str(len(body))), *headers]
         await self._begin(status, told)
+        self.is_complete = True
         await self.send({"type": "http.response.body", "body": body})
+        await self.connection.drain()
 
     async def write(self, message: Any) -> None:
         """Send one message of a stream; returns once the reader has room."""
@@ -131,6 +136,7 @@ class HttpCall(Call):
 
     async def end(self) -> None:
         """End a stream."""
+        self.is_complete = True
         await self.send({"type": "http.response.body", "body": b""})
 
     def note_end(self, *, is_answered: bool) -> None:

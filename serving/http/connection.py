@@ -95,6 +95,11 @@ class Connection(HttpToolsProtocol):
         channel: SSLObject | None = self.transport.get_extra_info("ssl_object")
         return (channel.getpeercert() if channel is not None else None) or None
 
+    async def drain(self) -> None:
+        """Wait until the client has taken what was sent, but for some kilobytes, or has gone."""
+        if self.flow.write_paused:
+            await self.flow.drain()
+
     def abort(self) -> None:
         """Cut the connection without waiting for the client to take what was sent."""
         self.transport.abort()

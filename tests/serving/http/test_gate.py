@@ -130,6 +130,17 @@ def test_reader_that_stops_reading_stops_its_text_and_is_cut_at_its_deadline(
     wait_for(lambda: not server.sequences())
 
 
+def test_whole_answer_counts_as_its_callers_until_it_is_taken(server: RunningServer) -> None:
+    body = LONG | {"sampleCount": 6, "logProbs": True}
+    with RawRequest(server, f"{SERVICE}Generate", json.dumps(body).encode()) as slow:
+        assert slow.read(1) == b"H"
+        assert not server.sequences()
+        assert len(server.server.gate.running) == 1
+        while server.server.gate.running:
+            slow.read(65536)
+    assert count(server, "Generate", "OK")
+
+
 def test_deadline_ends_a_call(server: RunningServer) -> None:
     late = call(server, "Generate", LONG, headers={"connect-timeout-ms": "50"})
     assert (late.status, late.reason) == (504, "DEADLINE")
