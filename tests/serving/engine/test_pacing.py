@@ -1,5 +1,7 @@
 """How long loop runs are: in time, short for first symbols, and not moved by one slow one."""
 
+from math import inf
+
 import pytest
 
 from serving.engine.pacing import FIRST_SYMBOLS, LENGTHS, LONGEST_RUN, RunLength
@@ -12,12 +14,10 @@ STEP = 0.001
 IN_TIME = 10
 
 
-def row(
-    bundle: Bundle, prompt: int, new: int, done: int = 0, *, stop: tuple[str, ...] = ()
-) -> Sequence:
+def row(bundle: Bundle, prompt: int, new: int, done: int = 0, **others: object) -> Sequence:
     """Make a sequence that has read or written so many symbols."""
     layout = StateLayout(bundle.manifest.state, len(bundle.vocabulary))
-    asked = request(bundle.vocabulary, "a" * prompt, new, stop=stop)
+    asked = request(bundle.vocabulary, "a" * prompt, new, **others)
     sequence = Sequence(asked, bundle.vocabulary, layout, Reader())
     sequence.done = done
     return sequence
@@ -81,6 +81,11 @@ def test_call_ends_with_the_first_symbols_of_a_request(
 ) -> None:
     writer = row(bundle, 0, 900, done=5)
     assert taught(2).steps([writer, row(bundle, prompt, new)]) == expected
+
+
+def test_text_that_goes_out_as_one_shortens_no_call(bundle: Bundle) -> None:
+    writer, whole = row(bundle, 0, 900, done=5), row(bundle, 3, 90, chunk_seconds=inf)
+    assert taught(2).steps([writer, whole]) == IN_TIME
 
 
 def test_prompt_whose_state_is_kept_is_read_to_its_end_and_no_further(bundle: Bundle) -> None:
