@@ -12,6 +12,7 @@ from opentelemetry.proto.collector.trace.v1 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from tests.serving.http.asking import ask as post
 from tests.serving.running import serve
 from tests.unroll.client.stub import ask, connected, refused
 from training.settings import Cell
@@ -68,4 +69,17 @@ def test_each_call_is_a_span_that_holds_no_text(tiny_bundles: dict[Cell, Path]) 
     failed = {each.key: each.value for each in second.attributes}
     assert failed["rpc.grpc.status_code"].int_value == 3
     assert failed["unroll.request_id"].string_value != told["unroll.request_id"].string_value
+    assert "cabbage" not in str(collector.spans)
+
+
+def test_call_over_http_is_a_span_of_its_path(tiny_bundles: dict[Cell, Path]) -> None:
+    traced = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+    with collecting() as (collector, endpoint):
+        with serve(str(tiny_bundles["gru"]), otel_endpoint=endpoint, http_port=0) as server:
+            post(server, "POST", "/v1/completions", {"prompt": "cabbage"}, headers=traced)
+        (span,) = collector.spans
+    assert (span.name, span.trace_id.hex()) == ("/v1/completions", TRACE)
+    told = {each.key: each.value for each in span.attributes}
+    assert told["rpc.system"].string_value == "http"
+    assert told["unroll.symbols_written"].int_value == 16
     assert "cabbage" not in str(collector.spans)
