@@ -10,6 +10,7 @@ import grpc
 
 from serving.access.watched import Watched
 from unroll.errors import SettingsError
+from unroll.files import read_settings
 
 T = TypeVar("T")
 
@@ -103,6 +104,9 @@ def _configuration(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
 
 def _read(files: TlsFiles) -> ssl.SSLContext:
     """Make a context of the files."""
+    for path in (files.certificate, files.key, files.client_ca):
+        if path is not None:
+            read_settings(path)  # ssl would wait for a pipe
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["http/1.1"])
     context.num_tickets = 0  # nobody comes back with what an older certificate proved

@@ -23,6 +23,7 @@ from cyclopts import Parameter
 from serving.access.watched import Watched
 from unroll.cli import run
 from unroll.errors import SettingsError
+from unroll.files import read_settings
 
 TOKEN_BYTES = 32
 TOKEN_LENGTH_AT_MOST = 4096
@@ -87,7 +88,7 @@ class Tokens:
 
     def _read(self) -> list[tuple[str, bytes]]:
         try:
-            lines = self._path.read_text(encoding="utf-8").splitlines()
+            lines = read_settings(self._path).decode().splitlines()
         except UnicodeDecodeError as error:
             raise SettingsError(f"tokens = {str(self._path)!r}: is not UTF-8") from error
         found = []

@@ -34,6 +34,7 @@ import numpy as np
 
 from serving.engine.snapshot import NO_LOG_PROBS, SamplerState, Snapshot, StateLayout
 from unroll.errors import CapsuleError, ForeignCapsuleError, InputError, OwnerError, SettingsError
+from unroll.files import read_settings
 from unroll.terms import STOP_LENGTH_AT_MOST
 
 MAGIC = b"UNRL"
@@ -124,7 +125,7 @@ def read_keys(path: Path) -> list[bytes]:
         SettingsError: it cannot be read, or a key is not hex.
     """
     try:
-        return _keys_in(path.read_text(encoding="utf-8"))
+        return _keys_in(read_settings(path).decode())
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"capsule keys: {path} cannot be read: {error}") from error
 

@@ -2,11 +2,11 @@
 
 import hashlib
 import os
-import stat
 from pathlib import Path
 
 from unroll.bundle.manifest import FileSpec
 from unroll.errors import BundleError
+from unroll.files import IrregularFileError, open_regular
 
 BYTES_AT_MOST = 64 * 2**20  # of a file whose size nobody told; all of Unicode in JSON takes 15 MB
 
@@ -23,7 +23,7 @@ def read_file(path: Path, size: int | None = None) -> bytes:
         BundleError: it is a pipe, a device or a folder, has another size, or cannot be read.
     """
     try:
-        with os.fdopen(_open(path), "rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             found = os.fstat(file.fileno())
             if size is not None and found.st_size != size:
                 raise BundleError(
@@ -34,6 +34,8 @@ def read_file(path: Path, size: int | None = None) -> bytes:
             return file.read(found.st_size)
     except FileNotFoundError:
         raise
+    except IrregularFileError as error:
+        raise BundleError(f"{path}: is no regular file; copy the whole folder again") from error
     except NotADirectoryError as error:
         raise BundleError(
             f"{path.parent}: is a file; a bundle is a folder, which `unroll export` writes from a "
@@ -65,12 +67,3 @@ def read_checked(path: Path, spec: FileSpec) -> bytes:
 def describe(data: bytes) -> FileSpec:
     """Measure the size and sha256 of a file's bytes."""
     return FileSpec(size=len(data), sha256=hashlib.sha256(data).hexdigest())
-
-
-def _open(path: Path) -> int:
-    """Open a regular file; without O_NONBLOCK, a named pipe would wait for its writer."""
-    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(opened).st_mode):
-        os.close(opened)
-        raise BundleError(f"{path}: is no regular file; copy the whole folder again")
-    return opened
