@@ -1,6 +1,7 @@
 """A bundle in this process: answers as a server does, on an event loop."""
 
 import asyncio
+import atexit
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -55,6 +56,8 @@ class AsyncLocal:
         self._sessions = Sessions(MemoryStore(SESSIONS_AT_MOST), self._models.layouts)
         self._origins = Origins(self._models, self._sessions, keys)
         self._is_closed = False
+        # A thread that returns from ONNX Runtime while Python ends would abort the process.
+        atexit.register(self.model.engine.close)
         self._models.start()
 
     async def generate(
@@ -185,6 +188,7 @@ class AsyncLocal:
         """End what runs, with ClosedError."""
         self._is_closed = True
         await asyncio.to_thread(self._models.close)
+        atexit.unregister(self.model.engine.close)
 
     @asynccontextmanager
     async def _opening(

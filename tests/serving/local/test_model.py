@@ -117,12 +117,21 @@ def test_closing_ends_what_runs_and_refuses_what_comes(folder: Path) -> None:
     assert not [t.name for t in threading.enumerate() if t.name.startswith(("engine-", "local"))]
 
 
-def test_process_ends_well_without_closing(folder: Path) -> None:
+def test_process_that_writes_ends_well_without_closing(folder: Path) -> None:
     script = f"""
-import unroll
-model = unroll.load({str(folder)!r})
-stream = model.stream("abc", unroll.GenerateOptions(max_new_symbols=2**31 - 1))
-print(len(next(stream).text) > 0)
+import threading, unroll
+model = unroll.load({str(folder)!r}, workers=4)
+endless = unroll.GenerateOptions(max_new_symbols=2**31 - 1)
+
+def write():
+    try:
+        model.generate("abc", endless)
+    except unroll.UnrollError as error:
+        assert type(error).__name__ == "ClosedError"
+
+for _ in range(4):
+    threading.Thread(target=write, daemon=True).start()
+print(len(next(model.stream("abc", endless)).text) > 0)
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=True
