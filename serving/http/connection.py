@@ -8,7 +8,7 @@ from ssl import SSLObject
 from typing import Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 HEAD_BYTES_AT_MOST = 64 * 1024  # of a request's line and headers
@@ -35,7 +35,10 @@ class ConnectionLimits:
 
 
 class Connection(HttpToolsProtocol):
-    """Speaks HTTP/1.1 with one client.
+    """Speaks HTTP/1.1 with one client, one request after another.
+
+    A request that comes while another is being answered is not read, and the connection ends with
+    that answer: uvicorn would queue it, and not notice any more that the client goes.
 
     Requests find it in their scope, as `state["connection"]`.
 
@@ -50,6 +53,7 @@ class Connection(HttpToolsProtocol):
         self._limits = limits
         self._head_bytes = 0  # that have come of the next request's head
         self._is_in_head = True
+        self._is_deaf = False
         self._timers: list[asyncio.TimerHandle] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -73,6 +77,8 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what has come; see asyncio.Protocol."""
+        if self._is_deaf:
+            return
         if self._is_in_head:
             self._head_bytes += len(data)
         super().data_received(data)
@@ -82,10 +88,21 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin to answer."""
         self._is_in_head = False
+        before: RequestResponseCycle | None = self.cycle  # whatever its stub says
+        if before is not None and not before.response_complete:
+            self._is_deaf, before.keep_alive = True, False
+            return
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a request's body."""
+        if not self._is_deaf:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Wait for the next request."""
+        if self._is_deaf:
+            return
         super().on_message_complete()
         self._is_in_head, self._head_bytes = True, 0
 

@@ -88,6 +88,10 @@ class RawRequest:
         self._socket.connect((address.hostname, address.port))
         self._socket.sendall(f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + data)
 
+    def send(self, data: bytes) -> None:
+        """Send more."""
+        self._socket.sendall(data)
+
     def read(self, size: int = 4096) -> bytes:
         """Read some of the answer; empty at its end."""
         try:

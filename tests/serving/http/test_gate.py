@@ -118,6 +118,28 @@ def test_client_that_goes_frees_its_slot(
     wait_for(lambda: count(server, method, "CANCELLED") == before + 1)
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_request_beside_a_running_one_is_not_read_and_hides_no_hanging_up(
+    server: RunningServer, at_once: bool
+) -> None:
+    second = f"POST {SERVICE}Generate HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{{}}".encode()
+    length = {"content-length": str(len(json.dumps(LONG)))}
+    first = json.dumps(LONG).encode() + (second if at_once else b"")
+    with RawRequest(server, f"{SERVICE}Generate", first, length) as request:
+        wait_for(lambda: len(server.sequences()) == 1)
+        (sequence,) = server.sequences()
+        if not at_once:
+            request.send(second)
+    wait_for(lambda: not server.sequences())
+    assert sequence.generated < LONG["maxNewSymbols"]
+    short = json.dumps(SHORT).encode()
+    length = {"content-length": str(len(short))}
+    with RawRequest(server, f"{SERVICE}Generate", short + second, length) as request:
+        answers = request.read_all()
+    assert answers.count(b"HTTP/1.1 200 ") == 1
+    assert b'"text"' in answers
+
+
 def test_reader_that_stops_reading_stops_its_text_and_is_cut_at_its_deadline(
     server: RunningServer,
 ) -> None:
