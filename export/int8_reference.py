@@ -49,7 +49,7 @@ class Int8Reference:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Read tokens, (T, N); return logits, (T, N, V), and the state."""
         now = {name: list(tensor.numpy().astype(np.float32)) for name, tensor in state.items()}
-        logits = []
+        tops = []
         for token in tokens.numpy():
             rounded: list[Floats] = []
             for index, layer in enumerate(self._layers):
@@ -57,10 +57,10 @@ class Int8Reference:
                 for name, tensor in layer.step(token, rounded, old).items():
                     now[name][index] = tensor.astype(np.float32)
                 rounded.append(_rounded(now["h"][index], self._scales[index]))
-            tops = [rounded[top] for top in self._tops]
-            logits.append(self._decoder(np.concatenate(tops, axis=1)))
+            tops.append(np.concatenate([rounded[top] for top in self._tops], axis=1))
+        logits = self._decoder(np.concatenate(tops)).reshape(*tokens.shape, -1)
         last = {name: torch.from_numpy(np.stack(layers)) for name, layers in now.items()}
-        return torch.from_numpy(np.stack(logits).astype(np.float32)), last
+        return torch.from_numpy(logits.astype(np.float32)), last
 
 
 class _Product:

@@ -172,5 +172,6 @@ def _lines(values: Floats, units: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def _r_squared(values: Floats, predicted: Floats) -> float:
+    """Return the share of the values' variance that is predicted; 0 where the mean does better."""
     residual = ((values - predicted) ** 2).sum()
-    return float(1 - residual / ((values - values.mean()) ** 2).sum())
+    return max(0.0, float(1 - residual / ((values - values.mean()) ** 2).sum()))

@@ -53,15 +53,15 @@ def evaluate(settings: EvaluationSettings) -> None:
             security = Security(token=read_token(None))
             client = stack.enter_context(Client(settings.target, security=security))
             same = require_same_model(client, settings.model, checkpoint)
-        with reading(console, "stream", symbols) as advance:
-            stream = stream_losses(model, ids, advance)
-        with reading(console, "window", symbols) as advance:
-            window = window_losses(model, ids, advance)
-        figures = [Figure.of("stream", stream), Figure.of("window", window)]
-        if settings.target:
-            with reading(console, "server", symbols):
+            with reading(console, "server", symbols):  # first: a server may refuse so long a text
                 served = served_losses(client, same, held_out.text)
-            figures.append(Figure.of("server", served.losses))
+    with reading(console, "stream", symbols) as advance:
+        stream = stream_losses(model, ids, advance)
+    with reading(console, "window", symbols) as advance:
+        window = window_losses(model, ids, advance)
+    figures = [Figure.of("stream", stream), Figure.of("window", window)]
+    if served is not None:
+        figures.append(Figure.of("server", served.losses))
     if settings.adaptive:
         tuning = encode(checkpoint.vocabulary, held_out.tuning).to(settings.device)
         choice, figure = _adapt(console, model, ids, tuning)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from report.measures import units
 from report.measures.traits import (
     TRAITS,
     Trait,
@@ -113,3 +114,9 @@ def test_activations_are_the_states_after_each_symbol(cell: str) -> None:
     assert np.allclose(recorded.values[row], expected.numpy(), atol=1e-6)
     unit = recorded.names.index(f"{[*state][-1]}, layer 2, unit 1")
     assert recorded.values[row, unit] == pytest.approx(float([*state.values()][-1][1, 0, 1]))
+
+
+def test_a_prediction_worse_than_the_mean_explains_nothing() -> None:
+    values = np.array([1.0, 2.0, 3.0])
+    assert units._r_squared(values, values) == 1.0
+    assert units._r_squared(values, 10 * values) == 0.0

@@ -204,9 +204,10 @@ def test_a_model_of_another_vocabulary_is_refused(
 
 def test_a_text_longer_than_the_server_scores_is_refused(folder: Path, call: Call) -> None:
     with serve(str(folder / "bundle"), max_score_symbols=719) as short:
-        status, _, err = call(f"--checkpoint={folder / 'tune'}", f"--target={short.address}")
+        status, out, err = call(f"--checkpoint={folder / 'tune'}", f"--target={short.address}")
     assert status == 2
     assert "719" in err
+    assert "stream:" not in out  # nothing was read that is then lost
 
 
 @pytest.mark.parametrize(
