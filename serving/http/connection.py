@@ -54,7 +54,10 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0  # that have come of the next request's head
         self._is_in_head = True
         self._is_deaf = False
-        self._timers: list[asyncio.TimerHandle] = []
+        self._begun = 0  # requests whose heads have come
+        self._seen = -1  # of them, when the connection was last found waiting
+        self._idling: asyncio.TimerHandle | None = None
+        self._ageing: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; see asyncio.Protocol."""
@@ -64,15 +67,16 @@ class Connection(HttpToolsProtocol):
             transport.abort()
             return
         _keep_alive(transport, limits)
-        self._timers.append(self.loop.call_later(IDLE_SECONDS, self._end_if_idle))
+        self._idling = self.loop.call_later(IDLE_SECONDS, self._end_if_idle)
         if limits.age_seconds:
             age = limits.age_seconds * random.uniform(1 - SPREAD, 1 + SPREAD)
-            self._timers.append(self.loop.call_later(age, self.shutdown))
+            self._ageing = self.loop.call_later(age, self.shutdown)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End; see asyncio.Protocol."""
-        for timer in self._timers:
-            timer.cancel()
+        for timer in (self._idling, self._ageing):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -88,6 +92,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin to answer."""
         self._is_in_head = False
+        self._begun += 1
         before: RequestResponseCycle | None = self.cycle  # whatever its stub says
         if before is not None and not before.response_complete:
             self._is_deaf, before.keep_alive = True, False
@@ -122,8 +127,14 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
 
     def _end_if_idle(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+        """End if the client has sent no whole head since the last time that it was waited for."""
+        running: RequestResponseCycle | None = self.cycle
+        is_waiting = running is None or running.response_complete
+        if is_waiting and self._begun in {0, self._seen}:
             self.transport.close()
+            return
+        self._seen = self._begun if is_waiting else -1
+        self._idling = self.loop.call_later(IDLE_SECONDS, self._end_if_idle)
 
 
 def _keep_alive(transport: asyncio.Transport, limits: ConnectionLimits) -> None:

@@ -220,6 +220,11 @@ def test_endless_head_and_silent_connection_are_ended(
     with socket.create_connection((address.hostname, address.port), PATIENCE) as raw:
         raw.sendall(b"GET /livez HTTP/1.1\r\n")
         assert raw.recv(100) == b""
+    with socket.create_connection((address.hostname, address.port), PATIENCE) as raw:
+        raw.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\nGET /livez HTTP/1.1\r\n")
+        while b"ok" not in (answer := raw.recv(1000)):
+            assert answer
+        assert raw.recv(100) == b""
 
 
 def test_one_connection_too_many_is_closed(tiny_bundles: dict[Cell, Path]) -> None:
