@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 # gRPC's core reads it when it is imported. What it has to say are mistakes of callers, as many
 # lines as they like, and it waits for whoever reads them.
@@ -30,7 +30,17 @@ def main(tokens: Sequence[str] | None = None) -> None:
 def _serve(settings: ServerSettings) -> None:
     configure_logging(settings.log_format, settings.log_level)
     sys.setswitchinterval(SWITCH_SECONDS)
-    asyncio.run(serve(settings, _announce))
+    with asyncio.Runner(loop_factory=_new_loop()) as runner:
+        runner.run(serve(settings, _announce))
+
+
+def _new_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return what makes the event loop: uvloop's where it exists, which is not on Windows."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        return asyncio.new_event_loop
+    return new_event_loop
 
 
 def _announce(server: Server) -> None:

@@ -81,8 +81,8 @@ class Gate:
                     call.note_end(is_answered=is_answered)
         finally:
             seconds = time.monotonic() - call.began
-            self._counts.end(call, seconds)
             call.log_end(seconds)
+            self._counts.end(call, seconds)
         return answered
 
     def close_at_end(self, call: Call) -> None:
