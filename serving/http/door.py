@@ -12,6 +12,7 @@ from serving.http.connection import IDLE_SECONDS, Connection, ConnectionLimits
 from unroll.errors import SettingsError
 
 BACKLOG = 2048
+HANDSHAKE_SECONDS = 10.0
 LAST_WORDS_SECONDS = 0.25  # for answers on their way, once all calls have ended
 
 
@@ -64,6 +65,7 @@ class HttpDoor:
             lambda: Connection(self._config, self._state, self._limits),
             sock=self._socket,
             ssl=self._tls,
+            ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_SECONDS,
             backlog=BACKLOG,
         )
 
