@@ -47,10 +47,11 @@ class RpcCall(Call):
             await asyncio.shield(writing)
         except asyncio.CancelledError:
             await asyncio.wait([writing])
-            if not writing.cancelled():
-                writing.exception()  # the call's end, which the caller learns by the cancellation
+            if not writing.cancelled():  # else its end, which the caller learns by this
+                self.has_gone = writing.exception() is not None
             raise
         except InternalError as error:  # a write fails only so, and before `cancelled` may know
+            self.has_gone = True
             await asyncio.sleep(CANCELLATION_SECONDS)  # cut short by the cancellation
             if is_late(self.context):
                 raise DeadlineError("the deadline passed while the reader had no room") from error

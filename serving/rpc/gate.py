@@ -187,6 +187,8 @@ async def _refuse(call: RpcCall, error: BaseException) -> None:
             raise error
         # gRPC would send no status at all, and the client would wait for ever (grpc#29248).
         error = CancelledError("the call was cancelled")
+    elif call.has_gone:
+        raise asyncio.CancelledError from error
     elif isinstance(error, DecodeError):
         error = InputError(
             "request",

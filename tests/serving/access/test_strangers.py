@@ -127,6 +127,10 @@ def test_calls_that_are_hung_up_on_at_once_leave_nothing_behind(
             with RawConnection(running.address) as hasty:
                 for _ in range(1000):
                     hasty.begin(GENERATE)
+        for _ in range(20):
+            with RawConnection(running.address, window=0) as deaf:
+                deaf.call("/grpc.health.v1.Health/Watch")
+                deaf.read_until(HEADERS)  # its first news waits for room
         with running.client() as client:  # gRPC has seen to all before it sees to this
             wait_for(lambda: bool(client.list_models()))
         wait_for(lambda: not running.server.gate.running)
