@@ -1,10 +1,12 @@
 """Each example against real servers: it ends well and shows what it says."""
 
+import os
 import re
 import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -110,7 +112,18 @@ def test_secure(tiny_bundles: dict[Cell, Path], tmp_path: Path) -> None:
     assert "a stranger is told: a valid token is needed" in output
 
 
+def test_bulk_ray(tiny_bundles: dict[Cell, Path]) -> None:
+    if find_spec("ray") is None:
+        message = "Ray is not installed: pip install 'ray[data]'"
+        if os.environ.get("REQUIRE_RAY"):
+            pytest.fail(message)
+        pytest.skip(message + "; REQUIRE_RAY=1 makes this a failure")
+    output = run("bulk_ray", str(tiny_bundles["gru"]), "600")
+    assert "600 records, sha256 " in output
+    assert "the union of 3 shards is what one process makes: True" in output
+
+
 def test_every_example_is_run_here() -> None:
     names = {path.stem for path in EXAMPLES.glob("*.py")} - {"__init__"}
     assert names == {name.removeprefix("test_") for name in globals()} & names
-    assert len(names) == 6
+    assert len(names) == 7
