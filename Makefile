@@ -35,7 +35,7 @@ TRAIN := $(BIN)/unroll train --name $(NAME) \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo train export serve generate report test test-quick test-cuda-structure fuzz soak bench bench-full bench-served bench-training bench-report check fix stubs setup clean
+.PHONY: help demo train export serve generate report test test-quick test-cuda-structure fuzz soak bench bench-full bench-served bench-bulk bench-training bench-report check fix stubs setup clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -105,6 +105,10 @@ bench-full: $(READY) ## All models, sizes and peers into docs/figures: DEVICE=cp
 # Two models, about twelve minutes; ARGS="--json docs/figures" writes them down.
 bench-served: $(READY) ## The real server under load beside its engine alone, on two cores: ARGS=
 	$(BIN)/python -m benchmarks.served $(ARGS)
+
+# Two minutes; ARGS="--json docs/figures" writes it down.
+bench-bulk: $(READY) ## Many short texts beside the engine's steady rate: ARGS=
+	$(BIN)/python -m benchmarks.bulk $(ARGS)
 
 # ARGS="--json docs/figures" writes it down.
 bench-training: $(READY) ## The trainer beside its products, torch and the lab's loop: ARGS=

@@ -57,11 +57,11 @@ class ServerProcess:
         Raises:
             ServerError: no thread is.
         """
-        before = self._thread_seconds()
+        before = self.thread_seconds()
         with Client(self.target) as client:
             for _ in range(WARM_UP_TEXTS):
                 client.generate("", GenerateOptions(max_new_symbols=WARM_UP_SYMBOLS))
-                after = self._thread_seconds()
+                after = self.thread_seconds()
                 spent = {thread: after[thread] - before.get(thread, 0.0) for thread in after}
                 busiest, second = sorted(spent, key=spent.__getitem__, reverse=True)[:2]
                 if spent[busiest] > spent[second] + CLEARLY_SECONDS:
@@ -72,7 +72,7 @@ class ServerProcess:
 
     def usage(self) -> Usage:
         """Return what it has used so far."""
-        seconds = self._thread_seconds()
+        seconds = self.thread_seconds()
         engine = seconds[self._engine_thread]
         return Usage(
             engine_seconds=engine,
@@ -80,17 +80,22 @@ class ServerProcess:
             resident_bytes=resident_bytes(self._process_id),
         )
 
-    def _thread_seconds(self) -> dict[int, float]:
+    def thread_seconds(self) -> dict[int, float]:
         """Return each thread's processor time in seconds, by its number."""
-        seconds = {}
-        for folder in Path(f"/proc/{self._process_id}/task").iterdir():
-            try:
-                stat = (folder / "stat").read_text(encoding="utf-8")
-            except (FileNotFoundError, ProcessLookupError):  # a thread that has just ended
-                continue
-            user, system = stat.rpartition(")")[2].split()[11:13]
-            seconds[int(folder.name)] = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-        return seconds
+        return thread_seconds(self._process_id)
+
+
+def thread_seconds(process: int | str = "self") -> dict[int, float]:
+    """Return the processor time of each thread of a process in seconds, by its number."""
+    seconds = {}
+    for folder in Path(f"/proc/{process}/task").iterdir():
+        try:
+            stat = (folder / "stat").read_text(encoding="utf-8")
+        except (FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            continue
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        seconds[int(folder.name)] = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return seconds
 
 
 @contextmanager

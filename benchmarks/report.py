@@ -5,6 +5,8 @@ from collections import defaultdict
 from pathlib import Path
 from string import Template
 
+from benchmarks import bulk
+from benchmarks.bulk import BulkRecord
 from benchmarks.decode.record import DecodeRecord, Point
 from benchmarks.decode.tables import decode_rows, targets
 from benchmarks.record import read_all
@@ -14,7 +16,9 @@ from benchmarks.tables import Row, markdown, target_rows
 from unroll.errors import SettingsError
 
 FIGURES, PAGE = Path("docs/figures"), Path("docs/notes/performance.md")
-TEMPLATE, SERVED = map(Path(__file__).with_name, ("performance.md.template", "served.md.template"))
+TEMPLATE, SERVED, BULK = (
+    Path(__file__).with_name(f"{name}.md.template") for name in ("performance", "served", "bulk")
+)
 
 
 def page(figures: Path) -> str:
@@ -40,6 +44,7 @@ def page(figures: Path) -> str:
         setups=markdown(_setup_rows(points)),
         not_run=_not_run(points).rstrip(),
         served=_served(figures),
+        bulk=_bulk(figures),
     )
     return text.rstrip() + "\n"
 
@@ -104,6 +109,28 @@ def _served(figures: Path) -> str:
         call_table=markdown(call_rows(records)),
         worker_table=markdown(worker_rows(records)),
         target_table=markdown(model_target_rows(records)),
+    )
+
+
+def _bulk(figures: Path) -> str:
+    """Lay out many short texts; empty if they were not measured."""
+    records = read_all(BulkRecord, figures.glob(bulk.file_name("*")), ("seconds", "repeats"))
+    template = Template(BULK.read_text(encoding="utf-8"))
+    return "".join(
+        template.substitute(
+            record.settings,
+            model=record.model,
+            mean=round(record.mean_symbols),
+            rows=bulk.ROWS,
+            steady=bulk.STEADY,
+            machine=", ".join(
+                each if name == "processor" else f"{name} {each}"
+                for name, each in record.machine.items()
+            ),
+            table=markdown(bulk.bulk_rows(record)),
+            targets=markdown(target_rows(bulk.targets(record))),
+        ).rstrip()
+        for record in records
     )
 
 

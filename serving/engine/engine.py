@@ -193,6 +193,7 @@ class Engine:
         check_request(request, self.layout)
         sequence = Sequence(request, self.bundle.vocabulary, self.layout, listener)
         self._skip_prefix(sequence)
+        sequence.draw_ahead()
         with self._lock:
             if self._closing is not None:
                 raise ClosedError(*self._closing.args)  # raised again, one would keep all frames

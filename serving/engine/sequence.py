@@ -179,6 +179,10 @@ class Sequence:
             self._uniforms_start, offset = position, 0
         return self._uniforms[offset : offset + steps]
 
+    def draw_ahead(self) -> None:
+        """Draw the first random numbers: the caller's thread has more time than the worker's."""
+        self.uniform(1)
+
     def take(
         self,
         tokens: NDArray[np.int64],
