@@ -38,7 +38,7 @@ FINAL, EVERY_CHUNK = Capsules.FINAL, Capsules.EVERY_CHUNK
         ("max_new_symbols", {"max_new_symbols": -1}),
         ("seed", {"seed": -1}),
         ("seed", {"seed": 2**63}),
-        ("stop", {"stop": ("a",) * 9}),
+        ("stop", {"stop": ("a",) * 10}),
         ("stop[1]", {"stop": ("a", "")}),
         ("stop[0]", {"stop": ("a" * 257,)}),
         ("buffer_symbols", {"buffer_symbols": 0}),
