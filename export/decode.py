@@ -27,6 +27,7 @@ from onnx import helper
 
 from export.arithmetic import Arithmetic
 from export.cells import RecurrentState, recurrent_step
+from export.filtered_rows import FilteredRows, prepare_filtered_rows, redraw
 from export.graph import Graph, Shape, WeightFile
 from export.sampler import Sampler, prepare, sample
 from export.weights import ModelWeights
@@ -71,6 +72,7 @@ def choose_next(
     *,
     inputs: StepInputs,
     sampler: Sampler,
+    rows: FilteredRows | None,
 ) -> StepOutputs:
     """Append one step: consume a symbol, choose the next.
 
@@ -82,14 +84,17 @@ def choose_next(
         state: before the step.
         inputs: what else is of this step alone.
         sampler: what is the same in each step.
+        rows: those that have a filter; None without filters.
     """
     terms, new = recurrent_step(g, arithmetic, model, token, state)
     logits = arithmetic.affine(g, "decoder", terms, model.decoder_bias)
     logits = cast(g, logits, arithmetic.dtype, np.float32)
-    sampled = sample(g, logits, inputs.uniform, sampler, model.vocabulary_size)
+    V = model.vocabulary_size
+    drawn = sample(g, logits, inputs.uniform, sampler, V)
+    ids = drawn.ids if rows is None else redraw(g, drawn, inputs.uniform, rows, V)
     return StepOutputs(
         logits=logits,
-        chosen=g.op("Max", sampled, inputs.forced),  # where a symbol is forced, 0 is drawn
+        chosen=g.op("Max", ids, inputs.forced),  # where a symbol is forced, 0 is drawn
         state=_keep_alive(g, inputs.is_alive, new, state),
     )
 
@@ -156,7 +161,8 @@ def compile_decode(
     forced = g.input("forced", np.int64, ["time", "batch"])
     g.input("uniform", np.float32, ["time", "batch"])
     is_alive = _is_alive(g, g.input("steps", np.int64, ["batch"]))
-    sampler, uniform = prepare(g, model.vocabulary_size, filtered=filtered)
+    sampler, uniform = prepare(g, model.vocabulary_size, filtered=False)
+    rows = prepare_filtered_rows(g, model.vocabulary_size) if filtered else None
     shape = model.state_shape
     inputs = {name: g.input(f"{name}_0", np.float32, shape) for name in model.state_names}
     state = enter(g, model, arithmetic, inputs, axis=0)
@@ -168,7 +174,7 @@ def compile_decode(
         forced,
         is_alive,
         count=len(before) + 2,
-        body=_body(g, model, arithmetic, state, sampler),
+        body=_body(g, model, arithmetic, state, sampler, rows),
         num_scan_inputs=3,
     )
     g.output(tokens, "tokens_out", np.int64, ["time", "batch"])
@@ -193,6 +199,7 @@ def _body(
     arithmetic: Arithmetic,
     state: RecurrentState,
     sampler: Sampler,
+    rows: FilteredRows | None,
 ) -> onnx.GraphProto:
     """One step: what is carried and this step's slices in, what is carried and collected out."""
     g = outer.body("step")
@@ -206,9 +213,8 @@ def _body(
         forced=g.input("forced_t", np.int64, ["batch"]),
         is_alive=g.input("is_alive_t", np.bool_, ["batch", 1]),
     )
-    step = choose_next(
-        g, model, arithmetic, token, state.renamed(before), inputs=inputs, sampler=sampler
-    )
+    old = state.renamed(before)
+    step = choose_next(g, model, arithmetic, token, old, inputs=inputs, sampler=sampler, rows=rows)
     g.output(step.chosen, "chosen", np.int64, ["batch"])
     for i, (tensor, dtype) in enumerate(zip(step.state.names, dtypes, strict=True)):
         g.output(tensor, f"new{i}", dtype, row)

@@ -121,9 +121,9 @@ class _Compiler:
             terms.append(Term(h=h, layer=len(new["h"]) - 1, W=network.decoder))
         logits = self._arithmetic.affine(g, "decoder", terms, model.decoder_bias)
         logits = cast(g, logits, dtype, np.float32)
-        sampled = sample(g, logits, uniform, sampler, model.vocabulary_size)
+        drawn = sample(g, logits, uniform, sampler, model.vocabulary_size)
         # Where a symbol is forced, 0 is drawn.
-        return _Step(logits=logits, chosen=g.op("Max", sampled, forced), state=new)
+        return _Step(logits=logits, chosen=g.op("Max", drawn.ids, forced), state=new)
 
     def _layer(self, name: str, weights: LayerWeights, x: str, before: list[str]) -> list[str]:
         """Append one layer, its tensors (1, N, ...); return what it gives and its state."""

@@ -10,6 +10,7 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
+from export.filtered_rows import prepare_filtered_rows, redraw
 from export.graph import Graph, WeightFile
 from export.sampler import prepare, sample
 from serving.runtime.decoder import FREE
@@ -22,10 +23,15 @@ ROWS = 130  # as many as in test_decoder
 
 
 class Sampler:
-    """The sampler of a vocabulary's size, both paths."""
+    """The sampler of a vocabulary's size, both paths.
 
-    def __init__(self, vocabulary_size: int) -> None:
-        self._paths = {path: self._compile(vocabulary_size, path) for path in (False, True)}
+    Args:
+        vocabulary_size: V.
+        whole: filters of all rows and the whole vocabulary, as the unrolled graphs have them.
+    """
+
+    def __init__(self, vocabulary_size: int, *, whole: bool = False) -> None:
+        self._paths = {path: self._compile(vocabulary_size, path, whole) for path in (False, True)}
 
     def draw(
         self,
@@ -68,21 +74,25 @@ class Sampler:
         return dict(zip(names, values, strict=True))
 
     @staticmethod
-    def _compile(V: int, filtered: bool) -> ort.InferenceSession:
+    def _compile(V: int, filtered: bool, whole: bool) -> ort.InferenceSession:
         g = Graph("sampler", WeightFile("none"))
         logits = g.input("logits", np.float32, ["batch", V])
         g.input("uniform", np.float32, ["time", "batch"])
         g.input("forced", np.int64, ["time", "batch"])
-        sampler, uniform = prepare(g, V, filtered=filtered)
+        sampler, uniform = prepare(g, V, filtered=filtered and whole)
         row = g.op("Gather", uniform, g.constant("t", 0, np.int64), axis=0)
-        ids = sample(g, logits, row, sampler, V)
+        ids = (drawn := sample(g, logits, row, sampler, V)).ids
+        if filtered and not whole:
+            ids = redraw(g, drawn, row, prepare_filtered_rows(g, V), V)
         g.output(ids, "ids", np.int64, ["batch"])
         model = g.model()
         inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
-        model.graph.output.extend(
-            [t for t in inferred if t.type.tensor_type.shape.dim[0].dim_param == "batch"]
-        )
+        model.graph.output.extend([t for t in inferred if _is_by_row(t.type.tensor_type.shape)])
         return ort.InferenceSession(model.SerializeToString())
+
+
+def _is_by_row(shape: onnx.TensorShapeProto) -> bool:
+    return bool(shape.dim) and shape.dim[0].dim_param == "batch"
 
 
 def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
@@ -146,14 +156,15 @@ FILTERS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("V", [2, 11, 66])
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("V", [2, 11, 66, 300])
 @pytest.mark.parametrize("params", FILTERS, ids=str)
-def test_drawn_ids_are_those_of_the_words(V: int, params: SamplingParams) -> None:
+def test_drawn_ids_are_those_of_the_words(V: int, params: SamplingParams, whole: bool) -> None:
     N = 150
     random = np.random.default_rng(V)
     logits = random.normal(0, 2, (N, V)).astype(np.float32)
     uniform = uniforms(V, 0, N)
-    ids = Sampler(V).draw(logits, uniform, params)
+    ids = Sampler(V, whole=whole).draw(logits, uniform, params)
     allowed = [answers(logits[row], float(uniform[row]), params) for row in range(N)]
     assert [(row, i) for row, i in enumerate(ids) if i not in allowed[row]] == []
     assert sum(len(those) == 1 for those in allowed) > 0.98 * N
@@ -167,6 +178,21 @@ def test_top_p_judges_what_top_k_left() -> None:
     assert set(both.tolist()) == {1}
     only_p = Sampler(4).draw(rows, uniform, SamplingParams(top_p=0.55))
     assert set(only_p.tolist()) == {1, 3}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("V", [11, 1000])
+def test_rows_draw_the_same_whatever_the_others_filters_are(V: int) -> None:
+    random = np.random.default_rng(V)
+    logits = random.normal(0, 3, (ROWS, V)).astype(np.float32)
+    uniform = uniforms(V, 0, ROWS)
+    params = [FILTERS[row % len(FILTERS)] for row in range(ROWS)]
+    by_row = Sampler(V)
+    together = by_row.draw(logits, uniform, params)
+    for row in range(ROWS):
+        alone = by_row.draw(logits[[row]], uniform[[row]], params[row])
+        assert together[row] == alone[0], params[row]
+    np.testing.assert_array_equal(together, Sampler(V, whole=True).draw(logits, uniform, params))
 
 
 def test_path_without_filters_draws_what_the_path_with_them_does() -> None:
