@@ -23,6 +23,7 @@ from training.run.checkpoint import load_checkpoint
 from training.run.trainer import Outcome
 from training.settings import TrainingSettings
 from unroll.bundle.folder import load_bundle
+from unroll.bundle.manifest import DECODE, STEP, WEIGHTS
 from unroll.client.client import Client
 from unroll.options import GenerateOptions, ScoreOptions
 
@@ -105,7 +106,10 @@ def test_session_of_a_state_dir_goes_on(client: Client, name: str) -> None:
 def test_checkpoint_exports_to_the_same_model(tmp_path: Path) -> None:
     before = load_bundle(BEFORE / "gru")
     now = export(load_checkpoint(BEFORE / "run" / "best.safetensors"), tmp_path / "gru")
-    assert now.manifest.fingerprint == before.manifest.fingerprint
+    # Filters are computed otherwise since 0.2, and a boundary may fall on another symbol.
+    for name in (STEP, DECODE, WEIGHTS):
+        assert now.manifest.files[name] == before.manifest.files[name], name
+    assert now.manifest.fingerprint != before.manifest.fingerprint
 
 
 def test_training_goes_on(tmp_path: Path) -> None:
