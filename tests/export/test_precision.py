@@ -257,6 +257,7 @@ def casebook_checkpoint(validation_fraction: float = 0.1) -> Checkpoint:
     checkpoint, corpus = tiny_checkpoint("gru"), load_corpus("casebook")
     return replace(
         checkpoint,
+        vocabulary=corpus.vocabulary,
         corpus_sha256=corpus.sha256,
         training_settings=replace(
             checkpoint.training_settings,
