@@ -63,7 +63,7 @@ def ensure_trained(
 
 def _plain(settings: TrainingSettings) -> dict[str, Any]:
     return {
-        name: str(value) if isinstance(value, Path) else value
+        name.rstrip("_"): str(value) if isinstance(value, Path) else value  # as --from is named
         for name, value in asdict(settings).items()
     }
 

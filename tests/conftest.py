@@ -1,5 +1,6 @@
 """Shared fixtures: real tiny bundles, one a cell, compiled from random weights."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,16 @@ def tiny_checkpoint(
         metrics=Metrics(update=0, epoch=0, training_loss=2.5, validation_loss=2.375, seconds=0.0),
         weights=model.state_dict(),
     )
+
+
+@pytest.fixture(autouse=True)
+def _signals_stay() -> Iterator[None]:
+    """Give back the signals that a test's server took; a process that is started inherits them."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,8 @@ def read_toml(path: Path, settings: type) -> dict[str, Any]:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # brackets in brackets
         raise SettingsError(f"{path}: is not TOML in UTF-8: {error}") from error
-    known = get_type_hints(settings)  # without what is annotated
+    # Without what is annotated. A key is the name on the command line: `from`, not `from_`.
+    known = {name.rstrip("_"): kind for name, kind in get_type_hints(settings).items()}
     for key in values:
         if key not in known:
             raise SettingsError(f"{path}: unknown key {key!r}; {nearest(key, known)}")

@@ -60,8 +60,10 @@ def one_cuda_graph(step: Any, state: Any, work: Work) -> Writer:
     with torch.cuda.graph(graph):
         written = all_steps()
 
+    captured = graph, all_steps  # with the tensors that the graph reads, which nobody else holds
+
     def write() -> Tokens:
-        graph.replay()
+        captured[0].replay()
         return written.cpu().numpy()
 
     return write
