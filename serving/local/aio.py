@@ -72,23 +72,29 @@ class AsyncLocal:
         self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
     ) -> AsyncGenerator[Piece]:
         """See AsyncBackend."""
-        async with self._opening(prompt, options, origin, timeout, is_streamed=True) as text:
-            pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
+        pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
 
-            async def send(part: Part) -> None:
-                pieces.put_nowait(piece_of(text, part))
-                await pieces.join()  # until the reader asks for the next
+        async def send() -> None:
+            async with self._opening(prompt, options, origin, timeout, is_streamed=True) as text:
 
-            sending = asyncio.ensure_future(text.stream(send))
-            sending.add_done_callback(lambda _: pieces.put_nowait(None))
-            try:
-                while (piece := await pieces.get()) is not None:
-                    yield piece
-                    pieces.task_done()
-                await sending
-            finally:
-                sending.cancel()
-                await asyncio.gather(sending, return_exceptions=True)
+                async def send_part(part: Part) -> None:
+                    pieces.put_nowait(piece_of(text, part))
+                    await pieces.join()  # until the reader asks for the next
+
+                await text.stream(send_part)
+
+        # Event loops that end cancel tasks first, then close generators in no order: hence only
+        # the task holds what must be left inside out.
+        sending = asyncio.ensure_future(send())
+        sending.add_done_callback(lambda _: pieces.put_nowait(None))
+        try:
+            while (piece := await pieces.get()) is not None:
+                yield piece
+                pieces.task_done()
+            await sending
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
     async def score(
         self, text: str, options: ScoreOptions, origin: Origin, timeout: float | None
