@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
@@ -19,6 +19,7 @@ from training.settings import Cell
 from unroll.client.face import Face
 from unroll.errors import BundleError, CapsuleError, ClosedError, SettingsError
 from unroll.options import GenerateOptions, Origin
+from unroll.results import Piece
 from unroll.terms import FinishReason
 
 ENDLESS = GenerateOptions(max_new_symbols=2**31 - 1, seed=3)
@@ -40,6 +41,11 @@ def running(model: Face) -> int:
     backend = model._backend
     assert isinstance(backend, Local)
     return len(backend.aio.model.engine.sequences())
+
+
+def model_threads() -> set[threading.Thread]:
+    """Find the threads of all models of this process, among them those of a shared server."""
+    return {t for t in threading.enumerate() if t.name.startswith(("engine-", "local"))}
 
 
 def options(seed: int) -> GenerateOptions:
@@ -82,6 +88,7 @@ def test_slow_reader_stops_its_text_and_no_other(model: Face) -> None:
 
 
 def test_closing_ends_what_runs_and_refuses_what_comes(folder: Path) -> None:
+    before = model_threads()
     model = load(folder)
     ends: list[str] = []
 
@@ -114,7 +121,34 @@ def test_closing_ends_what_runs_and_refuses_what_comes(folder: Path) -> None:
     for call in (model.generate, model.score, model.get_session, model.get_model):
         with pytest.raises(ClosedError, match="load its folder again"):
             call("a")
-    assert not [t.name for t in threading.enumerate() if t.name.startswith(("engine-", "local"))]
+    assert model_threads() <= before
+
+
+def test_stream_that_is_left_open_ends_with_its_model(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = load(folder)
+    left = model.start_session().stream("abc", ENDLESS)
+    next(left)
+    model.close()
+    left.close()
+    assert not caplog.messages
+
+
+def test_stream_that_is_left_open_ends_with_its_event_loop(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def leave() -> AsyncGenerator[Piece]:
+        async with load_async(folder) as model:
+            session = await model.start_session()
+            left = model.stream("abc", ENDLESS, session=session.session_id)
+            await anext(left)
+            return left
+
+    left = asyncio.run(leave())
+    with pytest.raises(StopAsyncIteration):
+        asyncio.run(anext(left))
+    assert not caplog.messages
 
 
 def test_process_that_writes_ends_well_without_closing(folder: Path) -> None:
@@ -152,13 +186,14 @@ def test_random_keys_hold_for_one_loading(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_what_cannot_be_loaded_is_named(folder: Path, tmp_path: Path) -> None:
+    before = model_threads()
     with pytest.raises(BundleError, match="no-such-folder"):
         load(tmp_path / "no-such-folder")
     with pytest.raises(SettingsError, match="workers = 0"):
         load(folder, workers=0)
     with pytest.raises(SettingsError, match="device = 'tpu': must be one of cpu, cuda"):
         load(folder, device="tpu")  # type: ignore[arg-type]
-    assert not [t.name for t in threading.enumerate() if t.name.startswith(("engine-", "local"))]
+    assert model_threads() <= before
 
 
 def test_asyncio_twin_gives_the_same(model: Face, folder: Path) -> None:
