@@ -171,7 +171,13 @@ def _output(settings: BatchSettings) -> Iterator[tuple[IO[bytes], Start]]:
         ) from error
     with file:
         start = _start(file) if settings.resume else Start()
-        yield file, start
+        try:
+            yield file, start
+        except BaseException:
+            file.flush()
+            if not path.stat().st_size:  # nothing came of it: the corrected command begins anew
+                path.unlink()
+            raise
 
 
 def _start(file: IO[bytes]) -> Start:

@@ -144,6 +144,17 @@ def test_what_does_not_fit_together_is_refused(
     assert f"{word}" in capfd.readouterr().err
 
 
+def test_command_that_failed_before_its_first_record_leaves_no_output(
+    run: Run, tiny_bundles: dict[Cell, Path], prompts: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "texts.jsonl"
+    command = ("generate", "--bundle", tiny_bundles["gru"], *FLAGS, "--output", output)
+    assert run(*command, "--input", tmp_path / "missing.txt") == 2
+    assert not output.exists()
+    assert run(*command, "--input", prompts) == 1  # some of them have errors of their own
+    assert len(output.read_bytes().splitlines()) == len(PROMPTS)
+
+
 def test_interrupted_run_goes_on_and_ends_as_if_nothing_had_been(
     run: Run, tiny_bundles: dict[Cell, Path], tmp_path: Path
 ) -> None:
