@@ -276,6 +276,7 @@ def test_dashboard_shows_nothing_that_is_not_on_the_page(worked: RunningServer) 
     assert named - served == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_silent", [True, False])
 def test_connections_that_ask_nothing_or_never_end_hold_few_threads_and_are_closed(
     tiny_bundles: dict[Cell, Path],
