@@ -12,6 +12,7 @@ from serving.sessions.registry import Sessions
 from serving.texts.origins import Origins
 from serving.texts.parse import Limits, parse_score
 from serving.texts.text import Part, Text, whole
+from unroll.errors import InputError
 from unroll.v1 import text_generation_pb2 as pb
 
 
@@ -73,6 +74,18 @@ class TextGenerationServicer(ManyServicer):
         call.symbols_read = len(parsed.request.prompt)
         scored = await whole(origin, parsed.request)
         return await run(symbols, write_score, parsed, scored.log_probs, origin.model.fingerprint)
+
+    async def Inspect(  # noqa: N802
+        self, request: pb.InspectRequest, call: Call
+    ) -> pb.InspectResponse:
+        """Refuse."""
+        raise InputError("model", "cannot be inspected by this version of the server")
+
+    async def FindUnits(  # noqa: N802
+        self, request: pb.FindUnitsRequest, call: Call
+    ) -> pb.FindUnitsResponse:
+        """Refuse."""
+        raise InputError("model", "cannot be inspected by this version of the server")
 
     async def GetModel(  # noqa: N802
         self, request: pb.GetModelRequest, call: Call

@@ -40,6 +40,8 @@ def longest_messages(limits: Limits, state: int) -> dict[str, int]:
 
 def read_place(message: pb.GenerateRequest | pb.ScoreRequest) -> Place:
     """Translate where a request asks to begin."""
+    if message.top_log_probs:
+        raise InputError("top_log_probs", "must be 0 in this version of the server")
     origin, is_generate = message.WhichOneof("origin"), isinstance(message, pb.GenerateRequest)
     return Place(
         model=message.model,

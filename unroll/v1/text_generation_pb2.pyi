@@ -31,6 +31,12 @@ class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FINISH_REASON_LENGTH: _ClassVar[FinishReason]
     FINISH_REASON_STOP: _ClassVar[FinishReason]
     FINISH_REASON_SHUTDOWN: _ClassVar[FinishReason]
+
+class UnitKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    UNIT_KIND_UNSPECIFIED: _ClassVar[UnitKind]
+    UNIT_KIND_H: _ClassVar[UnitKind]
+    UNIT_KIND_C: _ClassVar[UnitKind]
 CAPSULE_DELIVERY_UNSPECIFIED: CapsuleDelivery
 CAPSULE_DELIVERY_FINAL: CapsuleDelivery
 CAPSULE_DELIVERY_EVERY_CHUNK: CapsuleDelivery
@@ -43,6 +49,9 @@ FINISH_REASON_UNSPECIFIED: FinishReason
 FINISH_REASON_LENGTH: FinishReason
 FINISH_REASON_STOP: FinishReason
 FINISH_REASON_SHUTDOWN: FinishReason
+UNIT_KIND_UNSPECIFIED: UnitKind
+UNIT_KIND_H: UnitKind
+UNIT_KIND_C: UnitKind
 
 class SamplingParams(_message.Message):
     __slots__ = ("temperature", "top_k", "top_p", "min_p")
@@ -57,7 +66,7 @@ class SamplingParams(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("model", "prompt", "max_new_symbols", "stop", "seed", "sampling", "log_probs", "unknown_symbols", "replacement_symbol", "session", "capsule", "expected_position", "capsules", "sample_count")
+    __slots__ = ("model", "prompt", "max_new_symbols", "stop", "seed", "sampling", "log_probs", "unknown_symbols", "replacement_symbol", "session", "capsule", "expected_position", "capsules", "sample_count", "top_log_probs")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     MAX_NEW_SYMBOLS_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +81,7 @@ class GenerateRequest(_message.Message):
     EXPECTED_POSITION_FIELD_NUMBER: _ClassVar[int]
     CAPSULES_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    TOP_LOG_PROBS_FIELD_NUMBER: _ClassVar[int]
     model: str
     prompt: str
     max_new_symbols: int
@@ -86,33 +96,46 @@ class GenerateRequest(_message.Message):
     expected_position: int
     capsules: CapsuleDelivery
     sample_count: int
-    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., max_new_symbols: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., log_probs: _Optional[bool] = ..., unknown_symbols: _Optional[_Union[UnknownSymbols, str]] = ..., replacement_symbol: _Optional[str] = ..., session: _Optional[str] = ..., capsule: _Optional[bytes] = ..., expected_position: _Optional[int] = ..., capsules: _Optional[_Union[CapsuleDelivery, str]] = ..., sample_count: _Optional[int] = ...) -> None: ...
+    top_log_probs: int
+    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., max_new_symbols: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., log_probs: _Optional[bool] = ..., unknown_symbols: _Optional[_Union[UnknownSymbols, str]] = ..., replacement_symbol: _Optional[str] = ..., session: _Optional[str] = ..., capsule: _Optional[bytes] = ..., expected_position: _Optional[int] = ..., capsules: _Optional[_Union[CapsuleDelivery, str]] = ..., sample_count: _Optional[int] = ..., top_log_probs: _Optional[int] = ...) -> None: ...
+
+class Alternatives(_message.Message):
+    __slots__ = ("symbols", "log_probs")
+    SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    LOG_PROBS_FIELD_NUMBER: _ClassVar[int]
+    symbols: str
+    log_probs: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, symbols: _Optional[str] = ..., log_probs: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
-    __slots__ = ("text", "log_probs", "completion", "further_samples")
+    __slots__ = ("text", "log_probs", "completion", "further_samples", "alternatives")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     LOG_PROBS_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_FIELD_NUMBER: _ClassVar[int]
     FURTHER_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
     text: str
     log_probs: _containers.RepeatedScalarFieldContainer[float]
     completion: Completion
     further_samples: _containers.RepeatedCompositeFieldContainer[GenerateResponse]
-    def __init__(self, text: _Optional[str] = ..., log_probs: _Optional[_Iterable[float]] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ..., further_samples: _Optional[_Iterable[_Union[GenerateResponse, _Mapping]]] = ...) -> None: ...
+    alternatives: _containers.RepeatedCompositeFieldContainer[Alternatives]
+    def __init__(self, text: _Optional[str] = ..., log_probs: _Optional[_Iterable[float]] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ..., further_samples: _Optional[_Iterable[_Union[GenerateResponse, _Mapping]]] = ..., alternatives: _Optional[_Iterable[_Union[Alternatives, _Mapping]]] = ...) -> None: ...
 
 class StreamGenerateResponse(_message.Message):
-    __slots__ = ("text", "log_probs", "completion", "sample_index", "capsule")
+    __slots__ = ("text", "log_probs", "completion", "sample_index", "capsule", "alternatives")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     LOG_PROBS_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_INDEX_FIELD_NUMBER: _ClassVar[int]
     CAPSULE_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
     text: str
     log_probs: _containers.RepeatedScalarFieldContainer[float]
     completion: Completion
     sample_index: int
     capsule: bytes
-    def __init__(self, text: _Optional[str] = ..., log_probs: _Optional[_Iterable[float]] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ..., sample_index: _Optional[int] = ..., capsule: _Optional[bytes] = ...) -> None: ...
+    alternatives: _containers.RepeatedCompositeFieldContainer[Alternatives]
+    def __init__(self, text: _Optional[str] = ..., log_probs: _Optional[_Iterable[float]] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ..., sample_index: _Optional[int] = ..., capsule: _Optional[bytes] = ..., alternatives: _Optional[_Iterable[_Union[Alternatives, _Mapping]]] = ...) -> None: ...
 
 class Completion(_message.Message):
     __slots__ = ("finish_reason", "usage", "seed", "fingerprint", "position", "capsule")
@@ -141,32 +164,130 @@ class Usage(_message.Message):
     def __init__(self, prompt_symbol_count: _Optional[int] = ..., generated_symbol_count: _Optional[int] = ..., unknown_symbol_count: _Optional[int] = ...) -> None: ...
 
 class ScoreRequest(_message.Message):
-    __slots__ = ("model", "text", "unknown_symbols", "replacement_symbol", "session", "capsule")
+    __slots__ = ("model", "text", "unknown_symbols", "replacement_symbol", "session", "capsule", "top_log_probs")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_SYMBOLS_FIELD_NUMBER: _ClassVar[int]
     REPLACEMENT_SYMBOL_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     CAPSULE_FIELD_NUMBER: _ClassVar[int]
+    TOP_LOG_PROBS_FIELD_NUMBER: _ClassVar[int]
     model: str
     text: str
     unknown_symbols: UnknownSymbols
     replacement_symbol: str
     session: str
     capsule: bytes
-    def __init__(self, model: _Optional[str] = ..., text: _Optional[str] = ..., unknown_symbols: _Optional[_Union[UnknownSymbols, str]] = ..., replacement_symbol: _Optional[str] = ..., session: _Optional[str] = ..., capsule: _Optional[bytes] = ...) -> None: ...
+    top_log_probs: int
+    def __init__(self, model: _Optional[str] = ..., text: _Optional[str] = ..., unknown_symbols: _Optional[_Union[UnknownSymbols, str]] = ..., replacement_symbol: _Optional[str] = ..., session: _Optional[str] = ..., capsule: _Optional[bytes] = ..., top_log_probs: _Optional[int] = ...) -> None: ...
 
 class ScoreResponse(_message.Message):
-    __slots__ = ("log_probs", "bits_per_character", "usage", "fingerprint")
+    __slots__ = ("log_probs", "bits_per_character", "usage", "fingerprint", "alternatives")
     LOG_PROBS_FIELD_NUMBER: _ClassVar[int]
     BITS_PER_CHARACTER_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
     log_probs: _containers.RepeatedScalarFieldContainer[float]
     bits_per_character: float
     usage: Usage
     fingerprint: str
-    def __init__(self, log_probs: _Optional[_Iterable[float]] = ..., bits_per_character: _Optional[float] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+    alternatives: _containers.RepeatedCompositeFieldContainer[Alternatives]
+    def __init__(self, log_probs: _Optional[_Iterable[float]] = ..., bits_per_character: _Optional[float] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., fingerprint: _Optional[str] = ..., alternatives: _Optional[_Iterable[_Union[Alternatives, _Mapping]]] = ...) -> None: ...
+
+class Unit(_message.Message):
+    __slots__ = ("member", "layer", "index", "kind")
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    member: int
+    layer: int
+    index: int
+    kind: UnitKind
+    def __init__(self, member: _Optional[int] = ..., layer: _Optional[int] = ..., index: _Optional[int] = ..., kind: _Optional[_Union[UnitKind, str]] = ...) -> None: ...
+
+class InspectRequest(_message.Message):
+    __slots__ = ("model", "text", "unknown_symbols", "replacement_symbol", "session", "capsule", "top_log_probs", "units")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    REPLACEMENT_SYMBOL_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    CAPSULE_FIELD_NUMBER: _ClassVar[int]
+    TOP_LOG_PROBS_FIELD_NUMBER: _ClassVar[int]
+    UNITS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    text: str
+    unknown_symbols: UnknownSymbols
+    replacement_symbol: str
+    session: str
+    capsule: bytes
+    top_log_probs: int
+    units: _containers.RepeatedCompositeFieldContainer[Unit]
+    def __init__(self, model: _Optional[str] = ..., text: _Optional[str] = ..., unknown_symbols: _Optional[_Union[UnknownSymbols, str]] = ..., replacement_symbol: _Optional[str] = ..., session: _Optional[str] = ..., capsule: _Optional[bytes] = ..., top_log_probs: _Optional[int] = ..., units: _Optional[_Iterable[_Union[Unit, _Mapping]]] = ...) -> None: ...
+
+class InspectResponse(_message.Message):
+    __slots__ = ("text", "log_probs", "alternatives", "next", "units", "usage", "fingerprint", "position")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    LOG_PROBS_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
+    UNITS_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    log_probs: _containers.RepeatedScalarFieldContainer[float]
+    alternatives: _containers.RepeatedCompositeFieldContainer[Alternatives]
+    next: Alternatives
+    units: _containers.RepeatedCompositeFieldContainer[UnitValues]
+    usage: Usage
+    fingerprint: str
+    position: int
+    def __init__(self, text: _Optional[str] = ..., log_probs: _Optional[_Iterable[float]] = ..., alternatives: _Optional[_Iterable[_Union[Alternatives, _Mapping]]] = ..., next: _Optional[_Union[Alternatives, _Mapping]] = ..., units: _Optional[_Iterable[_Union[UnitValues, _Mapping]]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., fingerprint: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...
+
+class UnitValues(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class FindUnitsRequest(_message.Message):
+    __slots__ = ("model", "text", "targets", "session", "capsule", "unit_count")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    CAPSULE_FIELD_NUMBER: _ClassVar[int]
+    UNIT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    text: str
+    targets: str
+    session: str
+    capsule: bytes
+    unit_count: int
+    def __init__(self, model: _Optional[str] = ..., text: _Optional[str] = ..., targets: _Optional[str] = ..., session: _Optional[str] = ..., capsule: _Optional[bytes] = ..., unit_count: _Optional[int] = ...) -> None: ...
+
+class FindUnitsResponse(_message.Message):
+    __slots__ = ("units", "usage", "fingerprint")
+    UNITS_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    units: _containers.RepeatedCompositeFieldContainer[FoundUnit]
+    usage: Usage
+    fingerprint: str
+    def __init__(self, units: _Optional[_Iterable[_Union[FoundUnit, _Mapping]]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+
+class FoundUnit(_message.Message):
+    __slots__ = ("unit", "score", "falls")
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    FALLS_FIELD_NUMBER: _ClassVar[int]
+    unit: Unit
+    score: float
+    falls: bool
+    def __init__(self, unit: _Optional[_Union[Unit, _Mapping]] = ..., score: _Optional[float] = ..., falls: _Optional[bool] = ...) -> None: ...
 
 class GenerateManyRequest(_message.Message):
     __slots__ = ("common", "in_order", "items")

@@ -60,6 +60,16 @@ class TextGenerationServiceStub:
                 request_serializer=unroll_dot_v1_dot_text__generation__pb2.ScoreManyRequest.SerializeToString,
                 response_deserializer=unroll_dot_v1_dot_text__generation__pb2.ScoreManyResponse.FromString,
                 _registered_method=True)
+        self.Inspect = channel.unary_unary(
+                '/unroll.v1.TextGenerationService/Inspect',
+                request_serializer=unroll_dot_v1_dot_text__generation__pb2.InspectRequest.SerializeToString,
+                response_deserializer=unroll_dot_v1_dot_text__generation__pb2.InspectResponse.FromString,
+                _registered_method=True)
+        self.FindUnits = channel.unary_unary(
+                '/unroll.v1.TextGenerationService/FindUnits',
+                request_serializer=unroll_dot_v1_dot_text__generation__pb2.FindUnitsRequest.SerializeToString,
+                response_deserializer=unroll_dot_v1_dot_text__generation__pb2.FindUnitsResponse.FromString,
+                _registered_method=True)
         self.GetModel = channel.unary_unary(
                 '/unroll.v1.TextGenerationService/GetModel',
                 request_serializer=unroll_dot_v1_dot_text__generation__pb2.GetModelRequest.SerializeToString,
@@ -168,6 +178,26 @@ class TextGenerationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Inspect(self, request, context):
+        """Reads a text and shows what the model does at each symbol: how probable it was, what else was
+        likely, and the values of hidden units. What the text continues does not advance.
+
+        Fails as Score does; also with INVALID_ARGUMENT (INVALID_FIELD) that names `model` if its bundle
+        has no graph for this: export it again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindUnits(self, request, context):
+        """Finds the hidden units whose value tells best at which symbols of a text something holds.
+
+        Fails as Inspect does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetModel(self, request, context):
         """Describes one model. Fails with NOT_FOUND (UNKNOWN_MODEL).
         """
@@ -253,6 +283,16 @@ def add_TextGenerationServiceServicer_to_server(servicer, server):
                     servicer.ScoreMany,
                     request_deserializer=unroll_dot_v1_dot_text__generation__pb2.ScoreManyRequest.FromString,
                     response_serializer=unroll_dot_v1_dot_text__generation__pb2.ScoreManyResponse.SerializeToString,
+            ),
+            'Inspect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Inspect,
+                    request_deserializer=unroll_dot_v1_dot_text__generation__pb2.InspectRequest.FromString,
+                    response_serializer=unroll_dot_v1_dot_text__generation__pb2.InspectResponse.SerializeToString,
+            ),
+            'FindUnits': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindUnits,
+                    request_deserializer=unroll_dot_v1_dot_text__generation__pb2.FindUnitsRequest.FromString,
+                    response_serializer=unroll_dot_v1_dot_text__generation__pb2.FindUnitsResponse.SerializeToString,
             ),
             'GetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModel,
@@ -426,6 +466,60 @@ class TextGenerationService:
             '/unroll.v1.TextGenerationService/ScoreMany',
             unroll_dot_v1_dot_text__generation__pb2.ScoreManyRequest.SerializeToString,
             unroll_dot_v1_dot_text__generation__pb2.ScoreManyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Inspect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/unroll.v1.TextGenerationService/Inspect',
+            unroll_dot_v1_dot_text__generation__pb2.InspectRequest.SerializeToString,
+            unroll_dot_v1_dot_text__generation__pb2.InspectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindUnits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/unroll.v1.TextGenerationService/FindUnits',
+            unroll_dot_v1_dot_text__generation__pb2.FindUnitsRequest.SerializeToString,
+            unroll_dot_v1_dot_text__generation__pb2.FindUnitsResponse.FromString,
             options,
             channel_credentials,
             insecure,

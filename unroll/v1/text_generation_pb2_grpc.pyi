@@ -92,6 +92,18 @@ class TextGenerationServiceStub:
     """Scores any number of texts in one call, and answers each when it is scored. Otherwise as
     GenerateMany.
     """
+    Inspect: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.InspectRequest, _text_generation_pb2.InspectResponse]
+    """Reads a text and shows what the model does at each symbol: how probable it was, what else was
+    likely, and the values of hidden units. What the text continues does not advance.
+
+    Fails as Score does; also with INVALID_ARGUMENT (INVALID_FIELD) that names `model` if its bundle
+    has no graph for this: export it again.
+    """
+    FindUnits: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.FindUnitsRequest, _text_generation_pb2.FindUnitsResponse]
+    """Finds the hidden units whose value tells best at which symbols of a text something holds.
+
+    Fails as Inspect does.
+    """
     GetModel: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.GetModelRequest, _text_generation_pb2.GetModelResponse]
     """Describes one model. Fails with NOT_FOUND (UNKNOWN_MODEL)."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.ListModelsRequest, _text_generation_pb2.ListModelsResponse]
@@ -171,6 +183,18 @@ class TextGenerationServiceAsyncStub(TextGenerationServiceStub):
     ScoreMany: _aio.StreamStreamMultiCallable[_text_generation_pb2.ScoreManyRequest, _text_generation_pb2.ScoreManyResponse]  # type: ignore[assignment]
     """Scores any number of texts in one call, and answers each when it is scored. Otherwise as
     GenerateMany.
+    """
+    Inspect: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.InspectRequest, _text_generation_pb2.InspectResponse]  # type: ignore[assignment]
+    """Reads a text and shows what the model does at each symbol: how probable it was, what else was
+    likely, and the values of hidden units. What the text continues does not advance.
+
+    Fails as Score does; also with INVALID_ARGUMENT (INVALID_FIELD) that names `model` if its bundle
+    has no graph for this: export it again.
+    """
+    FindUnits: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.FindUnitsRequest, _text_generation_pb2.FindUnitsResponse]  # type: ignore[assignment]
+    """Finds the hidden units whose value tells best at which symbols of a text something holds.
+
+    Fails as Inspect does.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.GetModelRequest, _text_generation_pb2.GetModelResponse]  # type: ignore[assignment]
     """Describes one model. Fails with NOT_FOUND (UNKNOWN_MODEL)."""
@@ -278,6 +302,30 @@ class TextGenerationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_text_generation_pb2.ScoreManyResponse], _abc.AsyncIterator[_text_generation_pb2.ScoreManyResponse]]:
         """Scores any number of texts in one call, and answers each when it is scored. Otherwise as
         GenerateMany.
+        """
+
+    @_abc_1.abstractmethod
+    def Inspect(
+        self,
+        request: _text_generation_pb2.InspectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_text_generation_pb2.InspectResponse, _abc.Awaitable[_text_generation_pb2.InspectResponse]]:
+        """Reads a text and shows what the model does at each symbol: how probable it was, what else was
+        likely, and the values of hidden units. What the text continues does not advance.
+
+        Fails as Score does; also with INVALID_ARGUMENT (INVALID_FIELD) that names `model` if its bundle
+        has no graph for this: export it again.
+        """
+
+    @_abc_1.abstractmethod
+    def FindUnits(
+        self,
+        request: _text_generation_pb2.FindUnitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_text_generation_pb2.FindUnitsResponse, _abc.Awaitable[_text_generation_pb2.FindUnitsResponse]]:
+        """Finds the hidden units whose value tells best at which symbols of a text something holds.
+
+        Fails as Inspect does.
         """
 
     @_abc_1.abstractmethod
