@@ -76,7 +76,7 @@ def export(
     _check(device, precision, texts)
     require_memory(checkpoint, available_memory())
     model = checkpoint.model()
-    weights = ModelWeights.of(model)
+    weights = ModelWeights.of(model, checkpoint.vocabulary.sampled_size)
     scales = measure_scales(model, texts.training) if texts else []
     arithmetic = open_arithmetic(precision, scales)
 
@@ -193,9 +193,15 @@ def _describe(
         ),
         parity=ParityReport(torch_version="", onnxruntime_version="", rungs=[]),
         fingerprint=fingerprint_of(
-            vocabulary.symbols, vocabulary.start_symbol, state, files, vocabulary.form
+            vocabulary.symbols,
+            vocabulary.start_symbol,
+            state,
+            files,
+            vocabulary.form,
+            vocabulary.unknown_symbol,
         ),
         text_form=vocabulary.form,
+        unknown_symbol=vocabulary.unknown_symbol,
     )
 
 

@@ -29,7 +29,7 @@ from export.arithmetic import Arithmetic
 from export.cells import RecurrentState, recurrent_step
 from export.filtered_rows import FilteredRows, prepare_filtered_rows, redraw
 from export.graph import Graph, Shape, WeightFile
-from export.sampler import Sampler, prepare, sample
+from export.sampler import Sampler, prepare, sample, that_may_be_drawn
 from export.weights import ModelWeights
 
 
@@ -89,9 +89,9 @@ def choose_next(
     terms, new = recurrent_step(g, arithmetic, model, token, state)
     logits = arithmetic.affine(g, "decoder", terms, model.decoder_bias)
     logits = cast(g, logits, arithmetic.dtype, np.float32)
-    V = model.vocabulary_size
-    drawn = sample(g, logits, inputs.uniform, sampler, V)
-    ids = drawn.ids if rows is None else redraw(g, drawn, inputs.uniform, rows, V)
+    size = model.sampled_size
+    drawn = sample(g, that_may_be_drawn(g, logits, model), inputs.uniform, sampler, size)
+    ids = drawn.ids if rows is None else redraw(g, drawn, inputs.uniform, rows, size)
     return StepOutputs(
         logits=logits,
         chosen=g.op("Max", ids, inputs.forced),  # where a symbol is forced, 0 is drawn
@@ -161,8 +161,8 @@ def compile_decode(
     forced = g.input("forced", np.int64, ["time", "batch"])
     g.input("uniform", np.float32, ["time", "batch"])
     is_alive = _is_alive(g, g.input("steps", np.int64, ["batch"]))
-    sampler, uniform = prepare(g, model.vocabulary_size, filtered=False)
-    rows = prepare_filtered_rows(g, model.vocabulary_size) if filtered else None
+    sampler, uniform = prepare(g, model.sampled_size, filtered=False)
+    rows = prepare_filtered_rows(g, model.sampled_size) if filtered else None
     shape = model.state_shape
     inputs = {name: g.input(f"{name}_0", np.float32, shape) for name in model.state_names}
     state = enter(g, model, arithmetic, inputs, axis=0)

@@ -254,7 +254,7 @@ def _long_rungs(
         parts.append(result)
     written = _joined(parts, axis=0)
     run = Run(start=start, tokens=written.tokens, log_probs=written.log_probs, uniform=uniform)
-    verdict = verify_run(model, run, tolerance.tie, len(vocabulary))
+    verdict = verify_run(model, run, tolerance.tie, vocabulary)
     compared = f"{long} symbols x 2 rows"
     yield _close("long: log-probabilities", verdict.drift, compared, tolerance)
     for row, name in enumerate(("greedy", "seeded")):

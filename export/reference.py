@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from serving.runtime.decoder import State
+from unroll.bundle.vocabulary import Vocabulary
 
 PROBABILITIES_AT_MOST = 2**22  # at once; bounds the memory
 TIE = 1e-5  # see verify_run; for two computations in fp32
@@ -62,7 +63,7 @@ def torch_state(state: State) -> dict[str, torch.Tensor]:
     return {name.removesuffix("_0"): torch.from_numpy(t) for name, t in state.items()}
 
 
-def verify_run(model: Reference, run: Run, tie: float, vocabulary_size: int) -> Verdict:
+def verify_run(model: Reference, run: Run, tie: float, vocabulary: Vocabulary) -> Verdict:
     """Check each symbol of a run against torch reading the same symbols.
 
     As long as all symbols before it agree, torch writing on its own would be in the state that it
@@ -70,8 +71,8 @@ def verify_run(model: Reference, run: Run, tie: float, vocabulary_size: int) -> 
     """
     T, rows = run.tokens.shape
     consumed = np.concatenate([np.full((1, rows), run.start), run.tokens[:-1]])  # (T, N)
-    state, checked = model.zero_state(rows), _Checked(rows)
-    step = max(1, PROBABILITIES_AT_MOST // (rows * vocabulary_size))
+    state, checked = model.zero_state(rows), _Checked(rows, vocabulary.sampled_size)
+    step = max(1, PROBABILITIES_AT_MOST // (rows * len(vocabulary)))
     for t in range(0, T, step):
         block = slice(t, t + step)
         logits, state = model(torch.from_numpy(consumed[block]), state)  # (step, N, V)
@@ -87,7 +88,8 @@ def verify_run(model: Reference, run: Run, tie: float, vocabulary_size: int) -> 
 class _Checked:
     """What the blocks of a run came to."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, sampled_size: int) -> None:
+        self._sampled_size = sampled_size
         self.apart = self.greatest = 0.0
         self.mismatches, self.ties = [0] * rows, [0] * rows
 
@@ -104,6 +106,7 @@ class _Checked:
         # np.maximum keeps what is not a number, so that no limit holds.
         self.apart = float(np.maximum(self.apart, np.abs(log_probs - of_run).max()))
         self.greatest = float(np.maximum(self.greatest, np.abs(of_run).max()))
+        log_p = log_p[..., : self._sampled_size]
         cdf = np.cumsum(np.exp(log_p.astype(np.float64)), -1)
         for row in range(tokens.shape[1]):
             if row == 0:

@@ -13,6 +13,7 @@ from onnx import TensorProto
 
 from export.filters import Filters, declare_filters, keep_likeliest
 from export.graph import Graph
+from export.weights import ModelWeights
 
 # Greedy decoding is the limit of low temperature: at this factor every probability but those
 # of the largest logit underflows to zero, and u = 0 takes the first of them.
@@ -73,12 +74,21 @@ def prepare(g: Graph, vocabulary_size: int, *, filtered: bool) -> tuple[Sampler,
     return sampler, g.op("Unsqueeze", uniform, column)
 
 
+def that_may_be_drawn(g: Graph, logits: str, model: ModelWeights) -> str:
+    """Cut off the logits of symbols that are only read, the last ones; (N, sampled size)."""
+    if model.sampled_size == model.vocabulary_size:
+        return logits
+    end = g.constant("sampled_size", [model.sampled_size], np.int64)
+    axis = g.constant("axes_1", [1], np.int64)
+    return g.op("Slice", logits, g.constant("first_id", [0], np.int64), end, axis)
+
+
 def sample(g: Graph, logits: str, uniform: str, sampler: Sampler, vocabulary_size: int) -> Drawn:
     """Draw one id a row.
 
     Args:
         g: where the nodes go.
-        logits: (N, V).
+        logits: of the symbols that may be drawn, (N, V).
         uniform: (N, 1), in [0, 1), or -1 for id 0.
         sampler: the prepared parameters.
         vocabulary_size: V.

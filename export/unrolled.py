@@ -35,7 +35,7 @@ from export.arithmetic import Arithmetic, Term
 from export.decode import cast, log_probs_of
 from export.graph import Graph, WeightFile
 from export.operators import recurrent_operator
-from export.sampler import Sampler, prepare, sample
+from export.sampler import Sampler, prepare, sample, that_may_be_drawn
 from export.weights import LayerWeights, ModelWeights
 from unroll.bundle.manifest import BATCH, SLOTS, TIME, UNROLLED, Unrolled
 
@@ -72,7 +72,7 @@ class _Compiler:
     def compile(self) -> onnx.ModelProto:
         g = self._graph
         self._declare()
-        sampler, uniform = prepare(g, self._model.vocabulary_size, filtered=self._filtered)
+        sampler, uniform = prepare(g, self._model.sampled_size, filtered=self._filtered)
         offsets = g.constant("offsets", np.arange(self._length), np.int64)
         window = g.op("Add", offsets, "start")  # (length,)
         uniforms, forced = (self._by_step(self._taken(t, window)) for t in (uniform, "forced"))
@@ -121,7 +121,8 @@ class _Compiler:
             terms.append(Term(h=h, layer=len(new["h"]) - 1, W=network.decoder))
         logits = self._arithmetic.affine(g, "decoder", terms, model.decoder_bias)
         logits = cast(g, logits, dtype, np.float32)
-        drawn = sample(g, logits, uniform, sampler, model.vocabulary_size)
+        drawable = that_may_be_drawn(g, logits, model)
+        drawn = sample(g, drawable, uniform, sampler, model.sampled_size)
         # Where a symbol is forced, 0 is drawn.
         return _Step(logits=logits, chosen=g.op("Max", drawn.ids, forced), state=new)
 

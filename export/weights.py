@@ -75,11 +75,13 @@ class ModelWeights:
         cell: rnn_tanh, rnn_relu, gru or lstm.
         networks: M of them, of one size; the model's logits are the sum of theirs and the bias.
         decoder_bias: (V,).
+        sampled_size: how many symbols may be drawn, those of the first ids; V or less.
     """
 
     cell: str
     networks: list[NetworkWeights]
     decoder_bias: Array
+    sampled_size: int
 
     @property
     def layers(self) -> list[LayerWeights]:
@@ -107,8 +109,8 @@ class ModelWeights:
         return [len(self.layers), "batch", self.hidden_size]
 
     @classmethod
-    def of(cls, model: CharRNN) -> "ModelWeights":
-        """Take the weights out of a torch model."""
+    def of(cls, model: CharRNN, sampled_size: int | None = None) -> "ModelWeights":
+        """Take the weights out of a torch model; by default every symbol may be drawn."""
         cell, count = model.settings.cell, model.settings.members
         return cls(
             cell=cell,
@@ -124,6 +126,7 @@ class ModelWeights:
                 for network in model.networks
             ],
             decoder_bias=_array(model.decoder.bias),
+            sampled_size=sampled_size or model.settings.vocabulary_size,
         )
 
 

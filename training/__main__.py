@@ -11,6 +11,7 @@ from rich.console import Console
 from training.data.corpus import Corpus, load_corpus
 from training.data.decoding import Rules
 from training.data.prepared import TrainingData, prepare_data
+from training.data.rare import join_rare
 from training.data.units import Units
 from training.log.plot import plot_losses
 from training.log.progress import Reporter
@@ -130,6 +131,8 @@ def _load(settings: TrainingSettings, reporter: Reporter) -> Corpus:
         raise CorpusError(
             f"resume: the run's text is not where it was; name it with --corpus ({error})"
         ) from error
+    if not (settings.resume or settings.from_):  # else the old run's vocabulary says it
+        corpus = join_rare(corpus, settings)
     for note in corpus.notes:
         reporter.say(f"corpus {corpus.name}: {note}")
     return corpus

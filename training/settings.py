@@ -50,6 +50,11 @@ class TrainingSettings:
     """Keep lines apart, such as names, molecules or log lines: read each from a zero state, and
     validate on whole ones. The model then writes one line and ends."""
 
+    rare_symbols: Annotated[int, Range(0, 10**9)] = 0
+    """Read symbols that the part to train on has fewer than so many times as one unknown symbol,
+    and so every symbol outside the vocabulary later. The model reads it, and never writes it. For
+    large alphabets, such as Chinese; 0 keeps all symbols apart."""
+
     max_symbols: Annotated[int, Range(0, 10**12)] = 0
     """Train on the first so many symbols only; 0 uses all. The vocabulary is always that of the
     whole text."""

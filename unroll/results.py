@@ -112,13 +112,16 @@ class Answer(Generic[R]):
 class ModelInfo:
     """A served model; `validation_loss` is in nats per symbol, None if none was measured.
 
-    A model has `members` networks of these sizes, whose logits are averaged.
+    A model has `members` networks of these sizes, whose logits are averaged. `unknown_symbol`, the
+    last of its vocabulary, stands for all others: it is read, and never written; empty: there is
+    none.
     """
 
     name: str
     fingerprint: str
     vocabulary: str
     start_symbol: str
+    unknown_symbol: str
     cell: str
     layers: int
     members: int

@@ -28,7 +28,10 @@ class Capsules(Enum):
 
 
 class UnknownSymbols(Enum):
-    """What to do with symbols that are not in the vocabulary."""
+    """What to do with symbols that are not in the vocabulary.
+
+    A model that has an unknown symbol reads them as that under `REFUSE`.
+    """
 
     REFUSE = "refuse"
     SKIP = "skip"

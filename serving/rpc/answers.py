@@ -80,6 +80,7 @@ def write_model(model: ServedModel) -> pb.Model:
         fingerprint=info.fingerprint,
         vocabulary=info.vocabulary,
         start_symbol=info.start_symbol,
+        unknown_symbol=info.unknown_symbol,
         cell=info.cell,
         layer_count=info.layers,
         member_count=info.members,

@@ -68,6 +68,7 @@ def model_info(model: ServedModel) -> ModelInfo:
         fingerprint=manifest.fingerprint,
         vocabulary=manifest.symbols,
         start_symbol=manifest.start_symbol,
+        unknown_symbol=manifest.unknown_symbol,
         cell=manifest.model.cell,
         layers=manifest.model.layers,
         members=manifest.model.members,

@@ -67,8 +67,8 @@ def damage_all(monkeypatch: pytest.MonkeyPatch, damage: Damage) -> None:
     """Change the weights between torch and both graphs."""
     real = ModelWeights.of
 
-    def damaged(model: CharRNN) -> ModelWeights:
-        return damage(real(model))
+    def damaged(model: CharRNN, sampled_size: int) -> ModelWeights:
+        return damage(real(model, sampled_size))
 
     monkeypatch.setattr(ModelWeights, "of", damaged)
 
@@ -216,8 +216,9 @@ def test_proof_leaves_the_number_of_torch_threads_as_it_was(tmp_path: Path) -> N
 
 
 def test_a_run_is_checked_alike_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, random = tiny_checkpoint("lstm").model(), np.random.default_rng(3)
-    T, V = 40, model.settings.vocabulary_size
+    checkpoint, random = tiny_checkpoint("lstm"), np.random.default_rng(3)
+    model, vocabulary = checkpoint.model(), checkpoint.vocabulary
+    T, V = 40, len(vocabulary)
     run = Run(
         start=0,
         tokens=random.integers(0, V, (T, 2)),
@@ -225,9 +226,9 @@ def test_a_run_is_checked_alike_in_blocks(monkeypatch: pytest.MonkeyPatch) -> No
         uniform=random.random((T, 2), np.float32),
     )
     with torch.inference_mode():
-        whole = verify_run(model, run, 0.08, V)
+        whole = verify_run(model, run, 0.08, vocabulary)
         monkeypatch.setattr(reference, "PROBABILITIES_AT_MOST", 7 * 2 * V)
-        blocks = verify_run(model, run, 0.08, V)
+        blocks = verify_run(model, run, 0.08, vocabulary)
     assert min(*whole.mismatches, *whole.ties) > 0
     assert (blocks.mismatches, blocks.ties) == (whole.mismatches, whole.ties)
     assert blocks.drift == pytest.approx(whole.drift, rel=1e-5)

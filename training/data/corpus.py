@@ -56,10 +56,10 @@ class Corpus:
         """Return the same with the token ids of another vocabulary.
 
         Raises:
-            CorpusError: it lacks symbols of the text.
+            CorpusError: it lacks symbols of the text, and has none for the unknown.
         """
         lacking = sorted({*self.vocabulary.symbols} - {*vocabulary.symbols})
-        if lacking:
+        if lacking and not vocabulary.unknown_symbol:
             raise CorpusError(
                 f"corpus {self.name}: {len(lacking)} of its {len(self.vocabulary)} different "
                 f"symbols are not in the model's vocabulary of {len(vocabulary)}: "

@@ -115,8 +115,7 @@ def _vocabulary(corpus: Corpus, settings: TrainingSettings) -> Vocabulary:
     vocabulary = corpus.vocabulary
     if not settings.records:
         return vocabulary
-    form = replace(vocabulary.form, unit="record")
-    return Vocabulary(vocabulary.symbols, vocabulary.start_symbol, form)
+    return vocabulary.with_form(replace(vocabulary.form, unit="record"))
 
 
 def newline_id(vocabulary: Vocabulary) -> int:

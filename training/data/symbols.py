@@ -7,10 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.decoding import Chunks, Rules, decode
+from unroll.bundle.form import AS_IT_IS
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import CorpusError
 
 CODE_POINTS = 0x110000
+AT_ONCE = 2**22  # symbols
 
 Ids = NDArray[np.integer]
 """Token ids in the smallest type that torch can index and that holds the vocabulary."""
@@ -37,13 +39,26 @@ class Symbols:
         return self.vocabulary.text_of(self.ids[symbols.start : symbols.stop])
 
     def under(self, vocabulary: Vocabulary) -> "Symbols":
-        """Return the same with the token ids of another vocabulary that has all its symbols."""
+        """Return the same with the token ids of another vocabulary.
+
+        That has all its symbols, or one for the unknown.
+        """
         if vocabulary.symbols == self.vocabulary.symbols:
-            return self
-        plain = Vocabulary(vocabulary.symbols, vocabulary.start_symbol)  # joins no two symbols
-        table = plain.encode(self.vocabulary.symbols)
-        ids = table.astype(smallest_type(len(vocabulary)))[self.ids]
+            return replace(self, vocabulary=vocabulary)
+        plain = vocabulary.with_form(AS_IT_IS)  # joins no two symbols
+        dtype = smallest_type(len(vocabulary))
+        table = plain.encode(self.vocabulary.symbols).astype(dtype)
+        ids = np.empty(len(self.ids), dtype)
+        for piece in in_pieces(len(ids)):
+            ids[piece] = table[self.ids[piece]]
         return replace(self, ids=ids, vocabulary=vocabulary)
+
+    def counts(self, end: int) -> NDArray[np.int64]:
+        """Count how often each token id is among the first `end` symbols, (V,)."""
+        V, counts = len(self.vocabulary), np.zeros(len(self.vocabulary), np.int64)
+        for piece in in_pieces(end):
+            counts += np.bincount(self.ids[piece], minlength=V)
+        return counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +117,12 @@ def encode(files: Sequence[Chunks], rules: Rules, name: str) -> Draft:
         notes=facts.notes(rules),
         documents=tuple(sorted(set(facts.documents) - {count} | {0})),
     )
+
+
+def in_pieces(count: int) -> Iterator[slice]:
+    """Yield the places of so many ids, in pieces; to index by ids takes 8 bytes for each."""
+    for first in range(0, count, AT_ONCE):
+        yield slice(first, min(first + AT_ONCE, count))
 
 
 def smallest_type(vocabulary_size: int) -> np.dtype[np.integer]:

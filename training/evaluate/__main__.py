@@ -42,8 +42,10 @@ def evaluate(settings: EvaluationSettings) -> None:
     checkpoint = load_checkpoint(settings.checkpoint)
     held_out = find_held_out(checkpoint, corpus=settings.corpus, split=settings.split)
     model = checkpoint.model().to(settings.device)
+    unknown = checkpoint.vocabulary.count_unknown(held_out.text)
     if held_out.units is not None:
-        _tell(console, settings, held_out, (_apart(console, settings, model, held_out.units),))
+        figure = _apart(console, settings, model, held_out.units)
+        _tell(console, settings, held_out, (figure,), unknown)
         return
     ids = encode(checkpoint.vocabulary, held_out.text).to(settings.device)
     symbols = len(held_out.text)
@@ -66,7 +68,7 @@ def evaluate(settings: EvaluationSettings) -> None:
         tuning = encode(checkpoint.vocabulary, held_out.tuning).to(settings.device)
         choice, figure = _adapt(console, model, ids, tuning)
         figures.append(figure)
-    _tell(console, settings, held_out, tuple(figures), choice, served)
+    _tell(console, settings, held_out, tuple(figures), unknown, choice, served)
     if served is not None:
         require_parity(served.losses, stream)
 
@@ -88,6 +90,7 @@ def _tell(
     settings: EvaluationSettings,
     held_out: HeldOut,
     figures: tuple[Figure, ...],
+    unknown: int,
     choice: Choice | None = None,
     served: Served | None = None,
 ) -> None:
@@ -99,6 +102,7 @@ def _tell(
         choice=choice,
         served=served,
         device=settings.device,
+        unknown=unknown,
     )
     say(console, report.title())
     console.print(report.table())

@@ -77,6 +77,7 @@ class Report:
         choice: how the adaptive figure's rate was chosen, if there is one.
         served: what the server said, if one was asked.
         device: where torch read.
+        unknown: how many symbols were read as the model's unknown one.
     """
 
     checkpoint: str
@@ -85,6 +86,7 @@ class Report:
     choice: Choice | None
     served: Served | None
     device: str
+    unknown: int = 0
 
     def warnings(self) -> list[str]:
         """Say in words what is odd about the figures."""
@@ -118,7 +120,11 @@ class Report:
         return (
             f"{self.checkpoint} on {corpus.name}, split {self.held_out.split}: symbols "
             f"{symbols.start:,} to {symbols.stop:,} of {len(corpus):,}{self._of_a_unit()}"
+            f"{self._of_unknown()}"
         )
+
+    def _of_unknown(self) -> str:
+        return f"; {self.unknown:,} read as the unknown symbol" if self.unknown else ""
 
     def _of_a_unit(self) -> str:
         units = self.held_out.units
@@ -176,6 +182,7 @@ class Report:
                 "first": held_out.symbols.start,
                 "end": held_out.symbols.stop,
                 "count": len(held_out.symbols),
+                "unknown": self.unknown,
             },
             "device": self.device,
             "interval": {

@@ -42,6 +42,7 @@ def require_same_model(client: Client, name: str, checkpoint: Checkpoint) -> Mod
     same = {
         "vocabulary": (served.vocabulary, checkpoint.vocabulary.symbols),
         "start symbol": (served.start_symbol, checkpoint.vocabulary.start_symbol),
+        "unknown symbol": (served.unknown_symbol, checkpoint.vocabulary.unknown_symbol),
         "cell": (served.cell, of.cell),
         "layers": (served.layers, of.layers),
         "networks side by side": (served.members, of.members),

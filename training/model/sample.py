@@ -22,6 +22,8 @@ def sample(
 ) -> list[str]:
     """Continue a prompt from a zero state with symbols drawn from the softmax.
 
+    A symbol that stands for unknown ones is not drawn.
+
     Args:
         model: is in its previous mode again afterwards.
         vocabulary: the model's.
@@ -41,9 +43,10 @@ def sample(
     state, drawn = model.zero_state(N), []
     for numbers in torch.from_numpy(uniforms).double().to(device):
         logits, state = model(tokens, state)  # (T, N, V)
-        cumulative = torch.softmax(logits[-1].double() / divisor, 1).cumsum(1)  # (N, V)
+        drawable = logits[-1, :, : vocabulary.sampled_size].double()
+        cumulative = torch.softmax(drawable / divisor, 1).cumsum(1)  # (N, V)
         chosen = (cumulative <= numbers[:, None] * cumulative[:, -1:]).sum(1)  # (N,)
-        tokens = chosen.clamp(max=len(vocabulary) - 1)[None]  # (1, N)
+        tokens = chosen.clamp(max=vocabulary.sampled_size - 1)[None]  # (1, N)
         drawn.append(tokens[0])
     model.train(was_training)
     return [vocabulary.decode(row) for row in torch.stack(drawn, 1).tolist()]

@@ -8,7 +8,7 @@ process r > 0 under names that end in `.r`). The metadata hold one entry, `unrol
     format_version   1
     model            cell, vocabulary_size, embedding_size, hidden_size, layers, dropout
     training         the settings of the training
-    vocabulary       symbols in id order, start_symbol
+    vocabulary       symbols in id order, start_symbol; unknown_symbol where there is one
     text_form        line_ends, unicode: what every text is brought into; missing before 0.2
     corpus           name, sha256; empty where an adopted model came without its text
     adopted          whether another program trained it; missing before 0.2
@@ -113,12 +113,21 @@ def _description(checkpoint: Checkpoint) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "model": asdict(checkpoint.model_settings),
         "training": settings | {"runs_dir": str(settings["runs_dir"])},
-        "vocabulary": {"symbols": vocabulary.symbols, "start_symbol": vocabulary.start_symbol},
+        "vocabulary": _written(vocabulary),
         "text_form": asdict(vocabulary.form),
         "corpus": {"name": checkpoint.corpus_name, "sha256": checkpoint.corpus_sha256},
         "adopted": checkpoint.is_adopted,
         "metrics": asdict(checkpoint.metrics),
         "progress": progress,
+    }
+
+
+def _written(vocabulary: Vocabulary) -> dict[str, str]:
+    unknown = vocabulary.unknown_symbol
+    return {
+        "symbols": vocabulary.symbols,
+        "start_symbol": vocabulary.start_symbol,
+        **({"unknown_symbol": unknown} if unknown else {}),
     }
 
 

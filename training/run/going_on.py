@@ -13,7 +13,7 @@ from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import CorpusError, SettingsError
 
 OF_THE_RUN = ("name", "runs_dir", "resume", "from_", "add_symbols")
-OF_THE_MODEL = ("cell", "embedding_size", "hidden_size", "layers", "members")
+OF_THE_MODEL = ("cell", "embedding_size", "hidden_size", "layers", "members", "rare_symbols")
 
 
 def settings_to_go_on(given: TrainingSettings, stored: TrainingSettings) -> TrainingSettings:
@@ -34,7 +34,7 @@ def settings_to_go_on(given: TrainingSettings, stored: TrainingSettings) -> Trai
         if field.name in OF_THE_MODEL:
             raise SettingsError(
                 f"{field.name} = {asked!r}: the run {given.from_} has {begun!r}, and a model keeps "
-                "its sizes; leave the setting out"
+                "its sizes and its vocabulary; leave the setting out"
             )
         changes[field.name] = asked
     if given.epochs or given.minutes:
@@ -45,24 +45,27 @@ def settings_to_go_on(given: TrainingSettings, stored: TrainingSettings) -> Trai
 def grown_vocabulary(old: Checkpoint, corpus: Corpus, added: str) -> Vocabulary:
     """Return the old run's vocabulary, with named symbols behind it.
 
+    The symbol for unknown ones, if there is one, stays the last.
+
     Args:
         old: the old run's checkpoint.
         corpus: the text to go on with, whose form the vocabulary gets.
         added: the symbols; those that are there already change nothing.
 
     Raises:
-        CorpusError: the text has other symbols.
+        CorpusError: the text has other symbols, and the run has none for the unknown.
     """
     known = old.vocabulary
-    symbols = known.symbols + "".join(dict.fromkeys(s for s in added if s not in known.symbols))
+    new = "".join(dict.fromkeys(s for s in added if s not in known.symbols))
+    symbols = known.symbols[: known.sampled_size] + new + known.unknown_symbol
     unknown = "".join(s for s in corpus.vocabulary.symbols if s not in symbols)
-    if unknown:
+    if unknown and not known.unknown_symbol:
         raise CorpusError(
             f"corpus {corpus.name}: {len(unknown)} of its symbols are not in the run's vocabulary "
             f"of {len(known)}: {unknown[:50]!r}; name those that the model shall learn with "
             "--add-symbols, or take another text"
         )
-    return Vocabulary(symbols, known.start_symbol, corpus.vocabulary.form)
+    return Vocabulary(symbols, known.start_symbol, corpus.vocabulary.form, known.unknown_symbol)
 
 
 @torch.no_grad()
@@ -72,15 +75,18 @@ def model_to_go_on(old: Checkpoint, settings: TrainingSettings, vocabulary: Voca
     An added symbol is as unlikely at first as the least likely of the old ones.
     """
     model = build_model(settings, len(vocabulary))
-    before = len(old.vocabulary)
+    before, has_unknown = old.vocabulary.sampled_size, len(old.vocabulary.unknown_symbol)
+    after = vocabulary.sampled_size
     for name, weight in model.state_dict().items():
         kept = old.weights[name]
         if kept.shape == weight.shape:
             weight.copy_(kept)
             continue
-        weight[:before] = kept  # (V, ...): embedding, decoder and its bias
+        weight[:before] = kept[:before]  # (V, ...): embedding, decoder and its bias
+        if has_unknown:
+            weight[after:] = kept[before:]
         if name == "decoder.weight":
-            weight[before:] = 0
+            weight[before:after] = 0
         if name == "decoder.bias":
-            weight[before:] = kept.min()
+            weight[before:after] = kept.min()
     return model

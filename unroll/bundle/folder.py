@@ -123,7 +123,7 @@ def load_bundle(folder: Path) -> Bundle:
     """
     manifest = _read_manifest(folder / MANIFEST)
     try:
-        vocabulary = Vocabulary(manifest.symbols, manifest.start_symbol, manifest.text_form)
+        vocabulary = manifest.vocabulary
     except ValueError as error:
         raise BundleError(f"{folder}: {error}") from error
     _check_names(folder, manifest)
@@ -135,6 +135,7 @@ def load_bundle(folder: Path) -> Bundle:
         manifest.state,
         manifest.files,
         manifest.text_form,
+        manifest.unknown_symbol,
     )
     if manifest.fingerprint != expected:
         raise BundleError(

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from unroll.bundle.form import AS_IT_IS, TextForm
+from unroll.bundle.vocabulary import Vocabulary
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
@@ -152,6 +153,16 @@ class Manifest:
     parity: ParityReport
     fingerprint: str
     text_form: TextForm = AS_IT_IS
+    unknown_symbol: str = ""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The model's vocabulary.
+
+        Raises:
+            ValueError: it contradicts itself.
+        """
+        return Vocabulary(self.symbols, self.start_symbol, self.text_form, self.unknown_symbol)
 
 
 def fingerprint_of(
@@ -160,10 +171,12 @@ def fingerprint_of(
     state: list[StateTensor],
     files: Mapping[str, FileSpec],
     text_form: TextForm = AS_IT_IS,
+    unknown_symbol: str = "",
 ) -> str:
     """Hash all that determines the text: vocabulary, state, decode graphs, weights, texts' form.
 
-    A form that leaves every text as it is does not enter it: bundles had none before.
+    A form that leaves every text as it is does not enter it, nor does the absence of an unknown
+    symbol: bundles had neither before.
 
     The unrolled graphs do not enter it: they compute what the decode graph computes, bit for bit on
     the CPU, so a bundle exported for CUDA is the same model and its capsules go on elsewhere.
@@ -179,5 +192,7 @@ def fingerprint_of(
     }
     if text_form != AS_IT_IS:
         determines_text["text_form"] = asdict(text_form)
+    if unknown_symbol:
+        determines_text["unknown_symbol"] = unknown_symbol
     canonical = json.dumps(determines_text, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -26,12 +26,21 @@ class Vocabulary:
         symbols: the symbols in id order, each once.
         start_symbol: the symbol that every text is read after; one of `symbols`.
         form: what every text is brought into before it is encoded.
+        unknown_symbol: the last of `symbols`, if it stands for all that are not among them: it is
+            read, and never drawn. Empty: there is none.
 
     Raises:
-        ValueError: a symbol occurs twice, is not one code point, or the start symbol is missing.
+        ValueError: a symbol occurs twice, is not one code point, the start symbol is missing, or
+            the unknown symbol is not the last one.
     """
 
-    def __init__(self, symbols: str, start_symbol: str, form: TextForm = AS_IT_IS) -> None:
+    def __init__(
+        self,
+        symbols: str,
+        start_symbol: str,
+        form: TextForm = AS_IT_IS,
+        unknown_symbol: str = "",
+    ) -> None:
         if len(set(symbols)) != len(symbols):
             twice = sorted(s for s, count in Counter(symbols).items() if count > 1)
             raise ValueError(
@@ -39,9 +48,15 @@ class Vocabulary:
             )
         if len(start_symbol) != 1 or start_symbol not in symbols:
             raise ValueError(f"vocabulary: start symbol {start_symbol!r} is not one of its symbols")
+        if unknown_symbol and (symbols[-1] != unknown_symbol or unknown_symbol == start_symbol):
+            raise ValueError(
+                f"vocabulary: unknown symbol {unknown_symbol!r} is not its last symbol, or is "
+                "where texts start"
+            )
         self.symbols = symbols
         self.start_symbol = start_symbol
         self.form = form
+        self.unknown_symbol = unknown_symbol
         self._id_of = {symbol: i for i, symbol in enumerate(symbols)}
         points = self._points = _code_points(symbols)
         self._ids = np.full(int(points.max()) + 2, -1, np.int64)  # by code point; the last: none
@@ -71,13 +86,22 @@ class Vocabulary:
         return hash(self._parts)
 
     @property
-    def _parts(self) -> tuple[str, str, TextForm]:
-        return self.symbols, self.start_symbol, self.form
+    def _parts(self) -> tuple[str, str, TextForm, str]:
+        return self.symbols, self.start_symbol, self.form, self.unknown_symbol
 
     @property
     def start_id(self) -> int:
         """Token id of the start symbol."""
         return self._id_of[self.start_symbol]
+
+    @property
+    def sampled_size(self) -> int:
+        """How many symbols may be drawn: those of the ids below this."""
+        return len(self.symbols) - len(self.unknown_symbol)
+
+    def with_form(self, form: TextForm) -> "Vocabulary":
+        """Return the same symbols for texts of another form."""
+        return Vocabulary(self.symbols, self.start_symbol, form, self.unknown_symbol)
 
     @cached_property
     def symbol_bytes(self) -> int:
@@ -96,12 +120,14 @@ class Vocabulary:
 
         Args:
             text: any text; it is brought into the vocabulary's form first.
-            unknown: what to do with symbols outside the vocabulary.
+            unknown: what to do with symbols outside the vocabulary. Where it has an unknown
+                symbol, `REFUSE` reads them as that.
             replacement: the symbol that stands in for them under `REPLACE`.
             field: what to call the text in an error.
 
         Raises:
-            UnknownSymbolError: under `REFUSE`; names the first few symbols and their positions.
+            UnknownSymbolError: under `REFUSE`, without an unknown symbol; names the first few
+                symbols and their positions.
             InputError: under `REPLACE`, the replacement is not one symbol of the vocabulary.
         """
         if unknown is UnknownSymbols.REPLACE and self._id_of.get(replacement) is None:
@@ -114,6 +140,8 @@ class Vocabulary:
         is_known = ids >= 0
         if is_known.all():
             return ids
+        if unknown is UnknownSymbols.REFUSE and self.unknown_symbol:
+            return np.where(is_known, ids, self._id_of[self.unknown_symbol])
         if unknown is UnknownSymbols.REFUSE:
             raise UnknownSymbolError(field, self._describe_unknown(text, is_known))
         if unknown is UnknownSymbols.SKIP:

@@ -256,6 +256,7 @@ def read_model(message: pb.Model) -> ModelInfo:
         fingerprint=message.fingerprint,
         vocabulary=message.vocabulary,
         start_symbol=message.start_symbol,
+        unknown_symbol=message.unknown_symbol,
         cell=message.cell,
         layers=message.layer_count,
         members=message.member_count,

@@ -390,7 +390,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "fingerprint", "vocabulary", "start_symbol", "cell", "layer_count", "hidden_size", "parameter_count", "precision", "validation_loss", "corpus_sha256", "runtime", "execution_provider", "member_count")
+    __slots__ = ("name", "fingerprint", "vocabulary", "start_symbol", "cell", "layer_count", "hidden_size", "parameter_count", "precision", "validation_loss", "corpus_sha256", "runtime", "execution_provider", "member_count", "unknown_symbol")
     NAME_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     VOCABULARY_FIELD_NUMBER: _ClassVar[int]
@@ -405,6 +405,7 @@ class Model(_message.Message):
     RUNTIME_FIELD_NUMBER: _ClassVar[int]
     EXECUTION_PROVIDER_FIELD_NUMBER: _ClassVar[int]
     MEMBER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_SYMBOL_FIELD_NUMBER: _ClassVar[int]
     name: str
     fingerprint: str
     vocabulary: str
@@ -419,7 +420,8 @@ class Model(_message.Message):
     runtime: str
     execution_provider: str
     member_count: int
-    def __init__(self, name: _Optional[str] = ..., fingerprint: _Optional[str] = ..., vocabulary: _Optional[str] = ..., start_symbol: _Optional[str] = ..., cell: _Optional[str] = ..., layer_count: _Optional[int] = ..., hidden_size: _Optional[int] = ..., parameter_count: _Optional[int] = ..., precision: _Optional[str] = ..., validation_loss: _Optional[float] = ..., corpus_sha256: _Optional[str] = ..., runtime: _Optional[str] = ..., execution_provider: _Optional[str] = ..., member_count: _Optional[int] = ...) -> None: ...
+    unknown_symbol: str
+    def __init__(self, name: _Optional[str] = ..., fingerprint: _Optional[str] = ..., vocabulary: _Optional[str] = ..., start_symbol: _Optional[str] = ..., cell: _Optional[str] = ..., layer_count: _Optional[int] = ..., hidden_size: _Optional[int] = ..., parameter_count: _Optional[int] = ..., precision: _Optional[str] = ..., validation_loss: _Optional[float] = ..., corpus_sha256: _Optional[str] = ..., runtime: _Optional[str] = ..., execution_provider: _Optional[str] = ..., member_count: _Optional[int] = ..., unknown_symbol: _Optional[str] = ...) -> None: ...
 
 class StartSessionRequest(_message.Message):
     __slots__ = ("model", "capsule", "seed", "sampling")

@@ -67,6 +67,7 @@ class Catalogue:
             "bos_token": vocabulary.start_symbol,
             "eos_token": vocabulary.start_symbol,
             "pad_token": None,
+            "unk_token": vocabulary.unknown_symbol or None,
             "chat_template": None,
             "vocabulary_size": len(vocabulary),
         }
@@ -83,6 +84,7 @@ def _describe(model: ServedModel) -> dict[str, Any]:
         "fingerprint": info.fingerprint,
         "vocabulary": info.vocabulary,
         "start_symbol": info.start_symbol,
+        "unknown_symbol": info.unknown_symbol,
         "cell": info.cell,
         "layers": info.layers,
         "hidden_size": info.hidden_size,
