@@ -22,8 +22,7 @@ from training.run.checkpoint import Checkpoint
 from unroll.bundle.files import describe
 from unroll.bundle.folder import Bundle, load_bundle, write_bundle
 from unroll.bundle.manifest import (
-    DECODE,
-    DECODE_FILTERED,
+    DECODES,
     FORMAT_VERSION,
     STEP,
     WEIGHTS,
@@ -143,8 +142,7 @@ def _write_graphs(
     file = WeightFile(WEIGHTS)
     graphs = {
         STEP: compile_step(weights, file),
-        DECODE: compile_decode(weights, arithmetic, file, filtered=False),
-        DECODE_FILTERED: compile_decode(weights, arithmetic, file, filtered=True),
+        **{name: compile_decode(weights, arithmetic, file, name) for name in DECODES},
     }
     if device is Device.CUDA:
         graphs |= compile_unrolled(weights, arithmetic, file)

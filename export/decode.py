@@ -1,4 +1,4 @@
-"""decode.onnx and decode-filtered.onnx: prefill, decode and score as one compiled loop.
+"""The decode graphs: prefill, decode and score as one compiled loop.
 
     in   tokens   (batch) int64         the last symbol, not yet consumed
          forced   (time, batch) int64   >= 0: this symbol comes next; -1: sample
@@ -10,9 +10,16 @@
          log_probs (time, batch) float  of each symbol under the model, before temperature
          h_n (and c_n)
 
-The second graph also takes top_k (batch) int64, 0 keeps all, and top_p, min_p (batch) float; with
-values that keep all symbols it gives the same bits as the first, so runs without a filter need not
-pay for one.
+decode-filtered.onnx also takes top_k (batch) int64, 0 keeps all, and top_p, min_p (batch) float.
+decode-full.onnx takes those and
+
+    in   alternative_rows (asking) int64   the rows that want to know the likeliest symbols
+         alternative_count (1) int64       how many of them, 0 to V
+    out  alternative_ids (time, asking, count) int64        the likeliest first
+         alternative_log_probs (time, asking, count) float  of each, as log_probs
+
+With values that keep all symbols, and no row that asks, each gives the same bits as decode.onnx, so
+runs need not pay for what no row of theirs asks for.
 
 The loop is ONNX's Scan over time: it hands each step its slices, where a Loop would have to gather
 them (1.06 times slower at batch 1).
@@ -25,12 +32,14 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from export.alternatives import find_alternatives
 from export.arithmetic import Arithmetic
 from export.cells import RecurrentState, recurrent_step
 from export.filtered_rows import FilteredRows, prepare_filtered_rows, redraw
 from export.graph import Graph, Shape, WeightFile
 from export.sampler import Sampler, prepare, sample, that_may_be_drawn
 from export.weights import ModelWeights
+from unroll.bundle.manifest import DECODE, DECODE_FULL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +146,10 @@ def leave(g: Graph, arithmetic: Arithmetic, layers: list[str], axis: int) -> str
     return cast(g, whole, arithmetic.dtype, np.float32)
 
 
-def log_probs_of(g: Graph, logits: str, chosen: str) -> str:
-    """Log-probabilities of the chosen symbols, (T, N), from logits, (T, N, V)."""
+def log_probs_of(g: Graph, all_log_probs: str, chosen: str) -> str:
+    """Log-probabilities of the chosen symbols, (T, N), from those of all, (T, N, V)."""
     axes = g.constant("axes_2", [2], np.int64)
-    all_of_them = g.op("LogSoftmax", logits, axis=2)
-    of_chosen = g.op("GatherElements", all_of_them, g.op("Unsqueeze", chosen, axes), axis=2)
+    of_chosen = g.op("GatherElements", all_log_probs, g.op("Unsqueeze", chosen, axes), axis=2)
     return g.op("Squeeze", of_chosen, axes)
 
 
@@ -153,16 +161,16 @@ def cast(g: Graph, tensor: str, from_: Any, to: Any) -> str:
 
 
 def compile_decode(
-    model: ModelWeights, arithmetic: Arithmetic, file: WeightFile, *, filtered: bool
+    model: ModelWeights, arithmetic: Arithmetic, file: WeightFile, name: str
 ) -> onnx.ModelProto:
-    """Write the decode graph of a model, with or without the sampler's filters."""
+    """Write a decode graph of a model: the one that a bundle calls so."""
     g = Graph("decode", file)
     token = g.input("tokens", np.int64, ["batch"])
     forced = g.input("forced", np.int64, ["time", "batch"])
     g.input("uniform", np.float32, ["time", "batch"])
     is_alive = _is_alive(g, g.input("steps", np.int64, ["batch"]))
     sampler, uniform = prepare(g, model.sampled_size, filtered=False)
-    rows = prepare_filtered_rows(g, model.sampled_size) if filtered else None
+    rows = None if name == DECODE else prepare_filtered_rows(g, model.sampled_size)
     shape = model.state_shape
     inputs = {name: g.input(f"{name}_0", np.float32, shape) for name in model.state_names}
     state = enter(g, model, arithmetic, inputs, axis=0)
@@ -178,9 +186,15 @@ def compile_decode(
         num_scan_inputs=3,
     )
     g.output(tokens, "tokens_out", np.int64, ["time", "batch"])
-    g.output(log_probs_of(g, logits, tokens), "log_probs", np.float32, ["time", "batch"])
-    for name, layers in state.renamed(after).tensors.items():
-        g.output(leave(g, arithmetic, layers, axis=0), f"{name}_n", np.float32, shape)
+    all_log_probs = g.op("LogSoftmax", logits, axis=2)
+    g.output(log_probs_of(g, all_log_probs, tokens), "log_probs", np.float32, ["time", "batch"])
+    if name == DECODE_FULL:
+        found = find_alternatives(g, logits, all_log_probs)
+        asked: Shape = ["time", "asking", "count"]
+        g.output(found.ids, "alternative_ids", np.int64, asked)
+        g.output(found.log_probs, "alternative_log_probs", np.float32, asked)
+    for tensor, layers in state.renamed(after).tensors.items():
+        g.output(leave(g, arithmetic, layers, axis=0), f"{tensor}_n", np.float32, shape)
     return g.model()
 
 

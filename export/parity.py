@@ -185,7 +185,8 @@ def _decode_rungs(
     decoder: Decoder, model: Reference, case: Case, tolerance: Tolerance
 ) -> Iterator[Rung]:
     """Compare the loop with its reference while every symbol is forced."""
-    result = decoder.run(LoopRun.plain(case.tokens[0], case.tokens[1:], case.uniform), case.state)
+    run = LoopRun.plain(case.tokens[0], case.tokens[1:], case.uniform)
+    result = decoder.run(run, case.state)
     logits, state = model(torch.from_numpy(case.tokens[:-1]), torch_state(case.state))
     expected = torch.log_softmax(logits, -1).numpy()  # (T, N, V)
     of_forced = np.take_along_axis(expected, case.tokens[1:, :, None], 2)[..., 0]
@@ -194,6 +195,12 @@ def _decode_rungs(
     yield _close("decode: log-probabilities", difference, block, tolerance)
     difference = _state_difference(result.state, state)
     yield _close("decode: final state", difference, block, tolerance)
+    asking = replace(run, asking=np.arange(N), alternatives=expected.shape[2])
+    every = np.empty_like(expected)
+    for row, found in enumerate(decoder.run(asking, case.state).likeliest):
+        np.put_along_axis(every[:, row], found.ids, found.log_probs, 1)
+    difference = _relative(every, expected)
+    yield _close("decode: alternatives", difference, f"all symbols at {block}", tolerance)
 
 
 def _invariance_rungs(decoder: Decoder, case: Case, tolerance: Tolerance) -> Iterator[Rung]:
@@ -216,6 +223,10 @@ def _invariance_rungs(decoder: Decoder, case: Case, tolerance: Tolerance) -> Ite
     )
     yield _equal(
         "decode: filters", whole, decoder.run(keeps_all, case.state), "filters that keep all"
+    )
+    asking = replace(keeps_all, asking=np.arange(N), alternatives=1)
+    yield _equal(
+        "decode: full", whole, decoder.run(asking, case.state), "filters that keep all, 1 likeliest"
     )
     alone = []
     for row in range(N):

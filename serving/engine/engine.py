@@ -30,7 +30,8 @@ from serving.runtime.device import DeviceRunner, unrolled_weights
 from serving.runtime.host import HostRunner, Runner
 from serving.runtime.onnx import Device
 from unroll.bundle.folder import Bundle
-from unroll.errors import ClosedError
+from unroll.bundle.manifest import DECODE_FULL
+from unroll.errors import ClosedError, InputError
 
 CLOSE_SECONDS = 10.0
 DEFAULT_OPTIONS = EngineOptions()
@@ -97,6 +98,7 @@ class Engine:
     ) -> None:
         self.bundle = bundle
         self.decoder = decoder
+        self._device = options.device
         self.layout = StateLayout(bundle.manifest.state, len(bundle.vocabulary))
         self.prefixes = PrefixCache(options.prefix_bytes)
         self.counts = EngineCounts()
@@ -186,11 +188,14 @@ class Engine:
         """Queue a request; its chunks go to the listener through `deliver`.
 
         Raises:
-            InputError: a token id, or what the origin holds, is none of this model's.
+            InputError: a token id, or what the origin holds, is none of this model's, or it has no
+                alternatives to tell.
             OverloadedError: the queue is full.
             ClosedError: the engine is closing, or has failed.
         """
         check_request(request, self.layout)
+        if request.alternatives:
+            self._check_alternatives()
         sequence = Sequence(request, self.bundle.vocabulary, self.layout, listener)
         self._skip_prefix(sequence)
         sequence.draw_ahead()
@@ -234,6 +239,25 @@ class Engine:
             elif thread.ident is None:  # it was never started
                 self._end_all(worker)
         atexit.unregister(self.close)
+
+    def _check_alternatives(self) -> None:
+        """Check that the loop can tell the likeliest symbols.
+
+        Raises:
+            InputError: it cannot.
+        """
+        if self._device is not Device.CPU:
+            raise InputError(
+                "top_log_probs",
+                f"cannot be told by a model on {self._device.value}; ask for 0, or serve the "
+                "bundle on the cpu",
+            )
+        if not self.decoder.has_alternatives:
+            raise InputError(
+                "top_log_probs",
+                f"cannot be told by this model, whose bundle has no {DECODE_FULL}; export the "
+                "checkpoint again, or ask for 0",
+            )
 
     def _skip_prefix(self, sequence: Sequence) -> None:
         """Spare a prompt's reader what was read before; a score needs every symbol's."""

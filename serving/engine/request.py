@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.engine.snapshot import Snapshot, StateLayout
+from serving.runtime.likeliest import Likeliest
 from serving.runtime.sampling import SamplingParams
 from unroll.errors import EngineError, InputError
 from unroll.terms import SEED_LIMIT, STOP_LENGTH_AT_MOST, STOPS_AT_MOST, Capsules, FinishReason
@@ -33,6 +34,7 @@ class SequenceRequest:
             to `buffer_symbols`; the first chunk and the last do not wait. inf gives one
             chunk, when the sequence ends.
         caller: tag of who asks; only the same caller's prompts share what was read.
+        alternatives: how many likeliest symbols to tell beside each symbol, 0 to V.
 
     Raises:
         InputError: a field is out of its range.
@@ -50,6 +52,7 @@ class SequenceRequest:
     chunk_seconds: float = 0.0
     is_cut_on_close: bool = False
     caller: bytes = b""
+    alternatives: int = 0
 
     def __post_init__(self) -> None:
         if self.max_new_symbols < 0 or len(self.prompt) + self.max_new_symbols == 0:
@@ -128,6 +131,7 @@ class Chunk:
         generated: how many symbols have been generated so far, a stop string's included.
         position: of the symbol after the last one generated so far.
         snapshot: where the text stands after this chunk, if it was asked for.
+        likeliest: symbols at each place of `log_probs`, if they were asked for.
     """
 
     text: str
@@ -137,6 +141,7 @@ class Chunk:
     generated: int = 0
     position: int = 0
     snapshot: Snapshot | None = None
+    likeliest: Likeliest | None = None
 
     @property
     def is_last(self) -> bool:

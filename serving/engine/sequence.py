@@ -15,6 +15,7 @@ from serving.engine.request import Chunk, SequenceRequest
 from serving.engine.snapshot import NO_LOG_PROBS, Snapshot, StateLayout
 from serving.engine.stops import scan
 from serving.runtime.decoder import State
+from serving.runtime.likeliest import Likeliest
 from serving.runtime.sampling import BLOCK, uniforms
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import EngineError
@@ -85,6 +86,8 @@ class Sequence:
         self._held_log_probs = NO_LOG_PROBS
         self._gathered: list[tuple[str, NDArray[np.float32]]] = []  # for the next chunk
         self._gathered_symbols = 0
+        # At the symbols that are held or gathered, and at some that will not be delivered.
+        self._likeliest = [Likeliest.unknown(request.held, request.alternatives)]
         self._has_sent = False
         # time.monotonic() from which it may go out
         self._chunk_due = 0.0 if self.is_streamed else inf
@@ -191,6 +194,7 @@ class Sequence:
         steps: int,
         now: float,
         patience: float = 0.0,
+        likeliest: Likeliest | None = None,
     ) -> Chunk | None:
         """Take in what a loop run chose for this row.
 
@@ -201,6 +205,7 @@ class Sequence:
             steps: how many of them count.
             now: time.monotonic().
             patience: for how many seconds what comes after a chunk is gathered, at least.
+            likeliest: symbols at each step, or more of them; None where it did not ask.
 
         Returns:
             What can be delivered, if anything.
@@ -212,6 +217,9 @@ class Sequence:
             return None if self.left else self._settling.last
         read = self._prompt_length - self.done
         self.done += steps
+        if likeliest is not None:
+            begin = max(read, 0) if self.request.max_new_symbols else 0
+            self._likeliest.append(likeliest.cut(begin, steps, self.request.alternatives))
         if not self.request.max_new_symbols:
             finish = FinishReason.LENGTH if not self.left else None
             return self._chunk("", log_probs[:steps], finish, now, patience)
@@ -266,6 +274,7 @@ class Sequence:
             generated=self.generated,
             position=self.position,
             snapshot=self.snapshot(state),
+            likeliest=self._next_likeliest(len(log_probs)),
         )
 
     def fail(self, error: EngineError) -> Chunk:
@@ -274,13 +283,21 @@ class Sequence:
         Where every chunk has a snapshot, the last one gives that text again, and this chunk, which
         has none, leaves it out.
         """
-        text, log_probs = "", NO_LOG_PROBS
+        text, log_probs, likeliest = "", NO_LOG_PROBS, None
         if self.request.snapshots is not Capsules.EVERY_CHUNK:
             if self._settling is not None:
-                text, log_probs = self._settling.last.text, self._settling.last.log_probs
+                last = self._settling.last
+                text, log_probs, likeliest = last.text, last.log_probs, last.likeliest
             else:
                 text, log_probs = self._with_gathered("", NO_LOG_PROBS)
-        return Chunk(text=text, log_probs=log_probs, error=error, generated=self.generated)
+                likeliest = self._next_likeliest(len(log_probs))
+        return Chunk(
+            text=text,
+            log_probs=log_probs,
+            error=error,
+            generated=self.generated,
+            likeliest=likeliest,
+        )
 
     def _scan(
         self, text: str, log_probs: NDArray[np.float32], now: float, patience: float
@@ -330,6 +347,7 @@ class Sequence:
             finish=finish,
             generated=self.generated,
             position=self.position,
+            likeliest=self._next_likeliest(len(log_probs)),
         )
 
     def _may_gather(self, symbols: int) -> bool:
@@ -346,6 +364,14 @@ class Sequence:
         texts, arrays = zip(*self._gathered, (text, log_probs), strict=True)
         self._gathered, self._gathered_symbols = [], 0
         return "".join(texts), np.concatenate(arrays)
+
+    def _next_likeliest(self, symbols: int) -> Likeliest | None:
+        """Return those of the next symbols that are delivered, and forget them."""
+        if not self.request.alternatives:
+            return None
+        kept = Likeliest.joined(self._likeliest)
+        self._likeliest = [kept[symbols:]]
+        return kept[:symbols]
 
 
 Delivery = list[tuple[Sequence, Chunk]]

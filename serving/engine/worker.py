@@ -4,19 +4,19 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.engine.pacing import RunLength
 from serving.engine.prefixes import is_boundary
-from serving.engine.request import Chunk
+from serving.engine.request import Chunk, SequenceRequest
 from serving.engine.sequence import Delivery, Sequence
 from serving.engine.slots import Slots
 from serving.engine.snapshot import NO_LOG_PROBS
 from serving.runtime.decoder import FREE, LoopRun, State
 from serving.runtime.host import Written
-from serving.runtime.sampling import SamplingParams
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import EngineError
 from unroll.terms import Capsules, FinishReason
@@ -48,8 +48,8 @@ class Worker:
         self._length = RunLength(run_seconds)
         self._chunk_seconds = chunk_seconds
         self._keep_prefix = keep_prefix
-        self._sampling = _columns([])
-        self._sampling_of = slots.changes
+        self._columns = _columns([])
+        self._columns_of = slots.changes
 
     def step(
         self, rows: list[Sequence], steps: int | None = None, *, is_awaited: bool = False
@@ -96,9 +96,9 @@ class Worker:
         counts.symbols_written.inc(symbols - read)
 
     def _assemble(self, rows: list[Sequence], steps: int, made: list[int]) -> LoopRun:
-        if self._sampling_of != self.slots.changes:
-            self._sampling = _columns([row.request.sampling for row in rows])
-            self._sampling_of = self.slots.changes
+        if self._columns_of != self.slots.changes:
+            self._columns = _columns([row.request for row in rows])
+            self._columns_of = self.slots.changes
         N = len(rows)
         forced = np.full((steps, N), FREE, np.int64)
         for index, row in enumerate(rows):
@@ -111,7 +111,7 @@ class Worker:
             forced=forced,
             uniform=np.ascontiguousarray(uniform.T),
             steps=np.array(made, np.int64),
-            **self._sampling,
+            **self._columns,
         )
 
     def _collect(
@@ -128,10 +128,19 @@ class Worker:
         log_probs = np.ascontiguousarray(written.log_probs.T)  # (N, T)
         now = time.monotonic()
         patience = self._chunk_seconds * len(rows)
+        likeliest = dict(zip(run.asking.tolist(), written.likeliest, strict=True))
         for index, row in enumerate(rows):
             try:
                 text = self._vocabulary.decode(tokens[index]) if texts is None else texts[index]
-                chunk = row.take(tokens[index], text, log_probs[index], made[index], now, patience)
+                chunk = row.take(
+                    tokens[index],
+                    text,
+                    log_probs[index],
+                    made[index],
+                    now,
+                    patience,
+                    likeliest.get(index),
+                )
                 if row.keeps_prefixes and is_boundary(row.done, len(row.request.prompt)):
                     self._keep_prefix(row, self.slots.read(row))
                 if chunk is not None and _wants_snapshot(row, chunk):
@@ -176,13 +185,17 @@ def _failed_chunk(row: Sequence) -> Chunk:
     )
 
 
-def _columns(sampling: list[SamplingParams]) -> dict[str, np.ndarray]:
-    """Return the sampling parameters of a loop run by the field of LoopRun, each (N,)."""
+def _columns(requests: list[SequenceRequest]) -> dict[str, Any]:
+    """Return what the rows of a loop run ask for by the field of LoopRun."""
+    sampling = [request.sampling for request in requests]
+    alternatives = [request.alternatives for request in requests]
     return {
         "temperature": np.array([s.temperature for s in sampling], np.float32),
         "top_k": np.array([s.top_k for s in sampling], np.int64),
         "top_p": np.array([s.top_p for s in sampling], np.float32),
         "min_p": np.array([s.min_p for s in sampling], np.float32),
+        "asking": np.flatnonzero(alternatives),
+        "alternatives": max(alternatives, default=0),
     }
 
 

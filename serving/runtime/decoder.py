@@ -1,13 +1,15 @@
 """Runs the compiled loop of a bundle: arrays in, arrays out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.runtime.likeliest import Likeliest
 from serving.runtime.onnx import Device, open_bundle_graphs, open_graph_session
 from unroll.bundle.folder import Bundle
-from unroll.bundle.manifest import BATCH, DECODE, DECODE_FILTERED
+from unroll.bundle.manifest import BATCH, DECODE, DECODE_FILTERED, DECODE_FULL, DECODES
 
 State = dict[str, NDArray[np.float32]]
 """Recurrent state by the graph's input name, each (layers, batch, hidden)."""
@@ -29,6 +31,8 @@ class LoopRun:
         top_k: (N,).
         top_p: (N,).
         min_p: (N,).
+        asking: the rows that want to know the likeliest symbols at each step, (asking,).
+        alternatives: how many of them, 0 to V.
     """
 
     tokens: NDArray[np.int64]
@@ -39,6 +43,8 @@ class LoopRun:
     top_k: NDArray[np.int64]
     top_p: NDArray[np.float32]
     min_p: NDArray[np.float32]
+    asking: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    alternatives: int = 0
 
     @classmethod
     def plain(
@@ -76,11 +82,13 @@ class LoopResult:
         log_probs: of each under the model, before temperature, (T, N).
         state: after the loop run, by the input's name; it has consumed all of the row's
             steps but the last symbol.
+        likeliest: of each row that asked.
     """
 
     tokens: NDArray[np.int64]
     log_probs: NDArray[np.float32]
     state: State
+    likeliest: list[Likeliest] = field(default_factory=list)
 
 
 class Decoder:
@@ -97,14 +105,19 @@ class Decoder:
     """
 
     def __init__(self, bundle: Bundle, device: Device, threads: int = 1) -> None:
-        self._plain, self._filtered = open_bundle_graphs(
-            bundle,
-            (DECODE, DECODE_FILTERED),
-            lambda files: open_graph_session(files, device, threads),
+        names = [name for name in DECODES if name in bundle.manifest.graphs]
+        opened = open_bundle_graphs(
+            bundle, names, lambda files: open_graph_session(files, device, threads)
         )
+        self._graph_sessions = dict(zip(names, opened, strict=True))
         self._state = bundle.manifest.state
         self._outputs = ["tokens_out", "log_probs", *(tensor.output for tensor in self._state)]
-        self.provider: str = self._plain.get_providers()[0]
+        self.provider: str = opened[0].get_providers()[0]
+
+    @property
+    def has_alternatives(self) -> bool:
+        """Whether rows may ask for the likeliest symbols; bundles of before have no such graph."""
+        return DECODE_FULL in self._graph_sessions
 
     def zero_state(self, batch: int) -> State:
         """Return the state before any symbol."""
@@ -117,7 +130,8 @@ class Decoder:
 
     def run(self, run: LoopRun, state: State) -> LoopResult:
         """Make T steps from a state; threads may do so at the same time."""
-        feeds = {
+        name, outputs = DECODE, self._outputs
+        feeds: dict[str, NDArray[Any]] = {
             "tokens": run.tokens,
             "forced": run.forced,
             "uniform": run.uniform,
@@ -125,12 +139,17 @@ class Decoder:
             "temperature": run.temperature,
             **state,
         }
-        graph_session = self._plain
-        if run.is_filtered:
-            graph_session = self._filtered
+        is_asked = len(run.asking) > 0
+        if run.is_filtered or is_asked:
+            name = DECODE_FILTERED
             feeds |= {"top_k": run.top_k, "top_p": run.top_p, "min_p": run.min_p}
-        tokens, log_probs, *last = graph_session.run(self._outputs, feeds)
-        names = [tensor.input for tensor in self._state]
-        return LoopResult(
-            tokens=tokens, log_probs=log_probs, state=dict(zip(names, last, strict=True))
-        )
+        if is_asked:
+            name, outputs = DECODE_FULL, [*outputs, "alternative_ids", "alternative_log_probs"]
+            feeds["alternative_rows"] = run.asking
+            feeds["alternative_count"] = np.array([run.alternatives])
+        tokens, log_probs, *last = self._graph_sessions[name].run(outputs, feeds)
+        state = {tensor.input: last.pop(0) for tensor in self._state}
+        likeliest = [
+            Likeliest(*(tensor[:, row] for tensor in last)) for row in range(len(run.asking))
+        ]
+        return LoopResult(tokens=tokens, log_probs=log_probs, state=state, likeliest=likeliest)

@@ -1,12 +1,13 @@
 """One worker's recurrent states, and the loop runs that advance them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.runtime.decoder import Decoder, LoopRun, State
+from serving.runtime.likeliest import Likeliest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,10 +17,12 @@ class Written:
     Attributes:
         tokens: the symbols that came, (T, N).
         log_probs: of each under the model, before temperature, (T, N).
+        likeliest: of each row that asked.
     """
 
     tokens: NDArray[np.int64]
     log_probs: NDArray[np.float32]
+    likeliest: list[Likeliest] = field(default_factory=list)
 
 
 class Runner(Protocol):
@@ -84,7 +87,7 @@ class HostRunner:
         result = self._decoder.run(run, gathered)
         for name, tensor in self._state.items():
             tensor[:, slots] = result.state[name]
-        return Written(tokens=result.tokens, log_probs=result.log_probs)
+        return Written(tokens=result.tokens, log_probs=result.log_probs, likeliest=result.likeliest)
 
     def warm_up(self) -> None:
         """Do nothing: the first loop run is like any other."""

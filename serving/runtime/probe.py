@@ -31,6 +31,8 @@ def probe(bundle: Bundle, decoder: Decoder) -> None:
         tokens = np.arange(first, min(first + ROWS, V))
         for top_k in (0, V):  # without the filters' graph, and with it
             _check_run(bundle, decoder, tokens, top_k)
+        if decoder.has_alternatives:
+            _check_run(bundle, decoder, tokens, V, alternatives=V)
 
 
 def _check_weights(bundle: Bundle) -> None:
@@ -46,7 +48,9 @@ def _check_weights(bundle: Bundle) -> None:
         )
 
 
-def _check_run(bundle: Bundle, decoder: Decoder, tokens: np.ndarray, top_k: int) -> None:
+def _check_run(
+    bundle: Bundle, decoder: Decoder, tokens: np.ndarray, top_k: int, alternatives: int = 0
+) -> None:
     N, V = len(tokens), len(bundle.vocabulary)
     run = LoopRun(
         tokens=tokens,
@@ -57,6 +61,8 @@ def _check_run(bundle: Bundle, decoder: Decoder, tokens: np.ndarray, top_k: int)
         top_k=np.full(N, top_k),
         top_p=np.ones(N, np.float32),
         min_p=np.zeros(N, np.float32),
+        asking=np.arange(N if alternatives else 0),
+        alternatives=alternatives,
     )
     try:
         result = decoder.run(run, decoder.zero_state(N))
@@ -70,7 +76,8 @@ def _check_run(bundle: Bundle, decoder: Decoder, tokens: np.ndarray, top_k: int)
             f"{bundle.folder}: its graphs write token ids up to {result.tokens.max()}, its "
             f"vocabulary has {V} symbols; export the checkpoint again"
         )
-    numbers = (result.log_probs, *result.state.values())
+    every = (found.log_probs for found in result.likeliest)
+    numbers = (result.log_probs, *every, *result.state.values())
     if not all(np.isfinite(each).all() for each in numbers):
         raise BundleError(
             f"{bundle.folder}: its graphs give numbers that are not finite; the weights are "

@@ -9,6 +9,7 @@ import numpy as np
 from serving.engine.engine import Engine
 from serving.engine.request import Chunk, SequenceRequest
 from serving.engine.sequence import Sequence
+from serving.runtime.likeliest import Likeliest
 
 
 class Reply:
@@ -87,6 +88,7 @@ def join(chunks: list[Chunk]) -> Chunk:
     last = chunks[-1]
     # Where chunks have snapshots, an error adds no text: the text ends at the snapshot before it.
     snapshots = [chunk.snapshot for chunk in chunks if chunk.snapshot is not None]
+    likeliest = [chunk.likeliest for chunk in chunks if chunk.likeliest is not None]
     return Chunk(
         text="".join([chunk.text for chunk in chunks]),
         log_probs=np.concatenate([chunk.log_probs for chunk in chunks]),
@@ -95,4 +97,5 @@ def join(chunks: list[Chunk]) -> Chunk:
         generated=last.generated,
         position=last.position,
         snapshot=snapshots[-1] if snapshots else None,
+        likeliest=Likeliest.joined(likeliest) if likeliest else None,
     )

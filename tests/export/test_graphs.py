@@ -18,7 +18,7 @@ from tests.serving.runtime.runs import random_run
 from training.model.model import CELLS, CharRNN
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
-from unroll.bundle.manifest import BATCH, DECODE, DECODE_FILTERED, STEP, TIME, WEIGHTS, TensorSpec
+from unroll.bundle.manifest import BATCH, DECODES, STEP, TIME, WEIGHTS, TensorSpec
 
 SYMBOLS = 2000
 # fp32 in two orders of summation; a random number this near to a boundary is a tie (see
@@ -39,14 +39,14 @@ def bundle(cell: Cell, tiny_bundles: dict[Cell, Path]) -> Bundle:
     return load_bundle(tiny_bundles[cell])
 
 
-@pytest.mark.parametrize("name", [STEP, DECODE, DECODE_FILTERED])
+@pytest.mark.parametrize("name", [STEP, *DECODES])
 def test_graph_passes_the_full_check(bundle: Bundle, name: str) -> None:
     onnx.checker.check_model(str(bundle.folder / name), full_check=True)
 
 
 def test_weights_lie_in_the_file_and_nothing_beyond_it(bundle: Bundle) -> None:
     size = (bundle.folder / WEIGHTS).stat().st_size
-    for name in (STEP, DECODE, DECODE_FILTERED):
+    for name in (STEP, *DECODES):
         graph = onnx.load(str(bundle.folder / name), load_external_data=False).graph
         outside = [t for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
         assert outside
@@ -60,11 +60,11 @@ def test_weights_lie_in_the_file_and_nothing_beyond_it(bundle: Bundle) -> None:
 
 def shape_of(spec: TensorSpec, T: int, N: int) -> tuple[int, ...]:
     """Put numbers in the place of names."""
-    numbers = {TIME: T, BATCH: N}
+    numbers = {TIME: T, BATCH: N, "asking": N, "count": 2}
     return tuple(size if isinstance(size, int) else numbers[size] for size in spec.shape)
 
 
-@pytest.mark.parametrize("name", [STEP, DECODE, DECODE_FILTERED])
+@pytest.mark.parametrize("name", [STEP, *DECODES])
 @pytest.mark.parametrize(("T", "N"), [(1, 1), (2, 3), (13, 5)])
 def test_inputs_and_outputs_are_what_the_manifest_says(
     bundle: Bundle, name: str, T: int, N: int
@@ -72,6 +72,8 @@ def test_inputs_and_outputs_are_what_the_manifest_says(
     spec = bundle.manifest.graphs[name]
     feeds = {i.name: np.zeros(shape_of(i, T, N), i.dtype) for i in spec.inputs}
     feeds |= {key: np.ones(N, np.float32) for key in ("temperature", "top_p") if key in feeds}
+    if "alternative_count" in feeds:
+        feeds["alternative_count"] = np.array([2])
     graph_session = open_graph_session(GraphFiles.of(bundle, name), Device.CPU, 1)
     assert [i.name for i in graph_session.get_inputs()] == [i.name for i in spec.inputs]
     assert [o.name for o in graph_session.get_outputs()] == [o.name for o in spec.outputs]

@@ -4,6 +4,7 @@
     step.onnx       one pass over a block of symbols, in standard ONNX operators
     decode.onnx     the compiled loop: prefill, decode and score
     decode-filtered.onnx   the same with top-k, top-p and min-p
+    decode-full.onnx       the same with the likeliest symbols; bundles of before have none
     unrolled-*.onnx the loop's body, some fixed numbers of times; only in a bundle for CUDA
     weights.bin     the external data of all graphs
 
@@ -24,6 +25,7 @@ from unroll.bundle.manifest import (
     BATCH,
     DECODE,
     DECODE_FILTERED,
+    DECODES,
     FORMAT_VERSION,
     MANIFEST,
     SLOTS,
@@ -175,7 +177,8 @@ def _read_manifest(path: Path) -> Manifest:
 def _check_names(folder: Path, manifest: Manifest) -> None:
     always = {STEP, DECODE, DECODE_FILTERED}
     for_cuda, in_0_1 = ({kind.name for kind in kinds} for kinds in (UNROLLED, UNROLLED_IN_0_1))
-    if set(manifest.graphs) not in (always, always | for_cuda, always | in_0_1):
+    beside = set(manifest.graphs) - always - set(DECODES)
+    if not always <= set(manifest.graphs) or beside not in (set(), for_cuda, in_0_1):
         raise BundleError(
             f"{folder}: the manifest describes the graphs {sorted(manifest.graphs)}, a bundle has "
             f"{sorted(always)} and, if it was exported for CUDA, all of {sorted(for_cuda)}"
@@ -209,11 +212,7 @@ def _check_graphs(folder: Path, manifest: Manifest, vocabulary_size: int) -> Non
         outputs = {spec.name: spec for spec in graph.outputs}
         for tensor in manifest.state:
             layers, batch, hidden = tensor.shape
-            shape = (
-                [layers, batch, hidden]
-                if name in (STEP, DECODE, DECODE_FILTERED)
-                else [SLOTS, layers, hidden]
-            )
+            shape = [layers, batch, hidden] if name in (STEP, *DECODES) else [SLOTS, layers, hidden]
             for end, specs in ((tensor.input, inputs), (tensor.output, outputs)):
                 spec = specs.get(end)
                 if spec is None or (spec.shape, spec.dtype) != (shape, tensor.dtype):

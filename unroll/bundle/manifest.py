@@ -14,6 +14,8 @@ MANIFEST = "manifest.json"
 STEP = "step.onnx"
 DECODE = "decode.onnx"
 DECODE_FILTERED = "decode-filtered.onnx"
+DECODE_FULL = "decode-full.onnx"
+DECODES = (DECODE, DECODE_FILTERED, DECODE_FULL)
 WEIGHTS = "weights.bin"
 BATCH = "batch"
 TIME = "time"
@@ -178,8 +180,8 @@ def fingerprint_of(
     A form that leaves every text as it is does not enter it, nor does the absence of an unknown
     symbol: bundles had neither before.
 
-    The unrolled graphs do not enter it: they compute what the decode graph computes, bit for bit on
-    the CPU, so a bundle exported for CUDA is the same model and its capsules go on elsewhere.
+    The other graphs do not enter it: they compute what those two compute, bit for bit on the CPU.
+    So a bundle that has more of them is the same model, and its capsules go on elsewhere.
 
     Returns:
         A sha256 in hex.

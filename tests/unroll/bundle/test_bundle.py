@@ -14,11 +14,11 @@ from tests.conftest import TINY_SYMBOLS
 from training.settings import Cell
 from unroll.bundle.files import describe
 from unroll.bundle.folder import load_bundle
-from unroll.bundle.manifest import DECODE, DECODE_FILTERED, MANIFEST, STEP, WEIGHTS
+from unroll.bundle.manifest import DECODE, DECODES, MANIFEST, STEP, WEIGHTS
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import BundleError
 
-FILES = (STEP, DECODE, DECODE_FILTERED, WEIGHTS)
+FILES = (STEP, *DECODES, WEIGHTS)
 Json = Any  # a manifest as it lies on disk
 
 
@@ -307,8 +307,14 @@ def _other_start(m: Json) -> None:
     ("change", "named"),
     [
         (_file_too_many, "lists the files ['../secret'"),
-        (_file_too_few, "lists the files ['decode-filtered.onnx', 'decode.onnx', 'weights.bin']"),
-        (_graph_too_few, "describes the graphs ['decode-filtered.onnx', 'decode.onnx']"),
+        (
+            _file_too_few,
+            "lists the files ['decode-filtered.onnx', 'decode-full.onnx', 'decode.onnx', ",
+        ),
+        (
+            _graph_too_few,
+            "describes the graphs ['decode-filtered.onnx', 'decode-full.onnx', 'decode",
+        ),
         (_no_state, "lists no state"),
         (_state_of_another_input, "'d_0'"),
         (_state_of_another_output, "'d_n'"),

@@ -18,7 +18,7 @@ from unroll.bundle.folder import load_bundle, write_bundle
 from unroll.bundle.form import TextForm
 from unroll.bundle.manifest import (
     DECODE,
-    DECODE_FILTERED,
+    DECODES,
     MANIFEST,
     STEP,
     WEIGHTS,
@@ -30,7 +30,7 @@ from unroll.bundle.manifest import (
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import BundleError
 
-FILES = (STEP, DECODE, DECODE_FILTERED, WEIGHTS)
+FILES = (STEP, *DECODES, WEIGHTS)
 
 
 @pytest.fixture
