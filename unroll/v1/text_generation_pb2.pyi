@@ -31,6 +31,7 @@ class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FINISH_REASON_LENGTH: _ClassVar[FinishReason]
     FINISH_REASON_STOP: _ClassVar[FinishReason]
     FINISH_REASON_SHUTDOWN: _ClassVar[FinishReason]
+    FINISH_REASON_PATTERN: _ClassVar[FinishReason]
 
 class UnitKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -49,24 +50,34 @@ FINISH_REASON_UNSPECIFIED: FinishReason
 FINISH_REASON_LENGTH: FinishReason
 FINISH_REASON_STOP: FinishReason
 FINISH_REASON_SHUTDOWN: FinishReason
+FINISH_REASON_PATTERN: FinishReason
 UNIT_KIND_UNSPECIFIED: UnitKind
 UNIT_KIND_H: UnitKind
 UNIT_KIND_C: UnitKind
 
 class SamplingParams(_message.Message):
-    __slots__ = ("temperature", "top_k", "top_p", "min_p")
+    __slots__ = ("temperature", "top_k", "top_p", "min_p", "logit_bias")
+    class LogitBiasEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     TOP_P_FIELD_NUMBER: _ClassVar[int]
     MIN_P_FIELD_NUMBER: _ClassVar[int]
+    LOGIT_BIAS_FIELD_NUMBER: _ClassVar[int]
     temperature: float
     top_k: int
     top_p: float
     min_p: float
-    def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ...) -> None: ...
+    logit_bias: _containers.ScalarMap[str, float]
+    def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., logit_bias: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("model", "prompt", "max_new_symbols", "stop", "seed", "sampling", "log_probs", "unknown_symbols", "replacement_symbol", "session", "capsule", "expected_position", "capsules", "sample_count", "top_log_probs")
+    __slots__ = ("model", "prompt", "max_new_symbols", "stop", "seed", "sampling", "log_probs", "unknown_symbols", "replacement_symbol", "session", "capsule", "expected_position", "capsules", "sample_count", "top_log_probs", "pattern", "json_schema")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     MAX_NEW_SYMBOLS_FIELD_NUMBER: _ClassVar[int]
@@ -82,6 +93,8 @@ class GenerateRequest(_message.Message):
     CAPSULES_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
     TOP_LOG_PROBS_FIELD_NUMBER: _ClassVar[int]
+    PATTERN_FIELD_NUMBER: _ClassVar[int]
+    JSON_SCHEMA_FIELD_NUMBER: _ClassVar[int]
     model: str
     prompt: str
     max_new_symbols: int
@@ -97,7 +110,9 @@ class GenerateRequest(_message.Message):
     capsules: CapsuleDelivery
     sample_count: int
     top_log_probs: int
-    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., max_new_symbols: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., log_probs: _Optional[bool] = ..., unknown_symbols: _Optional[_Union[UnknownSymbols, str]] = ..., replacement_symbol: _Optional[str] = ..., session: _Optional[str] = ..., capsule: _Optional[bytes] = ..., expected_position: _Optional[int] = ..., capsules: _Optional[_Union[CapsuleDelivery, str]] = ..., sample_count: _Optional[int] = ..., top_log_probs: _Optional[int] = ...) -> None: ...
+    pattern: str
+    json_schema: str
+    def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., max_new_symbols: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., log_probs: _Optional[bool] = ..., unknown_symbols: _Optional[_Union[UnknownSymbols, str]] = ..., replacement_symbol: _Optional[str] = ..., session: _Optional[str] = ..., capsule: _Optional[bytes] = ..., expected_position: _Optional[int] = ..., capsules: _Optional[_Union[CapsuleDelivery, str]] = ..., sample_count: _Optional[int] = ..., top_log_probs: _Optional[int] = ..., pattern: _Optional[str] = ..., json_schema: _Optional[str] = ...) -> None: ...
 
 class Alternatives(_message.Message):
     __slots__ = ("symbols", "log_probs")
@@ -138,20 +153,22 @@ class StreamGenerateResponse(_message.Message):
     def __init__(self, text: _Optional[str] = ..., log_probs: _Optional[_Iterable[float]] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ..., sample_index: _Optional[int] = ..., capsule: _Optional[bytes] = ..., alternatives: _Optional[_Iterable[_Union[Alternatives, _Mapping]]] = ...) -> None: ...
 
 class Completion(_message.Message):
-    __slots__ = ("finish_reason", "usage", "seed", "fingerprint", "position", "capsule")
+    __slots__ = ("finish_reason", "usage", "seed", "fingerprint", "position", "capsule", "is_match")
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     CAPSULE_FIELD_NUMBER: _ClassVar[int]
+    IS_MATCH_FIELD_NUMBER: _ClassVar[int]
     finish_reason: FinishReason
     usage: Usage
     seed: int
     fingerprint: str
     position: int
     capsule: bytes
-    def __init__(self, finish_reason: _Optional[_Union[FinishReason, str]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., seed: _Optional[int] = ..., fingerprint: _Optional[str] = ..., position: _Optional[int] = ..., capsule: _Optional[bytes] = ...) -> None: ...
+    is_match: bool
+    def __init__(self, finish_reason: _Optional[_Union[FinishReason, str]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., seed: _Optional[int] = ..., fingerprint: _Optional[str] = ..., position: _Optional[int] = ..., capsule: _Optional[bytes] = ..., is_match: _Optional[bool] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("prompt_symbol_count", "generated_symbol_count", "unknown_symbol_count")
@@ -492,7 +509,7 @@ class EndSessionResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class Session(_message.Message):
-    __slots__ = ("id", "model", "fingerprint", "position", "marks", "seed", "sampling", "create_time", "expire_time")
+    __slots__ = ("id", "model", "fingerprint", "position", "marks", "seed", "sampling", "create_time", "expire_time", "pattern")
     ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -502,6 +519,7 @@ class Session(_message.Message):
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    PATTERN_FIELD_NUMBER: _ClassVar[int]
     id: str
     model: str
     fingerprint: str
@@ -511,4 +529,5 @@ class Session(_message.Message):
     sampling: SamplingParams
     create_time: _timestamp_pb2.Timestamp
     expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., position: _Optional[int] = ..., marks: _Optional[_Iterable[int]] = ..., seed: _Optional[int] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    pattern: str
+    def __init__(self, id: _Optional[str] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., position: _Optional[int] = ..., marks: _Optional[_Iterable[int]] = ..., seed: _Optional[int] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., pattern: _Optional[str] = ...) -> None: ...
