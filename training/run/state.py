@@ -76,7 +76,7 @@ def capture(
         weights={name: weight.detach().clone() for name, weight in model.state_dict().items()},
         moments=moments(model, optimizer),
         recurrent={name: tensor.detach().clone() for name, tensor in recurrent.items()},
-        random=_random_state(model.decoder.weight.device),
+        random=random_state(model.decoder.weight.device),
     )
 
 
@@ -94,7 +94,8 @@ def restore(
     return state.progress, recurrent
 
 
-def _random_state(device: torch.device) -> dict[str, Tensor]:
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """Copy the states of the generators that a training on this device draws from."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)

@@ -19,7 +19,7 @@ from training.run.parallel import Group
 from training.run.recorder import Recorder
 from training.run.recovery import KEEP_EVERY, Recovery
 from training.run.schedule import Length, Pace, Schedule
-from training.run.state import Progress, TrainingState, capture, restore
+from training.run.state import Progress, TrainingState, capture, random_state, restore
 from training.settings import TrainingSettings
 from unroll.errors import ExplosionError
 
@@ -96,6 +96,8 @@ class Trainer:
         )
         self.recorder.log.rewind(self.progress.update)
         self.recovery = Recovery(len(data.vocabulary), self.capture())
+        self._random = self.recovery.good.random  # before the update that is being made
+        self._is_stepping = False  # while weights are of no update
         self._pace = Pace(self.progress, settings.streams * settings.window)
 
     def run(self) -> Outcome:
@@ -108,7 +110,13 @@ class Trainer:
         with self.recorder:
             if self.progress.update == 0:
                 self._let_first(self.recorder.untrained)
-            outcome = self._loop()
+            try:
+                outcome = self._loop()
+            except ExplosionError:
+                raise  # what was good is saved
+            except Exception as error:
+                self._rescue(error)
+                raise
             self._save()
         # Freed after the group, torch's wrapper would be the last to hold gloo's threads, and would
         # wait for one of them that waits for Python: seen to hang, once in a few runs.
@@ -147,6 +155,7 @@ class Trainer:
         Raises:
             ExplosionError: it exploded too often.
         """
+        self._random = random_state(self.model.decoder.weight.device)
         columns = self._columns(self.progress.position)
         inputs, targets = (  # (T, N) both; of several processes, each reads its part of the N
             ids[:, columns] for ids in self.streams.batch(self.progress.position)
@@ -162,8 +171,10 @@ class Trainer:
         if self.recovery.exploded(value, norm):
             self._roll_back(value, norm)
             return False
+        self._is_stepping = True
         self.optimizer.step()
         self._advance(value, detach(state))
+        self._random, self._is_stepping = random_state(self.model.decoder.weight.device), False
         self.recorder.log.update(self.progress.update, value, rate, norm)
         self._report(value, rate)
         if self.progress.update % KEEP_EVERY == 0:
@@ -221,6 +232,19 @@ class Trainer:
         whole = self.group.gather(state or self.capture())
         if self.group.first:
             self.recorder.save_last(whole)
+
+    def _rescue(self, error: Exception) -> None:
+        """Save the last completed update after an error that nobody foresaw, if that is possible.
+
+        Several processes cannot: the others know nothing of it and would not take part.
+        """
+        finite = all(bool(weight.isfinite().all()) for weight in self.model.parameters())
+        if self._is_stepping or self.group.size > 1 or not finite:
+            return
+        try:
+            self._save(replace(self.capture(), random=self._random))
+        except Exception as failed:
+            error.add_note(f"the run's state cannot be saved either: {failed}")
 
     def _columns(self, position: Position) -> slice:
         """Return which of the rows of a window are this process's."""

@@ -40,6 +40,10 @@ class StopAfter(StopRequest):
         pass
 
 
+class PowerCut(BaseException):
+    """What no training can catch."""
+
+
 class Killed(StopRequest):
     """Ends the training in the middle, as a power cut does, after so many questions."""
 
@@ -51,7 +55,7 @@ class Killed(StopRequest):
     def requested(self) -> bool:
         self._left -= 1
         if self._left < 0:
-            raise ProcessLookupError
+            raise PowerCut
         return False
 
     @requested.setter
@@ -128,7 +132,7 @@ def test_state_is_saved_by_the_clock_and_what_follows_is_done_again(
     assert whole.run() is Outcome.FINISHED
     ticks = itertools.count()
     killed = room.trainer("cut", settings, stop=Killed(9), clock=lambda: seconds / 3 * next(ticks))
-    with pytest.raises(ProcessLookupError):
+    with pytest.raises(PowerCut):
         killed.run()
     assert not room.folder("cut").best.exists()  # there was no milestone
     saved = load_checkpoint(room.folder("cut").last)
@@ -138,6 +142,63 @@ def test_state_is_saved_by_the_clock_and_what_follows_is_done_again(
     assert second.run() is Outcome.FINISHED
     assert_equal(weights(second), weights(whole))
     assert losses(room, "cut") == losses(room, "whole")
+
+
+@pytest.mark.parametrize("place", ["loss.backward", "advance", "report"])
+def test_an_error_nobody_foresaw_leaves_the_last_completed_update(
+    room: Room, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tiny_settings(weight_dropout=0.3, validate_every=10**6)
+    whole = room.trainer("whole", settings)
+    assert whole.run() is Outcome.FINISHED
+    cut = room.trainer("cut", settings)
+    owner, name = {
+        "loss.backward": (torch.Tensor, "backward"),
+        "advance": (cut, "_advance"),
+        "report": (cut, "_report"),
+    }[place]
+    real, calls = getattr(owner, name), itertools.count(1)
+
+    def fails(*values: Any) -> Any:
+        if next(calls) == 8:
+            raise MemoryError("no room")
+        return real(*values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, fails)
+        with pytest.raises(MemoryError, match="no room"):
+            cut.run()
+    if place == "advance":  # the weights are another update's than the progress
+        assert not room.folder("cut").last.exists()
+        return
+    saved = load_checkpoint(room.folder("cut").last)
+    assert saved.state is not None
+    assert saved.state.progress.update == (8 if place == "report" else 7)
+    torch.manual_seed(4711)
+    second = room.trainer("cut", saved.training_settings, state=saved.state)
+    assert second.run() is Outcome.FINISHED
+    assert_equal(weights(second), weights(whole))
+    assert losses(room, "cut") == losses(room, "whole")
+
+
+def test_an_error_that_left_broken_weights_keeps_the_last_save(room: Room) -> None:
+    trainer = room.trainer("run", tiny_settings())
+
+    class Breaks(StopRequest):
+        @property
+        def requested(self) -> bool:
+            with torch.no_grad():
+                trainer.model.decoder.bias[0] = torch.nan
+            raise OSError("disk full")
+
+        @requested.setter
+        def requested(self, value: bool) -> None:
+            pass
+
+    trainer.stop = Breaks()
+    with pytest.raises(OSError, match="disk full"):
+        trainer.run()
+    assert not room.folder("run").last.exists()
 
 
 def test_same_seed_gives_same_losses_and_another_seed_others(room: Room) -> None:
