@@ -42,8 +42,8 @@ from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import add_TextGenerationServiceServicer_to_server
 
 if TYPE_CHECKING:
-    from serving.http.app import Path
     from serving.http.door import HttpDoor
+    from serving.http.paths import Path
 
 TIDY_SECONDS = 5.0
 CHORES = 2  # threads beside those of calls: for a reload, and the end that does not wait for it
@@ -202,7 +202,7 @@ class Server:
         """List HTTP's routes; without a port for it, none of its packages is loaded."""
         if self.settings.http_port is None:
             return []
-        from serving.http.app import paths
+        from serving.http.paths import paths
 
         return paths(self.models, self._servicer, longest)
 

@@ -1,9 +1,6 @@
 """The routes of the HTTP door."""
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -16,79 +13,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.access.gate import REQUEST_ID, Gate
-from serving.engine.models import Models
-from serving.http import connect
-from serving.http.call import HttpCall
-from serving.http.endpoint import Endpoint, Handle, Refuse
-from serving.http.openai.answers import refuse
-from serving.http.openai.completions import Completions
-from serving.http.openai.models import Catalogue
+from serving.http.endpoint import Endpoint
+from serving.http.openai.bodies import Refused
+from serving.http.paths import Path
 from serving.http.probes import Probe
-from serving.rpc.gate import LONGEST_MESSAGE
 from serving.rpc.health import Health
-from serving.rpc.servicer import TextGenerationServicer
-from serving.runtime.onnx import runtime_name
-from unroll.v1 import text_generation_pb2 as pb
-from unroll.wire import SERVICE
 
-JSON_BYTES = 3  # for each byte of a message: a symbol of four bytes may be escaped in twelve
-
-
-@dataclass(frozen=True, kw_only=True)
-class Path:
-    """One route behind the gate.
-
-    Attributes:
-        name: its path; metrics and logs call it so.
-        handle: answers a call.
-        most: bytes of a request's body at most: what is longer would take long to parse.
-        refuse: answers with an error.
-        verb: GET or POST.
-    """
-
-    name: str
-    handle: Handle
-    most: int = LONGEST_MESSAGE
-    refuse: Refuse = connect.refuse
-    verb: str = "POST"
-
-
-def paths(
-    models: Models, servicer: TextGenerationServicer, longest: Mapping[str, int]
-) -> list[Path]:
-    """List the routes behind the gate.
-
-    Args:
-        models: what is served.
-        servicer: answers the methods.
-        longest: bytes of a message, by method, for those that take much.
-    """
-    text = JSON_BYTES * longest["Generate"]
-    complete = Completions(servicer.texts).handle
-    catalogue = Catalogue(models, servicer.texts)
-    methods = [
-        (each.name, connect.Method(each, getattr(servicer, each.name)))
-        for each in pb.DESCRIPTOR.services_by_name["TextGenerationService"].methods
-        if not each.client_streaming  # HTTP/1.1 cannot
-    ]
-    return [
-        *(
-            Path(
-                name=f"/{SERVICE}/{name}",
-                handle=method.handle,
-                most=JSON_BYTES * longest.get(name, LONGEST_MESSAGE),
-                refuse=method.refuse,
-            )
-            for name, method in methods
-        ),
-        Path(name="/v1/completions", handle=complete, most=text, refuse=refuse),
-        Path(name="/v1/models", handle=catalogue.list, refuse=refuse, verb="GET"),
-        Path(name="/v1/models/{model:path}", handle=catalogue.get, refuse=refuse, verb="GET"),
-        Path(name="/tokenize", handle=catalogue.tokenize, most=text, refuse=refuse),
-        Path(name="/detokenize", handle=catalogue.detokenize, most=text, refuse=refuse),
-        Path(name="/tokenizer_info", handle=catalogue.tokenizer_info, refuse=refuse, verb="GET"),
-        Path(name="/version", handle=tell_version, verb="GET"),
-    ]
+OPENAI = ("/v1/", "/tokenize", "/detokenize")  # where refusals have OpenAI's form
 
 
 def make_app(
@@ -112,7 +43,7 @@ def make_app(
         for path in routes
     ]
     probes = [("/livez", None), ("/readyz", health)]
-    found += [Route(path, Probe(gate, path, asked)) for path, asked in probes]
+    found += [Route(path, Probe(gate, path, asked), methods=["GET"]) for path, asked in probes]
     allow = Middleware(
         CORSMiddleware,
         allow_origins=origins,
@@ -154,20 +85,35 @@ class SameOrigin:
         message = (
             "a page of another origin may not ask; its operator can allow it (http_allow_origin)"
         )
-        await _json(403, "permission_denied", message)(scope, receive, send)
-
-
-async def tell_version(call: HttpCall, _: bytes) -> None:
-    """Tell the versions of the server and its runtime."""
-    told = {"version": version("unroll"), "runtime": runtime_name()}
-    await call.answer(200, json.dumps(told).encode())
+        refused = _refusal(scope["path"], 403, "permission_denied", message)
+        await refused(scope, receive, send)
 
 
 async def _refuse_path(request: Request, error: Exception) -> JSONResponse:
     number = getattr(error, "status_code", 404)
     message = "there is no such path" if number == 404 else "this path takes another method"
-    return _json(number, "unimplemented", f"{message}: {request.method} {request.url.path:.100}")
+    path = request.url.path
+    return _refusal(
+        path,
+        number,
+        "unimplemented",
+        f"{message}: {request.method} {path:.100}",
+        getattr(error, "headers", None),
+    )
 
 
-def _json(number: int, code: str, message: str) -> JSONResponse:
-    return JSONResponse({"code": code, "message": message}, number)
+def _refusal(
+    path: str, number: int, code: str, message: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """Refuse what gets to no route, in the form of the door that the path belongs to."""
+    if path.startswith(OPENAI):
+        told: Refused = {
+            "error": {
+                "message": message,
+                "type": "invalid_request_error",
+                "param": None,
+                "code": code,
+            }
+        }
+        return JSONResponse(told, number, headers)
+    return JSONResponse({"code": code, "message": message}, number, headers)

@@ -11,7 +11,7 @@ import base64
 import json
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import grpc
 from google.protobuf import json_format
@@ -30,6 +30,22 @@ BYTES_AT_ONCE = 64 * 1024  # of an answer that is written on the event loop
 VALUES_AT_MOST = 4096  # of a message; each takes 2 us to parse, and everybody waits
 VERSION = "connect-protocol-version"
 _HEAD = struct.Struct(">BI")
+
+
+class Detail(TypedDict):
+    """A detail of an error: its type, the message in base64 and in JSON."""
+
+    type: str
+    value: str
+    debug: dict[str, Any]
+
+
+class Failure(TypedDict):
+    """The answer to a request that was refused."""
+
+    code: str
+    message: str
+    details: list[Detail]
 
 
 class Method:
@@ -52,7 +68,13 @@ class Method:
         if codec is None:
             allowed = ", ".join(f"{self._media}{each}" for each in (JSON, PROTO))
             call.code = grpc.StatusCode.INVALID_ARGUMENT.name
-            await call.answer(415, b"", headers=[("accept-post", allowed)])
+            told: Failure = {
+                "code": "invalid_argument",
+                "message": f"content-type: must be one of {allowed}",
+                "details": [],
+            }
+            body = json.dumps(told).encode()
+            await call.answer(415, body, headers=[("accept-post", allowed)])
             return
         _check_headers(call)
         if not self._is_streamed:
@@ -165,9 +187,9 @@ async def _end(call: HttpCall, told: dict[str, Any]) -> None:
     await call.end()
 
 
-def _describe(refusal: Refusal) -> dict[str, Any]:
+def _describe(refusal: Refusal) -> Failure:
     name = "canceled" if refusal.code is grpc.StatusCode.CANCELLED else refusal.code.name.lower()
-    details = [
+    details: list[Detail] = [
         {
             "type": detail.type_url.rpartition("/")[2],
             "value": base64.b64encode(detail.value).decode().rstrip("="),

@@ -3,14 +3,25 @@
 import json
 import time
 from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 import grpc
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.http.call import HttpCall
+from serving.http.openai.bodies import (
+    Choice,
+    Completion,
+    Error,
+    LogProbs,
+    Refused,
+    Top,
+    Usage,
+    WithUsage,
+)
 from serving.http.refusal import Refusal
 from serving.texts.text import Part, Text
 
@@ -78,8 +89,8 @@ class Answer:
         )
 
     def choice(
-        self, text: Text, part: Part, index: int, echo: Echo, tops: list[dict[str, float]] | None
-    ) -> dict[str, Any]:
+        self, text: Text, part: Part, index: int, echo: Echo, tops: list[Top | None] | None
+    ) -> Choice:
         """Describe the next part of a choice; `tops` are the alternatives to its symbols."""
         chunk, first = part.chunk, index not in self._offsets
         symbols = self.symbols(part, index, echo)
@@ -88,28 +99,27 @@ class Answer:
             log_probs = np.concatenate([echo.log_probs, log_probs])
         if first and echo.start:
             log_probs = np.concatenate([np.zeros(1, np.float32), log_probs])  # told as null
-        made: dict[str, Any] = {
+        scores = self._describe(symbols, log_probs, tops, index) if self._log_probs else None
+        is_start = bool(echo.start or echo.symbols) and text.origin.snapshot is None
+        if scores is not None and first and is_start:  # nothing comes before it
+            scores["token_logprobs"][0] = None
+            if scores["top_logprobs"] is not None:
+                scores["top_logprobs"][0] = None
+        made: Choice = {
             "index": index,
             "text": symbols,
-            "logprobs": self._describe(symbols, log_probs, tops, index)
-            if self._log_probs
-            else None,
+            "logprobs": scores,
             "finish_reason": None if chunk.finish is None else chunk.finish.value,
         }
-        is_start = bool(echo.start or echo.symbols) and text.origin.snapshot is None
-        if self._log_probs and first and is_start:
-            made["logprobs"]["token_logprobs"][0] = None  # nothing comes before it
-            if tops is not None:
-                made["logprobs"]["top_logprobs"][0] = None
         if part.capsule:
             made["capsule"] = b64encode(part.capsule).decode()
         if chunk.finish is not None:
             self._written += chunk.generated
-            made |= {"seed": part.sample.seed, "position": chunk.position}
+            made["seed"], made["position"] = part.sample.seed, chunk.position
         self._offsets[index] = self._offsets.get(index, 0) + len(symbols)
         return made
 
-    def body(self, text: Text, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    def body(self, text: Text, choices: list[Choice], **more: Unpack[WithUsage]) -> Completion:
         """Describe an answer, or a piece of one."""
         return {
             "id": self._id,
@@ -122,7 +132,7 @@ class Answer:
         }
 
     @property
-    def usage(self) -> dict[str, int]:
+    def usage(self) -> Usage:
         """Counts of symbols so far, with those of stop strings."""
         return {
             "prompt_tokens": self._read,
@@ -134,9 +144,9 @@ class Answer:
         self,
         symbols: str,
         log_probs: NDArray[np.float32],
-        tops: list[dict[str, float]] | None,
+        tops: list[Top | None] | None,
         index: int,
-    ) -> dict[str, Any]:
+    ) -> LogProbs:
         offset = self._offsets.get(index, 0)
         return {
             "tokens": list(symbols),
@@ -146,12 +156,12 @@ class Answer:
         }
 
 
-def dumps(body: dict[str, Any]) -> bytes:
+def dumps(body: Mapping[str, object]) -> bytes:
     """Write JSON."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def event(body: dict[str, Any]) -> bytes:
+def event(body: Mapping[str, object]) -> bytes:
     """Write one event of a stream."""
     return b"data: " + dumps(body) + b"\n\n"
 
@@ -162,14 +172,15 @@ async def refuse(call: HttpCall, refusal: Refusal) -> None:
     param = None if field is None else _RENAMED.get(field, field)
     fault = refusal.details.fault
     kind = "invalid_request_error" if refusal.number < 500 else "server_error"
-    error = {
+    error: Error = {
         "message": refusal.status.message if param is None else f"{param}: {fault.description}",
         "type": _TYPES.get(refusal.code, kind),
         "param": param,
         "code": refusal.details.info.reason.lower(),
     }
     if call.has_begun:
-        await call.write_raw(event({"error": error}))
+        await call.write_raw(event(Refused(error=error)))
         await call.end()
     else:
-        await call.answer(refusal.number, dumps({"error": error}), headers=refusal.headers)
+        body = dumps(Refused(error=error))
+        await call.answer(refusal.number, body, headers=refusal.headers)

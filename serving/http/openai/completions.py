@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from typing import Any
 
 import numpy as np
 
 from serving.http.call import HttpCall
 from serving.http.openai.answers import DONE, EVENTS, Answer, Echo, dumps, event
+from serving.http.openai.bodies import Choice, WithUsage
+from serving.http.openai.fields import Fields
 from serving.http.openai.request import CompletionRequest, Prompt, read
 from serving.http.openai.tops import Tops
 from serving.rpc.texts import Texts, begins_at_start, run
@@ -34,7 +35,7 @@ class Completions:
 
     async def handle(self, call: HttpCall, body: bytes) -> None:
         """Answer a call."""
-        request = read(body)
+        request = read(Fields(body))
         answer = Answer(call, log_probs=request.log_probs)
         tops = Tops(call, request, self._turn)
         async with self._opened(call, request) as texts:
@@ -94,7 +95,7 @@ async def _wholes(
     echoes: list[Echo],
     answer: Answer,
     tops: Tops,
-) -> list[dict[str, Any]]:
+) -> list[Choice]:
     """Return all choices, once all have ended."""
     async with one_error(), asyncio.TaskGroup() as group:
         tasks = [group.create_task(text.wholes()) for text in texts]
@@ -119,7 +120,7 @@ async def _stream(
     """Send the pieces of all choices as they come."""
     call.stream_headers = [("content-type", EVENTS), ("cache-control", "no-cache")]
     call.encode = event
-    more = {"usage": None} if request.wants_usage else {}
+    more: WithUsage = {"usage": None} if request.wants_usage else {}
     turn, news = asyncio.Lock(), asyncio.Event()
 
     async def follow(prompt: int) -> None:

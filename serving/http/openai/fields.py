@@ -6,12 +6,19 @@ from typing import Any
 
 from unroll.errors import InputError, shown
 
+Schema = dict[str, Any]
+TEXTS: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+
 
 class Fields:
     """A JSON object; a field that is null is as good as absent.
 
     Args:
         body: in UTF-8.
+
+    Attributes:
+        values: by name; none is null.
+        known: JSON Schema of each field that was asked for, by name.
 
     Raises:
         InputError: it is no JSON object.
@@ -25,36 +32,41 @@ class Fields:
         if not isinstance(values, dict):
             raise InputError("request", f"must be a JSON object, got {shown(repr(values))}")
         self.values: dict[str, Any] = {k: v for k, v in values.items() if v is not None}
-        self._known: set[str] = set()
+        self.known: dict[str, Schema] = {}
 
-    def get(self, name: str) -> Any:
-        """Return a field as it is; None if it is absent."""
-        self._known.add(name)
+    def get(self, name: str, schema: Schema) -> Any:
+        """Return a field as it is; None if it is absent.
+
+        Args:
+            name: of the field.
+            schema: of what it may be beside null.
+        """
+        self.known[name] = {"anyOf": [schema, {"type": "null"}]}
         return self.values.get(name)
 
     def text(self, name: str) -> str:
         """Return a text; empty if it is absent."""
-        return self._of_kind(name, str, "a text") or ""
+        return self._of_kind(name, str, "string", "a text") or ""
 
     def truth(self, name: str) -> bool:
         """Return a truth value; false if it is absent."""
-        return self._of_kind(name, bool, "true or false") or False
+        return self._of_kind(name, bool, "boolean", "true or false") or False
 
     def whole(self, name: str) -> int | None:
         """Return a whole number."""
-        value: int | None = self._of_kind(name, int, "a whole number")
+        value: int | None = self._of_kind(name, int, "integer", "a whole number")
         return value
 
     def number(self, name: str) -> float | None:
         """Return a finite number."""
-        value = self._of_kind(name, (int, float), "a number")
+        value = self._of_kind(name, (int, float), "number", "a number")
         if value is not None and not isfinite(value):
             raise InputError(name, f"must be finite, got {value}")
         return None if value is None else float(value)
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Return a text or a list of texts."""
-        value = self.get(name)
+        value = self.get(name, TEXTS)
         found = [] if value is None else value if isinstance(value, list) else [value]
         if not all(isinstance(each, str) for each in found):
             raise InputError(name, f"must be a text or a list of texts, got {shown(repr(value))}")
@@ -63,6 +75,7 @@ class Fields:
     def choice(self, name: str, of: dict[str, Any]) -> Any:
         """Return what one of several words stands for; None if it is absent."""
         word = self.text(name)
+        self.known[name] = {"enum": [None, "", *of]}
         if word and word not in of:
             raise InputError(name, f"must be one of {', '.join(of)}, got {shown(word)}")
         return of.get(word)
@@ -75,8 +88,9 @@ class Fields:
             harmless: what it may be.
             advice: what to do.
         """
-        value = self.get(name)
-        if value is not None and value not in harmless:
+        value = self.get(name, {"enum": [*harmless]})
+        is_harmless = value in harmless and not isinstance(value, bool)  # False is as good as 0
+        if value is not None and not is_harmless:
             raise InputError(name, f"is not supported; {advice}")
 
     def check_all_known(self) -> None:
@@ -86,12 +100,12 @@ class Fields:
             InputError: names the first one and all that there are.
         """
         for name in self.values:
-            if name not in self._known:
-                known = ", ".join(sorted(self._known))
+            if name not in self.known:
+                known = ", ".join(sorted(self.known))
                 raise InputError(name[:100], f"is no field of this request; there are {known}")
 
-    def _of_kind(self, name: str, kind: type | tuple[type, ...], what: str) -> Any:
-        value = self.get(name)
+    def _of_kind(self, name: str, kind: type | tuple[type, ...], json_kind: str, what: str) -> Any:
+        value = self.get(name, {"type": json_kind})
         is_truth = isinstance(value, bool) and kind is not bool
         if value is not None and (is_truth or not isinstance(value, kind)):
             raise InputError(name, f"must be {what}, got {shown(repr(value))}")

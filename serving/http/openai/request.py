@@ -6,18 +6,25 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from serving.http.openai.fields import Fields
+from serving.http.openai.fields import Fields, Schema
 from serving.sessions.session import digest_of
 from serving.texts.origins import Place
 from serving.texts.sent import as_sent
 from unroll.errors import InputError
 from unroll.options import GenerateOptions
-from unroll.terms import Capsules
+from unroll.terms import Capsules, UnknownSymbols
 
 DEFAULT_TOKENS = 16
 PROMPTS_AT_MOST = 256
 LOGPROBS_AT_MOST = 20
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p")
+IDS: Schema = {"type": "array", "items": {"type": "integer"}}
+_PROMPTS: Schema = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, IDS]}},
+        IDS | {"minItems": 1},
+    ]
+}
 
 Prompt = str | list[int]
 
@@ -58,13 +65,12 @@ class CompletionRequest:
         return self.options.max_new_symbols == 0
 
 
-def read(body: bytes) -> CompletionRequest:
+def read(fields: Fields) -> CompletionRequest:
     """Read a request.
 
     Raises:
         InputError: a field is unknown, of the wrong kind or not supported.
     """
-    fields = Fields(body)
     model, prompts = fields.text("model"), _prompts(fields)
     echo, is_streamed = fields.truth("echo"), fields.truth("stream")
     alternatives, samples = _alternatives(fields), fields.whole("n")
@@ -72,6 +78,7 @@ def read(body: bytes) -> CompletionRequest:
     tokens = DEFAULT_TOKENS if tokens is None else tokens
     if not tokens and not echo:
         raise InputError("max_tokens", "must be 1 or more without `echo`, got 0")
+    unknown, replacement = unknown_symbols(fields)
     options = GenerateOptions(
         model=model,
         max_new_symbols=tokens,
@@ -85,6 +92,8 @@ def read(body: bytes) -> CompletionRequest:
         capsules=fields.choice("capsules", {each.value: each for each in Capsules})
         or Capsules.NEVER,
         sample_count=samples,
+        unknown_symbols=unknown,
+        replacement_symbol=replacement,
     )
     place = _place(fields, model, prompts)
     wants_usage = _wants_usage(fields)
@@ -102,10 +111,19 @@ def read(body: bytes) -> CompletionRequest:
     )
 
 
+def unknown_symbols(fields: Fields) -> tuple[UnknownSymbols, str]:
+    """Read what to do with symbols outside the vocabulary, and what shall replace them."""
+    policy: UnknownSymbols | None = fields.choice(
+        "unknown_symbols", {each.value: each for each in UnknownSymbols}
+    )
+    return policy or UnknownSymbols.REFUSE, fields.text("replacement_symbol")
+
+
 def _prompts(fields: Fields) -> list[Prompt]:
-    value = fields.get("prompt")
-    listed: list[Any] = value if isinstance(value, list) else ["" if value is None else value]
-    if listed and all(_is_id(each) for each in listed):
+    value = fields.get("prompt", _PROMPTS)
+    is_list = isinstance(value, list)
+    listed: list[Any] = value if is_list else ["" if value is None else value]
+    if is_list and listed and all(map(_is_id, listed)):
         return [listed]
     if not 1 <= len(listed) <= PROMPTS_AT_MOST:
         raise InputError("prompt", f"must be 1 to {PROMPTS_AT_MOST} prompts, got {len(listed)}")
@@ -148,7 +166,7 @@ def _place(fields: Fields, model: str, prompts: list[Prompt]) -> Place:
 
 
 def _wants_usage(fields: Fields) -> bool:
-    options = fields.get("stream_options")
+    options = fields.get("stream_options", {"type": "object"})
     if options is None:
         return False
     if not isinstance(options, dict):
@@ -157,9 +175,10 @@ def _wants_usage(fields: Fields) -> bool:
 
 
 def _check_unsupported(fields: Fields, samples: int | None) -> None:
-    fields.get("user")  # is heeded by doing nothing
+    fields.get("user", {})  # is heeded by doing nothing
     fields.refuse("suffix", "", advice="leave it out")
-    fields.refuse("best_of", 1 if samples is None else samples, advice="it must be n")
+    if fields.whole("best_of") not in {None, 1 if samples is None else samples}:
+        raise InputError("best_of", "is not supported; it must be n")
     fields.refuse("logit_bias", {}, advice="leave it out")
     for name in ("presence_penalty", "frequency_penalty"):
         fields.refuse(name, 0, advice="leave it out or at 0")

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from serving.http.call import HttpCall
 from serving.http.openai.answers import Echo
+from serving.http.openai.bodies import Top
 from serving.http.openai.request import CompletionRequest
 from serving.texts.alternatives import SYMBOLS_AT_ONCE, Walk
 from serving.texts.text import Text
@@ -15,8 +16,6 @@ from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import DeadlineError, InputError
 
 ROWS_AT_MOST = 2**19  # symbols of an answer times those of the vocabulary: some seconds
-
-Top = dict[str, float]
 
 
 class Tops:
@@ -55,7 +54,9 @@ class Tops:
                 "the most; ask for fewer symbols, or for 0",
             )
 
-    async def tell(self, text: Text, index: int, symbols: str, echo: Echo) -> list[Top] | None:
+    async def tell(
+        self, text: Text, index: int, symbols: str, echo: Echo
+    ) -> list[Top | None] | None:
         """Return the likeliest symbols at each of the next ones of a choice, and those themselves.
 
         Raises:
@@ -64,7 +65,7 @@ class Tops:
         if not self._request.alternatives:
             return None
         vocabulary, walk = text.origin.model.bundle.vocabulary, self._walks.get(index)
-        told: list[Top] = []
+        told: list[Top | None] = []
         if walk is None:
             if echo.start:
                 symbols, told = symbols[1:], [{}]

@@ -357,6 +357,10 @@ def test_errors_are_those_that_the_client_knows(
         ({"prompt": []}, "prompt"),
         ({"prompt": [1, 99]}, "prompt[1]"),
         ({"prompt": {}}, "prompt"),
+        ({"prompt": 5}, "prompt"),
+        ({"frequency_penalty": False}, "frequency_penalty"),
+        ({"unknown_symbols": "keep"}, "unknown_symbols"),
+        ({"replacement_symbol": "a"}, "replacement_symbol"),
         ({"stream": 1}, "stream"),
         ({"capsule": "?"}, "capsule"),
         ({"capsules": "always"}, "capsules"),
@@ -374,6 +378,40 @@ def test_field_that_cannot_be_heeded_is_named(
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"n": NaN}'])
 def test_body_that_is_no_request_is_refused(server: RunningServer, body: bytes) -> None:
     assert ask(server, "POST", PATH, body).status == 400
+
+
+@pytest.mark.parametrize(
+    ("asked", "read"),
+    [
+        ({"unknown_symbols": "skip"}, "cab"),
+        ({"unknown_symbols": "replace", "replacement_symbol": "d"}, "cadb"),
+    ],
+)
+def test_unknown_symbols_are_left_out_or_replaced(
+    server: RunningServer, ours: Client, asked: dict[str, Any], read: str
+) -> None:
+    right = ours.generate(read, GenerateOptions(max_new_symbols=9, seed=SEED)).text
+    answer = post(server, prompt="caXb", max_tokens=9, seed=SEED, echo=True, **asked).json
+    assert answer["choices"][0]["text"] == read + right
+    told = ask(server, "POST", "/tokenize", {"prompt": "caXb"} | asked).json
+    assert ask(server, "POST", "/detokenize", {"tokens": told["tokens"]}).json["prompt"] == read
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/nothing"])
+def test_path_that_is_not_there_is_refused_in_openais_form(
+    server: RunningServer, theirs: openai.OpenAI, path: str
+) -> None:
+    answer = ask(server, "POST", path, {})
+    assert (answer.status, set(answer.json["error"])) == (404, {"message", "type", "param", "code"})
+    with pytest.raises(openai.NotFoundError, match="no such path"):
+        theirs.chat.completions.create(model="small", messages=[])
+
+
+def test_other_methods_than_a_path_takes_are_named(server: RunningServer) -> None:
+    answer = ask(server, "GET", PATH)
+    assert (answer.status, answer.headers["allow"]) == (405, "POST")
+    assert answer.json["error"]["code"] == "unimplemented"
+    assert ask(server, "POST", "/livez").status == 405
 
 
 def test_harmless_fields_are_taken(server: RunningServer) -> None:
@@ -467,7 +505,8 @@ def test_texts_and_token_ids_are_translated(server: RunningServer, ours: Client)
     assert "".join(symbols[each] for each in ids) == "cab£"
     back = httpx2.post(f"{url}/detokenize", json={"tokens": ids}).json()
     assert back == {"prompt": "cab£"}
-    assert httpx2.post(f"{url}/detokenize", json={"tokens": [11]}).status_code == 400
+    for wrong in ([11], 0, "a"):
+        assert httpx2.post(f"{url}/detokenize", json={"tokens": wrong}).status_code == 400
     told = httpx2.get(f"{url}/tokenizer_info").json()
     assert (told["bos_token"], told["vocabulary_size"]) == ("\n", 11)
 

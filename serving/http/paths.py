@@ -1,0 +1,178 @@
+"""The routes behind the gate, and what the document tells of each."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import TypedDict
+
+from google.protobuf.descriptor import MethodDescriptor
+
+from serving.engine.models import Models
+from serving.http import connect
+from serving.http.call import HttpCall
+from serving.http.document import ERRORS, PROBES, Operation, document
+from serving.http.endpoint import Handle, Refuse
+from serving.http.openai import bodies
+from serving.http.openai.answers import EVENTS, refuse
+from serving.http.openai.completions import Completions
+from serving.http.openai.models import Catalogue, read_ids, read_text
+from serving.http.openai.request import read
+from serving.rpc.gate import LONGEST_MESSAGE
+from serving.rpc.servicer import TextGenerationServicer
+from serving.runtime.onnx import runtime_name
+from unroll.v1 import text_generation_pb2 as pb
+from unroll.wire import SERVICE
+
+JSON_BYTES = 3  # for each byte of a message: a symbol of four bytes may be escaped in twelve
+
+
+class Versions(TypedDict):
+    """The versions of the server and its runtime."""
+
+    version: str
+    runtime: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Path:
+    """One route behind the gate.
+
+    Attributes:
+        name: its path; metrics and logs call it so.
+        handle: answers a call.
+        most: bytes of a request's body at most: what is longer would take long to parse.
+        refuse: answers with an error.
+        verb: GET or POST.
+        operation: what the document tells of it; None for nothing.
+    """
+
+    name: str
+    handle: Handle
+    most: int = LONGEST_MESSAGE
+    refuse: Refuse = connect.refuse
+    verb: str = "POST"
+    operation: Operation | None = None
+
+
+def paths(
+    models: Models, servicer: TextGenerationServicer, longest: Mapping[str, int]
+) -> list[Path]:
+    """List the routes behind the gate.
+
+    Args:
+        models: what is served.
+        servicer: answers the methods.
+        longest: bytes of a message, by method, for those that take much.
+    """
+    found = [
+        *_methods(servicer, longest),
+        *_openai(models, servicer, JSON_BYTES * longest["Generate"]),
+        Path(
+            name="/version",
+            handle=_tell_version,
+            verb="GET",
+            operation=Operation(
+                name="version",
+                summary="Versions of the server and its runtime.",
+                gives=Versions,
+                refuses=connect.Failure,
+            ),
+        ),
+    ]
+    told = [(path.name, path.verb, path.operation) for path in found if path.operation is not None]
+    body = json.dumps(document([*told, *PROBES])).encode()
+    return [*found, Path(name="/openapi.json", handle=partial(_tell, body), verb="GET")]
+
+
+def _methods(servicer: TextGenerationServicer, longest: Mapping[str, int]) -> Iterator[Path]:
+    """List those of `unroll.v1`."""
+    for each in pb.DESCRIPTOR.services_by_name["TextGenerationService"].methods:
+        if each.client_streaming:
+            continue  # HTTP/1.1 cannot
+        method = connect.Method(each, getattr(servicer, each.name))
+        yield Path(
+            name=f"/{SERVICE}/{each.name}",
+            handle=method.handle,
+            most=JSON_BYTES * longest.get(each.name, LONGEST_MESSAGE),
+            refuse=method.refuse,
+            operation=None if each.server_streaming else _operation(each),
+        )
+
+
+def _operation(method: MethodDescriptor) -> Operation:
+    return Operation(
+        name=method.name,
+        summary=f"{method.name} of {SERVICE}, in the Connect protocol.",
+        takes=method.input_type,
+        gives=method.output_type,
+        refuses=connect.Failure,
+        refusals=(*ERRORS, 415),
+    )
+
+
+def _openai(models: Models, servicer: TextGenerationServicer, text: int) -> Iterator[Path]:
+    """List those of OpenAI and of vLLM's tokenizers; `text` is the size of a request with one."""
+    catalogue = Catalogue(models, servicer.texts)
+    complete = Completions(servicer.texts).handle
+    operation = partial(Operation, refuses=bodies.Refused)
+    get = partial(Path, refuse=refuse, verb="GET")
+    post = partial(Path, refuse=refuse, most=text)
+    yield post(
+        name="/v1/completions",
+        handle=complete,
+        operation=operation(
+            name="complete",
+            summary="Continues prompts.",
+            takes=read,
+            gives=bodies.Completion,
+            streams=EVENTS,
+        ),
+    )
+    yield get(
+        name="/v1/models",
+        handle=catalogue.list,
+        operation=operation(name="models", summary="All models.", gives=bodies.ModelList),
+    )
+    yield get(
+        name="/v1/models/{model:path}",
+        handle=catalogue.get,
+        operation=operation(name="model", summary="One model.", gives=bodies.Model),
+    )
+    yield post(
+        name="/tokenize",
+        handle=catalogue.tokenize,
+        operation=operation(
+            name="tokenize",
+            summary="Token ids of a text.",
+            takes=read_text,
+            gives=bodies.Tokenized,
+        ),
+    )
+    yield post(
+        name="/detokenize",
+        handle=catalogue.detokenize,
+        operation=operation(
+            name="detokenize",
+            summary="Text of token ids.",
+            takes=read_ids,
+            gives=bodies.Detokenized,
+        ),
+    )
+    yield get(
+        name="/tokenizer_info",
+        handle=catalogue.tokenizer_info,
+        operation=operation(
+            name="tokenizer", summary="What harnesses ask.", gives=bodies.TokenizerInfo
+        ),
+    )
+
+
+async def _tell(body: bytes, call: HttpCall, _: bytes) -> None:
+    await call.answer(200, body)
+
+
+async def _tell_version(call: HttpCall, _: bytes) -> None:
+    told: Versions = {"version": version("unroll"), "runtime": runtime_name()}
+    await call.answer(200, json.dumps(told).encode())
