@@ -61,6 +61,7 @@ class Model(TypedDict):
     fingerprint: str
     vocabulary: str
     start_symbol: str
+    unknown_symbol: str
     cell: str
     layers: int
     hidden_size: int
@@ -96,6 +97,7 @@ class TokenizerInfo(TypedDict):
     bos_token: str
     eos_token: str
     pad_token: None
+    unk_token: str | None
     chat_template: None
     vocabulary_size: int
 
