@@ -15,11 +15,13 @@ decode-full.onnx takes those and
 
     in   alternative_rows (asking) int64   the rows that want to know the likeliest symbols
          alternative_count (1) int64       how many of them, 0 to V
+         automaton, bias, next             see automata.py
     out  alternative_ids (time, asking, count) int64        the likeliest first
          alternative_log_probs (time, asking, count) float  of each, as log_probs
+         automata (time, batch) int64
 
-With values that keep all symbols, and no row that asks, each gives the same bits as decode.onnx, so
-runs need not pay for what no row of theirs asks for.
+With values that keep all symbols, no bias and no row that asks, each gives the same bits as
+decode.onnx, so runs need not pay for what no row of theirs asks for.
 
 The loop is ONNX's Scan over time: it hands each step its slices, where a Loop would have to gather
 them (1.06 times slower at batch 1).
@@ -34,6 +36,7 @@ from onnx import helper
 
 from export.alternatives import find_alternatives
 from export.arithmetic import Arithmetic
+from export.automata import Automata, add_bias, advance, declare_automata
 from export.cells import RecurrentState, recurrent_step
 from export.filtered_rows import FilteredRows, prepare_filtered_rows, redraw
 from export.graph import Graph, Shape, WeightFile
@@ -50,11 +53,15 @@ class StepInputs:
         uniform: float, (N, 1); see sampler.prepare.
         forced: int64, (N,).
         is_alive: whether the row's state goes on, (N, 1).
+        automaton: state of the row's automaton, (N,); empty without automata, as the next.
+        is_free: whether the symbol is drawn, (N,).
     """
 
     uniform: str
     forced: str
     is_alive: str
+    automaton: str = ""
+    is_free: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +72,13 @@ class StepOutputs:
         logits: float, (N, V).
         chosen: the symbol that comes next, (N,).
         state: after the step; that of rows which are not alive is as before.
+        automaton: its state after the step, (N,); empty without automata.
     """
 
     logits: str
     chosen: str
     state: RecurrentState
+    automaton: str = ""
 
 
 def choose_next(
@@ -82,6 +91,7 @@ def choose_next(
     inputs: StepInputs,
     sampler: Sampler,
     rows: FilteredRows | None,
+    automata: Automata | None = None,
 ) -> StepOutputs:
     """Append one step: consume a symbol, choose the next.
 
@@ -94,17 +104,25 @@ def choose_next(
         inputs: what else is of this step alone.
         sampler: what is the same in each step.
         rows: those that have a filter; None without filters.
+        automata: what bans symbols or favours them; None without.
     """
     terms, new = recurrent_step(g, arithmetic, model, token, state)
     logits = arithmetic.affine(g, "decoder", terms, model.decoder_bias)
     logits = cast(g, logits, arithmetic.dtype, np.float32)
     size = model.sampled_size
-    drawn = sample(g, that_may_be_drawn(g, logits, model), inputs.uniform, sampler, size)
+    drawable = that_may_be_drawn(g, logits, model)
+    if automata is not None:
+        drawable = add_bias(g, drawable, automata, inputs.automaton)
+    drawn = sample(g, drawable, inputs.uniform, sampler, size)
     ids = drawn.ids if rows is None else redraw(g, drawn, inputs.uniform, rows, size)
+    automaton = ""
+    if automata is not None:
+        automaton = advance(g, automata, inputs.automaton, ids, inputs.is_free, size)
     return StepOutputs(
         logits=logits,
         chosen=g.op("Max", ids, inputs.forced),  # where a symbol is forced, 0 is drawn
         state=_keep_alive(g, inputs.is_alive, new, state),
+        automaton=automaton,
     )
 
 
@@ -174,17 +192,20 @@ def compile_decode(
     shape = model.state_shape
     inputs = {name: g.input(f"{name}_0", np.float32, shape) for name in model.state_names}
     state = enter(g, model, arithmetic, inputs, axis=0)
-    before = [token, *state.names]
-    _, *after, tokens, logits = g.ops(
+    before, slices, automata = [token, *state.names], [uniform, forced, is_alive], None
+    if name == DECODE_FULL:
+        automata, automaton = declare_automata(g, model.sampled_size)
+        before, slices = [*before, automaton], [*slices, automata.is_free]
+    collected = 2 if automata is None else 3
+    outputs = g.ops(
         "Scan",
         *before,
-        uniform,
-        forced,
-        is_alive,
-        count=len(before) + 2,
-        body=_body(g, model, arithmetic, state, sampler, rows),
-        num_scan_inputs=3,
+        *slices,
+        count=len(before) + collected,
+        body=_body(g, model, arithmetic, state, sampler, rows, automata),
+        num_scan_inputs=len(slices),
     )
+    after, (tokens, logits, *automata_out) = outputs[1 : 1 + len(state.names)], outputs[-collected:]
     g.output(tokens, "tokens_out", np.int64, ["time", "batch"])
     all_log_probs = g.op("LogSoftmax", logits, axis=2)
     g.output(log_probs_of(g, all_log_probs, tokens), "log_probs", np.float32, ["time", "batch"])
@@ -193,6 +214,7 @@ def compile_decode(
         asked: Shape = ["time", "asking", "count"]
         g.output(found.ids, "alternative_ids", np.int64, asked)
         g.output(found.log_probs, "alternative_log_probs", np.float32, asked)
+        g.output(automata_out[0], "automata", np.int64, ["time", "batch"])
     for tensor, layers in state.renamed(after).tensors.items():
         g.output(leave(g, arithmetic, layers, axis=0), f"{tensor}_n", np.float32, shape)
     return g.model()
@@ -214,6 +236,7 @@ def _body(
     state: RecurrentState,
     sampler: Sampler,
     rows: FilteredRows | None,
+    automata: Automata | None,
 ) -> onnx.GraphProto:
     """One step: what is carried and this step's slices in, what is carried and collected out."""
     g = outer.body("step")
@@ -222,16 +245,33 @@ def _body(
     dtypes: list[Any] = [arithmetic.dtype] * floats + [np.uint8] * len(state.activations)
     token = g.input("token", np.int64, ["batch"])
     before = [g.input(f"state{i}", dtype, row) for i, dtype in enumerate(dtypes)]
+    has = automata is not None
+    automaton = g.input("automaton_before", np.int64, ["batch"]) if has else ""
     inputs = StepInputs(
         uniform=g.input("uniform_t", np.float32, ["batch", 1]),
         forced=g.input("forced_t", np.int64, ["batch"]),
         is_alive=g.input("is_alive_t", np.bool_, ["batch", 1]),
+        automaton=automaton,
+        is_free=g.input("is_free_t", np.bool_, ["batch"]) if has else "",
     )
-    old = state.renamed(before)
-    step = choose_next(g, model, arithmetic, token, old, inputs=inputs, sampler=sampler, rows=rows)
+    step = choose_next(
+        g,
+        model,
+        arithmetic,
+        token,
+        state.renamed(before),
+        inputs=inputs,
+        sampler=sampler,
+        rows=rows,
+        automata=automata,
+    )
     g.output(step.chosen, "chosen", np.int64, ["batch"])
     for i, (tensor, dtype) in enumerate(zip(step.state.names, dtypes, strict=True)):
         g.output(tensor, f"new{i}", dtype, row)
+    if has:
+        g.output(step.automaton, "new_automaton", np.int64, ["batch"])
     g.output(step.chosen, "token_t", np.int64, ["batch"])
     g.output(step.logits, "logits_t", np.float32, ["batch", model.vocabulary_size])
+    if has:
+        g.output(step.automaton, "automaton_t", np.int64, ["batch"])
     return g.proto()

@@ -9,6 +9,10 @@ SAMPLES_AT_MOST = 64
 ITEMS_AT_MOST = 1024  # in one message of a call with many texts
 STOPS_AT_MOST = 8
 STOP_LENGTH_AT_MOST = 256  # symbols
+PATTERN_BYTES_AT_MOST = 2048
+SCHEMA_BYTES_AT_MOST = 16384
+BIASES_AT_MOST = 1024
+BIAS_RANGE = (-100.0, 100.0)
 
 
 class FinishReason(Enum):
@@ -17,6 +21,7 @@ class FinishReason(Enum):
     LENGTH = "length"
     STOP = "stop"
     SHUTDOWN = "shutdown"
+    PATTERN = "pattern"
 
 
 class Capsules(Enum):

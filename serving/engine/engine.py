@@ -252,7 +252,7 @@ class Engine:
                 f"cannot be told by a model on {self._device.value}; ask for 0, or serve the "
                 "bundle on the cpu",
             )
-        if not self.decoder.has_alternatives:
+        if not self.decoder.is_full:
             raise InputError(
                 "top_log_probs",
                 f"cannot be told by this model, whose bundle has no {DECODE_FULL}; export the "

@@ -15,6 +15,31 @@ State = dict[str, NDArray[np.float32]]
 """Recurrent state by the graph's input name, each (layers, batch, hidden)."""
 
 FREE = -1  # in `forced`: sample this symbol
+FULL_OUTPUTS = ("automata", "alternative_ids", "alternative_log_probs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Automata:
+    """What says which symbols may come: automata laid one after another. State 0 allows all.
+
+    Attributes:
+        bias: added to the logits in each state, before temperature; -inf bans, (S, V).
+        next: the state after each state and symbol, (S V).
+        states: of each row, (N,).
+    """
+
+    bias: NDArray[np.float32]
+    next: NDArray[np.int64]
+    states: NDArray[np.int64]
+
+    @classmethod
+    def free(cls, rows: int, symbols: int) -> "Automata":
+        """Allow all to so many rows."""
+        return cls(
+            bias=np.zeros((1, symbols), np.float32),
+            next=np.zeros(symbols, np.int64),
+            states=np.zeros(rows, np.int64),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +58,7 @@ class LoopRun:
         min_p: (N,).
         asking: the rows that want to know the likeliest symbols at each step, (asking,).
         alternatives: how many of them, 0 to V.
+        automata: what bans symbols or favours them; None if nothing does.
     """
 
     tokens: NDArray[np.int64]
@@ -45,6 +71,7 @@ class LoopRun:
     min_p: NDArray[np.float32]
     asking: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     alternatives: int = 0
+    automata: Automata | None = None
 
     @classmethod
     def plain(
@@ -83,12 +110,14 @@ class LoopResult:
         state: after the loop run, by the input's name; it has consumed all of the row's
             steps but the last symbol.
         likeliest: of each row that asked.
+        automata: the state of each row's automaton after each step, (T, N); None without automata.
     """
 
     tokens: NDArray[np.int64]
     log_probs: NDArray[np.float32]
     state: State
     likeliest: list[Likeliest] = field(default_factory=list)
+    automata: NDArray[np.int64] | None = None
 
 
 class Decoder:
@@ -111,12 +140,13 @@ class Decoder:
         )
         self._graph_sessions = dict(zip(names, opened, strict=True))
         self._state = bundle.manifest.state
+        self._sampled_size = bundle.vocabulary.sampled_size
         self._outputs = ["tokens_out", "log_probs", *(tensor.output for tensor in self._state)]
         self.provider: str = opened[0].get_providers()[0]
 
     @property
-    def has_alternatives(self) -> bool:
-        """Whether rows may ask for the likeliest symbols; bundles of before have no such graph."""
+    def is_full(self) -> bool:
+        """Whether rows may have alternatives and automata; bundles of before have no such graph."""
         return DECODE_FULL in self._graph_sessions
 
     def zero_state(self, batch: int) -> State:
@@ -139,17 +169,26 @@ class Decoder:
             "temperature": run.temperature,
             **state,
         }
-        is_asked = len(run.asking) > 0
-        if run.is_filtered or is_asked:
+        needs_full = len(run.asking) > 0 or run.automata is not None
+        if run.is_filtered or needs_full:
             name = DECODE_FILTERED
             feeds |= {"top_k": run.top_k, "top_p": run.top_p, "min_p": run.min_p}
-        if is_asked:
-            name, outputs = DECODE_FULL, [*outputs, "alternative_ids", "alternative_log_probs"]
-            feeds["alternative_rows"] = run.asking
-            feeds["alternative_count"] = np.array([run.alternatives])
+        if needs_full:
+            automata = run.automata or Automata.free(len(run.tokens), self._sampled_size)
+            name, outputs = DECODE_FULL, [*outputs, *FULL_OUTPUTS]
+            feeds |= {
+                "alternative_rows": run.asking,
+                "alternative_count": np.array([run.alternatives]),
+                "automaton": automata.states,
+                "bias": automata.bias,
+                "next": automata.next,
+            }
         tokens, log_probs, *last = self._graph_sessions[name].run(outputs, feeds)
         state = {tensor.input: last.pop(0) for tensor in self._state}
+        states = last.pop(0) if needs_full else None
         likeliest = [
             Likeliest(*(tensor[:, row] for tensor in last)) for row in range(len(run.asking))
         ]
-        return LoopResult(tokens=tokens, log_probs=log_probs, state=state, likeliest=likeliest)
+        return LoopResult(
+            tokens=tokens, log_probs=log_probs, state=state, likeliest=likeliest, automata=states
+        )

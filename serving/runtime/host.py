@@ -18,11 +18,13 @@ class Written:
         tokens: the symbols that came, (T, N).
         log_probs: of each under the model, before temperature, (T, N).
         likeliest: of each row that asked.
+        automata: the state of each row's automaton after each step, (T, N); None without automata.
     """
 
     tokens: NDArray[np.int64]
     log_probs: NDArray[np.float32]
     likeliest: list[Likeliest] = field(default_factory=list)
+    automata: NDArray[np.int64] | None = None
 
 
 class Runner(Protocol):
@@ -87,7 +89,12 @@ class HostRunner:
         result = self._decoder.run(run, gathered)
         for name, tensor in self._state.items():
             tensor[:, slots] = result.state[name]
-        return Written(tokens=result.tokens, log_probs=result.log_probs, likeliest=result.likeliest)
+        return Written(
+            tokens=result.tokens,
+            log_probs=result.log_probs,
+            likeliest=result.likeliest,
+            automata=result.automata,
+        )
 
     def warm_up(self) -> None:
         """Do nothing: the first loop run is like any other."""

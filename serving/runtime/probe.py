@@ -31,7 +31,7 @@ def probe(bundle: Bundle, decoder: Decoder) -> None:
         tokens = np.arange(first, min(first + ROWS, V))
         for top_k in (0, V):  # without the filters' graph, and with it
             _check_run(bundle, decoder, tokens, top_k)
-        if decoder.has_alternatives:
+        if decoder.is_full:
             _check_run(bundle, decoder, tokens, V, alternatives=V)
 
 

@@ -34,9 +34,16 @@ REPORT_MAY = {
 ROOMS = {
     "serving.runtime": {"unroll"},
     "serving.access": {"unroll"},
-    "serving.engine": {"unroll", "serving.runtime"},
+    "serving.constraints": {"unroll"},
+    "serving.engine": {"unroll", "serving.runtime", "serving.constraints"},
     "serving.sessions": {"unroll", "serving.runtime", "serving.engine"},
-    "serving.texts": {"unroll", "serving.runtime", "serving.engine", "serving.sessions"},
+    "serving.texts": {
+        "unroll",
+        "serving.runtime",
+        "serving.constraints",
+        "serving.engine",
+        "serving.sessions",
+    },
     "serving.rpc": {
         "unroll",
         "serving.runtime",

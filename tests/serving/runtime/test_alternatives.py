@@ -102,7 +102,7 @@ def test_bundle_of_before_runs_without_alternatives(
     before, now = (
         Decoder(load_bundle(folder), Device.CPU) for folder in (old, tiny_bundles["gru"])
     )
-    assert (before.has_alternatives, now.has_alternatives) == (False, True)
+    assert (before.is_full, now.is_full) == (False, True)
     call, state = random_run(now, V, STEPS, sampling())
     assert_same_bits(before.run(call, state), now.run(call, state))
     assert (
