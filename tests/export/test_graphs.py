@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from serving.runtime.decoder import FREE, Decoder, LoopRun
 from serving.runtime.onnx import Device, GraphFiles, open_graph_session
 from serving.runtime.sampling import SamplingParams, uniforms
-from tests.conftest import tiny_checkpoint
+from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
 from tests.serving.runtime.runs import random_run
-from tests.conftest import TINY_SYMBOLS
 from training.model.model import CELLS, CharRNN
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
