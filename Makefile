@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 PROTO := unroll/v1/text_generation.proto
+TRITON := serving/triton/inference
 
 # What to train, and what the run and its bundle are called.
 CORPUS ?=
@@ -126,6 +127,7 @@ check: $(READY) ## Check format, lint, types, protos, stubs and the import rule
 	$(BIN)/buf format protos --diff --exit-code
 	$(MAKE) --no-print-directory stubs OUT=build/stubs
 	diff -r -x __init__.py -x __pycache__ build/stubs/unroll/v1 unroll/v1
+	for kind in pyi binpb; do diff build/stubs/$(TRITON)_pb2.$$kind $(TRITON)_pb2.$$kind || exit 1; done
 
 fix: $(READY) ## Mend what check finds and can be mended by a tool
 	$(BIN)/ruff check --fix .
@@ -136,9 +138,11 @@ fix: $(READY) ## Mend what check finds and can be mended by a tool
 
 OUT ?= .
 stubs: $(READY) ## Generate the gRPC stubs from the proto
-	@mkdir -p $(OUT)
+	@mkdir -p $(OUT)/$(dir $(TRITON))
 	@$(BIN)/python -m grpc_tools.protoc --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 		-Iprotos --python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) --mypy_grpc_out=$(OUT) protos/$(PROTO)
+	@$(BIN)/python -m grpc_tools.protoc -Iprotos --pyi_out=$(OUT) \
+		--descriptor_set_out=$(OUT)/$(TRITON)_pb2.binpb protos/$(TRITON).proto
 
 setup: $(READY) ## Make .venv; RUNTIME=gpu for an NVIDIA GPU
 

@@ -18,7 +18,7 @@ from serving.access.gate import Gate
 from serving.access.tls import server_context, server_credentials
 from serving.access.tokens import Tokens
 from serving.engine.models import Models
-from serving.rpc.gate import METHODS, RpcGate
+from serving.rpc.gate import METHODS, PATHS, RpcGate
 from serving.rpc.handlers import GenericHandlers
 from serving.rpc.health import Health
 from serving.rpc.keys import WatchedKeys
@@ -37,6 +37,11 @@ from serving.telemetry.tracing import Tracing, open_tracing
 from serving.texts.delivery import LoopDelivery
 from serving.texts.origins import Origins
 from serving.texts.parse import Limits
+from serving.triton import handlers as triton
+from serving.triton import inference_pb2
+from serving.triton.inference import Inference
+from serving.triton.sequences import Sequences
+from serving.triton.servicer import InferenceServicer
 from unroll.errors import SettingsError, StoreError
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import add_TextGenerationServiceServicer_to_server
@@ -115,22 +120,32 @@ class Server:
             limits,
         )
         self._health = Health()
+        self._sequences = Sequences(
+            self.models,
+            self._keys.keys,
+            limits,
+            most=self.settings.sessions_in_memory,
+            per_caller=self.settings.max_sessions_per_caller,
+        )
+        self._inference = Inference(self._servicer.texts, self._sequences)
+        self._triton = InferenceServicer(self.models, self._health, self._inference)
         state = max(model.engine.layout.size for model in self.models)
-        longest = longest_messages(limits, state)
+        longest = longest_messages(limits, state) | triton.longest_messages(limits)
         paths = self._http_paths(longest)
-        self.calls = CallCounts([*METHODS, *(path.name for path in paths)])
+        self.calls = CallCounts([*METHODS, *triton.METHODS, *(path.name for path in paths)])
         self._tracing = open_tracing(self.settings.otel_endpoint)
         self.gate = _gate(self.settings, self.calls, self._tracing)
         self.http = self._open_http(paths)
         self._grpc = grpc.aio.server(
-            interceptors=[RpcGate(self.gate, longest)],
+            interceptors=[RpcGate(self.gate, longest, PATHS | triton.PATHS, triton.OPEN_PATHS)],
             options=_channel_options(self.settings),
         )
         # Handlers get the gate's Call, of which the stubs know nothing.
         methods: Any = GenericHandlers(self._grpc)
         add_TextGenerationServiceServicer_to_server(self._servicer, methods)  # type: ignore[arg-type]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
-        add_reflection(self._grpc, [pb.DESCRIPTOR, health_pb2.DESCRIPTOR])
+        triton.add_inference(self._grpc, self._triton)
+        add_reflection(self._grpc, [pb.DESCRIPTOR, health_pb2.DESCRIPTOR, inference_pb2.DESCRIPTOR])
         self.port = self._listen()
         self.metrics_page = self._open_metrics()
         self.models.start()
@@ -171,6 +186,7 @@ class Server:
         self.models.refuse()
         self._health.drain()
         await self._do(partial(self.models.close, grace_seconds))
+        self._triton.close()
         await self.gate.wait_idle(max(ends - self._loop.time(), CUT_SECONDS))
         self._health.end_watches()
         if self.http is not None:
@@ -202,9 +218,11 @@ class Server:
         """List HTTP's routes; without a port for it, none of its packages is loaded."""
         if self.settings.http_port is None:
             return []
+        from serving.http.generate import Generation
         from serving.http.paths import paths
 
-        return paths(self.models, self._servicer, longest)
+        generation = Generation(self.models, self._health, self._inference)
+        return paths(self.models, self._servicer, generation, longest)
 
     def _open_http(self, paths: list["Path"]) -> "HttpDoor | None":
         settings = self.settings
@@ -239,6 +257,7 @@ class Server:
             await asyncio.sleep(TIDY_SECONDS)
             self._keys.renew()
             try:
+                await self._sequences.expire()
                 await self.sessions.expire()
                 if isinstance(self._store, TieredStore):
                     await self._store.spill(time.time() - self.settings.session_spill_seconds)

@@ -42,7 +42,12 @@ def make_app(
         )
         for path in routes
     ]
-    probes = [("/livez", None), ("/readyz", health)]
+    probes = [
+        ("/livez", None),
+        ("/readyz", health),
+        ("/v2/health/live", None),
+        ("/v2/health/ready", health),
+    ]
     found += [Route(path, Probe(gate, path, asked), methods=["GET"]) for path, asked in probes]
     allow = Middleware(
         CORSMiddleware,

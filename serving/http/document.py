@@ -8,9 +8,9 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor
 
-from serving.http.openai.fields import Fields, Schema
 from serving.http.refusal import NUMBERS
 from serving.http.schema import Schemas
+from serving.texts.fields import Fields, Schema
 from unroll.wire import TABLE
 
 JSON, PLAIN = "application/json", "text/plain"

@@ -14,6 +14,8 @@ from serving.http import connect
 from serving.http.call import HttpCall
 from serving.http.document import ERRORS, PROBES, Operation, document
 from serving.http.endpoint import Handle, Refuse
+from serving.http.generate import Generation
+from serving.http.generate import refuse as refuse_as_triton
 from serving.http.openai import bodies
 from serving.http.openai.answers import EVENTS, refuse
 from serving.http.openai.completions import Completions
@@ -57,18 +59,23 @@ class Path:
 
 
 def paths(
-    models: Models, servicer: TextGenerationServicer, longest: Mapping[str, int]
+    models: Models,
+    servicer: TextGenerationServicer,
+    generation: Generation,
+    longest: Mapping[str, int],
 ) -> list[Path]:
     """List the routes behind the gate.
 
     Args:
         models: what is served.
         servicer: answers the methods.
+        generation: answers clients of Triton.
         longest: bytes of a message, by method, for those that take much.
     """
     found = [
         *_methods(servicer, longest),
         *_openai(models, servicer, JSON_BYTES * longest["Generate"]),
+        *_triton(generation, JSON_BYTES * longest["ModelInfer"]),
         Path(
             name="/version",
             handle=_tell_version,
@@ -167,6 +174,19 @@ def _openai(models: Models, servicer: TextGenerationServicer, text: int) -> Iter
             name="tokenizer", summary="What harnesses ask.", gives=bodies.TokenizerInfo
         ),
     )
+
+
+def _triton(generation: Generation, text: int) -> Iterator[Path]:
+    """List Triton's; `text` is the size of a request with one."""
+    post = partial(Path, refuse=refuse_as_triton, most=text)
+    get = partial(Path, refuse=refuse_as_triton, verb="GET")
+    model = "/v2/models/{model}"
+    yield post(name=f"{model}/generate", handle=generation.generate)
+    yield post(name=f"{model}/generate_stream", handle=generation.generate_stream)
+    yield get(name="/v2", handle=generation.server)
+    yield get(name=model, handle=generation.metadata)
+    yield get(name=f"{model}/config", handle=generation.config)
+    yield get(name=f"{model}/ready", handle=generation.ready)
 
 
 async def _tell(body: bytes, call: HttpCall, _: bytes) -> None:

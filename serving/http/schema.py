@@ -6,7 +6,7 @@ from typing import Any, NotRequired, Union, get_args, get_origin, get_type_hints
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
-from serving.http.openai.fields import Fields, Schema
+from serving.texts.fields import Fields, Schema
 
 _NAMES = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
 # Numbers of 64 bits are answered as strings, and may be sent as numbers.
@@ -59,7 +59,7 @@ class Schemas:
 
     def of_request(self, name: str, read: Callable[[Fields], object]) -> Schema:
         """Return the schema of what a function reads of a request's fields."""
-        fields = Fields(b"{}")
+        fields = Fields({})
         read(fields)
         return self._refer(name, lambda: _object(fields.known))
 

@@ -24,12 +24,12 @@ from serving.access.gate import MESSAGE_SECONDS, REQUEST_ID, Gate, request_id_of
 from serving.rpc.call import Context, RpcCall
 from unroll.errors import CancelledError, InputError, UnrollError
 from unroll.v1 import text_generation_pb2 as pb
-from unroll.wire import to_status
+from unroll.wire import SERVICE, to_status
 
-OWN_PACKAGE = "/unroll.v1."  # health checks and reflection are neither counted nor logged
 # Probes and balancers have no token, and learn no more than whether the server is up.
 OPEN_SERVICE = "/grpc.health.v1.Health/"
 METHODS = [each.name for each in pb.DESCRIPTOR.services_by_name["TextGenerationService"].methods]
+PATHS = frozenset(f"/{SERVICE}/{name}" for name in METHODS)
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +54,21 @@ class RpcGate(grpc.aio.ServerInterceptor):
     Args:
         gate: that all doors share.
         longest: bytes of a message that methods take; LONGEST_MESSAGE where nothing else is said.
+        own: paths of the methods that are counted and logged; health checks and reflection are not.
+        open_paths: of methods that need no token, beside health checks.
     """
 
-    def __init__(self, gate: Gate, longest: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        longest: Mapping[str, int],
+        own: frozenset[str] = PATHS,
+        open_paths: frozenset[str] = frozenset(),
+    ) -> None:
         self._gate = gate
         self._longest = longest
+        self._own = own
+        self._open_paths = open_paths
 
     async def intercept_service(
         self,
@@ -119,7 +129,10 @@ class RpcGate(grpc.aio.ServerInterceptor):
     def _converses(
         self, handler: Any, details: grpc.HandlerCallDetails
     ) -> Callable[..., Awaitable[None]]:
-        """Wrap a handler of a stream of requests and answers, an async generator."""
+        """Wrap a handler of a stream of requests and answers.
+
+        It is an async generator, or a coroutine that writes the answers itself.
+        """
         inner, parse = handler.stream_stream, handler.request_deserializer
 
         async def parsed(requests: AsyncIterator[bytes], call: RpcCall) -> AsyncIterator[Any]:
@@ -129,6 +142,9 @@ class RpcGate(grpc.aio.ServerInterceptor):
 
         async def converse(requests: AsyncIterator[bytes], context: Context) -> None:
             async def respond(call: RpcCall) -> None:
+                if inspect.iscoroutinefunction(inner):
+                    await inner(parsed(requests, call), call)
+                    return
                 # A cancelled write closes the generator at once, and what it holds is free.
                 async with aclosing(inner(parsed(requests, call), call)) as responses:
                     async for response in responses:
@@ -152,16 +168,16 @@ class RpcGate(grpc.aio.ServerInterceptor):
         )
         self._gate.close_at_end(call)
         answer = partial(self._answer, call, path, respond)
-        if not path.startswith(OWN_PACKAGE):
+        if path not in self._own:
             return await answer()
         return await self._gate.serve(call, answer)
 
     async def _answer(self, call: RpcCall, path: str, respond: Respond) -> Any:
         """Admit a call and let it be answered; what is raised becomes a status."""
         try:
-            if path.startswith(OWN_PACKAGE):
+            if path in self._own:
                 await _send_id(call)
-            if path.startswith(OPEN_SERVICE):
+            if path.startswith(OPEN_SERVICE) or path in self._open_paths:
                 self._gate.admit_probe(call)
             else:
                 self._gate.admit(call, names_of(call.context.auth_context()))

@@ -52,6 +52,10 @@ class Health:
         """Whether the server as a whole can be used."""
         return SERVER in self._statuses and bool(self._statuses[SERVER] == SERVING)
 
+    def serves(self, model: str) -> bool:
+        """Whether a served model can be used."""
+        return bool(self._statuses.get(name_of(model)) == SERVING)
+
     def tell(self, failed: dict[str, bool], *, store_has_failed: bool) -> None:
         """Tell the health of the server by that of its parts; nothing any more once it drains.
 

@@ -77,18 +77,37 @@ class Sessions:
         """How many sessions answer a request."""
         return len(self._busy)
 
-    async def start(self, owner: bytes, fingerprint: str, contents: CapsuleContents) -> Session:
+    async def start(
+        self,
+        owner: bytes,
+        fingerprint: str,
+        contents: CapsuleContents,
+        *,
+        session_id: str | None = None,
+    ) -> Session:
         """Start a session where the contents stand.
+
+        Args:
+            owner: tag of the caller.
+            fingerprint: of its model, in hex.
+            contents: where it stands.
+            session_id: ID_LENGTH letters that no session has; by default nobody can guess them.
 
         Raises:
             SessionLimitError: the caller has as many as it may have.
         """
         async with self._room_for(owner, 1):
-            return await self._start(owner, fingerprint, contents)
+            return await self._start(owner, fingerprint, contents, session_id)
 
-    async def _start(self, owner: bytes, fingerprint: str, contents: CapsuleContents) -> Session:
+    async def _start(
+        self,
+        owner: bytes,
+        fingerprint: str,
+        contents: CapsuleContents,
+        session_id: str | None = None,
+    ) -> Session:
         session = Session(
-            session_id=secrets.token_urlsafe(ID_BYTES),
+            session_id=session_id or secrets.token_urlsafe(ID_BYTES),
             owner=owner,
             fingerprint=fingerprint,
             created=time.time(),

@@ -52,6 +52,15 @@ ROOMS = {
         "serving.sessions",
         "serving.texts",
     },
+    "serving.triton": {
+        "unroll",
+        "serving.runtime",
+        "serving.access",
+        "serving.engine",
+        "serving.sessions",
+        "serving.texts",
+        "serving.rpc",
+    },
     "serving.http": {
         "unroll",
         "serving.runtime",
@@ -60,6 +69,7 @@ ROOMS = {
         "serving.sessions",
         "serving.texts",
         "serving.rpc",
+        "serving.triton",
     },
     "serving.local": {
         "unroll",
@@ -108,6 +118,7 @@ WIRED = (
     "unroll.client.load",
     "unroll.v1",
     "serving.rpc",
+    "serving.triton",
     "serving.http",
     "serving.server",
 )
@@ -257,6 +268,8 @@ def _reached(arrows: dict[str, set[str]], start: str) -> set[str]:
         ("serving.server", "from . import settings"),
         ("serving.engine.engine", "from serving.texts.reply import Reply"),
         ("serving.rpc.servicer", "from serving.http.door import HttpDoor"),
+        ("serving.triton.servicer", "from serving.http.door import HttpDoor"),
+        ("serving.rpc.gate", "from serving.triton.handlers import PATHS"),
         ("serving.texts.parse", "from serving.rpc.translation import read_generate"),
         ("serving.texts.text", "from unroll.v1 import text_generation_pb2 as pb"),
         ("serving.engine.engine", "import grpc"),

@@ -9,10 +9,10 @@ import numpy as np
 from serving.http.call import HttpCall
 from serving.http.openai.answers import DONE, EVENTS, Answer, Echo, dumps, event
 from serving.http.openai.bodies import Choice, WithUsage
-from serving.http.openai.fields import Fields
 from serving.http.openai.request import CompletionRequest, Prompt, read
 from serving.http.openai.tops import Tops
 from serving.rpc.texts import Texts, begins_at_start, run
+from serving.texts.fields import Fields, read_object
 from serving.texts.text import Part, Text, one_error
 
 # Bytes of a symbol with its log-probability and offset in JSON, for one of our messages.
@@ -35,7 +35,7 @@ class Completions:
 
     async def handle(self, call: HttpCall, body: bytes) -> None:
         """Answer a call."""
-        request = read(Fields(body))
+        request = read(Fields(read_object("request", body)))
         answer = Answer(call, log_probs=request.log_probs)
         tops = Tops(call, request, self._turn)
         async with self._opened(call, request) as texts:

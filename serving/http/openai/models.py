@@ -5,9 +5,9 @@ from serving.engine.served import ServedModel
 from serving.http.call import HttpCall
 from serving.http.openai.answers import dumps
 from serving.http.openai.bodies import Detokenized, Model, ModelList, Tokenized, TokenizerInfo
-from serving.http.openai.fields import Fields
 from serving.http.openai.request import IDS, unknown_symbols
 from serving.rpc.texts import Texts
+from serving.texts.fields import Fields, read_object
 from serving.texts.results import model_info
 from unroll.errors import InputError
 from unroll.terms import UnknownSymbols
@@ -38,7 +38,7 @@ class Catalogue:
 
     async def tokenize(self, call: HttpCall, body: bytes) -> None:
         """Answer with the token ids of a text."""
-        name, prompt, unknown, replacement = read_text(Fields(body))
+        name, prompt, unknown, replacement = read_text(Fields(read_object("request", body)))
         model = self._models.get(name)
         call.model = model.name
         if len(prompt) > self._limits.score:
@@ -55,7 +55,7 @@ class Catalogue:
 
     async def detokenize(self, call: HttpCall, body: bytes) -> None:
         """Answer with the text of token ids."""
-        name, ids = read_ids(Fields(body))
+        name, ids = read_ids(Fields(read_object("request", body)))
         model = self._models.get(name)
         call.model = model.name
         told: Detokenized = {"prompt": model.bundle.vocabulary.read("tokens", ids)}

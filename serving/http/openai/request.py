@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from serving.http.openai.fields import Fields, Schema
 from serving.sessions.session import digest_of
+from serving.texts.fields import Fields, Schema
 from serving.texts.origins import Place
 from serving.texts.sent import as_sent
 from unroll.errors import InputError

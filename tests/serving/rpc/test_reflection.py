@@ -22,6 +22,7 @@ from unroll.v1 import text_generation_pb2 as pb
 
 SERVICES = {
     "unroll.v1.TextGenerationService",
+    "inference.GRPCInferenceService",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",

@@ -11,27 +11,18 @@ TEXTS: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type
 
 
 class Fields:
-    """A JSON object; a field that is null is as good as absent.
+    """An object of JSON; a field that is null is as good as absent.
 
     Args:
-        body: in UTF-8.
+        values: by name.
 
     Attributes:
         values: by name; none is null.
         known: JSON Schema of each field that was asked for, by name.
-
-    Raises:
-        InputError: it is no JSON object.
     """
 
-    def __init__(self, body: bytes) -> None:
-        try:
-            values = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise InputError("request", f"is not JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise InputError("request", f"must be a JSON object, got {shown(repr(values))}")
-        self.values: dict[str, Any] = {k: v for k, v in values.items() if v is not None}
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = {name: value for name, value in values.items() if value is not None}
         self.known: dict[str, Schema] = {}
 
     def get(self, name: str, schema: Schema) -> Any:
@@ -60,9 +51,15 @@ class Fields:
     def number(self, name: str) -> float | None:
         """Return a finite number."""
         value = self._of_kind(name, (int, float), "number", "a number")
-        if value is not None and not isfinite(value):
-            raise InputError(name, f"must be finite, got {value}")
-        return None if value is None else float(value)
+        if value is None:
+            return None
+        try:
+            number = float(value)
+        except OverflowError as error:
+            raise InputError(name, f"is too large, got {shown(repr(value))}") from error
+        if not isfinite(number):
+            raise InputError(name, f"must be finite, got {number}")
+        return number
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Return a text or a list of texts."""
@@ -110,3 +107,18 @@ class Fields:
         if value is not None and (is_truth or not isinstance(value, kind)):
             raise InputError(name, f"must be {what}, got {shown(repr(value))}")
         return value
+
+
+def read_object(name: str, data: str | bytes) -> dict[str, Any]:
+    """Read JSON, in UTF-8, that must be an object.
+
+    Raises:
+        InputError: it is none; `name` tells where it stands.
+    """
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError(name, f"is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(name, f"must be a JSON object, got {shown(repr(values))}")
+    return values
