@@ -23,6 +23,7 @@ class GenerateOptions:
         top_p: in (0, 1]; 1 by default, which keeps all.
         min_p: in [0, 1]; 0 by default, which keeps all.
         log_probs: whether to return the log-probability of each symbol.
+        top_log_probs: how many alternatives to return for each symbol, 0 to 20.
         capsules: which parts of the answer carry a capsule; by default the last of each sample.
         sample_count: number of continuations, 1 (the default) to 64; the first uses the seed, the
             next the seed + 1 and so on.
@@ -39,6 +40,7 @@ class GenerateOptions:
     top_p: float | None = None
     min_p: float | None = None
     log_probs: bool = False
+    top_log_probs: int = 0
     capsules: Capsules | None = None
     sample_count: int | None = None
     unknown_symbols: UnknownSymbols = UnknownSymbols.REFUSE
@@ -50,6 +52,7 @@ class ScoreOptions:
     """How a text is scored; the attributes are those of GenerateOptions."""
 
     model: str = ""
+    top_log_probs: int = 0
     unknown_symbols: UnknownSymbols = UnknownSymbols.REFUSE
     replacement_symbol: str = ""
 

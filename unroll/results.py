@@ -34,6 +34,21 @@ class Completion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Alternatives:
+    """The likeliest symbols at one place of a text, the likeliest first.
+
+    Attributes:
+        symbols: as many as were asked for, or all of a smaller vocabulary; none at a symbol that
+            was generated before the request's capsule and is delivered after it.
+        log_probs: in nats, one for each symbol, before temperature and filters. The text's own
+            symbol may not be among them; its log-probability is in the result's `log_probs`.
+    """
+
+    symbols: str
+    log_probs: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Generation:
     """A whole continuation.
 
@@ -43,6 +58,7 @@ class Generation:
         completion: how it ended.
         capsule: from which a later request can continue; empty if not requested.
         further_samples: the second and later ones, if several were requested.
+        alternatives: to each symbol; empty unless requested.
     """
 
     text: str
@@ -50,6 +66,7 @@ class Generation:
     completion: Completion
     capsule: bytes = field(default=b"", repr=False)
     further_samples: tuple["Generation", ...] = ()
+    alternatives: tuple[Alternatives, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +79,7 @@ class Piece:
         completion: how it ended; only in the last piece of each sample, else None.
         capsule: from which a later request can continue after this piece; empty if not requested.
         sample_index: index of its sample, from 0.
+        alternatives: to each symbol; empty unless requested.
     """
 
     text: str
@@ -69,16 +87,21 @@ class Piece:
     completion: Completion | None
     capsule: bytes = field(default=b"", repr=False)
     sample_index: int = 0
+    alternatives: tuple[Alternatives, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """The log-probability of each symbol of a text, in nats, and their mean in bits."""
+    """The log-probability of each symbol of a text, in nats, and their mean in bits.
+
+    `alternatives` to each symbol are empty unless requested.
+    """
 
     log_probs: tuple[float, ...] = field(repr=False)
     bits_per_character: float
     usage: Usage
     fingerprint: str
+    alternatives: tuple[Alternatives, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

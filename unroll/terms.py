@@ -7,6 +7,7 @@ SEED_LIMIT = 2**63
 DEFAULT_NEW_SYMBOLS = 256
 SAMPLES_AT_MOST = 64
 ITEMS_AT_MOST = 1024  # in one message of a call with many texts
+ALTERNATIVES_AT_MOST = 20  # to a symbol of a text or score
 STOPS_AT_MOST = 8
 STOP_LENGTH_AT_MOST = 256  # symbols
 PATTERN_BYTES_AT_MOST = 2048

@@ -106,7 +106,7 @@ class AsyncLocal:
         found = await self._origins.look_at(_place(options.model, origin), "")
         parsed = parse_score(text, options, found, LIMITS, deadline)
         scored = await whole(found, parsed.request)
-        return score_of(parsed, scored.log_probs, found.model.fingerprint)
+        return score_of(parsed, scored, found.model)
 
     async def generate_many(
         self, options: GenerateOptions, origin: Origin, timeout: float | None, *, in_order: bool
@@ -137,7 +137,7 @@ class AsyncLocal:
 
         def read(item: Item) -> Score:
             parsed, chunk = item.outcome
-            return score_of(parsed, chunk.log_probs, found.model.fingerprint)
+            return score_of(parsed, chunk, found.model)
 
         return LocalBulk(Many(found.model.engine, in_order=in_order), "text", parse, read)
 

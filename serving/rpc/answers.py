@@ -1,12 +1,11 @@
 """From the engine's own types to protobuf messages."""
 
-import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
-from numpy.typing import NDArray
 
 from serving.engine.request import Chunk
 from serving.engine.served import ServedModel
 from serving.sessions.session import Session
+from serving.texts.alternatives import alternatives_of
 from serving.texts.parse import Parsed
 from serving.texts.results import bits_per_character, model_info, session_info, usage_of
 from serving.texts.text import Part, Text
@@ -20,6 +19,7 @@ def write_answer(text: Text, part: Part) -> pb.GenerateResponse:
         text=part.chunk.text,
         log_probs=_log_probs(text.parsed, part.chunk),
         completion=_completion(text, part, part.capsule),
+        alternatives=_alternatives(part.chunk, text.origin.model),
     )
 
 
@@ -31,7 +31,17 @@ def write_piece(text: Text, part: Part) -> pb.StreamGenerateResponse:
         completion=_completion(text, part) if part.chunk.finish else None,
         sample_index=part.index,
         capsule=part.capsule,
+        alternatives=_alternatives(part.chunk, text.origin.model),
     )
+
+
+def _alternatives(chunk: Chunk, model: ServedModel) -> list[pb.Alternatives] | None:
+    if chunk.likeliest is None:
+        return None
+    return [
+        pb.Alternatives(symbols=each.symbols, log_probs=each.log_probs)
+        for each in alternatives_of(chunk, model.bundle.vocabulary)
+    ]
 
 
 def _log_probs(parsed: Parsed, chunk: Chunk) -> list[float] | None:
@@ -51,15 +61,14 @@ def _completion(text: Text, part: Part, capsule: bytes = b"") -> pb.Completion:
     )
 
 
-def write_score(
-    parsed: Parsed, log_probs: NDArray[np.float32], fingerprint: str
-) -> pb.ScoreResponse:
-    """Answer with the log-probabilities of a text, (symbols,)."""
+def write_score(parsed: Parsed, scored: Chunk, model: ServedModel) -> pb.ScoreResponse:
+    """Answer with the log-probabilities of a text."""
     return pb.ScoreResponse(
-        log_probs=log_probs.tolist(),
-        bits_per_character=bits_per_character(log_probs),
+        log_probs=scored.log_probs.tolist(),
+        bits_per_character=bits_per_character(scored.log_probs),
         usage=_usage(parsed, 0),
-        fingerprint=fingerprint,
+        fingerprint=model.fingerprint,
+        alternatives=_alternatives(scored, model),
     )
 
 

@@ -74,7 +74,7 @@ class ManyServicer(SessionServicer):
             if item.error is not None:
                 return pb.ScoreAnswer(key=item.key, error=write_item_error(item.error))
             parsed, chunk = item.outcome
-            response = write_score(parsed, chunk.log_probs, origin.model.fingerprint)
+            response = write_score(parsed, chunk, origin.model)
             return pb.ScoreAnswer(key=item.key, response=response)
 
         many = Many(origin.model.engine, in_order=first.in_order, hold=call.hold)

@@ -36,7 +36,10 @@ class TextGenerationServicer(ManyServicer):
         async with self._generating(request, call, is_streamed=False) as text:
             parts = await text.wholes()
             call.symbols_written = sum(len(part.chunk.text) for part in parts)
-            first, *further = [write_answer(text, part) for part in parts]
+            told = 1 + text.parsed.request.alternatives
+            first, *further = [
+                await run(len(part.chunk.text) * told, write_answer, text, part) for part in parts
+            ]
             first.further_samples.extend(further)
             return first
 
@@ -73,7 +76,8 @@ class TextGenerationServicer(ManyServicer):
         )
         call.symbols_read = len(parsed.request.prompt)
         scored = await whole(origin, parsed.request)
-        return await run(symbols, write_score, parsed, scored.log_probs, origin.model.fingerprint)
+        told = symbols * (1 + parsed.request.alternatives)
+        return await run(told, write_score, parsed, scored, origin.model)
 
     async def Inspect(  # noqa: N802
         self, request: pb.InspectRequest, call: Call

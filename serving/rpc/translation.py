@@ -40,8 +40,6 @@ def longest_messages(limits: Limits, state: int) -> dict[str, int]:
 
 def read_place(message: pb.GenerateRequest | pb.ScoreRequest) -> Place:
     """Translate where a request asks to begin."""
-    if message.top_log_probs:
-        raise InputError("top_log_probs", "must be 0 in this version of the server")
     origin, is_generate = message.WhichOneof("origin"), isinstance(message, pb.GenerateRequest)
     return Place(
         model=message.model,
@@ -72,6 +70,7 @@ def read_generate(message: pb.GenerateRequest) -> GenerateOptions:
         seed=_optional(message, "seed"),
         **_sampling(message),
         log_probs=message.log_probs,
+        top_log_probs=message.top_log_probs,
         capsules=_capsules(message),
         sample_count=_optional(message, "sample_count"),
         unknown_symbols=_policy(message),
@@ -83,6 +82,7 @@ def read_score(message: pb.ScoreRequest) -> ScoreOptions:
     """Translate how a text is to be scored; raises as read_generate does."""
     return ScoreOptions(
         model=message.model,
+        top_log_probs=message.top_log_probs,
         unknown_symbols=_policy(message),
         replacement_symbol=message.replacement_symbol,
     )

@@ -13,6 +13,7 @@ from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import InputError, shown
 from unroll.options import GenerateOptions, ScoreOptions, SessionOptions
 from unroll.terms import (
+    ALTERNATIVES_AT_MOST,
     DEFAULT_NEW_SYMBOLS,
     SAMPLES_AT_MOST,
     SEED_LIMIT,
@@ -23,6 +24,7 @@ from unroll.terms import (
 )
 
 FIXED_BYTES = 1024  # of an answer without its symbols, scores and state; more than it takes
+LIST_BYTES = 8  # of one symbol's alternatives beside themselves
 DEFAULT = SamplingParams()
 SAMPLING = ("temperature", "top_k", "top_p", "min_p")
 
@@ -123,6 +125,7 @@ def parse_generate(
         chunk_seconds=0.0 if is_streamed else math.inf,
         is_cut_on_close=is_streamed and not origin.is_repeated,
         caller=account.encode(),
+        alternatives=_alternatives(options, vocabulary),
     )
     return Parsed(
         request=request,
@@ -144,7 +147,8 @@ def parse_score(
     """Translate a request for scores; arguments and errors as in parse_generate."""
     vocabulary = origin.model.bundle.vocabulary
     _check_length("text", text, limits.score)
-    if (worst := 4 * len(text) + FIXED_BYTES) > limits.message:
+    worst = (4 + _alternative_bytes(options, vocabulary)) * len(text) + FIXED_BYTES
+    if worst > limits.message:
         raise InputError(
             "text",
             f"has {len(text)} symbols, whose scores may take {worst} bytes; an answer "
@@ -170,6 +174,7 @@ def parse_score(
         origin=origin.snapshot,
         deadline=deadline,
         chunk_seconds=math.inf,
+        alternatives=_alternatives(options, vocabulary),
     )
     return Parsed(request=request, unknown=_count_unknown(text, policy, vocabulary))
 
@@ -247,9 +252,24 @@ def _buffer(options: GenerateOptions, origin: Origin, limits: Limits) -> int:
 
 def _sizes(options: GenerateOptions, origin: Origin) -> tuple[int, int]:
     """Return how many bytes a symbol of the answer takes at most, and all that is no symbol."""
-    widest = origin.model.bundle.vocabulary.symbol_bytes
+    vocabulary = origin.model.bundle.vocabulary
+    symbol = vocabulary.symbol_bytes + _alternative_bytes(options, vocabulary)
     capsule = origin.model.engine.layout.size + 8 * STOP_LENGTH_AT_MOST
-    return widest + (4 if options.log_probs else 0), capsule + FIXED_BYTES
+    return symbol + (4 if options.log_probs else 0), capsule + FIXED_BYTES
+
+
+def _alternatives(options: GenerateOptions | ScoreOptions, vocabulary: Vocabulary) -> int:
+    """Return how many alternatives to tell: what is asked for, or all that there are."""
+    wanted = options.top_log_probs
+    if not 0 <= wanted <= ALTERNATIVES_AT_MOST:
+        raise InputError("top_log_probs", f"must be 0 to {ALTERNATIVES_AT_MOST}, got {wanted}")
+    return min(wanted, len(vocabulary))
+
+
+def _alternative_bytes(options: GenerateOptions | ScoreOptions, vocabulary: Vocabulary) -> int:
+    """Return how many bytes the alternatives to one symbol take at most."""
+    count = _alternatives(options, vocabulary)
+    return count * (vocabulary.symbol_bytes + 4) + LIST_BYTES if count else 0
 
 
 def _check_length(field: str, text: str, limit: int) -> None:

@@ -10,6 +10,7 @@ from serving.engine.request import Chunk
 from serving.engine.served import ServedModel
 from serving.runtime.onnx import runtime_name
 from serving.sessions.session import Session
+from serving.texts.alternatives import alternatives_of
 from serving.texts.parse import Parsed
 from serving.texts.text import Part, Text
 from unroll.results import Completion, Generation, ModelInfo, Piece, Score, SessionInfo, Usage
@@ -22,6 +23,7 @@ def generation_of(text: Text, part: Part) -> Generation:
         log_probs=_log_probs(text.parsed, part.chunk),
         completion=_completion(text, part),
         capsule=part.capsule,
+        alternatives=alternatives_of(part.chunk, text.origin.model.bundle.vocabulary),
     )
 
 
@@ -33,16 +35,18 @@ def piece_of(text: Text, part: Part) -> Piece:
         completion=_completion(text, part) if part.chunk.finish else None,
         capsule=part.capsule,
         sample_index=part.index,
+        alternatives=alternatives_of(part.chunk, text.origin.model.bundle.vocabulary),
     )
 
 
-def score_of(parsed: Parsed, log_probs: NDArray[np.float32], fingerprint: str) -> Score:
-    """Describe the log-probabilities of a text, (symbols,)."""
+def score_of(parsed: Parsed, scored: Chunk, model: ServedModel) -> Score:
+    """Describe the log-probabilities of a text."""
     return Score(
-        log_probs=tuple(log_probs.tolist()),
-        bits_per_character=bits_per_character(log_probs),
+        log_probs=tuple(scored.log_probs.tolist()),
+        bits_per_character=bits_per_character(scored.log_probs),
         usage=usage_of(parsed, 0),
-        fingerprint=fingerprint,
+        fingerprint=model.fingerprint,
+        alternatives=alternatives_of(scored, model.bundle.vocabulary),
     )
 
 

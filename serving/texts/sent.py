@@ -14,6 +14,7 @@ from unroll.terms import Capsules, UnknownSymbols
 O = TypeVar("O", GenerateOptions, ScoreOptions, SessionOptions, Origin)  # noqa: E741
 _BITS = {
     "max_new_symbols": 31, "seed": 63, "top_k": 31, "sample_count": 31, "expected_position": 63,
+    "top_log_probs": 31,
 }  # fmt: skip
 _SINGLE = {"temperature", "top_p", "min_p"}
 _KINDS: Mapping[str, type] = {

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from unroll.errors import InputError, ServerError
 from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
 from unroll.results import (
+    Alternatives,
     Answer,
     Completion,
     Generation,
@@ -45,7 +46,7 @@ def generate_request(
     if options.capsules is not None:
         message.capsules = WRITTEN_CAPSULES[options.capsules]
     _set(message, "prompt", prompt)
-    for name in ("model", "max_new_symbols", "seed", "sample_count"):
+    for name in ("model", "max_new_symbols", "seed", "sample_count", "top_log_probs"):
         _set(message, name, getattr(options, name))
     for index, stop in enumerate(options.stop):
         with _sending(f"stop[{index}]"):
@@ -66,6 +67,7 @@ def score_request(
     message = pb.ScoreRequest()
     _set(message, "text", text)
     _set(message, "model", options.model)
+    _set(message, "top_log_probs", options.top_log_probs)
     _set_policy(message, options)
     _set_origin(message, origin)
     return message
@@ -194,6 +196,7 @@ def read_generation(message: pb.GenerateResponse) -> Generation:
         completion=_read_completion(message.completion),
         capsule=message.completion.capsule,
         further_samples=tuple(map(read_generation, message.further_samples)),
+        alternatives=tuple(map(_read_alternatives, message.alternatives)),
     )
 
 
@@ -224,6 +227,7 @@ def read_piece(message: pb.StreamGenerateResponse) -> Piece:
         completion=_read_completion(message.completion) if ended else None,
         capsule=message.capsule,
         sample_index=message.sample_index,
+        alternatives=tuple(map(_read_alternatives, message.alternatives)),
     )
 
 
@@ -246,7 +250,12 @@ def read_score(message: pb.ScoreResponse) -> Score:
         bits_per_character=message.bits_per_character,
         usage=_read_usage(message.usage),
         fingerprint=message.fingerprint,
+        alternatives=tuple(map(_read_alternatives, message.alternatives)),
     )
+
+
+def _read_alternatives(message: pb.Alternatives) -> Alternatives:
+    return Alternatives(symbols=message.symbols, log_probs=tuple(message.log_probs))
 
 
 def read_model(message: pb.Model) -> ModelInfo:

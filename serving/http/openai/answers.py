@@ -23,15 +23,19 @@ from serving.http.openai.bodies import (
     WithUsage,
 )
 from serving.http.refusal import Refusal
+from serving.texts.alternatives import alternatives_of
 from serving.texts.text import Part, Text
+from unroll.results import Alternatives
 
 EVENTS = "text/event-stream; charset=utf-8"
 DONE = b"data: [DONE]\n\n"
+NO_ALTERNATIVES = Alternatives(symbols="", log_probs=())
 # Where our fields have other names.
 _RENAMED = {
     "max_new_symbols": "max_tokens",
     "sample_count": "n",
     "log_probs": "logprobs",
+    "top_log_probs": "logprobs",
     "text": "prompt",
     "sampling.temperature": "temperature",
     "sampling.top_p": "top_p",
@@ -52,11 +56,13 @@ class Echo:
     Attributes:
         symbols: it; empty unless it was asked for.
         log_probs: of each symbol but a given start symbol, (symbols,).
+        alternatives: to each of these symbols, if they were asked for.
         start: the start symbol, if it was given; it comes before the others.
     """
 
     symbols: str
     log_probs: NDArray[np.float32]
+    alternatives: tuple[Alternatives, ...] = ()
     start: str = ""
 
 
@@ -80,25 +86,22 @@ class Answer:
         """Count a prompt's symbols as read."""
         self._read += len(text.parsed.request.prompt)
 
-    def symbols(self, part: Part, index: int, echo: Echo) -> str:
-        """Return the next symbols of a choice; the first begin with the prompt that is echoed."""
-        return (
-            part.chunk.text
-            if index in self._offsets
-            else echo.start + echo.symbols + part.chunk.text
-        )
-
-    def choice(
-        self, text: Text, part: Part, index: int, echo: Echo, tops: list[Top | None] | None
-    ) -> Choice:
-        """Describe the next part of a choice; `tops` are the alternatives to its symbols."""
+    def choice(self, text: Text, part: Part, index: int, echo: Echo) -> Choice:
+        """Describe the next part of a choice; the first begins with the prompt that is echoed."""
         chunk, first = part.chunk, index not in self._offsets
-        symbols = self.symbols(part, index, echo)
-        log_probs = chunk.log_probs
+        symbols, log_probs = chunk.text, chunk.log_probs
+        alternatives = alternatives_of(chunk, text.origin.model.bundle.vocabulary)
         if first and text.parsed.request.max_new_symbols:  # else they are the prompt's already
             log_probs = np.concatenate([echo.log_probs, log_probs])
-        if first and echo.start:
-            log_probs = np.concatenate([np.zeros(1, np.float32), log_probs])  # told as null
+            alternatives = echo.alternatives + alternatives
+        if first:
+            symbols = echo.start + echo.symbols + symbols
+        if first and echo.start:  # told as null
+            log_probs = np.concatenate([np.zeros(1, np.float32), log_probs])
+            alternatives = (NO_ALTERNATIVES, *alternatives)
+        tops: list[Top | None] | None = None
+        if text.parsed.request.alternatives:
+            tops = list(map(_top, symbols, log_probs.tolist(), alternatives))
         scores = self._describe(symbols, log_probs, tops, index) if self._log_probs else None
         is_start = bool(echo.start or echo.symbols) and text.origin.snapshot is None
         if scores is not None and first and is_start:  # nothing comes before it
@@ -154,6 +157,12 @@ class Answer:
             "top_logprobs": tops,
             "text_offset": list(range(offset, offset + len(symbols))),
         }
+
+
+def _top(symbol: str, log_prob: float, alternatives: Alternatives) -> Top:
+    """Describe the alternatives to a symbol, and the symbol itself."""
+    likeliest = zip(alternatives.symbols, alternatives.log_probs, strict=True)
+    return {**dict(likeliest), symbol: log_prob}
 
 
 def dumps(body: Mapping[str, object]) -> bytes:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,8 +11,8 @@ from serving.http.call import HttpCall
 from serving.http.openai.answers import DONE, EVENTS, Answer, Echo, dumps, event
 from serving.http.openai.bodies import Choice, WithUsage
 from serving.http.openai.request import CompletionRequest, Prompt, read
-from serving.http.openai.tops import Tops
 from serving.rpc.texts import Texts, begins_at_start, run
+from serving.texts.alternatives import alternatives_of
 from serving.texts.fields import Fields, read_object
 from serving.texts.text import Part, Text, one_error
 
@@ -31,15 +32,12 @@ class Completions:
 
     def __init__(self, texts: Texts) -> None:
         self._texts = texts
-        self._turn = asyncio.Lock()
 
     async def handle(self, call: HttpCall, body: bytes) -> None:
         """Answer a call."""
         request = read(Fields(read_object("request", body)))
-        answer = Answer(call, log_probs=request.log_probs)
-        tops = Tops(call, request, self._turn)
+        answer = Answer(call, log_probs=request.options.log_probs)
         async with self._opened(call, request) as texts:
-            tops.check(texts)
             echoes = [
                 await _echo(text, request, prompt)
                 for text, prompt in zip(texts, request.prompts, strict=True)
@@ -47,19 +45,20 @@ class Completions:
             for text in texts:
                 answer.count_prompt(text)
             if not request.is_streamed:
-                choices = await _wholes(call, request, texts, echoes, answer, tops)
+                choices = await _wholes(call, request, texts, echoes, answer)
                 whole = answer.body(texts[0], choices, usage=answer.usage)
-                data = await run(call.symbols_written + call.symbols_read, dumps, whole)
+                symbols = call.symbols_written + call.symbols_read
+                data = await run(symbols * (1 + request.options.top_log_probs), dumps, whole)
                 await call.answer(200, data)
                 return
-            await _stream(call, request, texts, echoes, answer, tops)
+            await _stream(call, request, texts, echoes, answer)
 
     @asynccontextmanager
     async def _opened(
         self, call: HttpCall, request: CompletionRequest
     ) -> AsyncIterator[list[Text]]:
         """Open a text for each prompt."""
-        prompts, weight = request.prompts, JSON_WEIGHT if request.log_probs else 1
+        prompts, weight = request.prompts, JSON_WEIGHT if request.options.log_probs else 1
         is_streamed = request.is_streamed and not request.reads_only
         desk = self._texts if is_streamed else self._texts.sharing(len(prompts) * weight)
         more = len(prompts) - 1
@@ -82,10 +81,12 @@ async def _echo(text: Text, request: CompletionRequest, prompt: Prompt) -> Echo:
     ids, vocabulary = text.parsed.request.prompt, text.origin.model.bundle.vocabulary
     symbols = vocabulary.decode(ids.tolist())
     start = vocabulary.start_symbol if begins_at_start(prompt, text.origin) else ""
-    log_probs = NO_ECHO.log_probs
-    if symbols and request.log_probs and not request.reads_only:  # else they come with the answer
-        log_probs = (await text.read()).log_probs
-    return Echo(symbols=symbols, log_probs=log_probs, start=start)
+    echo = Echo(symbols=symbols, log_probs=NO_ECHO.log_probs, start=start)
+    if not symbols or not request.options.log_probs or request.reads_only:
+        return echo  # what is wanted comes with the answer
+    chunk = await text.read()
+    alternatives = alternatives_of(chunk, vocabulary)
+    return replace(echo, log_probs=chunk.log_probs, alternatives=alternatives)
 
 
 async def _wholes(
@@ -94,7 +95,6 @@ async def _wholes(
     texts: list[Text],
     echoes: list[Echo],
     answer: Answer,
-    tops: Tops,
 ) -> list[Choice]:
     """Return all choices, once all have ended."""
     async with one_error(), asyncio.TaskGroup() as group:
@@ -104,8 +104,7 @@ async def _wholes(
         for part in task.result():
             call.symbols_written += len(part.chunk.text)
             index = prompt * request.samples + part.index
-            told = await tops.tell(text, index, answer.symbols(part, index, echo), echo)
-            choices.append(answer.choice(text, part, index, echo, told))
+            choices.append(answer.choice(text, part, index, echo))
     return choices
 
 
@@ -115,7 +114,6 @@ async def _stream(
     texts: list[Text],
     echoes: list[Echo],
     answer: Answer,
-    tops: Tops,
 ) -> None:
     """Send the pieces of all choices as they come."""
     call.stream_headers = [("content-type", EVENTS), ("cache-control", "no-cache")]
@@ -128,11 +126,10 @@ async def _stream(
 
         async def send(part: Part) -> None:
             index = prompt * request.samples + part.index
-            told = await tops.tell(text, index, answer.symbols(part, index, echo), echo)
             async with turn:
                 news.set()
                 call.symbols_written += len(part.chunk.text)
-                choice = answer.choice(text, part, index, echo, told)
+                choice = answer.choice(text, part, index, echo)
                 await call.write(answer.body(text, [choice], **more))
 
         if request.reads_only:

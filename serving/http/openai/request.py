@@ -16,7 +16,6 @@ from unroll.terms import Capsules, UnknownSymbols
 
 DEFAULT_TOKENS = 16
 PROMPTS_AT_MOST = 256
-LOGPROBS_AT_MOST = 20
 IDS: Schema = {"type": "array", "items": {"type": "integer"}}
 _PROMPTS: Schema = {
     "anyOf": [
@@ -39,8 +38,6 @@ class CompletionRequest:
         options: how they go on.
         samples: of each.
         echo: whether a text begins with its prompt.
-        alternatives: how many to each symbol to tell beside its log-probability; None to tell
-            neither.
         is_streamed: whether the texts come as they are made.
         wants_usage: whether a stream ends with the counts of symbols.
     """
@@ -50,14 +47,8 @@ class CompletionRequest:
     options: GenerateOptions
     samples: int
     echo: bool
-    alternatives: int | None
     is_streamed: bool
     wants_usage: bool
-
-    @property
-    def log_probs(self) -> bool:
-        """Whether to tell those of the symbols."""
-        return self.alternatives is not None
 
     @property
     def reads_only(self) -> bool:
@@ -73,7 +64,7 @@ def read(fields: Fields) -> CompletionRequest:
     """
     model, prompts = fields.text("model"), _prompts(fields)
     echo, is_streamed = fields.truth("echo"), fields.truth("stream")
-    alternatives, samples = _alternatives(fields), fields.whole("n")
+    alternatives, samples = fields.whole("logprobs"), fields.whole("n")
     tokens = fields.whole("max_tokens")
     tokens = DEFAULT_TOKENS if tokens is None else tokens
     if not tokens and not echo:
@@ -89,6 +80,7 @@ def read(fields: Fields) -> CompletionRequest:
         top_k=fields.whole("top_k"),
         min_p=fields.number("min_p"),
         log_probs=alternatives is not None,
+        top_log_probs=alternatives or 0,
         capsules=fields.choice("capsules", {each.value: each for each in Capsules})
         or Capsules.NEVER,
         sample_count=samples,
@@ -105,7 +97,6 @@ def read(fields: Fields) -> CompletionRequest:
         options=as_sent(options),
         samples=1 if samples is None else samples,
         echo=echo,
-        alternatives=alternatives,
         is_streamed=is_streamed,
         wants_usage=wants_usage and is_streamed,
     )
@@ -137,13 +128,6 @@ def _prompts(fields: Fields) -> list[Prompt]:
 
 def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _alternatives(fields: Fields) -> int | None:
-    wanted = fields.whole("logprobs")
-    if wanted is not None and not 0 <= wanted <= LOGPROBS_AT_MOST:
-        raise InputError("logprobs", f"must be 0 to {LOGPROBS_AT_MOST}, got {wanted}")
-    return wanted
 
 
 def _place(fields: Fields, model: str, prompts: list[Prompt]) -> Place:

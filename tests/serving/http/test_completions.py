@@ -285,17 +285,20 @@ def test_ids_may_begin_with_the_start_symbol_whose_place_has_the_null(
         assert [top[symbol] for top, symbol in zip(rest, "cab", strict=False)] == list(scores)
 
 
-def test_alternatives_that_would_take_too_long_are_refused(server: RunningServer) -> None:
-    error = refused(server, prompt="cab", max_tokens=60_000, logprobs=1)
+def test_answer_with_alternatives_that_might_not_fit_is_refused(server: RunningServer) -> None:
+    asked = {"prompt": "cab", "max_tokens": 10_000, "seed": SEED}
+    assert len(post(server, logprobs=0, **asked).json["choices"][0]["text"]) == 10_000
+    error = refused(server, logprobs=20, **asked)
+    assert error["param"] == "max_tokens"
+
+
+@pytest.mark.parametrize("wrong", [-1, 21])
+def test_number_of_alternatives_is_named_as_its_client_calls_it(
+    server: RunningServer, wrong: int
+) -> None:
+    error = refused(server, prompt="cab", logprobs=wrong)
     assert error["param"] == "logprobs"
-    late = ask(
-        server,
-        "POST",
-        PATH,
-        {"prompt": "cab", "max_tokens": 40_000, "logprobs": 1},
-        headers={"connect-timeout-ms": "1500"},
-    )
-    assert (late.status, late.json["error"]["code"]) == (504, "deadline")
+    assert error["message"] == f"logprobs: must be 0 to 20, got {wrong}"
 
 
 def test_session_goes_on_and_a_repeated_request_does_not_move_it(

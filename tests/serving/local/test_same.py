@@ -33,6 +33,7 @@ ASKED = [
     ("a", GenerateOptions(seed=5, stop=("gg£a",), capsules=Capsules.EVERY_CHUNK)),
     ("head", GenerateOptions(max_new_symbols=40, seed=2**63 - 2, sample_count=4)),
     ("dead", GenerateOptions(max_new_symbols=0, seed=3)),
+    ("bad", GenerateOptions(max_new_symbols=80, seed=9, top_log_probs=3, stop=("hgf", "aa"))),
     ("f", GenerateOptions(max_new_symbols=20, seed=7, top_p=1 + 1e-9)),  # 1 in 32 bits
     ("xaxb", GenerateOptions(max_new_symbols=9, seed=6, unknown_symbols=SKIP)),
     (
@@ -99,6 +100,7 @@ def test_streamed_texts_are_the_same(both: Both) -> None:
             (
                 "".join(piece.text for piece in part),
                 [value for piece in part for value in piece.log_probs],
+                [each for piece in part for each in piece.alternatives],
                 part[-1].completion,
                 part[-1].capsule,
             )
@@ -116,6 +118,7 @@ def test_scores_and_descriptions_are_the_same(both: Both) -> None:
     for text, options in [
         ("abc", ScoreOptions()),
         ("fed£\n" * 300, ScoreOptions()),
+        ("fed£", ScoreOptions(top_log_probs=4)),
         ("xa", skipping),
     ]:
         score = both.model.score(text, options)
