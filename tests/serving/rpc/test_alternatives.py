@@ -150,9 +150,10 @@ def test_bundle_of_before_tells_to_export_again(
             lambda: client.generate("a", OPTIONS),
             lambda: list(client.stream("a", OPTIONS)),
             lambda: client.score("a", SCORE),
-            lambda: list(client.generate_many(["a"], OPTIONS))[0].result,
         ):
             with pytest.raises(InputError, match="export the checkpoint again") as caught:
                 call()
             assert caught.value.field == "top_log_probs"
+        (many,) = client.generate_many(["a"], OPTIONS)
+        assert "export the checkpoint again" in str(many.error)
         assert client.generate("abc", GenerateOptions(max_new_symbols=5)).text
