@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter
+
+from serving.engine.histogram import Histogram
 
 _RUN_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
 _WAIT_SECONDS = (
@@ -84,7 +86,7 @@ class EngineCounts:
         )
 
     def _histogram(self, name: str, text: str, bounds: tuple[float, ...]) -> Histogram:
-        return Histogram(f"unroll_{name}", text, buckets=bounds, registry=self.registry)
+        return Histogram(f"unroll_{name}", text, bounds, self.registry)
 
 
 @dataclass(slots=True)

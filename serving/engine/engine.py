@@ -20,6 +20,7 @@ from serving.engine.counts import EngineCounts
 from serving.engine.options import EngineOptions
 from serving.engine.prefixes import PrefixCache
 from serving.engine.request import Chunk, SequenceRequest, check_request
+from serving.engine.rows import prepare
 from serving.engine.scheduler import LONGEST_WAIT, Scheduler
 from serving.engine.sequence import SHORTEST_PREFIX, Delivery, Sequence
 from serving.engine.slots import Slots
@@ -150,7 +151,7 @@ class Engine:
             rows, ended = self._next_rows(chosen)
         self._deliver(ended)
         if rows:
-            self._turn(chosen, rows, steps)
+            self._turn(chosen, steps)
         return rows
 
     @property
@@ -198,7 +199,7 @@ class Engine:
             self._check_alternatives()
         sequence = Sequence(request, self.bundle.vocabulary, self.layout, listener)
         self._skip_prefix(sequence)
-        sequence.draw_ahead()
+        prepare(sequence)
         with self._lock:
             if self._closing is not None:
                 raise ClosedError(*self._closing.args)  # raised again, one would keep all frames
@@ -276,8 +277,8 @@ class Engine:
     def _loop(self, worker: Worker) -> None:
         try:
             worker.slots.warm_up()
-            while rows := self._await_rows(worker):
-                self._turn(worker, rows)
+            while self._await_rows(worker):
+                self._turn(worker)
         except Exception:
             log.exception("the engine failed; all its requests end")
             self._fail()
@@ -323,9 +324,9 @@ class Engine:
         self._tell_if_empty()
         return rows, [(sequence, sequence.fail(error)) for sequence, error in doomed]
 
-    def _turn(self, worker: Worker, rows: list[Sequence], steps: int | None = None) -> None:
+    def _turn(self, worker: Worker, steps: int | None = None) -> None:
         """Make a worker's loop run and deliver what it gave."""
-        delivery = worker.step(rows, steps, is_awaited=self._scheduler.waiting > 0)
+        delivery = worker.step(steps, is_awaited=self._scheduler.waiting > 0)
         with self._lock:
             self._scheduler.settle(worker.slots, delivery)
             self._tell_if_empty()
@@ -361,8 +362,10 @@ class Engine:
         """Make the last chunks of texts that may end here, with the state they end in."""
         lasts = {}
         for sequence in self._scheduler.held_or_waiting(worker.slots):
+            is_held = sequence in worker.slots
+            if is_held:
+                worker.slots.catch_up(sequence)
             if sequence.can_be_cut:
-                is_held = sequence in worker.slots
                 state = worker.slots.read(sequence) if is_held else sequence.state
                 assert state is not None, "what has written has a state"
                 lasts[sequence] = sequence.cut(state)

@@ -5,8 +5,6 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engine.sequence import Sequence
-
 LONGEST_RUN = 64  # steps
 FIRST_SYMBOLS = 4  # a loop run ends this many symbols after a row's first one
 REMEMBERED = 5  # runs; of an odd number of them up to half may be outliers
@@ -36,23 +34,27 @@ class RunLength:
         self._ended: float | None = None
         self._written = self._stops = 0.0  # by texts with stop strings; old ones count less
 
-    def steps(self, rows: list[Sequence], *, is_awaited: bool = False) -> int:
+    def steps(
+        self,
+        left: NDArray[np.int64],
+        may_stop: NDArray[np.bool_],
+        until_first: int = LONGEST_RUN,
+        *,
+        is_awaited: bool = False,
+    ) -> int:
         """Return the number of steps of the next loop run, 1 or more.
 
         Args:
-            rows: that make it.
-            is_awaited: whether others wait for their slots.
+            left: steps that each row makes at most, (N,).
+            may_stop: which rows a stop string may end, (N,).
+            until_first: after how many steps somebody waits for the first symbols of a row.
+            is_awaited: whether others wait for the rows' slots.
         """
-        size = _size_class(len(rows))
+        size = _size_class(len(left))
         longest = self._in_time(size)
         if is_awaited and self._pauses and size in self._samples:
-            longest = self._most_fruitful(rows, longest, size)
-        for row in rows:
-            if not row.generated:
-                longest = min(longest, _until_first(row))
-        if any(row.steps >= longest for row in rows):  # the first already, most of the time
-            return max(longest, 1)
-        return max(row.steps for row in rows)
+            longest = self._most_fruitful(left, may_stop, longest, size)
+        return max(min(longest, until_first, int(left.max())), 1)
 
     def learn(self, rows: int, steps: int, began: float, ended: float) -> None:
         """Record when a loop run began and ended, in seconds of one clock."""
@@ -67,11 +69,11 @@ class RunLength:
         self._written = (1 - FORGOTTEN) * self._written + written
         self._stops = (1 - FORGOTTEN) * self._stops + stops
 
-    def _most_fruitful(self, rows: list[Sequence], longest: int, size: int) -> int:
+    def _most_fruitful(
+        self, left: NDArray[np.int64], may_stop: NDArray[np.bool_], longest: int, size: int
+    ) -> int:
         """Return the length, up to the longest, with most useful steps in a second."""
         lengths = [*LENGTHS[longest > LENGTHS].tolist(), longest]
-        left = np.array([row.left for row in rows])
-        may_stop = np.array([bool(row.request.stop) for row in rows])
         useful = _useful(np.minimum.outer(lengths, left), may_stop, self._stop_rate)
         seconds = np.array(lengths) * _median(self._samples[size]) + _median(self._pauses)
         return int(lengths[int(np.argmax(useful / seconds))])
@@ -91,16 +93,6 @@ class RunLength:
         # A step of twice the rows takes at most twice as long.
         longest = max(self._samples[near]) * 2 ** max(size - near, 0)
         return min(FIRST_SYMBOLS, int(self._seconds / longest))
-
-
-def _until_first(row: Sequence) -> int:
-    """Return after how many steps a row has its first symbols; long if nobody waits for them."""
-    request, left = row.request, row.prompt_left
-    if not request.max_new_symbols:
-        return LONGEST_RUN
-    if left and row.steps <= left:  # the prompt's state is kept where it ends; the row stops there
-        return row.steps
-    return min(left + FIRST_SYMBOLS, row.left) if row.is_streamed else LONGEST_RUN
 
 
 def _useful(

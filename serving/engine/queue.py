@@ -44,22 +44,27 @@ class FairQueue:
         if not self._of[caller]:
             del self._of[caller]
 
-    def next(self, held: Counter[bytes]) -> Sequence:
-        """Return whose turn it is; one or more must wait.
+    def next(self, held: Counter[bytes]) -> bytes:
+        """Return the caller whose turn it is; one or more must wait.
 
         Args:
             held: how many slots each caller has.
         """
+        if len(self._of) == 1:
+            return next(iter(self._of))
         idle = next((caller for caller in self._of if not held[caller]), None)
-        caller = min(self._of, key=held.__getitem__) if idle is None else idle
-        return next(iter(self._of[caller]))
+        return min(self._of, key=held.__getitem__) if idle is None else idle
 
     def pop(self, held: Counter[bytes]) -> Sequence:
         """Remove the next sequence; its caller's next turn comes last."""
-        sequence = self.next(held)
-        self.remove(sequence)
-        if sequence.request.caller in self._of:
-            self._of.move_to_end(sequence.request.caller)
+        caller = self.next(held)
+        turns = self._of[caller]
+        sequence, _ = turns.popitem(last=False)
+        self._length -= 1
+        if turns:
+            self._of.move_to_end(caller)
+        else:
+            del self._of[caller]
         return sequence
 
     def youngest_of_greediest(self, other: bytes) -> Sequence | None:

@@ -1,6 +1,5 @@
 """Where each sequence is: in the queue, in a worker's slot, stalled, or about to end."""
 
-from collections import Counter
 from collections.abc import Iterator
 from math import inf
 
@@ -136,25 +135,21 @@ class Scheduler:
         return ended
 
     def _admit(self, slots: Slots, share: int) -> None:
-        held = Counter(sequence.request.caller for sequence in slots.sequences)
         while len(self._queue):
             is_full = len(slots) >= share or not slots.has_free
-            if is_full and not self._take_from_greediest(slots, held):
+            if is_full and not self._take_from_greediest(slots):
                 return
-            sequence = self._queue.pop(held)
-            slots.admit(sequence)
-            held[sequence.request.caller] += 1
+            slots.admit(self._queue.pop(slots.callers))
 
-    def _take_from_greediest(self, slots: Slots, held: Counter[bytes]) -> bool:
+    def _take_from_greediest(self, slots: Slots) -> bool:
         """Free a slot for whose turn it is, if another caller has at least two more."""
-        waits = self._queue.next(held).request.caller
-        greediest, most = held.most_common(1)[0] if held else (waits, 0)
-        if most - held[waits] < 2:
+        waits = self._queue.next(slots.callers)
+        greediest, most = slots.callers.most_common(1)[0] if slots.callers else (waits, 0)
+        if most - slots.callers[waits] < 2:
             return False
         self._put_back(
             slots, next(each for each in slots.sequences if each.request.caller == greediest)
         )
-        held[greediest] -= 1
         return True
 
     def _put_back(self, slots: Slots, sequence: Sequence) -> None:

@@ -13,7 +13,7 @@ from serving.engine.counts import Times
 from serving.engine.prefixes import Prefix, next_boundary
 from serving.engine.request import Chunk, SequenceRequest
 from serving.engine.snapshot import NO_LOG_PROBS, Snapshot, StateLayout
-from serving.engine.stops import scan
+from serving.engine.stops import StopMasks, scan, stop_masks
 from serving.runtime.decoder import State
 from serving.runtime.likeliest import Likeliest
 from serving.runtime.sampling import BLOCK, uniforms
@@ -21,6 +21,7 @@ from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import EngineError
 from unroll.terms import Capsules, FinishReason
 
+NO_LIMIT = 2**62  # symbols
 NO_UNIFORMS = np.zeros(0, np.float32)
 SHORTEST_PREFIX = 32  # symbols; to read fewer again costs less than to stop after them
 
@@ -71,8 +72,12 @@ class Sequence:
         self.excess = 0  # symbols that its last run wrote after the stop string
         self.has_stopped = False  # by a stop string, in its last run
         self.state: State | None = None  # while it holds no slot; None for zero
+        self.row: NDArray[np.void] | None = None  # for its first slot; see Rows
         self.keeps_prefixes = False
         self.unread = 0  # symbols delivered and not yet taken by the reader
+        self.stops: StopMasks | None = None
+        if request.stop:
+            self.stops = stop_masks(request.stop, vocabulary)
         self._start = 0  # position of the request's first symbol
         self._prompt_length = len(request.prompt)
         self._end = self._prompt_length + request.max_new_symbols - request.held  # `done` then
@@ -82,7 +87,7 @@ class Sequence:
         self._vocabulary = vocabulary
         self._layout = layout
         self._settling: Settling | None = None
-        self._held_text = ""  # may become a stop string
+        self.held_text = ""  # may become a stop string
         self._held_log_probs = NO_LOG_PROBS
         self._gathered: list[tuple[str, NDArray[np.float32]]] = []  # for the next chunk
         self._gathered_symbols = 0
@@ -90,7 +95,7 @@ class Sequence:
         self._likeliest = [Likeliest.unknown(request.held, request.alternatives)]
         self._has_sent = False
         # time.monotonic() from which it may go out
-        self._chunk_due = 0.0 if self.is_streamed else inf
+        self.chunk_due = 0.0 if self.is_streamed else inf
         if request.origin is not None:
             self._resume(request.origin)
 
@@ -98,7 +103,7 @@ class Sequence:
         self._start = origin.position
         self.token = origin.token
         self.state = self._layout.unpack(origin.state)
-        self._held_text = self._vocabulary.decode(origin.held.tolist())
+        self.held_text = self._vocabulary.decode(origin.held.tolist())
         self._held_log_probs = origin.held_log_probs
 
     def skip(self, prefix: Prefix) -> None:
@@ -149,20 +154,43 @@ class Sequence:
         return limit is not None and self.unread >= limit
 
     @property
-    def is_forced(self) -> bool:
-        """Whether the next symbol is already known."""
-        return self._settling is not None or self.done < self._prompt_length
+    def known_left(self) -> int:
+        """How many of the next symbols are already known."""
+        return self.prompt_left if self._settling is None else self.left
 
-    def may_go_back(self, steps: int) -> bool:
-        """Whether a stop string may end within so many steps, and its state be wanted."""
+    @property
+    def may_go_back(self) -> bool:
+        """Whether its state is wanted where a stop string ends."""
         request = self.request
         return (
             bool(request.stop)
             and request.snapshots is not Capsules.NEVER
             and self._settling is None
             and request.max_new_symbols > 0
-            and self.prompt_left < steps
         )
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether each loop run may bring something to do for it that its row does not show."""
+        return (
+            self._settling is not None
+            or (self.keeps_prefixes and self.done < self._prompt_length)
+            or (bool(self.request.stop) and self.stops is None)
+            or self.request.alternatives > 0
+            or (self._held_before > 0 and self.times.first is None)
+        )
+
+    @property
+    def room(self) -> int:
+        """How many more symbols make a chunk that must not wait."""
+        limit = self.request.buffer_symbols
+        if limit is None:
+            return NO_LIMIT
+        return limit - self._gathered_symbols - len(self._held_log_probs)
+
+    def text_of(self, ids: NDArray[np.int64]) -> str:
+        """Translate token ids that a loop run chose."""
+        return self._vocabulary.text_of(ids)
 
     def forced(self, steps: int) -> NDArray[np.int64]:
         """Return what the next steps must choose, as far as it is known: (steps,) or fewer."""
@@ -227,7 +255,7 @@ class Sequence:
             return None
         begin = read if read > 0 else 0
         text, log_probs = text[begin:steps], log_probs[begin:steps]
-        if self.request.stop or self._held_text:
+        if self.request.stop or self.held_text:
             return self._scan(text, log_probs, now, patience)
         finish = None if self.done < self._end else FinishReason.LENGTH
         return self._chunk(text, log_probs, finish, now, patience)
@@ -249,7 +277,7 @@ class Sequence:
             position=self.position,
             token=self.token,
             state=self._layout.pack(state),
-            held=self._vocabulary.encode(self._held_text).astype(np.int32),
+            held=self._vocabulary.encode(self.held_text).astype(np.int32),
             held_log_probs=self._held_log_probs,
         )
 
@@ -303,11 +331,12 @@ class Sequence:
         self, text: str, log_probs: NDArray[np.float32], now: float, patience: float
     ) -> Chunk | None:
         finish = FinishReason.LENGTH if not self.left else None
-        if not (finish or self._held_text or any(stop[0] in text for stop in self.request.stop)):
+        if not (finish or self.held_text or any(stop[0] in text for stop in self.request.stop)):
             return self._chunk(text, log_probs, None, now, patience)
-        before = len(self._held_text)
-        text = self._held_text + text
-        log_probs = np.concatenate([self._held_log_probs, log_probs])
+        before = len(self.held_text)
+        if before:
+            text = self.held_text + text
+            log_probs = np.concatenate([self._held_log_probs, log_probs])
         found = scan(text, self.request.stop, before)
         settled = found.settled
         if found.ends_at is not None:
@@ -318,7 +347,7 @@ class Sequence:
         elif finish:
             settled = len(text)
         held = settled if finish is None else len(text)
-        self._held_text, self._held_log_probs = text[held:], log_probs[held:]
+        self.held_text, self._held_log_probs = text[held:], log_probs[held:]
         if not settled and not finish:
             return None
         return self._chunk(text[:settled], log_probs[:settled], finish, now, patience)
@@ -331,15 +360,16 @@ class Sequence:
         now: float,
         patience: float,
     ) -> Chunk | None:
-        if finish is None and now < self._chunk_due and self._may_gather(len(log_probs)):
+        if finish is None and now < self.chunk_due and self._may_gather(len(log_probs)):
             self._gathered.append((text, log_probs))
             self._gathered_symbols += len(log_probs)
             return None
-        patience = max(patience, self.request.chunk_seconds)
-        # Sequences that began together would go on sending together, so their first waits differ.
-        phase = 1.0 if self._has_sent else next(_STARTED) * GOLDEN % 1
-        self._chunk_due = now + patience * phase
-        self._has_sent = True
+        if finish is None:
+            patience = max(patience, self.request.chunk_seconds)
+            # Sequences that began together would go on sending together: their first waits differ.
+            phase = 1.0 if self._has_sent else next(_STARTED) * GOLDEN % 1
+            self.chunk_due = now + patience * phase
+            self._has_sent = True
         text, log_probs = self._with_gathered(text, log_probs)
         return Chunk(
             text=text,

@@ -1,8 +1,10 @@
 """Who holds which slot of a worker's runner."""
 
 import time
+from collections import Counter
 
 from serving.engine.counts import EngineCounts
+from serving.engine.rows import Rows
 from serving.engine.sequence import Sequence
 from serving.runtime.decoder import LoopRun, State
 from serving.runtime.host import Runner, Written
@@ -14,6 +16,10 @@ class Slots:
     Args:
         runner: holds the state of each slot.
         counts: of the engine; by default of these slots alone.
+
+    Attributes:
+        rows: of the sequences that hold a slot.
+        callers: how many slots each caller has; none is 0.
     """
 
     def __init__(self, runner: Runner, counts: EngineCounts | None = None) -> None:
@@ -21,7 +27,9 @@ class Slots:
         self._free = list(range(runner.capacity))[::-1]
         self._of: dict[Sequence, int] = {}
         self.capacity = runner.capacity
-        self.changes = 0  # grows whenever a sequence comes or goes
+        self.rows = Rows(runner.capacity)
+        self.callers: Counter[bytes] = Counter()
+        self._is_changed = False  # whether a sequence has come or gone since the last loop run
         self.counts = counts or EngineCounts()
 
     def __len__(self) -> int:
@@ -45,19 +53,37 @@ class Slots:
         slot = self._of[sequence] = self._free.pop()
         self.runner.load(slot, sequence.state)
         sequence.state = None
-        self.changes += 1
+        self.rows.put(slot, sequence)
+        self.callers[sequence.request.caller] += 1
+        self._is_changed = True
         if sequence.times.began is None:
             sequence.times.began = time.monotonic()
             self.counts.queue_seconds.observe(sequence.times.began - sequence.times.came)
 
     def release(self, sequence: Sequence, *, keep_state: bool = False) -> None:
         """Take a sequence's slot; with `keep_state`, its state goes back to the sequence."""
+        self.catch_up(sequence)
         if keep_state:
             sequence.state = self.read(sequence)
         slot = self._of.pop(sequence)
+        self.rows.drop(slot)
+        self.callers[sequence.request.caller] -= 1
+        if not self.callers[sequence.request.caller]:
+            del self.callers[sequence.request.caller]
         self.runner.clear(slot)
         self._free.append(slot)
-        self.changes += 1
+        self._is_changed = True
+
+    def catch_up(self, sequence: Sequence) -> None:
+        """Let a sequence take in all that its row wrote."""
+        self.rows.catch_up(self._of[sequence])
+
+    def arrange(self) -> Rows:
+        """Return the rows of the next loop run, arranged."""
+        if self._is_changed:
+            self.rows.arrange(list(self._of.values()))
+            self._is_changed = False
+        return self.rows
 
     def read(self, sequence: Sequence) -> State:
         """Copy one sequence's state, each tensor (layers, hidden)."""
@@ -68,8 +94,8 @@ class Slots:
         self.runner.load(self._of[sequence], state)
 
     def run(self, run: LoopRun) -> Written:
-        """Make a loop run of all sequences, in order."""
-        return self.runner.run(list(self._of.values()), run)
+        """Make a loop run of the rows as they were arranged."""
+        return self.runner.run(self.rows.held.tolist(), run)
 
     def warm_up(self) -> None:
         """Do on the worker's thread what its first loop runs would have to wait for."""
@@ -78,6 +104,9 @@ class Slots:
     def abandon(self) -> list[Sequence]:
         """Forget all sequences and never use the runner again; it may be broken."""
         left = self.sequences
+        for sequence in left:
+            self.catch_up(sequence)
         self._of.clear()
         self._free.clear()
+        self.callers.clear()
         return left

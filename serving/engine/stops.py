@@ -1,6 +1,14 @@
 """How a text ends: stop strings, found in a text that comes in pieces."""
 
 from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unroll.bundle.vocabulary import Vocabulary
+
+BITS = 64  # of a row's state; stop strings with more symbols are looked for in the text
 
 
 @dataclass(frozen=True)
@@ -42,3 +50,56 @@ def scan(text: str, stops: tuple[str, ...], held: int = 0) -> Scan:
         if any(stop.startswith(tail) for stop in stops):
             return Scan(settled=len(text) - length, ends_at=None)
     return Scan(settled=len(text), ends_at=None)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StopMasks:
+    """Stop strings for the Shift-And algorithm (Baeza-Yates, Gonnet, 1992): a bit for each symbol.
+
+    After each token, state = ((state << 1) | begins) & masks[token]: a bit is set where the text
+    ends with the stop string's symbols up to that bit's, and a stop string is complete where
+    `state & ends` is not 0. Any number of rows can be followed at once.
+
+    Attributes:
+        masks: the bits of each token's places in stop strings, (V,).
+        begins: bits of the stop strings' first symbols.
+        ends: bits of their last ones.
+        places: the bits of each symbol's places.
+    """
+
+    masks: NDArray[np.uint64]
+    begins: np.uint64
+    ends: np.uint64
+    places: dict[str, int]
+
+    def after(self, text: str) -> np.uint64:
+        """Return the state after a text."""
+        state = 0
+        for symbol in text:
+            state = (state << 1 | int(self.begins)) & self.places.get(symbol, 0)
+        return np.uint64(state)
+
+
+@lru_cache(maxsize=64)
+def stop_masks(stops: tuple[str, ...], vocabulary: Vocabulary) -> StopMasks | None:
+    """Return the masks of stop strings; None if they have too many symbols.
+
+    Args:
+        stops: each of one symbol or more.
+        vocabulary: of the text; a stop string with another symbol never comes.
+    """
+    known = [stop for stop in set(stops) if set(stop) <= set(vocabulary.symbols)]
+    if sum(map(len, known)) > BITS:
+        return None
+    places: dict[str, int] = {}
+    begins = ends = bit = 0
+    for stop in known:
+        begins |= 1 << bit
+        for symbol in stop:
+            places[symbol] = places.get(symbol, 0) | 1 << bit
+            bit += 1
+        ends |= 1 << bit - 1
+    masks = np.zeros(len(vocabulary), np.uint64)
+    for symbol, bits in places.items():
+        masks[vocabulary.encode(symbol)] = bits
+    return StopMasks(masks=masks, begins=np.uint64(begins), ends=np.uint64(ends), places=places)

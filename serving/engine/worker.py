@@ -2,20 +2,19 @@
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.engine.pacing import RunLength
 from serving.engine.prefixes import is_boundary
-from serving.engine.request import Chunk, SequenceRequest
+from serving.engine.request import Chunk
 from serving.engine.sequence import Delivery, Sequence
 from serving.engine.slots import Slots
 from serving.engine.snapshot import NO_LOG_PROBS
-from serving.runtime.decoder import FREE, LoopRun, State
+from serving.runtime.decoder import LoopRun, State
 from serving.runtime.host import Written
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import EngineError
@@ -48,110 +47,78 @@ class Worker:
         self._length = RunLength(run_seconds)
         self._chunk_seconds = chunk_seconds
         self._keep_prefix = keep_prefix
-        self._columns = _columns([])
-        self._columns_of = slots.changes
 
-    def step(
-        self, rows: list[Sequence], steps: int | None = None, *, is_awaited: bool = False
-    ) -> Delivery:
+    def step(self, steps: int | None = None, *, is_awaited: bool = False) -> Delivery:
         """Make one loop run of all sequences in the slots; return what can be delivered.
 
         Args:
-            rows: the sequences, in order.
-            steps: how long it is; None for as long as it should be.
+            steps: how long it is, up to LONGEST_RUN; None for as long as it should be.
             is_awaited: whether others wait for their slots.
         """
-        steps = steps or self._length.steps(rows, is_awaited=is_awaited)
-        made = [min(row.steps, steps) for row in rows]
-        run = self._assemble(rows, steps, made)
-        before = {row: self.slots.read(row) for row in rows if row.may_go_back(steps)}
+        rows = self.slots.arrange()
+        left, may_stop = rows.steps[rows.held], rows.may_stop[rows.held]
+        if steps is None:
+            until_first = rows.until_first()
+            steps = self._length.steps(left, may_stop, until_first, is_awaited=is_awaited)
+        made = np.minimum(left, steps)
+        read = int(np.minimum(rows.reading[rows.held], made).sum())
+        run = rows.run(steps, made)
+        before = {row: self.slots.read(row) for row in rows.may_go_back(steps)}
         began = time.perf_counter()
         written = self.slots.run(run)
         ended = time.perf_counter()
-        self._length.learn(len(rows), steps, began, ended)
-        self._count(run, sum(made), ended - began)
-        delivery = self._collect(rows, run, written, made, before)
-        self._count_ends(rows, steps, made)
+        self._length.learn(len(made), steps, began, ended)
+        self._count(len(made), steps, int(made.sum()), read, ended - began)
+        ends = Ends()
+        delivery = self._collect(run, written, before, ends)
+        self.slots.counts.wasted_steps.inc(len(made) * steps - int(made.sum()) + ends.excess)
+        if may_stop.any():
+            self._length.learn_stops(int(made[may_stop].sum()) - ends.excess, ends.stops)
         return delivery
 
-    def _count_ends(self, rows: list[Sequence], steps: int, made: list[int]) -> None:
-        """Count the steps that gave nothing, because a text had ended; learn when stops end one."""
-        excess = sum(row.excess for row in rows)
-        self.slots.counts.wasted_steps.inc(len(rows) * steps - sum(made) + excess)
-        stoppable = [index for index, row in enumerate(rows) if row.request.stop]
-        if stoppable:
-            written = sum(made[index] - rows[index].excess for index in stoppable)
-            stops = sum(rows[index].has_stopped for index in stoppable)
-            self._length.learn_stops(written, stops)
-
-    def _count(self, run: LoopRun, symbols: int, seconds: float) -> None:
-        T, N = run.forced.shape
+    def _count(self, rows: int, steps: int, made: int, read: int, seconds: float) -> None:
         counts = self.slots.counts
-        counts.rows.observe(N)
-        counts.steps.observe(T)
-        counts.row_steps.inc(N * T)
+        counts.rows.observe(rows)
+        counts.steps.observe(steps)
+        counts.row_steps.inc(rows * steps)
         counts.run_seconds.observe(seconds)
-        read = int(np.count_nonzero(run.forced != FREE))
         counts.symbols_read.inc(read)
-        counts.symbols_written.inc(symbols - read)
-
-    def _assemble(self, rows: list[Sequence], steps: int, made: list[int]) -> LoopRun:
-        if self._columns_of != self.slots.changes:
-            self._columns = _columns([row.request for row in rows])
-            self._columns_of = self.slots.changes
-        N = len(rows)
-        forced = np.full((steps, N), FREE, np.int64)
-        for index, row in enumerate(rows):
-            if row.is_forced:
-                known = row.forced(made[index])
-                forced[: len(known), index] = known
-        uniform = np.concatenate([row.uniform(steps) for row in rows]).reshape(N, steps)
-        return LoopRun(
-            tokens=np.array([row.token for row in rows], np.int64),
-            forced=forced,
-            uniform=np.ascontiguousarray(uniform.T),
-            steps=np.array(made, np.int64),
-            **self._columns,
-        )
+        counts.symbols_written.inc(made - read)
 
     def _collect(
-        self,
-        rows: list[Sequence],
-        run: LoopRun,
-        written: Written,
-        made: list[int],
-        before: dict[Sequence, State],
+        self, run: LoopRun, written: Written, before: dict[Sequence, State], ends: "Ends"
     ) -> Delivery:
-        delivery: Delivery = []
-        tokens = np.ascontiguousarray(written.tokens.T)  # (N, T)
-        texts = self._texts(tokens)
-        log_probs = np.ascontiguousarray(written.log_probs.T)  # (N, T)
-        now = time.monotonic()
-        patience = self._chunk_seconds * len(rows)
+        now, rows = time.monotonic(), self.slots.rows
+        news, begun = rows.advance(written, run.steps, now, len(self._vocabulary))
+        for row in rows.at(begun.tolist()):
+            row.times.note_first(self.slots.counts, now, is_text=True)
+        slots = rows.held[news].tolist()
+        taken = rows.take(slots)
+        patience = self._chunk_seconds * len(rows.held)
         likeliest = dict(zip(run.asking.tolist(), written.likeliest, strict=True))
-        for index, row in enumerate(rows):
+        delivery: Delivery = []
+        for index, slot, row, (ids, log_probs), text in zip(
+            news.tolist(), slots, rows.at(slots), taken, self._texts(taken), strict=True
+        ):
             try:
-                text = self._vocabulary.decode(tokens[index]) if texts is None else texts[index]
-                chunk = row.take(
-                    tokens[index],
-                    text,
-                    log_probs[index],
-                    made[index],
-                    now,
-                    patience,
-                    likeliest.get(index),
-                )
+                symbols = self._vocabulary.decode(ids) if text is None else text
+                alternatives = likeliest.get(index)
+                chunk = row.take(ids, symbols, log_probs, len(ids), now, patience, alternatives)
+                ends.note(row)
                 if row.keeps_prefixes and is_boundary(row.done, len(row.request.prompt)):
                     self._keep_prefix(row, self.slots.read(row))
                 if chunk is not None and _wants_snapshot(row, chunk):
                     if chunk.finish is FinishReason.STOP and row.excess:
                         self.slots.write(row, before[row])
-                        kept = tokens[index][: made[index] - row.excess]
+                        kept = written.tokens[: run.steps[index] - row.excess, index]
                         row.settle(int(run.tokens[index]), kept, chunk)
+                        rows.put(slot, row)
                         continue
                     chunk = replace(chunk, snapshot=row.snapshot(self.slots.read(row)))
-                if chunk is not None or row.times.first is None:
+                if chunk is not None:
                     self._note(row, chunk, now)
+                if chunk is None or not chunk.is_last:
+                    rows.go_on(slot, row)
             except Exception:  # of this row alone; the others' texts go on
                 log.exception("a request failed; the engine continues")
                 chunk = _failed_chunk(row)
@@ -159,21 +126,41 @@ class Worker:
                 delivery.append((row, chunk))
         return delivery
 
-    def _texts(self, tokens: NDArray[np.int64]) -> list[str] | None:
-        """Decode all rows' tokens, (N, T), in one go. None where one has no symbol."""
-        N, T = tokens.shape
-        if tokens.view(np.uint64).max() >= len(self._vocabulary):  # negative ones are huge there
-            return None
-        text = self._vocabulary.text_of(tokens.ravel())
-        return [text[index * T : (index + 1) * T] for index in range(N)]
+    def _texts(
+        self, taken: list[tuple[NDArray[np.int64], NDArray[np.float32]]]
+    ) -> Iterator[str | None]:
+        """Decode the ids of several rows in one go; none where one has no symbol."""
+        ids = np.concatenate([each for each, _ in taken]) if taken else np.zeros(0, np.int64)
+        is_known = not len(ids) or ids.view(np.uint64).max() < len(self._vocabulary)
+        text = self._vocabulary.text_of(ids) if is_known else ""  # negative ones are huge there
+        end = 0
+        for each, _ in taken:
+            begin, end = end, end + len(each)
+            yield text[begin:end] if is_known else None
 
-    def _note(self, row: Sequence, chunk: Chunk | None, now: float) -> None:
+    def _note(self, row: Sequence, chunk: Chunk, now: float) -> None:
         counts, times, is_text = self.slots.counts, row.times, row.request.max_new_symbols > 0
-        is_last = chunk is not None and chunk.is_last
-        if times.first is None and (row.has_written or is_last):
+        if times.first is None and (row.has_written or chunk.is_last):
             times.note_first(counts, now, is_text)
-        if chunk is not None:
-            times.note_chunk(counts, now, row.is_streamed, is_last and is_text)
+        times.note_chunk(counts, now, row.is_streamed, chunk.is_last and is_text)
+
+
+@dataclass
+class Ends:
+    """How stop strings ended the texts of a loop run.
+
+    Attributes:
+        stops: how many they ended.
+        excess: steps that were made behind them.
+    """
+
+    stops: int = 0
+    excess: int = 0
+
+    def note(self, row: Sequence) -> None:
+        """Count a row that has taken in what was written."""
+        self.stops += row.has_stopped
+        self.excess += row.excess
 
 
 def _failed_chunk(row: Sequence) -> Chunk:
@@ -183,20 +170,6 @@ def _failed_chunk(row: Sequence) -> Chunk:
         error=EngineError("the text cannot continue; details are only in the server log"),
         generated=row.generated,
     )
-
-
-def _columns(requests: list[SequenceRequest]) -> dict[str, Any]:
-    """Return what the rows of a loop run ask for by the field of LoopRun."""
-    sampling = [request.sampling for request in requests]
-    alternatives = [request.alternatives for request in requests]
-    return {
-        "temperature": np.array([s.temperature for s in sampling], np.float32),
-        "top_k": np.array([s.top_k for s in sampling], np.int64),
-        "top_p": np.array([s.top_p for s in sampling], np.float32),
-        "min_p": np.array([s.min_p for s in sampling], np.float32),
-        "asking": np.flatnonzero(alternatives),
-        "alternatives": max(alternatives, default=0),
-    }
 
 
 def _wants_snapshot(sequence: Sequence, chunk: Chunk) -> bool:

@@ -5,6 +5,7 @@ from math import inf
 import pytest
 
 from serving.engine.pacing import FIRST_SYMBOLS, LENGTHS, LONGEST_RUN, RunLength
+from serving.engine.rows import Rows
 from serving.engine.sequence import Sequence
 from serving.engine.snapshot import StateLayout
 from tests.serving.engine.harness import Reader, request
@@ -21,6 +22,15 @@ def row(bundle: Bundle, prompt: int, new: int, done: int = 0, **others: object) 
     sequence = Sequence(asked, bundle.vocabulary, layout, Reader())
     sequence.done = done
     return sequence
+
+
+def steps_of(length: RunLength, sequences: list[Sequence], *, is_awaited: bool = False) -> int:
+    """Return how long the next run of these rows is."""
+    rows = Rows(len(sequences))
+    for slot, sequence in enumerate(sequences):
+        rows.put(slot, sequence)
+    rows.arrange(list(range(len(sequences))))
+    return length.steps(rows.steps, rows.may_stop, rows.until_first(), is_awaited=is_awaited)
 
 
 def taught(*sizes: int) -> RunLength:
@@ -43,13 +53,13 @@ def taught_pauses(seconds: float) -> RunLength:
 
 def test_first_call_of_a_size_is_short(bundle: Bundle) -> None:
     writer = row(bundle, 0, 900, done=5)
-    assert RunLength(1.0).steps([writer]) == 1
+    assert steps_of(RunLength(1.0), [writer]) == 1
     length = taught(2)
-    assert length.steps([writer] * 2) == IN_TIME
-    assert length.steps([writer]) == FIRST_SYMBOLS
-    assert length.steps([writer] * 4) == FIRST_SYMBOLS
-    assert length.steps([writer] * 16) == 1
-    assert length.steps([writer] * 256) == 1
+    assert steps_of(length, [writer] * 2) == IN_TIME
+    assert steps_of(length, [writer]) == FIRST_SYMBOLS
+    assert steps_of(length, [writer] * 4) == FIRST_SYMBOLS
+    assert steps_of(length, [writer] * 16) == 1
+    assert steps_of(length, [writer] * 256) == 1
 
 
 def test_one_slow_call_shortens_no_other_and_lasting_slowness_does(bundle: Bundle) -> None:
@@ -57,10 +67,10 @@ def test_one_slow_call_shortens_no_other_and_lasting_slowness_does(bundle: Bundl
     length = taught(1)
     for _ in range(2):
         length.learn(1, IN_TIME, 0.0, 900.0)
-        assert length.steps([writer]) == IN_TIME
+        assert steps_of(length, [writer]) == IN_TIME
     for _ in range(3):
         length.learn(1, IN_TIME, 0.0, STEP * IN_TIME * 2)
-    assert length.steps([writer]) == IN_TIME // 2
+    assert steps_of(length, [writer]) == IN_TIME // 2
 
 
 def test_long_prompt_neither_lengthens_calls_nor_shortens_them(bundle: Bundle) -> None:
@@ -68,11 +78,11 @@ def test_long_prompt_neither_lengthens_calls_nor_shortens_them(bundle: Bundle) -
     length = taught(2)
     for done in range(0, 10_000 - IN_TIME, 7):
         reader.done = done
-        assert length.steps([writer, reader]) == IN_TIME
+        assert steps_of(length, [writer, reader]) == IN_TIME
     reader.done = 10_000 - 3
-    assert length.steps([writer, reader]) == 3 + FIRST_SYMBOLS
+    assert steps_of(length, [writer, reader]) == 3 + FIRST_SYMBOLS
     reader.done = 10_000 + 1
-    assert length.steps([writer, reader]) == IN_TIME
+    assert steps_of(length, [writer, reader]) == IN_TIME
 
 
 @pytest.mark.parametrize(("prompt", "new", "expected"), [(0, 1, 1), (3, 2, 5), (3, 90, 7)])
@@ -80,23 +90,23 @@ def test_call_ends_with_the_first_symbols_of_a_request(
     bundle: Bundle, prompt: int, new: int, expected: int
 ) -> None:
     writer = row(bundle, 0, 900, done=5)
-    assert taught(2).steps([writer, row(bundle, prompt, new)]) == expected
+    assert steps_of(taught(2), [writer, row(bundle, prompt, new)]) == expected
 
 
 def test_text_that_goes_out_as_one_shortens_no_call(bundle: Bundle) -> None:
     writer, whole = row(bundle, 0, 900, done=5), row(bundle, 3, 90, chunk_seconds=inf)
-    assert taught(2).steps([writer, whole]) == IN_TIME
+    assert steps_of(taught(2), [writer, whole]) == IN_TIME
 
 
 def test_prompt_whose_state_is_kept_is_read_to_its_end_and_no_further(bundle: Bundle) -> None:
     writer, reader = row(bundle, 0, 900, done=5), row(bundle, 40, 9, done=34)
     reader.keeps_prefixes = True
-    assert taught(2).steps([writer, reader]) == 6
+    assert steps_of(taught(2), [writer, reader]) == 6
 
 
 def test_text_that_is_scored_shortens_no_call(bundle: Bundle) -> None:
     writer, scored = row(bundle, 0, 900, done=5), row(bundle, 90, 0, done=89)
-    assert taught(2).steps([writer, scored]) == IN_TIME
+    assert steps_of(taught(2), [writer, scored]) == IN_TIME
 
 
 def test_call_is_no_longer_than_its_rows_nor_than_the_longest(bundle: Bundle) -> None:
@@ -104,8 +114,8 @@ def test_call_is_no_longer_than_its_rows_nor_than_the_longest(bundle: Bundle) ->
     for _ in range(5):
         length.learn(2, 1, 0.0, 1e-6)
     short = row(bundle, 0, 8, done=5)
-    assert length.steps([short, row(bundle, 0, 7, done=5)]) == 3
-    assert length.steps([short, row(bundle, 0, 900, done=5)]) == LONGEST_RUN
+    assert steps_of(length, [short, row(bundle, 0, 7, done=5)]) == 3
+    assert steps_of(length, [short, row(bundle, 0, 900, done=5)]) == LONGEST_RUN
 
 
 @pytest.mark.parametrize(("step", "steps"), [(0.0021, 5), (0.0052, 2), (0.0074, 1), (0.03, 1)])
@@ -114,14 +124,14 @@ def test_call_takes_the_number_of_steps_nearest_to_its_time(
 ) -> None:
     length = RunLength(0.01)
     length.learn(1, 1, 0.0, step)
-    assert length.steps([row(bundle, 0, 900, done=5)]) == steps
+    assert steps_of(length, [row(bundle, 0, 900, done=5)]) == steps
 
 
 def test_run_ends_with_its_rows_where_others_wait(bundle: Bundle) -> None:
     rows = [row(bundle, 0, 17, done=5), row(bundle, 0, 900, done=5)]
-    assert taught_pauses(STEP).steps(rows, is_awaited=True) == 12
-    assert taught_pauses(STEP).steps(rows) == LONGEST_RUN
-    assert taught_pauses(STEP).steps([rows[1]] * 2, is_awaited=True) == LONGEST_RUN
+    assert steps_of(taught_pauses(STEP), rows, is_awaited=True) == 12
+    assert steps_of(taught_pauses(STEP), rows) == LONGEST_RUN
+    assert steps_of(taught_pauses(STEP), [rows[1]] * 2, is_awaited=True) == LONGEST_RUN
 
 
 def test_run_is_shorter_the_sooner_texts_stop_and_longer_the_longer_pauses_are(
@@ -132,8 +142,8 @@ def test_run_is_shorter_the_sooner_texts_stop_and_longer_the_longer_pauses_are(
     def steps(pause: float, stops: int) -> int:
         length = taught_pauses(pause)
         length.learn_stops(1000, stops)
-        assert length.steps(rows) == LONGEST_RUN
-        return length.steps(rows, is_awaited=True)
+        assert steps_of(length, rows) == LONGEST_RUN
+        return steps_of(length, rows, is_awaited=True)
 
     assert steps(STEP, 0) == LONGEST_RUN
     assert steps(STEP, 1) > steps(STEP, 10) > steps(STEP, 100) > steps(STEP, 900)
@@ -153,4 +163,4 @@ def test_run_gives_most_symbols_a_second(bundle: Bundle) -> None:
 
     best = max(LENGTHS.tolist(), key=rate)
     assert 1 < best < LONGEST_RUN
-    assert length.steps(rows, is_awaited=True) == best
+    assert steps_of(length, rows, is_awaited=True) == best

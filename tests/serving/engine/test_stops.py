@@ -1,9 +1,13 @@
 """Where a text stops does not depend on how it came."""
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.engine.stops import scan
+from serving.engine.stops import BITS, scan, stop_masks
+from unroll.bundle.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary("xab", "x")
 
 # Two letters and short strings: prefixes, overlaps and stops inside stops are common.
 texts = st.text("ab", max_size=16)
@@ -71,3 +75,29 @@ def test_stop_that_ends_first_wins_over_one_that_starts_first() -> None:
 
 def test_longer_of_two_that_end_together_wins() -> None:
     assert in_pieces(["xa", "bc"], ("bc", "abc"))[::2] == ("x", 4)
+
+
+@given(texts, texts, stops_lists)
+def test_masks_find_the_first_stop_that_ends_behind_what_came_before(
+    before: str, text: str, stops: tuple[str, ...]
+) -> None:
+    masks = stop_masks(stops, VOCABULARY)
+    assert masks is not None
+    state, ends = masks.after(before), []
+    for token in VOCABULARY.encode(text):
+        state = (state << np.uint64(1) | masks.begins) & masks.masks[token]
+        ends.append(bool(state & masks.ends))
+    found = scan(before + text, stops, len(before)).ends_at
+    assert (ends.index(True) + 1 + len(before) if True in ends else None) == found
+
+
+def test_stop_strings_have_masks_up_to_the_bits_of_a_state() -> None:
+    assert stop_masks(("a" * BITS,), VOCABULARY) is not None
+    assert stop_masks(("a" * BITS, "b"), VOCABULARY) is None
+
+
+def test_stop_string_that_the_vocabulary_cannot_spell_never_ends_a_text() -> None:
+    masks = stop_masks(("a?",), VOCABULARY)
+    assert masks is not None
+    assert not masks.ends
+    assert not masks.masks.any()
