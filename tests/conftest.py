@@ -1,8 +1,11 @@
 """Shared fixtures: real tiny bundles, one a cell, compiled from random weights."""
 
+import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -19,6 +22,11 @@ from training.settings import Cell, TrainingSettings
 from unroll.bundle.folder import Bundle, load_bundle
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.client.client import Client
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 torch.set_num_threads(1)  # on a busy machine, two spend their time waiting for each other
 
@@ -123,3 +131,21 @@ def bundle(request: pytest.FixtureRequest, tiny_bundles: dict[Cell, Path]) -> Bu
 def decoder(bundle: Bundle) -> Decoder:
     """The bundle's loop."""
     return Decoder(bundle, Device.CPU)
+
+
+@pytest.fixture(scope="module")  # its event loop would be in the way of other tests'
+def browser() -> Iterator["Browser"]:
+    """A headless Chromium that is installed on this machine."""
+    from playwright.sync_api import sync_playwright
+
+    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if program is None:
+        message = "no Chromium is installed: apt-get install chromium"
+        if os.environ.get("REQUIRE_CHROMIUM") == "1":
+            pytest.fail(message)
+        pytest.skip(message + "; REQUIRE_CHROMIUM=1 makes this a failure")
+    with sync_playwright() as playwright:
+        # Its sandbox cannot be had as root or in most containers; the pages are our own.
+        browser = playwright.chromium.launch(executable_path=program, chromium_sandbox=False)
+        yield browser
+        browser.close()

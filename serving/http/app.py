@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.access.gate import REQUEST_ID, Gate
 from serving.http.endpoint import Endpoint
+from serving.http.files import page_files
 from serving.http.openai.bodies import Refused
 from serving.http.paths import Path
 from serving.http.probes import Probe
@@ -49,6 +50,7 @@ def make_app(
         ("/v2/health/ready", health),
     ]
     found += [Route(path, Probe(gate, path, asked), methods=["GET"]) for path, asked in probes]
+    found += [Route(path, file, methods=["GET"]) for path, file in page_files(gate)]
     allow = Middleware(
         CORSMiddleware,
         allow_origins=origins,

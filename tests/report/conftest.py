@@ -1,16 +1,12 @@
 """A whole small report, and a browser to look at it."""
 
 import io
-import os
-import shutil
 import subprocess
-from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 
 from report.__main__ import make_report
 from report.settings import ReportSettings
@@ -20,7 +16,6 @@ from training.presets import preset_files
 from training.settings import TrainingSettings
 from unroll.cli import run
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 SECONDS = 1.5  # of each training
 
 
@@ -62,19 +57,3 @@ def train_in_process(command: list[str], **_: object) -> "subprocess.CompletedPr
     with pytest.raises(SystemExit) as ended:
         run(TrainingSettings, train, name="training", tokens=tokens, preset=preset_files)
     return subprocess.CompletedProcess(command, int(ended.value.code or 0))
-
-
-@pytest.fixture(scope="module")  # its event loop would be in the way of other tests'
-def browser() -> Iterator[Browser]:
-    """A headless Chromium that is installed on this machine."""
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        message = "no Chromium is installed: apt-get install chromium"
-        if os.environ.get("REQUIRE_CHROMIUM") == "1":
-            pytest.fail(message)
-        pytest.skip(message + "; REQUIRE_CHROMIUM=1 makes this a failure")
-    with sync_playwright() as playwright:
-        # Its sandbox cannot be had as root or in most containers; the page is our own.
-        browser = playwright.chromium.launch(executable_path=program, chromium_sandbox=False)
-        yield browser
-        browser.close()

@@ -1,0 +1,81 @@
+// What else could have stood at a place of a text.
+
+import { chosen, set, state } from "./store.js";
+import { split } from "./symbols.js";
+import { call } from "./wire.js";
+import { readFrom } from "./scoring.js";
+
+const ASKED = 20; // at most, of a model that cannot tell the whole distribution
+const found = new WeakMap(); // by text: by place and model
+
+const key = (place) => `${place} ${state.model}`;
+
+/** Return the alternatives at a place if they are known: [{symbol, logProb}], the likeliest first;
+ * with `isWhole` if they are all. */
+export const alternativesAt = (reading, place) => found.get(reading)?.get(key(place));
+
+/** Ask for the alternatives at a place. */
+export async function ask(reading, place) {
+  const name = key(place);
+  const list = await distribution(reading, place, chosen());
+  if (!found.has(reading)) found.set(reading, new Map());
+  found.get(reading).set(name, list);
+  set({});
+}
+
+async function distribution(reading, place, model) {
+  const size = split(model.vocabulary).length;
+  try {
+    const capsule = await capsuleAt(reading, place, model);
+    const body = { model: model.name, text: "", capsule, topLogProbs: size };
+    return listed((await call("Inspect", body)).next, true);
+  } catch (error) {
+    if (error.code !== "unimplemented" && error.field !== "model") throw error;
+  }
+  const symbol = [reading.symbols[place] ?? split(model.vocabulary)[0]];
+  const body = { topLogProbs: Math.min(ASKED, size) };
+  const { answer } = await readFrom("Score", reading, place, symbol, model, body);
+  return listed(answer.alternatives.at(-1), size <= ASKED);
+}
+
+function listed({ symbols, logProbs }, isWhole) {
+  const list = split(symbols).map((symbol, at) => ({ symbol, logProb: Number(logProbs[at]) }));
+  return Object.assign(list, { isWhole });
+}
+
+/** Return a capsule of a place; undefined at the start of a text. */
+export async function capsuleAt(reading, place, model) {
+  if (place === 0) return undefined;
+  const { prompt, capsule } = reading.origin(place, model.fingerprint);
+  if (!prompt) return capsule;
+  const read = (origin) => call("Generate", { model: model.name, maxNewSymbols: 0, ...origin });
+  let answer;
+  try {
+    answer = await read({ prompt, capsule });
+  } catch (error) {
+    if (!capsule || !error.reason?.startsWith("CAPSULE_")) throw error;
+    answer = await read({ prompt: reading.text(0, place) });
+  }
+  reading.mark(place, answer.completion.capsule, model.fingerprint);
+  return answer.completion.capsule;
+}
+
+/** Return each alternative's probability once temperature and filters have been at it. All of the
+ * distribution must be given, the likeliest first. */
+export function drawn(list, { temperature = 1, topK = 0, topP = 1, minP = 0 }) {
+  if (temperature === 0) return list.map((_, at) => (at === 0 ? 1 : 0));
+  const highest = list[0].logProb;
+  const weights = list.map(({ logProb }) => Math.exp((logProb - highest) / temperature));
+  const ofK = weights.map((weight, at) => (topK === 0 || at < topK ? weight : 0));
+  const mass = topP * sum(ofK);
+  let before = 0;
+  const kept = ofK.map((weight, at) => {
+    const isIn = at === 0 || ((topP === 1 || before < mass) && weight >= minP);
+    before += weight;
+    return isIn ? weight : 0;
+  });
+  const total = sum(kept);
+  return kept.map((weight) => weight / total);
+}
+
+const sum = (numbers) => numbers.reduce((total, each) => total + each, 0);

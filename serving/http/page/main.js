@@ -1,0 +1,16 @@
+// The page: what it knows is drawn again after each change.
+
+import { html, render } from "./vendor/htm-preact.js";
+import { begin } from "./begin.js";
+import { keep } from "./keeping.js";
+import { open } from "./links.js";
+import { state, subscribe } from "./store.js";
+import { App } from "./view/app.js";
+
+const draw = () => render(html`<${App} ...${state} />`, document.getElementById("app"));
+
+keep();
+subscribe(draw);
+draw();
+begin();
+addEventListener("hashchange", open);

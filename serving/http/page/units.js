@@ -1,0 +1,2 @@
+export const valuesOf = () => undefined;
+export const scaleOf = () => () => 1;

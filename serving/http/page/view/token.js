@@ -1,0 +1,35 @@
+// Asks for the token that this server wants.
+
+import { html, useState } from "../vendor/htm-preact.js";
+import { set } from "../store.js";
+import { keepToken } from "../wire.js";
+import { begin } from "../begin.js";
+
+export function Token() {
+  const [token, setToken] = useState("");
+  const enter = (event) => {
+    event.preventDefault();
+    keepToken(token.trim());
+    set({ needsToken: false, notice: null });
+    begin();
+  };
+  return html`
+    <div class="veil">
+      <form class="token" role="dialog" aria-modal="true" aria-labelledby="token-title" onSubmit=${enter}>
+        <h2 id="token-title">This server asks who you are</h2>
+        <label>
+          Token
+          <input
+            type="password"
+            autocomplete="off"
+            autofocus
+            value=${token}
+            onInput=${(event) => setToken(event.target.value)}
+          />
+        </label>
+        <p class="hint">It stays in this tab and is forgotten with it.</p>
+        <button type="submit" class="main">Go on</button>
+      </form>
+    </div>
+  `;
+}

@@ -1,0 +1,117 @@
+"""The page in a browser, as a user has it."""
+
+import re
+from typing import Any
+from urllib.parse import urldefrag
+
+from playwright.sync_api import ConsoleMessage, Locator, Page, Request, expect
+
+MILLISECONDS = 20_000  # far more than anything here takes
+
+expect.set_options(timeout=MILLISECONDS)
+TOLD = re.compile(r"Failed to load resource: .*(status of 4|ERR_)")  # the page tells it, too
+
+
+class Opened:
+    """One page, with all that it said and asked for.
+
+    Args:
+        page: of a browser, empty.
+        address: of the server, with a fragment or without.
+        begun: whether to wait until it knows the models.
+    """
+
+    def __init__(self, page: Page, address: str, *, begun: bool = True) -> None:
+        self.page = page
+        self.server = urldefrag(address).url.rstrip("/")
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        page.set_default_timeout(MILLISECONDS)
+        page.on("console", self._say)
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+        page.on("request", self._ask)
+        page.goto(address)
+        if begun:
+            expect(self.page.locator("header option").first).to_be_attached()
+
+    def _say(self, message: ConsoleMessage) -> None:
+        if not TOLD.search(message.text):
+            self.said.append(message.text)
+
+    def _ask(self, request: Request) -> None:
+        self.asked.append(request.url)
+
+    def check(self) -> None:
+        """Fail if the page said an error, broke its policy or asked another server."""
+        assert self.said == []
+        elsewhere = [url for url in self.asked if not url.startswith((self.server, "blob:"))]
+        assert elsewhere == []
+
+    @property
+    def pane(self) -> Locator:
+        return self.page.get_by_role("log")
+
+    @property
+    def text(self) -> str:
+        """The text that is shown, whole."""
+        return str(self._state("({reading}) => reading.text()"))
+
+    @property
+    def log_probs(self) -> list[float]:
+        return list(self._state("({reading}) => reading.logProbs"))
+
+    def _state(self, function: str) -> Any:
+        # The same module that the page has loaded.
+        script = (
+            "async (of) => { const { state } = await import('./page/store.js'); return of(state); }"
+        )
+        return self.page.evaluate(f"async () => ({script})({function})")
+
+    def button(self, name: str) -> Locator:
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    def tab(self, name: str) -> None:
+        """Open a panel."""
+        if self.button(name).get_attribute("aria-expanded") != "true":
+            self.button(name).click()
+
+    def settle(self, **values: object) -> None:
+        """Fill fields of the settings, by their labels with spaces as underscores."""
+        self.tab("Settings")
+        for name, value in values.items():
+            label = name.replace("_", " ").capitalize()
+            field = self.page.locator(f'.settings label:has(> span:text-is("{label}"))')
+            field.locator("input, textarea").fill(str(value))
+
+    def write(self, prompt: str = "") -> None:
+        """Type a prompt, let the model write, and wait until it has."""
+        self.begin(prompt)
+        self.wait()
+
+    def begin(self, prompt: str = "") -> None:
+        """Type a prompt and let the model write; returns when the first symbols are there."""
+        field = self.page.get_by_role("textbox", name="Text to add")
+        field.fill(prompt)
+        before = self.symbols
+        field.press("Enter")
+        expect(self.pane).not_to_have_attribute("data-symbols", str(before))
+        if prompt:
+            expect(self.pane).not_to_have_attribute("data-symbols", str(before + len(prompt)))
+
+    def wait(self) -> None:
+        expect(self.pane).to_have_attribute("aria-busy", "false")
+
+    @property
+    def symbols(self) -> int:
+        return int(self.pane.get_attribute("data-symbols") or 0)
+
+    def go_back(self, symbols: int) -> None:
+        """Move the cursor back from the end of the text."""
+        self.pane.focus()
+        self.page.keyboard.press("Control+End")
+        for _ in range(symbols):
+            self.page.keyboard.press("ArrowLeft")
+
+    @property
+    def notice(self) -> Locator:
+        return self.page.get_by_role("alert")

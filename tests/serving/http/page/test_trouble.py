@@ -1,0 +1,96 @@
+"""What the page tells and keeps when the server asks, stalls, dies, and is long-winded."""
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from serving.access.tokens import NewToken, issue
+from tests.serving.http.page.opened import Opened
+from tests.serving.running import serve, server_process
+from training.settings import Cell
+from unroll.client.client import Client
+from unroll.options import GenerateOptions
+
+pytestmark = pytest.mark.slow
+
+Open = Callable[..., Opened]
+
+
+def test_page_asks_for_the_token_that_the_server_wants(
+    opened_at: Open, tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens"
+    token = issue(NewToken(name="anna", file=file))
+    with serve(f"small={tiny_bundles['gru']}", tokens=file, http_port=0) as running:
+        opened = opened_at(running.server.http_address, begun=False)
+        field = opened.page.get_by_label("Token")
+        field.fill("wrong")
+        field.press("Enter")
+        expect(opened.notice).to_contain_text("a valid token is needed")
+        field.fill(token)
+        field.press("Enter")
+        opened.write("abc")
+        assert opened.symbols == 303
+        opened.page.reload()
+        opened.write()
+        assert opened.symbols == 603
+        assert token not in opened.page.evaluate("JSON.stringify(localStorage)")
+        opened.page.goto("about:blank")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def test_stalled_and_killed_servers_are_told_and_survived(
+    opened_at: Open, tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    port = free_port()
+    arguments = ["--model", f"small={tiny_bundles['gru']}", "--http-port", str(port)]
+    with ExitStack() as first:
+        process, _ = first.enter_context(server_process(tmp_path, *arguments))
+        opened = opened_at(f"http://127.0.0.1:{port}")
+        opened.settle(length=65536, temperature=0.75, seed=7)
+        opened.begin("abc")
+        os.kill(process.pid, signal.SIGSTOP)
+        expect(opened.notice).to_contain_text("The server has sent nothing for 5 s")
+        stalled = opened.symbols
+        os.kill(process.pid, signal.SIGCONT)
+        expect(opened.notice).to_be_empty()
+        assert opened.symbols > stalled
+        process.kill()
+    expect(opened.notice).to_contain_text("The connection to the server broke")
+    expect(opened.notice).to_contain_text("What was written stays")
+    opened.wait()
+    written = opened.symbols
+    (tmp_path / "port").unlink()
+    opened.settle(length=50, seed="")
+    with server_process(tmp_path, *arguments) as (_, address), Client(address) as client:
+        opened.write()  # its capsules are of a key that is gone
+        assert opened.symbols == written + 50
+        options = GenerateOptions(max_new_symbols=written + 47, seed=7, temperature=0.75)
+        assert opened.text == "abc" + client.generate("abc", options).text
+        opened.page.goto("about:blank")
+
+
+def test_ten_thousand_symbols_take_little_memory(browser: Browser, opened: Opened) -> None:
+    opened.settle(length=10_000, seed=7)
+    opened.write("abc")
+    assert opened.symbols == 10_003
+    session = browser.new_browser_cdp_session()
+    processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
+    pages = [each["id"] for each in processes if each["type"] == "renderer"]
+    own = [
+        int(line.split()[1])
+        for pid in pages
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("RssAnon:")
+    ]
+    assert 0 < max(own) < 150 * 1024  # kB
