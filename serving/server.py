@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.access.call import CallCounts, no_span
+from serving.access.call import CallCounts
 from serving.access.callers import CallerLimits, Callers
-from serving.access.gate import Gate
+from serving.access.gate import Gate, no_span
 from serving.access.tls import server_context, server_credentials
 from serving.access.tokens import Tokens
 from serving.engine.models import Models

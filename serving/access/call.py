@@ -11,6 +11,7 @@ import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from serving.access.callers import Counted
+from serving.access.certificates import Names
 from unroll.wire import TABLE
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -65,6 +66,10 @@ class Call(ABC):
         """How it came, as traces name it."""
 
     @abstractmethod
+    def names(self) -> Names | None:
+        """Return the names in the client's certificate; None without one."""
+
+    @abstractmethod
     async def write(self, message: Any) -> None:
         """Send one message of a stream; returns once the reader has room.
 
@@ -102,11 +107,6 @@ class Span(Protocol):
     def __call__(self, call: Call) -> AbstractContextManager[None]:
         """Surround a call; at its end, the span tells what the log line tells."""
         ...
-
-
-def no_span(call: Call) -> AbstractContextManager[None]:
-    """Open no span around a call."""
-    return nullcontext()
 
 
 class CallCounts:

@@ -1,7 +1,7 @@
 """The gate: what every call passes, by whichever door it came.
 
-A call is counted and traced; its caller is found out and has to have room; at its end it gets its
-line in the log. A call counts as one of its caller until the door's task of it is done.
+A call is counted and traced; its caller is found out and has to have room; at its end the call gets
+its line in the log. A call counts as one of its caller until the door's task of it is done.
 """
 
 import asyncio
@@ -9,12 +9,13 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
-from serving.access.call import Call, CallCounts, Metadata, Span, no_span
+from serving.access.call import Call, CallCounts, Metadata, Span
 from serving.access.callers import Callers
-from serving.access.certificates import Names, identity_of, shown
+from serving.access.certificates import identity_of, shown
 from serving.access.tokens import Tokens
 from unroll.errors import AuthenticationError
 
@@ -25,6 +26,13 @@ _BEARER = "bearer "
 _IDS = random.Random()  # ids are no secret; to ask the system takes longer
 
 T = TypeVar("T")
+Respond = Callable[[], Awaitable[T]]  # handles a call that was admitted
+Refuse = Callable[[BaseException], Awaitable[T]]  # answers a call with what was raised
+
+
+def no_span(call: Call) -> AbstractContextManager[None]:
+    """Open no span around a call."""
+    return nullcontext()
 
 
 class Gate:
@@ -67,15 +75,15 @@ class Gate:
         if self._everyone:
             await asyncio.wait(self._everyone, timeout=seconds)
 
-    async def serve(self, call: Call, answer: Callable[[], Awaitable[T]]) -> T:
-        """Let a call be answered; count it, trace it and write its line in the log."""
+    async def serve(self, call: Call, respond: Respond[T], refuse: Refuse[T]) -> T:
+        """Admit a call and let it be answered; count it, trace it and write its line in the log."""
         self.running.add(_task())
         self._counts.running[call.method].inc()
         is_answered = False
         try:
             with self._span(call):
                 try:
-                    answered = await answer()
+                    answered = await self.answer(call, self.admit, respond, refuse)
                     is_answered = True
                 finally:
                     call.note_end(is_answered=is_answered)
@@ -84,6 +92,25 @@ class Gate:
             call.log_end(seconds)
             self._counts.end(call, seconds)
         return answered
+
+    async def answer(
+        self, call: Call, admit: Callable[[Call], None], respond: Respond[T], refuse: Refuse[T]
+    ) -> T:
+        """Admit a call and let it be answered.
+
+        Args:
+            call: that has come.
+            admit: as whom: `admit` or `admit_probe`.
+            respond: handles it.
+            refuse: answers with what the other two raise.
+        """
+        try:
+            admit(call)
+            return await respond()
+        except (Exception, asyncio.CancelledError) as error:
+            if call.admitted is not None:
+                call.admitted.close()  # a refusal is never waited for
+            return await refuse(error)
 
     def close_at_end(self, call: Call) -> None:
         """Count a call no more once the door's task of it, which runs, is done."""
@@ -97,14 +124,13 @@ class Gate:
         if call.admitted is not None:
             call.admitted.close()
 
-    def admit(self, call: Call, names: Names | None) -> None:
+    def admit(self, call: Call) -> None:
         """Find out who calls, and count the call as theirs.
 
         A caller without a name is known by its address.
 
         Args:
             call: that has come.
-            names: in the client's certificate; None without one.
 
         Raises:
             AuthenticationError: the caller has to have a valid token, or a certificate a name.
@@ -120,7 +146,7 @@ class Gate:
                         "the command line reads it from --token-file or UNROLL_TOKEN"
                     )
             call.identity = call.caller = f"token:{name}"
-        elif names is not None:
+        elif (names := call.names()) is not None:
             if not names:
                 raise AuthenticationError(
                     "the client's certificate has no name; it needs a subject alternative name or "

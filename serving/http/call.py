@@ -11,6 +11,7 @@ from grpc import StatusCode
 from starlette.types import Receive, Scope, Send
 
 from serving.access.call import Call
+from serving.access.certificates import Names, names_of, proved_by
 from serving.access.gate import MESSAGE_SECONDS, REQUEST_ID
 from serving.http.connection import Connection
 from unroll.errors import CancelledError, InputError
@@ -54,6 +55,11 @@ class HttpCall(Call):
     def system(self) -> str:
         """How it came, as traces name it."""
         return "http"
+
+    def names(self) -> Names | None:
+        """Return the names in the client's certificate; None without one."""
+        certificate = self.connection.certificate
+        return None if certificate is None else names_of(proved_by(certificate))
 
     def header(self, name: str) -> str:
         """Return a header's value, of several the first; empty without one."""

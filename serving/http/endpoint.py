@@ -9,7 +9,6 @@ from traceback import clear_frames
 
 from starlette.types import Receive, Scope, Send
 
-from serving.access.certificates import names_of, proved_by
 from serving.access.gate import Gate, request_id_of
 from serving.http.call import HttpCall
 from serving.http.refusal import Refusal
@@ -47,22 +46,10 @@ class Endpoint:
         """Answer a request."""
         call = make_call(scope, receive, send, self._name)
         self._gate.close_at_end(call)
-        await self._gate.serve(call, partial(self._answer, call))
+        await self._gate.serve(call, partial(self._respond, call), partial(self._tell, call))
 
-    async def _answer(self, call: HttpCall) -> None:
-        """Admit a call and let it be answered; what is raised becomes a refusal."""
-        try:
-            await self._handle_in_time(call)
-        except (Exception, asyncio.CancelledError) as error:
-            if call.admitted is not None:
-                call.admitted.close()  # a refusal is never waited for
-            if not call.has_gone:
-                await self._tell(call, error)
-
-    async def _handle_in_time(self, call: HttpCall) -> None:
+    async def _respond(self, call: HttpCall) -> None:
         call.deadline = _deadline_of(call)
-        certificate = call.connection.certificate
-        self._gate.admit(call, None if certificate is None else names_of(proved_by(certificate)))
         body = await call.read(self._most)
         left = None if call.deadline is None else call.deadline - time.monotonic() + LATE_SECONDS
         try:
@@ -73,6 +60,9 @@ class Endpoint:
             raise DeadlineError("the deadline passed before the answer was complete") from error
 
     async def _tell(self, call: HttpCall, error: BaseException) -> None:
+        """Answer with what was raised; no more to a client that has gone."""
+        if call.has_gone:
+            return
         if isinstance(error, asyncio.CancelledError):
             error = CancelledError("the call was cancelled")
         elif not isinstance(error, UnrollError):

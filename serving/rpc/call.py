@@ -8,6 +8,7 @@ import grpc
 from grpc.aio import InternalError, ServicerContext
 
 from serving.access.call import Call
+from serving.access.certificates import Names, names_of
 from unroll.errors import CancelledError, DeadlineError
 
 CANCELLATION_SECONDS = 1.0  # within which gRPC cancels a call whose write has failed
@@ -32,6 +33,10 @@ class RpcCall(Call):
     def system(self) -> str:
         """How it came, as traces name it."""
         return "grpc"
+
+    def names(self) -> Names | None:
+        """Return the names in the client's certificate; None without one."""
+        return names_of(self.context.auth_context())
 
     async def write(self, message: Any) -> None:
         """Send a message; returns once the reader has room.

@@ -19,7 +19,6 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc.aio import AbortError, InternalError
 
-from serving.access.certificates import names_of
 from serving.access.gate import MESSAGE_SECONDS, REQUEST_ID, Gate, request_id_of
 from serving.rpc.call import Context, RpcCall
 from unroll.errors import CancelledError, InputError, UnrollError
@@ -161,31 +160,28 @@ class RpcGate(grpc.aio.ServerInterceptor):
             context=context,
             metadata=metadata,
             method=path.rpartition("/")[2],
-            request_id=request_id_of(metadata),
             caller=str(context.peer()),
             began=time.monotonic(),
             deadline=deadline_of(context),
+            request_id=request_id_of(metadata),
         )
         self._gate.close_at_end(call)
-        answer = partial(self._answer, call, path, respond)
+        refuse = partial(_refuse, call)
         if path not in self._own:
-            return await answer()
-        return await self._gate.serve(call, answer)
+            is_probe = path.startswith(OPEN_SERVICE) or path in self._open_paths
+            admit = self._gate.admit_probe if is_probe else self._gate.admit
+            return await self._gate.answer(call, admit, partial(respond, call), refuse)
 
-    async def _answer(self, call: RpcCall, path: str, respond: Respond) -> Any:
-        """Admit a call and let it be answered; what is raised becomes a status."""
-        try:
-            if path in self._own:
-                await _send_id(call)
-            if path.startswith(OPEN_SERVICE) or path in self._open_paths:
-                self._gate.admit_probe(call)
-            else:
-                self._gate.admit(call, names_of(call.context.auth_context()))
+        async def respond_with_id() -> Any:
+            await _send_id(call)
             return await respond(call)
-        except (Exception, asyncio.CancelledError) as error:
-            if call.admitted is not None:
-                call.admitted.close()  # a status is never waited for
-            await _refuse(call, error)
+
+        async def refuse_with_id(error: BaseException) -> None:
+            if call.admitted is None:
+                await _send_id(call)
+            await refuse(error)
+
+        return await self._gate.serve(call, respond_with_id, refuse_with_id)
 
 
 async def _refuse(call: RpcCall, error: BaseException) -> None:

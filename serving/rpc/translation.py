@@ -15,6 +15,7 @@ from unroll.terms import STOPS_AT_MOST, Capsules, UnknownSymbols
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.wire import CAPSULES, UNKNOWN_SYMBOLS
 
+DEFAULTS = asdict(SamplingParams())
 SYMBOL_BYTES = 4  # of UTF-8, at most
 ROOM_BYTES = 2**17  # for stop strings, ids and the rest of a capsule, and for errors that say more
 
@@ -104,7 +105,7 @@ def _sampling(message: pb.GenerateRequest | pb.StartSessionRequest) -> dict[str,
     if not message.HasField("sampling"):
         return {}
     given = {descriptor.name: value for descriptor, value in message.sampling.ListFields()}
-    return asdict(SamplingParams()) | given
+    return DEFAULTS | given
 
 
 def _capsules(message: pb.GenerateRequest) -> Capsules:

@@ -107,13 +107,6 @@ def parse_generate(
     in_force = None if origin.sampler is None else origin.sampler.sampling
     request = SequenceRequest(
         seed=parse_seed(options, origin.sampler),
-        sampling=parse_sampling(options, in_force),
-        prompt=vocabulary.encode(
-            prompt,
-            unknown=options.unknown_symbols,
-            replacement=options.replacement_symbol,
-            field="prompt",
-        ),
         max_new_symbols=new,
         origin=origin.snapshot,
         snapshots=Capsules.FINAL
@@ -126,6 +119,13 @@ def parse_generate(
         is_cut_on_close=is_streamed and not origin.is_repeated,
         caller=account.encode(),
         alternatives=_alternatives(options, vocabulary),
+        sampling=parse_sampling(options, in_force),
+        prompt=vocabulary.encode(
+            prompt,
+            unknown=options.unknown_symbols,
+            replacement=options.replacement_symbol,
+            field="prompt",
+        ),
     )
     return Parsed(
         request=request,

@@ -266,7 +266,7 @@ def _reached(arrows: dict[str, set[str]], start: str) -> set[str]:
         ("serving.local.aio", "from serving.rpc.servicer import TextGenerationServicer"),
         ("serving.local.aio", "import grpc"),
         ("serving.server", "from . import settings"),
-        ("serving.engine.engine", "from serving.texts.reply import Reply"),
+        ("serving.engine.engine", "from serving.texts.text import Reply"),
         ("serving.rpc.servicer", "from serving.http.door import HttpDoor"),
         ("serving.triton.servicer", "from serving.http.door import HttpDoor"),
         ("serving.rpc.gate", "from serving.triton.handlers import PATHS"),

@@ -1,7 +1,6 @@
 """Many texts at once: each as if it were alone, in this process and through a server."""
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from serving.engine.sequence import Sequence
 from serving.local.model import load
 from tests.serving.running import RunningServer, serve, wait_for
 from training.settings import Cell
@@ -167,27 +167,25 @@ def test_an_asyncio_client_gives_the_same(server: RunningServer) -> None:
 
 @pytest.mark.parametrize("limit", [1, 3])
 def test_running_texts_count_as_calls_of_the_caller(
-    tiny_bundles: dict[Cell, Path], limit: int
+    tiny_bundles: dict[Cell, Path], limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (
         serve(str(tiny_bundles["gru"]), max_calls_per_caller=limit) as server,
         server.client() as client,
     ):
-        most, done = 0, threading.Event()
+        engine = server.server.models.get("").engine
+        submit, running = engine.submit, []
 
-        def watch() -> None:
-            nonlocal most
-            while not done.is_set():
-                most = max(most, len(server.sequences()))
+        def counting(*asked: Any) -> Sequence:
+            sequence = submit(*asked)
+            running.append(len(engine.sequences()))
+            return sequence
 
-        watching = threading.Thread(target=watch)
-        watching.start()
+        monkeypatch.setattr(engine, "submit", counting)
         answers = list(client.generate_many([""] * 30, GenerateOptions(max_new_symbols=200)))
-        done.set()
-        watching.join()
         assert len(answers) == 30
         assert not [answer.error for answer in answers if answer.error]
-        assert most == limit
+        assert max(running) == limit
 
 
 def test_server_that_stops_says_so_behind_the_answers_it_has(

@@ -14,7 +14,7 @@ from serving.engine.request import Chunk, SequenceRequest
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
-from serving.texts.reply import join
+from serving.texts.text import join
 from tests.before import without_graphs
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle

@@ -18,7 +18,7 @@ from serving.engine.request import Chunk, SequenceRequest
 from serving.engine.sequence import Sequence
 from serving.engine.snapshot import StateLayout
 from serving.runtime.decoder import Decoder
-from serving.texts.reply import join
+from serving.texts.text import join
 from tests.conftest import TINY_SYMBOLS
 from tests.serving.engine.harness import PATIENCE, Outcome, Reader, alone, request
 from unroll.bundle.folder import Bundle
