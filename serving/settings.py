@@ -35,8 +35,8 @@ class ServerSettings:
     """Port to listen on; 0 takes a free one."""
 
     http_port: Annotated[int | None, Range(0, 65535)] = None
-    """Port for HTTP on the same host: the methods as JSON, and OpenAI's completions; 0 takes a free
-    one. Off by default."""
+    """Port for HTTP on the same host: the methods as JSON, OpenAI's completions and Triton's
+    generate; 0 takes a free one. Off by default."""
 
     http_allow_origin: Annotated[tuple[str, ...], Parameter(negative=())] = ()
     """Origin of web pages that may ask over HTTP, as https://HOST:PORT. Repeat it for more. By
