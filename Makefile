@@ -36,7 +36,7 @@ TRAIN := $(BIN)/unroll train --name $(NAME) \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo train export serve generate report test test-quick test-cuda-structure fuzz soak bench bench-full bench-served bench-bulk bench-training bench-report check fix stubs setup clean
+.PHONY: help demo train export serve generate report test test-quick clients test-cuda-structure fuzz soak bench bench-full bench-served bench-bulk bench-training bench-report check fix stubs setup clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,16 @@ test: $(READY) ## Run the tests: ARGS=
 
 test-quick: $(READY) ## Run the tests that take a moment: ARGS=
 	$(TESTS) -m 'not slow and not cuda' $(ARGS)
+
+# Whatever is not Python's: `make test` uses what is there, and REQUIRE_NODE=1 insists on it.
+CLIENTS := build/node
+clients: $(CLIENTS)/.ready ## Install the clients in JavaScript that the tests let ask the server
+
+$(CLIENTS)/.ready: $(wildcard tests/serving/http/node/*.json)
+	@rm -rf $(CLIENTS) && mkdir -p $(CLIENTS)
+	cp $^ $(CLIENTS)
+	npm ci --prefix $(CLIENTS) --no-audit --no-fund --loglevel error
+	@touch $@
 
 # ONNX Runtime for GPUs lies beside .venv and is found first; the toolkit is there for its headers.
 STANDIN := build/cuda

@@ -30,12 +30,15 @@ def document(server: RunningServer) -> Any:
 
 
 @pytest.mark.slow
-def test_server_answers_as_its_document_says(server: RunningServer, document: Any) -> None:
+def test_server_answers_as_its_document_says(
+    server: RunningServer, document: Any, tmp_path: Path
+) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),
             *("run", f"{server.server.http_address}/openapi.json", "--no-color"),
         ],
+        cwd=tmp_path,  # where it keeps what it found
         capture_output=True,
         text=True,
         timeout=5 * PATIENCE,
