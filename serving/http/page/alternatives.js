@@ -1,9 +1,10 @@
 // What else could have stood at a place of a text.
 
+import { capsuleAt } from "./origins.js";
 import { chosen, set, state } from "./store.js";
 import { split } from "./symbols.js";
 import { call } from "./wire.js";
-import { readFrom } from "./scoring.js";
+import { readAt } from "./scoring.js";
 
 const ASKED = 20; // at most, of a model that cannot tell the whole distribution
 const found = new WeakMap(); // by text: by place and model
@@ -34,30 +35,13 @@ async function distribution(reading, place, model) {
   }
   const symbol = [reading.symbols[place] ?? split(model.vocabulary)[0]];
   const body = { topLogProbs: Math.min(ASKED, size) };
-  const { answer } = await readFrom("Score", reading, place, symbol, model, body);
+  const { answer } = await readAt("Score", reading, place, symbol, model, body);
   return listed(answer.alternatives.at(-1), size <= ASKED);
 }
 
 function listed({ symbols, logProbs }, isWhole) {
   const list = split(symbols).map((symbol, at) => ({ symbol, logProb: Number(logProbs[at]) }));
   return Object.assign(list, { isWhole });
-}
-
-/** Return a capsule of a place; undefined at the start of a text. */
-export async function capsuleAt(reading, place, model) {
-  if (place === 0) return undefined;
-  const { prompt, capsule } = reading.origin(place, model.fingerprint);
-  if (!prompt) return capsule;
-  const read = (origin) => call("Generate", { model: model.name, maxNewSymbols: 0, ...origin });
-  let answer;
-  try {
-    answer = await read({ prompt, capsule });
-  } catch (error) {
-    if (!capsule || !error.reason?.startsWith("CAPSULE_")) throw error;
-    answer = await read({ prompt: reading.text(0, place) });
-  }
-  reading.mark(place, answer.completion.capsule, model.fingerprint);
-  return answer.completion.capsule;
 }
 
 /** Return each alternative's probability once temperature and filters have been at it. All of the

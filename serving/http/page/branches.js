@@ -1,6 +1,6 @@
 // What one does with whole texts: name, delete, compare, keep on the server.
 
-import { capsuleAt } from "./alternatives.js";
+import { capsuleAt } from "./origins.js";
 import { Reading } from "./reading.js";
 import { remember, set, show, state, tell, tellError } from "./store.js";
 import { meanBits } from "./symbols.js";

@@ -17,7 +17,8 @@ export function colours() {
 /** Draw the lines that are seen.
  *
  * view: {layout, first, last, top, lineHeight, textHeight, left}; top is that of line `first`.
- * what: {logProbs, shade, valuesOf, scaleOf, colouring, strips, selection, cursor, hasFocus}.
+ * what: {logProbs, shade, valueOf, colouring, strips, selection, cursor, hasFocus}; valueOf tells the
+ * value of a unit after a symbol, from -1 to 1.
  */
 export function paint(context, view, what, colour) {
   for (let number = view.first; number <= view.last; number++) {
@@ -36,14 +37,14 @@ function paintLine(context, view, what, colour, number, y) {
       fill(context, colour.select, 1, x, y, wide, textHeight);
     }
     if (what.shade === "surprise") surprise(context, colour, what.logProbs[at], x, y, wide, textHeight);
-    if (what.shade === "unit" && what.colouring) {
-      const value = what.valuesOf(what.colouring)?.[at];
-      if (value !== undefined) tint(context, colour, value / what.scaleOf(what.colouring), x, y, wide, textHeight);
+    if (what.colouring) {
+      const value = what.valueOf(what.colouring, at);
+      if (value !== undefined) tint(context, colour, value, x, y, wide, textHeight);
     }
     what.strips.forEach((key, index) => {
-      const value = what.valuesOf(key)?.[at];
+      const value = what.valueOf(key, at);
       const top = y + textHeight + 3 + index * STRIP;
-      if (value !== undefined) bar(context, colour, value / what.scaleOf(key), x, top, wide);
+      if (value !== undefined) bar(context, colour, value, x, top, wide);
     });
     if (at === what.cursor) cursor(context, colour, what.hasFocus, x, y, Math.max(wide, 5), textHeight);
     x += wide;

@@ -9,6 +9,7 @@ export class Reading {
     this.path = pathTo(nodes, leaf);
     this.symbols = [];
     this.logProbs = [];
+    this.further = []; // capsules of places that were looked at
     for (const step of this.path) this.#take(step.node, 0, step.to - step.from);
   }
 
@@ -51,22 +52,30 @@ export class Reading {
   origin(at, fingerprint) {
     let from = 0;
     let capsule;
-    for (const step of this.path) {
-      if (step.node.fingerprint !== fingerprint) continue;
-      for (const mark of step.node.marks) {
-        const place = step.from + mark.at;
-        if (place <= at && place <= step.to && place > from) [from, capsule] = [place, mark.capsule];
-      }
+    for (const mark of this.#marks(fingerprint)) {
+      if (mark.place <= at && mark.place > from) [from, capsule] = [mark.place, mark.capsule];
     }
-    return { from, prompt: this.text(from, at), ...(capsule ? { capsule } : {}) };
+    return { from, prompt: this.text(from, at), capsule };
+  }
+
+  #marks(fingerprint) {
+    const steps = this.path.filter(({ node }) => node.fingerprint === fingerprint);
+    const own = steps.flatMap(({ node, from, to }) =>
+      node.marks
+        .map(({ at, capsule }) => ({ place: from + at, capsule }))
+        .filter(({ place }) => place <= to),
+    );
+    return [...own, ...this.further.filter((each) => each.fingerprint === fingerprint)];
   }
 
   /** Keep a capsule of a place, for later. */
-  mark(at, capsule, fingerprint) {
-    const step = this.path.find(({ to }) => at <= to);
-    if (!step || step.node.fingerprint !== fingerprint || at === step.from) return;
-    const marks = step.node.marks;
-    if (!marks.some((each) => each.at === at - step.from)) marks.push({ at: at - step.from, capsule });
-    marks.sort((first, second) => first.at - second.at);
+  mark(place, capsule, fingerprint) {
+    this.further.push({ place, capsule, fingerprint });
+  }
+
+  /** Forget all capsules: the server takes them no more. */
+  forget() {
+    this.further = [];
+    for (const { node } of this.path) node.marks.length = 0;
   }
 }

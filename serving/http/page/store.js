@@ -30,7 +30,8 @@ export const state = {
   needsToken: false,
   shade: "surprise", // or "unit" or "none"
   units: [], // that have strips: {unit, key}
-  colouring: null, // key of the unit that colours the text
+  colouring: null, // {unit, key} of the one that colours the text
+  problem: null, // why units cannot be read
   tab: matchMedia("(min-width: 821px)").matches ? "settings" : null, // the panel that is open
 };
 

@@ -1,5 +1,6 @@
 // How a text goes on: it is typed, or a model writes it.
 
+import { goOn } from "./origins.js";
 import { chosen, add, forget, grow, remember, set, show, state, tell, tellError } from "./store.js";
 import { scoreTyped } from "./scoring.js";
 import { split, tidy } from "./symbols.js";
@@ -111,7 +112,9 @@ async function follow(nodes, reading, place, body) {
     else set({});
   };
   try {
-    await streamFrom(reading, place, body, take, ending.signal);
+    await goOn(reading, place, chosen(), ({ prompt, capsule }) =>
+      stream("StreamGenerate", { ...body, prompt, capsule }, take, ending.signal),
+    );
   } catch (error) {
     tellError(error);
     if (error.name !== "AbortError" && nodes.some((node) => node.symbols.length)) {
@@ -120,18 +123,6 @@ async function follow(nodes, reading, place, body) {
   }
   clearTimeout(watch);
   end(nodes, reading, place);
-}
-
-/** Stream from the nearest capsule; if the server no longer takes it, from the start. */
-async function streamFrom(reading, place, body, take, signal) {
-  const { fingerprint } = chosen();
-  const { capsule, prompt } = reading.origin(place, fingerprint);
-  try {
-    await stream("StreamGenerate", { ...body, prompt, capsule }, take, signal);
-  } catch (error) {
-    if (!capsule || !error.reason?.startsWith("CAPSULE_")) throw error;
-    await stream("StreamGenerate", { ...body, prompt: reading.text(0, place) }, take, signal);
-  }
 }
 
 /** Let a node take a message of a stream. */

@@ -7,18 +7,22 @@ import { Beside } from "./beside.js";
 import { Branches } from "./branches.js";
 import { Composer } from "./composer.js";
 import { Here } from "./here.js";
+import { Memory } from "./memory.js";
 import { Notice } from "./notice.js";
 import { Server } from "./server.js";
 import { Settings } from "./settings.js";
 import { Surprise } from "./surprise.js";
 import { TextPane } from "./text.js";
 import { Token } from "./token.js";
+import { Units } from "./units.js";
 
 export const TABS = {
   settings: ["Settings", Settings],
   here: ["Here", Here],
   surprise: ["Surprise", Surprise],
   branches: ["Branches", Branches],
+  units: ["Units", Units],
+  memory: ["Memory", Memory],
   server: ["Server", Server],
 };
 

@@ -4,7 +4,7 @@ import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../
 import { Layout, measurer } from "../layout.js";
 import { colours, paint, STRIP } from "../painting.js";
 import { move, selection } from "../store.js";
-import { scaleOf, valuesOf } from "../units.js";
+import { look, scaleOf, valueAt } from "../units.js";
 import { onKey } from "./keys.js";
 import { StatusLine } from "./status.js";
 
@@ -46,10 +46,11 @@ export function TextPane(props) {
     const view = { layout, first, last, top: y, lineHeight, textHeight: TEXT, left };
     const { logProbs } = reading;
     const selected = anchor === null ? null : selection();
-    const of = (key) => valuesOf(reading, key);
-    const { colouring } = props;
-    const what = { logProbs, shade, valuesOf: of, scaleOf: scaleOf(reading), colouring, strips, cursor };
-    paint(context, view, { ...what, selection: selected, hasFocus }, colours());
+    const colouring = shade === "unit" ? props.colouring?.key : undefined;
+    const valueOf = valuesIn(reading, colouring ? [...strips, colouring] : strips);
+    const what = { logProbs, shade, valueOf, colouring, strips, cursor, selection: selected, hasFocus };
+    paint(context, view, what, colours());
+    look(reading, layout.line(first)[0], layout.line(last)[1]);
   });
 
   const lines = [];
@@ -99,6 +100,15 @@ const Welcome = () => html`
     </p>
   </div>
 `;
+
+/** Returns a function that tells units' values, as shares of the largest that has been seen. */
+function valuesIn(reading, keys) {
+  const scales = new Map(keys.map((key) => [key, scaleOf(reading, key)]));
+  return (key, at) => {
+    const value = valueAt(reading, key, at);
+    return value === undefined ? undefined : value / scales.get(key);
+  };
+}
 
 function watchSize(element, setSize) {
   const read = () => setSize({ wide: element.clientWidth, high: element.clientHeight });

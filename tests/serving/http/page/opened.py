@@ -25,7 +25,7 @@ class Opened:
         self.page = page
         self.server = urldefrag(address).url.rstrip("/")
         self.said: list[str] = []
-        self.asked: list[str] = []
+        self.requests: list[Request] = []
         page.set_default_timeout(MILLISECONDS)
         page.on("console", self._say)
         page.on("pageerror", lambda error: self.said.append(str(error)))
@@ -39,12 +39,16 @@ class Opened:
             self.said.append(message.text)
 
     def _ask(self, request: Request) -> None:
-        self.asked.append(request.url)
+        self.requests.append(request)
 
     def check(self) -> None:
         """Fail if the page said an error, broke its policy or asked another server."""
         assert self.said == []
-        elsewhere = [url for url in self.asked if not url.startswith((self.server, "blob:"))]
+        elsewhere = [
+            request.url
+            for request in self.requests
+            if not request.url.startswith((self.server, "blob:", "about:"))
+        ]
         assert elsewhere == []
 
     @property

@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 
 from tests.serving.http.page.opened import Opened
 from tests.serving.running import RunningServer
+from unroll.options import GenerateOptions
 
 pytestmark = pytest.mark.slow
 
@@ -81,8 +82,8 @@ def test_nothing_moves_for_those_who_want_it_so(opened_at: Open, server: Running
         opened.wait()
 
 
-def test_of_a_long_text_only_what_is_seen_is_drawn(opened: Opened, tmp_path: Path) -> None:
-    text = "abc dfe\n" * 12_500
+def put_in(opened: Opened, text: str, tmp_path: Path) -> None:
+    """Import a text that nobody has scored."""
     node: dict[str, object] = dict.fromkeys(
         ("logProbs", "model", "fingerprint", "finish", "name", "session"), ""
     )
@@ -91,7 +92,11 @@ def test_of_a_long_text_only_what_is_seen_is_drawn(opened: Opened, tmp_path: Pat
     file.write_text(json.dumps({"version": 1, "leaf": "long", "nodes": [node]}), "utf-8")
     opened.tab("Branches")
     opened.page.locator("input[type=file]").set_input_files(file)
-    expect(opened.pane).to_have_attribute("data-symbols", "100000")
+    expect(opened.pane).to_have_attribute("data-symbols", str(len(text)))
+
+
+def test_of_a_long_text_only_what_is_seen_is_drawn(opened: Opened, tmp_path: Path) -> None:
+    put_in(opened, "abc dfe\n" * 12_500, tmp_path)
     lines = opened.page.locator(".line")
     assert 5 < lines.count() < 60
     opened.pane.focus()
@@ -100,3 +105,25 @@ def test_of_a_long_text_only_what_is_seen_is_drawn(opened: Opened, tmp_path: Pat
     opened.page.keyboard.press("PageDown")
     expect(opened.page.locator(".status")).to_contain_text("of 100,000")
     assert lines.count() < 60
+
+
+def test_text_longer_than_a_request_may_be_goes_on(
+    opened: Opened, server: RunningServer, tmp_path: Path
+) -> None:
+    text = "abc dfe\n" * 5_000
+    put_in(opened, text, tmp_path)
+    opened.settle(length=20, temperature=0.75, seed=7)
+    opened.pane.focus()
+    opened.page.keyboard.press("Enter")
+    expect(opened.pane).to_have_attribute("data-symbols", str(len(text) + 20))
+    opened.wait()
+    with server.client() as client:
+        options = GenerateOptions(max_new_symbols=20, temperature=0.75, seed=7)
+        assert opened.text == text + client.generate(text, options).text
+    prompts = [
+        len(json.loads(request.post_data_buffer[request.post_data_buffer.index(b"{") :])["prompt"])
+        for request in opened.requests
+        if "Generate" in request.url and request.post_data_buffer
+    ]
+    assert sum(prompts) == len(text)
+    assert max(prompts) < len(text)
