@@ -24,9 +24,10 @@ from serving.engine.snapshot import NO_LOG_PROBS, SamplerState, Snapshot, StateL
 from serving.runtime.sampling import SamplingParams
 from serving.sessions.capsule import CapsuleContents
 from serving.sessions.disk_store import DiskStore
+from serving.sessions.memory_store import MemoryStore
 from serving.sessions.registry import Sessions
 from serving.sessions.session import Session
-from serving.sessions.store import MemoryStore, SessionStore
+from serving.sessions.store import SessionStore
 from unroll.bundle.manifest import BATCH, StateTensor
 from unroll.cli import run
 from unroll.errors import UnrollError
@@ -117,7 +118,7 @@ async def _measure(settings: SessionsSettings) -> Figures:
     with TemporaryDirectory() as folder:
         disk = DiskStore(Path(folder))
         writes, loads = await _measure_disk(settings, disk)
-        disk.close()
+        await disk.close()
         size = sum(path.stat().st_size for path in Path(folder).iterdir())
     return Figures(
         **in_memory,

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,10 +24,8 @@ from serving.rpc.keys import WatchedKeys
 from serving.rpc.reflection import add_reflection
 from serving.rpc.servicer import TextGenerationServicer
 from serving.rpc.translation import longest_messages
-from serving.sessions.disk_store import DiskStore
+from serving.sessions.open_store import open_store
 from serving.sessions.registry import Sessions
-from serving.sessions.store import MemoryStore
-from serving.sessions.tiered_store import TieredStore
 from serving.settings import ServerSettings
 from serving.telemetry.logs import hide_callers_doing
 from serving.telemetry.metrics import Metrics
@@ -95,8 +92,8 @@ class Server:
         Raises:
             BundleError: a bundle is damaged.
             DeviceError: the device is not there.
-            SettingsError: a model's source, the capsule keys, the tokens, a certificate or the
-                state_dir is wrong, or a port is taken.
+            SettingsError: a model's source, the capsule keys, the tokens, a certificate, the
+                state_dir or the store is wrong, or a port is taken.
         """
         hide_callers_doing()
         self._loop = asyncio.get_running_loop()
@@ -111,7 +108,7 @@ class Server:
             keep_retired=self.settings.keep_retired,
         )
         self._keys = WatchedKeys(self.settings.capsule_keys)
-        self._open_sessions()
+        await self._open_sessions()
         limits = _limits(self.settings)
         self._servicer = TextGenerationServicer(
             self.models,
@@ -198,14 +195,15 @@ class Server:
             self.metrics_page.close()
         if self._tracing is not None:
             await self._do(self._tracing.close)
-        self._store.close()
+        await self.sessions.settle()
+        await self._store.close()
 
     async def _do(self, chore: Callable[[], T]) -> T:
         """Do something that takes long on a thread of the server's own."""
         return await self._loop.run_in_executor(self._chores, chore)
 
-    def _open_sessions(self) -> None:
-        self._store = _open_store(self.settings, self._tell_health)
+    async def _open_sessions(self) -> None:
+        self._store = await open_store(self.settings.store_options, self._tell_health)
         self.sessions = Sessions(
             self._store,
             self.models.layouts,
@@ -252,15 +250,13 @@ class Server:
         )
 
     async def _tidy(self) -> None:
-        """Every few seconds, renew the capsule keys; expire and spill sessions that nobody uses."""
+        """Every few seconds, renew the capsule keys and let sessions expire."""
         while True:
             await asyncio.sleep(TIDY_SECONDS)
             self._keys.renew()
             try:
                 await self._sequences.expire()
                 await self.sessions.expire()
-                if isinstance(self._store, TieredStore):
-                    await self._store.spill(time.time() - self.settings.session_spill_seconds)
             except StoreError as error:  # a full disk may have room again; health follows
                 log.error("expired sessions stay: %s; next try in %g s", error, TIDY_SECONDS)
             except Exception:
@@ -315,14 +311,6 @@ def _gate(settings: ServerSettings, counts: CallCounts, tracing: Tracing | None)
         counts,
         no_span if tracing is None else tracing.span,
     )
-
-
-def _open_store(
-    settings: ServerSettings, on_change: Callable[[], None]
-) -> MemoryStore | TieredStore:
-    if settings.state_dir is None:
-        return MemoryStore(settings.sessions_in_memory)
-    return TieredStore(DiskStore(settings.state_dir, on_change), settings.sessions_in_memory)
 
 
 def _limits(settings: ServerSettings) -> Limits:

@@ -9,6 +9,8 @@ from cyclopts import Parameter
 from serving.access.tls import TlsFiles
 from serving.engine.options import EngineOptions
 from serving.runtime.onnx import Device
+from serving.sessions.open_store import StoreOptions
+from serving.sessions.redis_settings import read_redis
 from serving.telemetry.logs import LogFormat, LogLevel
 from unroll.errors import SettingsError
 from unroll.ranges import Range, check_ranges
@@ -116,12 +118,35 @@ class ServerSettings:
     """Folder in which sessions are stored, so that they survive the server. By default they are
     only in memory."""
 
+    store: str | None = None
+    """Redis or Valkey in which sessions are stored, so that several servers share them:
+    redis://HOST:PORT/DATABASE, rediss:// for TLS, unix:///PATH, redis+sentinel://HOST,HOST/SERVICE
+    or redis+cluster://HOST,HOST; USER@ before the host if needed."""
+
+    store_password: Path | None = None
+    """File with the password of the store. Default: the variable UNROLL_STORE_PASSWORD, else
+    none."""
+
+    store_ca: Path | None = None
+    """File of certificates that sign the store's; with rediss:// only. Default: those of the
+    system."""
+
+    store_prefix: str = "unroll"
+    """Beginning of all keys in the store. Servers that share sessions have the same."""
+
+    store_timeout_seconds: Annotated[float, Range(above=0, most=60)] = 1.5
+    """Maximum time of one access to the store, a second try included. Then the request fails with
+    UNAVAILABLE."""
+
+    store_connections: Annotated[int, Range(1, 10_000)] = 64
+    """Maximum connections to the store."""
+
     sessions_in_memory: Annotated[int, Range(1, COUNT)] = 100_000
     """Maximum number of idle sessions in memory. Beyond it, those unused for longest are kept only
-    in the state dir or, without one, evicted."""
+    in the state dir or the store or, without either, evicted."""
 
     session_spill_seconds: Annotated[float, Range(above=0, most=YEAR)] = 300.0
-    """With a state dir, sessions unused for this long leave the memory."""
+    """With a state dir or a store, sessions unused for this long leave the memory."""
 
     session_idle_seconds: Annotated[float, Range(0, 10 * YEAR)] = 86400.0
     """Sessions unused for this long expire; 0 keeps them for ever."""
@@ -205,6 +230,7 @@ class ServerSettings:
             raise SettingsError("model: no bundle to serve; name one with --model NAME=FOLDER")
         check_ranges(self)
         self._validate_security()
+        self._validate_store()
 
     @property
     def engine(self) -> EngineOptions:
@@ -221,6 +247,27 @@ class ServerSettings:
         )
 
     @property
+    def store_options(self) -> StoreOptions:
+        """Where sessions are stored."""
+        redis = None
+        if self.store is not None:
+            redis = read_redis(
+                self.store,
+                password=self.store_password,
+                ca=self.store_ca,
+                prefix=self.store_prefix,
+                timeout_seconds=self.store_timeout_seconds,
+                connections=self.store_connections,
+            )
+        return StoreOptions(
+            state_dir=self.state_dir,
+            redis=redis,
+            in_memory=self.sessions_in_memory,
+            spill_seconds=self.session_spill_seconds,
+            idle_seconds=self.session_idle_seconds,
+        )
+
+    @property
     def tls(self) -> TlsFiles | None:
         """The files for encryption; None for plain text."""
         if self.tls_certificate is None or self.tls_key is None:
@@ -228,6 +275,17 @@ class ServerSettings:
         return TlsFiles(
             certificate=self.tls_certificate, key=self.tls_key, client_ca=self.tls_client_ca
         )
+
+    def _validate_store(self) -> None:
+        if self.store is not None and self.state_dir is not None:
+            raise SettingsError(
+                "store and state_dir: sessions are stored in one place; give only one of --store "
+                "and --state-dir"
+            )
+        if self.store is None and (self.store_password or self.store_ca) is not None:
+            raise SettingsError(
+                "store_password and store_ca: there is no store; name one with --store"
+            )
 
     def _validate_security(self) -> None:
         if (self.tls_certificate is None) != (self.tls_key is None):

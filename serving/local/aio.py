@@ -13,9 +13,9 @@ from serving.engine.models import Models
 from serving.engine.options import EngineOptions
 from serving.local.bulk import LocalBulk
 from serving.sessions.capsule import CapsuleKeys
+from serving.sessions.memory_store import MemoryStore
 from serving.sessions.registry import NOBODY, Sessions
 from serving.sessions.session import Session, digest_of
-from serving.sessions.store import MemoryStore
 from serving.texts.begin import begin, check_seeds
 from serving.texts.delivery import LoopDelivery
 from serving.texts.each import each_generate, each_score
@@ -180,7 +180,6 @@ class AsyncLocal:
         """See AsyncBackend."""
         self._check_open()
         await self._sessions.end(session_id, NOBODY)
-        await self._sessions.expire()  # forgets when ended sessions were used
 
     async def get_model(self, name: str, timeout: float | None) -> ModelInfo:
         """See AsyncBackend."""

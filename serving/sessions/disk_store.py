@@ -1,169 +1,283 @@
-"""Where sessions outlive the server: an SQLite database."""
+"""Where sessions outlive the server: an SQLite database that the processes of a machine share."""
 
 import asyncio
 import fcntl
 import logging
-import os
+import secrets
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from serving.sessions.clock import StoreClock
-from serving.sessions.store import OWNER, PORTION, Gone, Record
+from serving.sessions.disk_schema import prepare
+from serving.sessions.store import (
+    FATE_SECONDS,
+    LEASE_SECONDS,
+    TAG_BYTES,
+    Busy,
+    Change,
+    Contents,
+    Found,
+    Gone,
+    Lease,
+    NewSession,
+)
+from serving.sessions.transactions import Transactions, connect
 from unroll.errors import SettingsError, StoreError
 
-_OWNER = f"substr(data, {OWNER.start + 1}, {OWNER.stop - OWNER.start})"  # SQL counts from 1
-_SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS sessions (id TEXT PRIMARY KEY, used REAL NOT NULL, data BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS sessions_used ON sessions (used);
-CREATE TABLE IF NOT EXISTS clock (only INTEGER PRIMARY KEY CHECK (only = 0), now REAL NOT NULL);
-CREATE INDEX IF NOT EXISTS sessions_owner ON sessions ({_OWNER});
-CREATE TABLE IF NOT EXISTS gone
-    (id TEXT PRIMARY KEY, fate TEXT NOT NULL, at REAL NOT NULL, owner BLOB);
-CREATE INDEX IF NOT EXISTS gone_at ON gone (at);
-"""
-log = logging.getLogger(__name__)
-
-GONE_SECONDS = 7 * 86400.0
-BUSY_SECONDS = 2.0  # another process, a backup say, may hold the database for so long
 WAL_BYTES_AT_MOST = 64 * 2**20  # what is kept of the write-ahead log after a checkpoint
-Write = tuple[str, tuple[object, ...]]
+PORTION = 1000  # sessions that expire in one transaction
+_ROW = "SELECT key, owner, used, tag, lease, until, first, head FROM sessions WHERE id = ?"
+_GONE = "INSERT OR REPLACE INTO gone SELECT id, '{}', ?, owner FROM sessions WHERE {}"
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
 class DiskStore:
-    """Keeps records in SQLite. A write has survived `kill -9` once it is awaited.
+    """Keeps sessions in SQLite. A write has survived `kill -9` once it is awaited.
 
-    Writes that wait at the same time share one transaction. (Write-ahead logging with
-    synchronous = NORMAL: a power cut may lose the last moments, a killed process nothing.) Reads
-    have a connection of their own, so that they do not wait for a write that has to wait. One
-    server at a time uses a folder; a lock that ends with the process holds the others off.
+    (Write-ahead logging with synchronous = NORMAL: a power cut may lose the last moments, a killed
+    process nothing.) Reads have a connection of their own, so that they do not wait for a write
+    that has to wait. Any number of processes of one machine may use a folder.
 
     Args:
         folder: where the database lies; is made if it is not there.
+        idle_seconds: sessions unused for longer expire; 0 keeps them for ever.
         on_change: called on the event loop when `has_failed` has changed.
 
-    Attributes:
-        has_failed: whether the last write failed.
-
     Raises:
-        SettingsError: the folder or the database cannot be used, or another server uses it.
+        SettingsError: the folder or the database cannot be used.
     """
 
-    def __init__(self, folder: Path, on_change: Callable[[], None] = lambda: None) -> None:
-        self.has_failed = False
-        self._on_change = on_change
-        self._path = folder / "sessions.sqlite3"
-        try:
+    lease_seconds = LEASE_SECONDS
+
+    def __init__(
+        self,
+        folder: Path,
+        idle_seconds: float = 0.0,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._idle_seconds = idle_seconds
+        path = folder / "sessions.sqlite3"
+        with ExitStack() as undone, _refused(path):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             _warn_if_readable_by_others(folder)
-            self._folder_lock = _lock(folder)
-            self._path.touch(mode=0o600)
-            self._db = _connect(self._path)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_AT_MOST}")
-            self._db.executescript(_SCHEMA)
-            if "owner" not in {row[1] for row in self._db.execute("PRAGMA table_info(gone)")}:
-                self._db.execute("ALTER TABLE gone ADD COLUMN owner BLOB")  # version 0.1 had none
-            self.now: Callable[[], float] = StoreClock(self._last_seen())
-            self._db.execute(*self._tick())  # a database that cannot be written to is refused here
-            self._reads = _connect(self._path)
-            self._file = self._path.stat()
-        except (OSError, sqlite3.Error) as error:
-            raise SettingsError(
-                f"state_dir = {str(folder)!r}: {self._path.name} cannot be used: {error}; free or "
-                "repair it, or name another folder with --state-dir"
-            ) from error
-        # The one thread that uses _db, and the one that uses _reads.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+            path.touch(mode=0o600)
+            self._lock = open(folder / "lock", "ab")  # noqa: SIM115, PTH123  # until the end
+            undone.callback(self._lock.close)
+            db = connect(path)
+            undone.callback(db.close)
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_AT_MOST}")
+            self.now: Callable[[], float] = StoreClock(self._join(db) + time.monotonic())
+            self._reads = connect(path)
+            self._writes = Transactions(path, db, on_change)
+            undone.pop_all()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reads")
-        self._lock = threading.Lock()  # guards the two below
-        self._writes: list[Write] = []
-        self._flush: asyncio.Future[None] | None = None
-        self._unwritten: dict[str, asyncio.Future[None]] = {}  # writes on their way, by session
         self._is_closed = False
 
-    def _last_seen(self) -> float:
-        """Return the latest time that anything here was written by; today where nothing was."""
-        asked = "SELECT max(used), (SELECT now FROM clock) FROM sessions"
-        used, now = self._db.execute(asked).fetchone()
-        return time.time() if used is None else max(used, now or 0.0)
-
-    def _tick(self) -> Write:
-        return "INSERT OR REPLACE INTO clock VALUES (0, ?)", (self.now(),)
-
-    async def get(self, session_id: str, owner: bytes) -> Record | Gone:
+    @property
+    def has_failed(self) -> bool:
         """See SessionStore."""
-        unwritten = self._unwritten.get(session_id)
-        if unwritten is not None:  # whoever waited for it may have been cancelled
-            await asyncio.wait([unwritten])
-        return await self._read(self._select, session_id, owner)
+        return self._writes.has_failed
 
-    async def put(self, session_id: str, record: Record) -> None:
+    def _join(self, db: sqlite3.Connection) -> float:
+        """Prepare the database, and let others see until the lock's end that it is in use."""
+        db.execute("BEGIN IMMEDIATE")  # those who start at the same time do so one by one
+        try:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_alone = True
+            except BlockingIOError:
+                is_alone = False
+            starts = prepare(db, is_alone=is_alone)
+            fcntl.flock(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            db.execute("COMMIT")
+        except BlockingIOError as error:
+            raise OSError("a server of an older version uses this folder; stop it first") from error
+        return starts
+
+    async def create(self, sessions: Sequence[NewSession], at_most: int = 0) -> int | None:
         """See SessionStore."""
-        await self._write(
-            (
-                "INSERT INTO sessions VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE "
-                "SET used = excluded.used, data = excluded.data",
-                (session_id, record.used, record.data),
-            ),
-            session_id=session_id,
+        return await self._write(partial(self._create, sessions, at_most))
+
+    def _create(
+        self, sessions: Sequence[NewSession], at_most: int, db: sqlite3.Connection
+    ) -> int | None:
+        owner = sessions[0].owner
+        if at_most:
+            there = "SELECT count(*) FROM sessions WHERE owner = ?"
+            count: int = db.execute(there, (owner,)).fetchone()[0]
+            if count + len(sessions) > at_most:
+                return count
+        for each in sessions:
+            made = db.execute(
+                "INSERT OR IGNORE INTO sessions (id, owner, used, tag, head) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (each.session_id, owner, self.now(), each.tag, each.contents.head),
+            )
+            if made.rowcount:
+                assert made.lastrowid is not None
+                _add_marks(db, made.lastrowid, 0, each.contents.marks)
+        return None
+
+    async def read(self, session_id: str, owner: bytes, known: bytes = b"") -> Found | Gone:
+        """See SessionStore."""
+        with _typed("read"):
+            return await asyncio.get_running_loop().run_in_executor(
+                self._reader, self._read, session_id, owner, known
+            )
+
+    def _read(self, session_id: str, owner: bytes, known: bytes) -> Found | Gone:
+        self._reads.execute("BEGIN")  # session and marks of one moment
+        try:
+            found = self._find(session_id, owner, known, self._reads)
+        finally:
+            self._reads.execute("COMMIT")
+        return found[0] if isinstance(found, tuple) else found
+
+    def _find(
+        self, session_id: str, owner: bytes, known: bytes, db: sqlite3.Connection
+    ) -> tuple[Found, float] | Gone:
+        """Return what is found, and for how long somebody holds its lease."""
+        row = db.execute(_ROW, (session_id,)).fetchone()
+        if row is None:
+            asked = "SELECT fate FROM gone WHERE id = ? AND ifnull(owner, ?2) = ?2"
+            fate = db.execute(asked, (session_id, owner)).fetchone()
+            return Gone.UNKNOWN if fate is None else Gone(fate[0])
+        key, its_owner, used, tag, lease, until, _, head = row
+        if its_owner != owner:
+            return Gone.UNKNOWN
+        now = self.now()
+        held = 0.0 if lease is None else until - now
+        idle = 0.0 if held > 0 else now - used
+        if 0 < self._idle_seconds < idle:
+            return Gone.EXPIRED  # `expire` removes it soon
+        contents = None if tag == known else Contents(head, _marks(db, key))
+        return Found(tag, idle, contents), held
+
+    async def begin(self, session_id: str, owner: bytes, known: bytes = b"") -> Lease | Busy | Gone:
+        """See SessionStore."""
+        key = secrets.token_bytes(TAG_BYTES)
+        return await self._write(partial(self._begin, session_id, owner, known, key))
+
+    def _begin(
+        self, session_id: str, owner: bytes, known: bytes, key: bytes, db: sqlite3.Connection
+    ) -> Lease | Busy | Gone:
+        found = self._find(session_id, owner, known, db)
+        if isinstance(found, Gone):
+            return found
+        if found[1] > 0:
+            return Busy(found[1])
+        now = self.now()
+        db.execute(
+            "UPDATE sessions SET lease = ?, until = ?, used = ? WHERE id = ?",
+            (key, now + LEASE_SECONDS, now, session_id),
         )
+        return Lease(session_id, owner, key, found[0])
 
-    async def remove(self, session_id: str, gone: Gone) -> None:
+    async def renew(self, lease: Lease) -> bool:
         """See SessionStore."""
-        await self._write(
-            (
-                f"INSERT OR REPLACE INTO gone SELECT id, ?, ?, {_OWNER} FROM sessions WHERE id = ?",
-                (gone.value, self.now(), session_id),
-            ),
-            ("DELETE FROM sessions WHERE id = ?", (session_id,)),
-            session_id=session_id,
+        now = self.now()
+        renewed = "UPDATE sessions SET until = ?, used = ? WHERE id = ? AND lease = ?"
+        values = (now + LEASE_SECONDS, now, lease.session_id, lease.key)
+        return await self._write(lambda db: db.execute(renewed, values).rowcount == 1)
+
+    async def release(self, lease: Lease) -> None:
+        """See SessionStore."""
+        released = "UPDATE sessions SET lease = NULL, used = ? WHERE id = ? AND lease = ?"
+        values = (self.now(), lease.session_id, lease.key)
+        await self._write(lambda db: db.execute(released, values))
+
+    async def commit(self, lease: Lease, change: Change) -> bool:
+        """See SessionStore."""
+        return await self._write(partial(self._commit, lease, change))
+
+    def _commit(self, lease: Lease, change: Change, db: sqlite3.Connection) -> bool:
+        row = db.execute(_ROW, (lease.session_id,)).fetchone()
+        if row is None:
+            return False
+        key, _, _, tag, held, _, first, _ = row
+        if tag == change.tag:
+            return True
+        if held != lease.key or tag != lease.found.tag:
+            return False
+        start, stop = first + change.skip, first + change.stop
+        dropped = "DELETE FROM marks WHERE session = ? AND (number < ? OR number >= ?)"
+        db.execute(dropped, (key, start, stop))
+        _add_marks(db, key, stop, change.add)
+        db.execute(
+            "UPDATE sessions SET used = ?, tag = ?, lease = NULL, first = ?, head = ? "
+            "WHERE key = ?",
+            (self.now(), change.tag, start, change.head, key),
         )
+        return True
 
-    async def count_of(self, owner: bytes) -> int:
+    async def end(self, lease: Lease) -> bool:
         """See SessionStore."""
-        return await self._read(self._count_of, owner)
+        return await self._write(partial(self._end, lease))
 
-    async def touch(self, uses: Mapping[str, float]) -> None:
-        """See SessionStore."""
-        noted = "UPDATE sessions SET used = max(used, ?) WHERE id = ?"
-        await self._write(*((noted, (used, each)) for each, used in uses.items()))
+    def _end(self, lease: Lease, db: sqlite3.Connection) -> bool:
+        which = (lease.session_id, lease.key)
+        ended = _GONE.format(Gone.ENDED.value, "id = ? AND lease = ?")
+        if not db.execute(ended, (self.now(), *which)).rowcount:
+            fate = "SELECT fate FROM gone WHERE id = ? AND owner = ?"
+            found = db.execute(fate, (lease.session_id, lease.owner)).fetchone()
+            return bool(found == (Gone.ENDED.value,))
+        self._remove(db, [lease.session_id])
+        return True
 
-    async def expire(self, before: float, keep: Callable[[str], bool] = lambda _: False) -> int:
+    async def expire(self) -> int:
         """See SessionStore."""
-        expired, last = 0, (float("-inf"), "")
-        while old := await self._read(self._oldest, before, last):
-            last = old[-1]
-            expired += await self._remove_if_as_old([each for each in old if not keep(each[1])])
-        await self._write(
-            self._tick(), ("DELETE FROM gone WHERE at < ?", (self.now() - GONE_SECONDS,))
-        )
+        expired = 0
+        while portion := await self._write(self._expire):
+            expired += portion
         return expired
 
-    def close(self) -> None:
-        """Finish writing; what cannot be written is logged. Closing again does no harm."""
+    def _expire(self, db: sqlite3.Connection) -> int:
+        now = self.now()
+        db.execute("UPDATE clock SET now = ?", (now,))
+        db.execute("DELETE FROM gone WHERE at < ?", (now - FATE_SECONDS,))
+        if not self._idle_seconds:
+            return 0
+        old = "used < ? AND (lease IS NULL OR until <= ?) ORDER BY used LIMIT ?"
+        which = (now - self._idle_seconds, now, PORTION)
+        ids = [row[0] for row in db.execute(f"SELECT id FROM sessions WHERE {old}", which)]
+        expired = _GONE.format(Gone.EXPIRED.value, "id = ?")
+        db.executemany(expired, [(now, each) for each in ids])
+        self._remove(db, ids)
+        return len(ids)
+
+    def _remove(self, db: sqlite3.Connection, ids: list[str]) -> None:
+        marks = "DELETE FROM marks WHERE session = (SELECT key FROM sessions WHERE id = ?)"
+        db.executemany(marks, [(each,) for each in ids])
+        db.executemany("DELETE FROM sessions WHERE id = ?", [(each,) for each in ids])
+
+    async def close(self) -> None:
+        """See SessionStore; what cannot be written is logged."""
         if self._is_closed:
             return
         self._is_closed = True
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._reader.shutdown()
+        self._reads.close()
+        now = self.now()
         try:
-            self._thread.submit(self._commit, self._tick()).result()
+            self._writes.close(lambda db: db.execute("UPDATE clock SET now = ?", (now,)))
         except sqlite3.Error as error:
             log.error("the last sessions could not be saved: %s", error)
-        for thread in (self._thread, self._reader):
-            thread.shutdown()
-        for database in (self._reads, self._db):  # the last connection empties the WAL
-            database.close()
-        os.close(self._folder_lock)
+        self._lock.close()
 
-    def count(self) -> int:
-        """Return the number of records.
+    def count(self) -> int | None:
+        """See SessionStore.
 
         Raises:
             StoreError: the database cannot be read.
@@ -175,120 +289,19 @@ class DiskStore:
             ).result()
         return count
 
-    async def _read(self, query: Callable[..., T], *arguments: Any) -> T:
-        with _typed("read"):
-            return await asyncio.get_running_loop().run_in_executor(self._reader, query, *arguments)
-
-    async def _write(self, *writes: Write, session_id: str = "") -> None:
-        with self._lock:
-            self._writes.extend(writes)
-            if self._flush is None:
-                loop = asyncio.get_running_loop()
-                self._flush = loop.run_in_executor(self._thread, self._commit)
-                self._flush.add_done_callback(self._note)
-            flush = self._flush
-        self._unwritten[session_id] = flush
-        flush.add_done_callback(lambda done: self._forget(session_id, done))
+    async def _write(self, chore: Callable[[sqlite3.Connection], T]) -> T:
         with _typed("write"):
-            await asyncio.shield(flush)
-
-    def _note(self, done: asyncio.Future[Any]) -> None:
-        if done.cancelled():
-            return
-        had_failed, self.has_failed = self.has_failed, done.exception() is not None
-        if had_failed != self.has_failed:
-            self._on_change()
-
-    def _forget(self, session_id: str, done: asyncio.Future[None]) -> None:
-        if self._unwritten.get(session_id) is done:
-            del self._unwritten[session_id]
-
-    def _commit(self, *last: Write) -> None:
-        with self._lock:  # from here on, new writes belong to the next transaction
-            self._flush = None
-            writes, self._writes = self._writes, []
-        with self._transaction():
-            for statement, values in (*writes, *last):
-                self._db.execute(statement, values)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        if not self._is_there():
-            raise sqlite3.OperationalError(f"{self._path} is gone, or is another file by now")
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-
-    def _is_there(self) -> bool:
-        """Tell whether the file is where it was opened; SQLite would write to a deleted one."""
-        try:
-            return os.path.samestat(self._path.stat(), self._file)
-        except OSError:
-            return False
-
-    def _select(self, session_id: str, owner: bytes) -> Record | Gone:
-        asked = (session_id, owner)
-        row = self._reads.execute(
-            f"SELECT used, data FROM sessions WHERE id = ? AND {_OWNER} = ?", asked
-        ).fetchone()
-        if row is not None:
-            return Record(*row)
-        row = self._reads.execute(
-            "SELECT fate FROM gone WHERE id = ? AND ifnull(owner, ?2) = ?2", asked
-        ).fetchone()
-        return Gone.UNKNOWN if row is None else Gone(row[0])
-
-    def _count_of(self, owner: bytes) -> int:
-        asked = f"SELECT count(*) FROM sessions WHERE {_OWNER} = ?"
-        count: int = self._reads.execute(asked, (owner,)).fetchone()[0]
-        return count
-
-    def _oldest(self, before: float, last: tuple[float, str]) -> list[tuple[float, str]]:
-        """Return last use and id of the next records, behind the last ones in that order."""
-        asked = (
-            "SELECT used, id FROM sessions WHERE used < ? AND (used, id) > (?, ?) "
-            "ORDER BY used, id LIMIT ?"
-        )
-        return self._reads.execute(asked, (before, *last, PORTION)).fetchall()
-
-    async def _remove_if_as_old(self, records: list[tuple[float, str]]) -> int:
-        def remove() -> int:
-            there = "FROM sessions WHERE used = ? AND id = ?"
-            fate = f"'{Gone.EXPIRED.value}', ?, {_OWNER}"
-            noted = f"INSERT OR REPLACE INTO gone SELECT id, {fate} {there}"
-            with self._transaction():
-                self._db.executemany(noted, [(self.now(), *record) for record in records])
-                return self._db.executemany(f"DELETE {there}", records).rowcount
-
-        removing = asyncio.get_running_loop().run_in_executor(self._thread, remove)
-        removing.add_done_callback(self._note)
-        with _typed("write"):
-            return await removing
+            return await self._writes.do(chore)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(
-        path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
-    )
+def _marks(db: sqlite3.Connection, key: int) -> tuple[bytes, ...]:
+    asked = "SELECT data FROM marks WHERE session = ? ORDER BY number"
+    return tuple(row[0] for row in db.execute(asked, (key,)))
 
 
-def _lock(folder: Path) -> int:
-    """Keep other servers out of a folder until the returned descriptor is closed."""
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise SettingsError(
-            f"state_dir = {str(folder)!r}: another server uses this folder, and two would lose "
-            "each other's sessions; stop that one, or name another folder with --state-dir"
-        ) from error
-    return descriptor
+def _add_marks(db: sqlite3.Connection, key: int, first: int, marks: Sequence[bytes]) -> None:
+    rows = [(key, number, data) for number, data in enumerate(marks, first)]
+    db.executemany("INSERT INTO marks VALUES (?, ?, ?)", rows)
 
 
 def _warn_if_readable_by_others(folder: Path) -> None:
@@ -300,6 +313,18 @@ def _warn_if_readable_by_others(folder: Path) -> None:
             folder,
             mode,
         )
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Raise SettingsError for what keeps a database from being opened."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise SettingsError(
+            f"state_dir = {str(path.parent)!r}: {path.name} cannot be used: {error}; free or "
+            "repair it, or name another folder with --state-dir"
+        ) from error
 
 
 @contextmanager

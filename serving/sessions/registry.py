@@ -1,23 +1,36 @@
 """Sessions: texts that clients come back to."""
 
+import asyncio
 import logging
 import math
 import secrets
 import struct
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from serving.engine.snapshot import StateLayout
 from serving.sessions.capsule import CapsuleContents, owner_tag
-from serving.sessions.session import NO_REQUEST, Session
-from serving.sessions.store import Gone, Record, SessionStore
+from serving.sessions.session import NO_REQUEST, Session, Use, write_mark
+from serving.sessions.store import (
+    TAG_BYTES,
+    Busy,
+    Change,
+    Contents,
+    Found,
+    Gone,
+    Lease,
+    NewSession,
+    SessionStore,
+)
 from unroll.errors import (
     InputError,
     SessionBusyError,
     SessionEndedError,
+    SessionError,
     SessionEvictedError,
     SessionExpiredError,
     SessionLimitError,
@@ -36,8 +49,10 @@ _GONE = {
     Gone.EXPIRED: (SessionExpiredError, "the session was idle for too long and has expired"),
     Gone.EVICTED: (SessionEvictedError, "the session was evicted to make room for newer ones"),
 }
-log = logging.getLogger(__name__)
 _ADVICE = "; start a new one, or go on from a capsule of it"
+RENEWALS = 3  # of a lease, in the time that it lasts
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Sessions:
@@ -47,9 +62,13 @@ class Sessions:
         store: where they rest.
         layouts: of each served model's state, by fingerprint.
         marks: how many replies a session can be rewound by, and its current one.
-        idle_seconds: sessions idle for longer expire; 0 keeps them for ever.
+        idle_seconds: how long the store keeps sessions that nobody uses; 0 for ever.
         per_caller: sessions that a caller with a name may have; 0 for any number. Callers without a
             name are not told apart, so they are not counted.
+
+    Attributes:
+        in_use: how many sessions answer a request here.
+        gone: how many sessions ended or expired here.
     """
 
     def __init__(
@@ -66,16 +85,9 @@ class Sessions:
         self.marks = marks
         self._idle_seconds = idle_seconds
         self._per_caller = per_caller
-        self._starting: Counter[bytes] = Counter()
-        self._now = store.now
-        self._busy: set[str] = set()
-        self._touched: dict[str, float] = {}  # when those were used whose records do not say so
+        self.in_use = 0
+        self._finishing: set[asyncio.Task[Any]] = set()
         self.gone: Counter[Gone] = Counter()
-
-    @property
-    def in_use(self) -> int:
-        """How many sessions answer a request."""
-        return len(self._busy)
 
     async def start(
         self,
@@ -96,56 +108,62 @@ class Sessions:
         Raises:
             SessionLimitError: the caller has as many as it may have.
         """
-        async with self._room_for(owner, 1):
-            return await self._start(owner, fingerprint, contents, session_id)
+        return (await self._start(owner, fingerprint, [contents], session_id))[0]
 
     async def _start(
         self,
         owner: bytes,
         fingerprint: str,
-        contents: CapsuleContents,
+        starts: list[CapsuleContents],
         session_id: str | None = None,
-    ) -> Session:
-        session = Session(
-            session_id=session_id or secrets.token_urlsafe(ID_BYTES),
-            owner=owner,
-            fingerprint=fingerprint,
-            created=time.time(),
-            used=self._now(),
-            marks=[contents],
-            last_request=NO_REQUEST,
-        )
-        await self._put(session)
-        return session
+    ) -> list[Session]:
+        sessions = [
+            Session(
+                session_id=session_id or secrets.token_urlsafe(ID_BYTES),
+                owner=owner,
+                fingerprint=fingerprint,
+                created=time.time(),
+                idle=0.0,
+                marks=[contents],
+                last_request=NO_REQUEST,
+                stored_marks=1,
+            )
+            for contents in starts
+        ]
+        at_most = 0 if owner == NOBODY else self._per_caller
+        there = await self._finish(self._store.create([*map(_new, sessions)], at_most))
+        if there is not None:
+            raise SessionLimitError(
+                f"this caller has {there} sessions, the limit is {at_most}; end some "
+                "with EndSession, or hold texts as capsules"
+            )
+        return sessions
 
     async def get(self, session_id: str, owner: bytes) -> Session:
-        """Find a session.
+        """Find a session, also one that answers a request.
 
         Raises:
             SessionUnknownError: the caller has none with that id, or it is another caller's.
             SessionEndedError: it was ended; likewise SessionExpiredError and SessionEvictedError.
             UnknownModelError: its model is not served any more.
+            StoreError: it cannot be read.
         """
-        return await self._find(session_id, owner, is_in_use=session_id in self._busy)
+        found = Gone.UNKNOWN if _is_no(session_id) else await self._store.read(session_id, owner)
+        if isinstance(found, Gone):
+            raise _gone(session_id, found)
+        return self._read(session_id, owner, found)
 
-    async def _find(self, session_id: str, owner: bytes, *, is_in_use: bool) -> Session:
-        is_id = len(session_id) == ID_LENGTH  # megabytes of one are not looked for
-        found = await self._store.get(session_id, owner) if is_id else Gone.UNKNOWN
-        if isinstance(found, Record) and not is_in_use and self._is_expired(session_id, found):
-            found = Gone.EXPIRED  # `expire` removes it soon
-        if isinstance(found, Record):
-            try:
-                session = Session.unpack(session_id, found, self._layouts)
-            except UnknownModelError:
-                raise
-            except (ValueError, struct.error, InputError) as damage:
-                log.error("the record of session %s is damaged: %s", session_id, damage)
-                raise SessionUnknownError(
-                    f"session {shown(session_id)}: its record is damaged{_ADVICE}"
-                ) from damage
-            return session
-        error, what = _GONE[found]
-        raise error(f"session {shown(session_id)}: {what}{_ADVICE}")
+    def _read(self, session_id: str, owner: bytes, found: Found) -> Session:
+        assert found.contents is not None
+        try:
+            return Session.read(session_id, owner, found.idle, found.contents, self._layouts)
+        except UnknownModelError:
+            raise
+        except (ValueError, struct.error, InputError) as damage:
+            log.error("the record of session %s is damaged: %s", session_id, damage)
+            raise SessionUnknownError(
+                f"session {shown(session_id)}: its record is damaged{_ADVICE}"
+            ) from damage
 
     @asynccontextmanager
     async def use(self, session_id: str, owner: bytes) -> AsyncIterator[Session]:
@@ -154,30 +172,64 @@ class Sessions:
         Raises:
             SessionBusyError: another request is using it; else as `get`.
         """
-        if session_id in self._busy:
-            await self._find(session_id, owner, is_in_use=True)  # only its owner hears that
+        use = Use(await self._begin(session_id, owner))
+        self._renew_later(use)
+        self.in_use += 1
+        try:
+            session = self._read(session_id, owner, use.lease.found)
+            session.use = use
+            yield session
+        finally:
+            self.in_use -= 1
+            use.stop_renewing()
+            if not use.is_over:
+                await self._finish(self._store.release(use.lease))
+
+    async def _begin(self, session_id: str, owner: bytes) -> Lease:
+        if _is_no(session_id):
+            raise _gone(session_id, Gone.UNKNOWN)
+        beginning = self._spawn(self._store.begin(session_id, owner))
+        try:
+            begun = await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            self._spawn(self._give_back(beginning))
+            raise
+        if isinstance(begun, Gone):
+            raise _gone(session_id, begun)
+        if isinstance(begun, Busy):
             raise SessionBusyError(
                 f"session {session_id!r} is answering another request; wait for that to end, or "
                 "fork the session"
             )
-        self._busy.add(session_id)
-        try:
-            session = await self._find(session_id, owner, is_in_use=False)
-            used = session.used
-            try:
-                yield session
-            finally:
-                if session.used == used:  # it did not advance: its record is as old as before
-                    self._touched[session_id] = self._now()
-        finally:
-            self._busy.discard(session_id)
+        return begun
+
+    async def _give_back(self, beginning: "asyncio.Task[Lease | Busy | Gone]") -> None:
+        begun = await beginning
+        if isinstance(begun, Lease):
+            await self._store.release(begun)
+
+    def _renew_later(self, use: Use) -> None:
+        """Renew a lease in a while, and again and again until its use is over."""
+        seconds = self._store.lease_seconds / RENEWALS
+        if not math.isinf(seconds):
+            loop = asyncio.get_running_loop()
+            use.renewing = loop.call_later(seconds, lambda: self._spawn(self._renew(use)))
+
+    async def _renew(self, use: Use) -> None:
+        with suppress(StoreError):  # the store may be back before the lease ends
+            await self._store.renew(use.lease)
+        if use.renewing is not None:
+            self._renew_later(use)
 
     async def advance(self, session: Session, contents: CapsuleContents, request: bytes) -> None:
-        """Note where a reply left a session that is in use."""
-        session.marks = [*session.marks, contents][-self.marks :]
-        session.last_request = request
-        session.used = self._now()
-        await self._put(session)
+        """Note where a reply left a session that is in use, whose use then is over.
+
+        Raises:
+            SessionBusyError: the session is another process's by now; nothing is written.
+            StoreError: it cannot be written.
+        """
+        first = max(len(session.marks) + 1 - self.marks, 0)
+        await self._commit(session, slice(first, len(session.marks)), request, [contents])
 
     async def fork(self, session: Session, seeds: list[int]) -> list[Session]:
         """Start one session a seed where a session stands.
@@ -185,93 +237,99 @@ class Sessions:
         Raises:
             SessionLimitError: the caller would have more than it may have; none is started.
         """
-        forks = []
-        async with self._room_for(session.owner, len(seeds)):
-            for seed in seeds:
-                sampler = replace(session.current.sampler, seed=seed)
-                contents = replace(session.current, sampler=sampler)
-                forks.append(await self._start(session.owner, session.fingerprint, contents))
-        return forks
+        sampler = session.current.sampler
+        starts = [replace(session.current, sampler=replace(sampler, seed=seed)) for seed in seeds]
+        return await self._start(session.owner, session.fingerprint, starts)
 
     async def rewind(self, session: Session, position: int) -> None:
-        """Put a session that is in use back to one of its marks.
+        """Put a session that is in use back to one of its marks; its use then is over.
 
         Raises:
-            InputError: no mark is at that position.
+            InputError: no mark is at that position; else as `advance`.
         """
         positions = [mark.snapshot.position for mark in session.marks]
         if position not in positions:
             raise InputError("position", f"must be one of the session's marks {positions}")
-        session.marks = session.marks[: positions.index(position) + 1]
-        session.last_request = NO_REQUEST
-        session.used = self._now()
-        await self._put(session)
+        await self._commit(session, slice(0, positions.index(position) + 1), NO_REQUEST, [])
+
+    async def _commit(
+        self, session: Session, kept: slice, request: bytes, new: list[CapsuleContents]
+    ) -> None:
+        use = session.use
+        assert use is not None
+        changed = replace(session, marks=session.marks[kept] + new, last_request=request)
+        added = new if session.stored_marks else changed.marks
+        change = Change(
+            tag=secrets.token_bytes(TAG_BYTES),
+            head=changed.head(),
+            skip=kept.start if session.stored_marks else 0,
+            stop=kept.stop if session.stored_marks else 0,
+            add=tuple(map(write_mark, added)),
+        )
+        use.is_over = True
+        if not await self._finish(self._write(use.lease, change)):
+            raise SessionBusyError(
+                f"session {session.session_id!r} was taken over by another server while this "
+                "request ran, and is as that one left it; send the request again"
+            )
+        session.marks, session.last_request = changed.marks, request
+        session.stored_marks = len(session.marks)
+        session.idle = 0.0
+
+    async def _write(self, lease: Lease, change: Change) -> bool:
+        try:
+            return await self._store.commit(lease, change)
+        except StoreError:
+            with suppress(StoreError):  # the lease would end by itself
+                await self._store.release(lease)
+            raise
 
     async def end(self, session_id: str, owner: bytes) -> Session:
         """End a session and return what it was; raises as `use`."""
         async with self.use(session_id, owner) as session:
-            await self._store.remove(session_id, Gone.ENDED)
+            assert session.use is not None
+            session.use.is_over = await self._finish(self._store.end(session.use.lease))
             self.gone[Gone.ENDED] += 1
             return session
-
-    @asynccontextmanager
-    async def _room_for(self, owner: bytes, more: int) -> AsyncIterator[None]:
-        """Hold room for a caller's new sessions; those that start side by side count, too."""
-        if not self._per_caller or owner == NOBODY:
-            yield
-            return
-        self._starting[owner] += more
-        try:
-            there = await self._store.count_of(owner)
-            if there + self._starting[owner] > self._per_caller:
-                raise SessionLimitError(
-                    f"this caller has {there} sessions, the limit is {self._per_caller}; end some "
-                    "with EndSession, or hold texts as capsules"
-                )
-            yield
-        finally:
-            self._starting[owner] -= more
-            if not self._starting[owner]:
-                del self._starting[owner]
 
     def expires(self, session: Session) -> float | None:
         """Return when a session will expire unless it is used, in unix time; None for never."""
         if not self._idle_seconds:
             return None
-        ahead = round(
-            time.time() - self._now()
-        )  # of the store's time; clients look at a wall clock
-        return self._last_use(session.session_id, session.used) + self._idle_seconds + ahead
+        return time.time() + self._idle_seconds - session.idle
 
     async def expire(self) -> int:
-        """Remove the sessions that were idle for too long; return how many.
-
-        Those in use are noted as used first, and whatever is used meanwhile is kept.
-        """
-        touched, self._touched = self._touched, {}
-        idle = self._idle_seconds or math.inf
-        try:
-            await self._store.touch(touched | dict.fromkeys(self._busy, self._now()))
-        except StoreError:
-            self._touched = touched | self._touched
-            raise
-        expired = await self._store.expire(
-            self._now() - idle,
-            lambda session_id: session_id in self._busy or session_id in self._touched,
-        )
+        """Remove the sessions that were idle for too long; return how many."""
+        expired = await self._store.expire()
         self.gone[Gone.EXPIRED] += expired
         return expired
 
-    def _last_use(self, session_id: str, used: float) -> float:
-        if session_id in self._busy:
-            return self._now()
-        return max(used, self._touched.get(session_id, used))
+    async def settle(self) -> None:
+        """Wait for what calls that were cancelled have still to write."""
+        await asyncio.gather(*self._finishing, return_exceptions=True)
 
-    def _is_expired(self, session_id: str, record: Record) -> bool:
-        if not self._idle_seconds:
-            return False
-        used = max(record.used, self._touched.get(session_id, record.used))
-        return used < self._now() - self._idle_seconds
+    async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do what must not stay half done when the call is cancelled."""
+        return await asyncio.shield(self._spawn(work))
 
-    async def _put(self, session: Session) -> None:
-        await self._store.put(session.session_id, Record(session.used, session.pack()))
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.get_running_loop().create_task(work)
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+        return task
+
+
+def _new(session: Session) -> NewSession:
+    contents = Contents(session.head(), (write_mark(session.current),))
+    tag = secrets.token_bytes(TAG_BYTES)
+    return NewSession(session.session_id, session.owner, tag, contents)
+
+
+def _is_no(session_id: str) -> bool:
+    """Tell whether something is no id; megabytes of one are not looked for."""
+    return len(session_id) != ID_LENGTH
+
+
+def _gone(session_id: str, gone: Gone) -> SessionError:
+    error, what = _GONE[gone]
+    return error(f"session {shown(session_id)}: {what}{_ADVICE}")

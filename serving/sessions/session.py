@@ -1,5 +1,6 @@
 """One session: where a text stands, and how that is written down."""
 
+import asyncio
 import hashlib
 import struct
 import zlib
@@ -10,15 +11,37 @@ import numpy as np
 
 from serving.engine.snapshot import SamplerState, Snapshot, StateLayout
 from serving.sessions.capsule import CapsuleContents
-from serving.sessions.store import Record
+from serving.sessions.store import Contents, Lease
 from unroll.errors import PositionError, UnknownModelError
 
 NO_REQUEST = bytes(16)  # a digest that no request has
-# version, marks, fingerprint, owner, created, last request; then the marks and, since version 2,
-# the CRC-32 (ISO/IEC 13239) of all before it
-_HEADER = struct.Struct("<BB32s16sd16s")
-_CHECKSUM = struct.Struct("<I")
-_VERSION = 2
+_HEAD = struct.Struct("<B32sd16s")  # version, fingerprint, created, last request
+# Before version 3 the head held the marks, too: version, their number, fingerprint, owner, created,
+# last request; then the marks and, since version 2, the checksum of all before it.
+_OLD_HEAD = struct.Struct("<BB32s16sd16s")
+_VERSION = 3
+_CHECKSUM = struct.Struct("<I")  # CRC-32 (ISO/IEC 13239), at the end of the head and of each mark
+
+
+@dataclass(slots=True)
+class Use:
+    """A request's use of a session.
+
+    Attributes:
+        lease: that keeps others out.
+        is_over: whether the lease is given back, or is about to be.
+        renewing: the timer by which the lease is renewed.
+    """
+
+    lease: Lease
+    is_over: bool = False
+    renewing: asyncio.TimerHandle | None = None
+
+    def stop_renewing(self) -> None:
+        """Let the lease end."""
+        if self.renewing is not None:
+            self.renewing.cancel()
+        self.renewing = None
 
 
 @dataclass(slots=True)
@@ -30,18 +53,22 @@ class Session:
         owner: tag of the caller that started it.
         fingerprint: of its model, in hex.
         created: unix time in seconds.
-        used: unix time of its last use.
+        idle: seconds between its last use and when it was found.
         marks: where it stood after each of its last replies, the oldest first.
         last_request: digest of the request that led to the last mark; zeros for none.
+        stored_marks: how many marks of their own the store has of it; none if the head holds them.
+        use: if a request uses it.
     """
 
     session_id: str
     owner: bytes
     fingerprint: str
     created: float
-    used: float
+    idle: float
     marks: list[CapsuleContents]
     last_request: bytes
+    stored_marks: int = 0
+    use: Use | None = None
 
     @property
     def current(self) -> CapsuleContents:
@@ -78,65 +105,120 @@ class Session:
             actual=self.position,
         )
 
-    def pack(self) -> bytes:
-        """Write it down, but for its id and its last use."""
-        header = _HEADER.pack(
-            _VERSION,
-            len(self.marks),
-            bytes.fromhex(self.fingerprint),
-            self.owner,
-            self.created,
-            self.last_request,
-        )
-        marks = [mark.sampler.pack() + mark.snapshot.pack() for mark in self.marks]
-        data = header + b"".join(marks)
-        return data + _CHECKSUM.pack(zlib.crc32(data))
+    def head(self) -> bytes:
+        """Write down all but its id, its owner and its marks."""
+        fingerprint = bytes.fromhex(self.fingerprint)
+        return _summed(_HEAD.pack(_VERSION, fingerprint, self.created, self.last_request))
 
     @classmethod
-    def unpack(
-        cls, session_id: str, record: Record, layouts: Mapping[str, StateLayout]
+    def read(
+        cls,
+        session_id: str,
+        owner: bytes,
+        idle: float,
+        contents: Contents,
+        layouts: Mapping[str, StateLayout],
     ) -> "Session":
-        """Read what `pack` wrote; records of version 1 have no checksum.
+        """Read what a store has of a session.
 
         Raises:
             UnknownModelError: its model has no layout here.
             ValueError, struct.error, InputError: it is damaged.
         """
-        view = memoryview(record.data)
-        version, count, fingerprint, owner, created, last_request = _HEADER.unpack_from(view)
-        if version not in {1, _VERSION} or not count:
-            raise ValueError(f"it has version {version} and {count} marks")
-        if version == _VERSION:
-            view, checksum = view[: -_CHECKSUM.size], view[-_CHECKSUM.size :]
-            if zlib.crc32(view) != _CHECKSUM.unpack(checksum)[0]:
-                raise ValueError("its checksum does not match")
-        layout = layouts.get(fingerprint.hex())
-        if layout is None:
-            raise UnknownModelError(
-                "session",
-                f"its model, fingerprint {fingerprint.hex()[:12]}, is no longer served here; "
-                "serve that bundle again or start a new session",
-            )
-        marks, view = [], view[_HEADER.size :]
-        for _ in range(count):
-            sampler = SamplerState.unpack(view)
-            snapshot, length = Snapshot.unpack(view[SamplerState.SIZE :], layout.size)
-            layout.check(snapshot)
-            if not np.isfinite(np.frombuffer(snapshot.state, "<f4")).all():
-                raise ValueError("a number of its state is not finite")
-            view = view[SamplerState.SIZE + length :]
-            marks.append(CapsuleContents(sampler=sampler, snapshot=snapshot))
-        if len(view):
-            raise ValueError("it is longer than its contents")
+        head = contents.head
+        if head[:1] in {b"\1", b"\2"}:
+            return _read_old(session_id, owner, idle, head, layouts)
+        version, fingerprint, created, last_request = _HEAD.unpack(_checked(head))
+        if version != _VERSION or not contents.marks:
+            raise ValueError(f"it has version {version} and {len(contents.marks)} marks")
+        layout = _layout(layouts, fingerprint)
+        marks = []
+        for written in contents.marks:
+            mark, rest = _read_mark(_checked(written), layout)
+            _check_end(rest)
+            marks.append(mark)
         return cls(
             session_id=session_id,
             owner=owner,
             fingerprint=fingerprint.hex(),
             created=created,
-            used=record.used,
+            idle=idle,
             marks=marks,
             last_request=last_request,
+            stored_marks=len(marks),
         )
+
+
+def write_mark(mark: CapsuleContents) -> bytes:
+    """Write down where a session stood."""
+    return _summed(mark.sampler.pack() + mark.snapshot.pack())
+
+
+def _read_old(
+    session_id: str,
+    owner: bytes,
+    idle: float,
+    record: bytes,
+    layouts: Mapping[str, StateLayout],
+) -> Session:
+    version, count, fingerprint, _, created, last_request = _OLD_HEAD.unpack_from(record)
+    if not count:
+        raise ValueError("it has no marks")
+    view = memoryview(record) if version == 1 else _checked(record)
+    layout = _layout(layouts, fingerprint)
+    marks, view = [], view[_OLD_HEAD.size :]
+    for _ in range(count):
+        mark, view = _read_mark(view, layout)
+        marks.append(mark)
+    _check_end(view)
+    return Session(
+        session_id=session_id,
+        owner=owner,
+        fingerprint=fingerprint.hex(),
+        created=created,
+        idle=idle,
+        marks=marks,
+        last_request=last_request,
+    )
+
+
+def _layout(layouts: Mapping[str, StateLayout], fingerprint: bytes) -> StateLayout:
+    layout = layouts.get(fingerprint.hex())
+    if layout is None:
+        raise UnknownModelError(
+            "session",
+            f"its model, fingerprint {fingerprint.hex()[:12]}, is no longer served here; "
+            "serve that bundle again or start a new session",
+        )
+    return layout
+
+
+def _read_mark(view: memoryview, layout: StateLayout) -> tuple[CapsuleContents, memoryview]:
+    """Read a mark and return it with what follows it."""
+    sampler = SamplerState.unpack(view)
+    snapshot, length = Snapshot.unpack(view[SamplerState.SIZE :], layout.size)
+    layout.check(snapshot)
+    if not np.isfinite(np.frombuffer(snapshot.state, "<f4")).all():
+        raise ValueError("a number of its state is not finite")
+    rest = view[SamplerState.SIZE + length :]
+    return CapsuleContents(sampler=sampler, snapshot=snapshot), rest
+
+
+def _check_end(rest: memoryview) -> None:
+    if len(rest):
+        raise ValueError("it is longer than its contents")
+
+
+def _summed(data: bytes) -> bytes:
+    return data + _CHECKSUM.pack(zlib.crc32(data))
+
+
+def _checked(data: bytes) -> memoryview:
+    view = memoryview(data)
+    body, checksum = view[: -_CHECKSUM.size], view[-_CHECKSUM.size :]
+    if zlib.crc32(body) != _CHECKSUM.unpack(checksum)[0]:
+        raise ValueError("its checksum does not match")
+    return body
 
 
 def digest_of(request: bytes) -> bytes:

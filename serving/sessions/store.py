@@ -1,26 +1,20 @@
-"""Where idle sessions live: in memory, and on disk where there is a folder for them.
+"""What every store of sessions does, whether in memory, on disk or in Redis.
 
-A store maps a session's id to its record, a few bytes around its recurrent state, and remembers for
-a while why a record is gone.
+A session at rest is a head and its marks, bytes that the store does not read. Whoever wants to
+change it begins with a lease, and commits with that lease and the tag of what it found. The lease
+tells a second caller early that the session is busy. The tag keeps the text one chain: it is random
+and new with every change, so a process that was stopped for longer than its lease commits nothing,
+even if the store has lost writes since.
 """
 
-import asyncio
-import struct
-import time
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import islice, takewhile
-from operator import itemgetter
 from typing import Protocol
 
-from serving.sessions.clock import StoreClock
-
-_USED = struct.Struct("<d")
-OWNER = slice(34, 50)  # of a record's data: the tag of its caller; see Session.pack
-GONE_AT_MOST = 100_000  # ids of sessions that are gone, of which a store in memory remembers why
-PORTION = 1000  # records that expire at once; calls in between wait for no more than that
+TAG_BYTES = 16  # of tags and of leases' keys
+LEASE_SECONDS = 10.0  # a lease that nobody renews for so long can be taken by others
+FATE_SECONDS = 7 * 86400.0  # for so long a store remembers why a session is gone
 
 
 class Gone(Enum):
@@ -33,24 +27,110 @@ class Gone(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """A session at rest.
+class Busy:
+    """Another request has the session's lease.
 
     Attributes:
-        used: unix time of its last use, in seconds.
-        data: all of it.
+        seconds: until the lease ends, unless it is renewed.
     """
 
-    used: float
-    data: bytes
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a commit makes of a session.
+
+    Attributes:
+        tag: the session's from now on, 16 random bytes. A commit that is sent again has the same.
+        head: in place of the one before.
+        skip: how many of the oldest marks are dropped.
+        stop: number of marks, the dropped ones included, that come before those dropped at the end.
+        add: marks that follow those kept.
+    """
+
+    tag: bytes
+    head: bytes
+    skip: int
+    stop: int
+    add: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All of a session that its readers understand.
+
+    Attributes:
+        head: what it is.
+        marks: where it stood, the oldest first.
+    """
+
+    head: bytes
+    marks: tuple[bytes, ...]
+
+    def changed(self, change: Change) -> "Contents":
+        """Return what a change makes of it."""
+        return Contents(change.head, self.marks[change.skip : change.stop] + change.add)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A session as the store has it.
+
+    Attributes:
+        tag: of its last change.
+        idle: seconds since its last use.
+        contents: None if the caller knows them, as it said.
+    """
+
+    tag: bytes
+    idle: float
+    contents: Contents | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to change a session.
+
+    Attributes:
+        session_id: whose.
+        owner: tag of the caller.
+        key: 16 random bytes.
+        found: what the change starts from.
+    """
+
+    session_id: str
+    owner: bytes
+    key: bytes
+    found: Found
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session to create.
+
+    Attributes:
+        session_id: new and unguessable.
+        owner: tag of the caller.
+        tag: 16 random bytes.
+        contents: of it.
+    """
+
+    session_id: str
+    owner: bytes
+    tag: bytes
+    contents: Contents
 
 
 class SessionStore(Protocol):
-    """The contract of every store; one shared by several servers would have the same.
+    """The contract of every store.
+
+    Time is the store's own, in seconds, and never jumps. Any method may raise StoreError: the store
+    is away or full. Every method can be called again with equal arguments, which changes no more.
 
     Attributes:
-        now: the time by which its records grow old, in seconds.
-        has_failed: whether the last write failed.
+        has_failed: whether the last access failed.
+        lease_seconds: how long a lease lasts.
     """
 
     @property
@@ -59,134 +139,64 @@ class SessionStore(Protocol):
         ...
 
     @property
-    def now(self) -> Callable[[], float]:
+    def lease_seconds(self) -> float:
         """See the class."""
         ...
 
-    async def get(self, session_id: str, owner: bytes) -> Record | Gone:
-        """Return a record of this owner, or why there is none.
+    async def create(self, sessions: Sequence[NewSession], at_most: int = 0) -> int | None:
+        """Write sessions of one owner.
 
-        What became of another's is nobody else's business: it is unknown.
+        Args:
+            sessions: all or none of which are written.
+            at_most: sessions that the owner may then have; 0 for any number.
+
+        Returns:
+            None; or, if they were too many, how many the owner has.
         """
         ...
 
-    async def put(self, session_id: str, record: Record) -> None:
-        """Write a record, new or changed; when it returns, the record is as safe as it will be."""
+    async def read(self, session_id: str, owner: bytes, known: bytes = b"") -> Found | Gone:
+        """Find a session, or why there is none; another owner's is unknown.
+
+        Args:
+            session_id: which.
+            owner: tag of the caller.
+            known: a tag; if it is the session's, its contents are not fetched.
+        """
         ...
 
-    async def remove(self, session_id: str, gone: Gone) -> None:
-        """Remove a record and remember why; nothing happens if there is none."""
+    async def begin(self, session_id: str, owner: bytes, known: bytes = b"") -> Lease | Busy | Gone:
+        """Take a session's lease, which counts as a use; otherwise as `read`."""
         ...
 
-    async def count_of(self, owner: bytes) -> int:
-        """Return how many records a caller has, by its tag."""
+    async def renew(self, lease: Lease) -> bool:
+        """Make a lease last as from now, which counts as a use; tell whether it is still held."""
         ...
 
-    async def touch(self, uses: Mapping[str, float]) -> None:
-        """Note when records were used, without changing them; ids without one are ignored."""
+    async def release(self, lease: Lease) -> None:
+        """Give a lease back, which counts as a use; nothing happens if it is not held."""
         ...
 
-    async def expire(self, before: float, keep: Callable[[str], bool] = lambda _: False) -> int:
-        """Remove all records last used before a time, but those to keep; return how many."""
+    async def commit(self, lease: Lease, change: Change) -> bool:
+        """Write a change and give the lease back.
+
+        Returns:
+            Whether it is written: not if the session has another lease or tag by now.
+        """
         ...
 
-    def close(self) -> None:
-        """Finish writing."""
+    async def end(self, lease: Lease) -> bool:
+        """Remove a session, remember that it was ended, and tell whether the lease was held."""
         ...
 
+    async def expire(self) -> int:
+        """Remove the sessions that were unused for too long; return how many."""
+        ...
 
-class MemoryStore:
-    """Keeps records in memory, the least recently used first; evicts them past a limit.
+    def count(self) -> int | None:
+        """Return how many sessions there are; None if the store has not looked yet."""
+        ...
 
-    A record is kept as one bytes object that begins with the time of its last use: for a million
-    idle sessions, two objects less each are 70 MB.
-
-    Args:
-        limit: records it keeps.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.has_failed = False
-        self._limit = limit
-        self._records: OrderedDict[str, bytes] = OrderedDict()
-        self._gone: OrderedDict[str, tuple[Gone, bytes]] = OrderedDict()
-        self.now: Callable[[], float] = StoreClock(time.time())
-        self._owned: Counter[bytes] = Counter()
-        self.evicted = 0
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    async def get(self, session_id: str, owner: bytes) -> Record | Gone:
-        """See SessionStore."""
-        packed = self._records.get(session_id)
-        if packed is None:
-            gone, its_owner = self._gone.get(session_id, (Gone.UNKNOWN, owner))
-            return gone if its_owner == owner else Gone.UNKNOWN
-        record = Record(_used(packed), packed[_USED.size :])
-        return record if record.data[OWNER] == owner else Gone.UNKNOWN
-
-    async def put(self, session_id: str, record: Record) -> None:
-        """See SessionStore."""
-        if session_id in self._records:
-            self._disown(session_id)
-        self._owned[record.data[OWNER]] += 1
-        self._records[session_id] = _USED.pack(record.used) + record.data
-        self._records.move_to_end(session_id)
-        self._gone.pop(session_id, None)
-        if len(self._records) > self._limit:
-            self.evicted += 1
-            self._drop(next(iter(self._records)), Gone.EVICTED)
-
-    async def remove(self, session_id: str, gone: Gone) -> None:
-        """See SessionStore."""
-        if session_id in self._records:
-            self._drop(session_id, gone)
-
-    async def count_of(self, owner: bytes) -> int:
-        """See SessionStore."""
-        return self._owned[owner]
-
-    async def touch(self, uses: Mapping[str, float]) -> None:
-        """See SessionStore."""
-        for session_id, used in sorted(uses.items(), key=itemgetter(1)):
-            if session_id in self._records:
-                data = self._records[session_id][_USED.size :]
-                self._records[session_id] = _USED.pack(used) + data
-                self._records.move_to_end(session_id)
-
-    async def expire(self, before: float, keep: Callable[[str], bool] = lambda _: False) -> int:
-        """See SessionStore."""
-        expired = 0
-        while old := self._oldest(before, keep):
-            for session_id in old:
-                self._drop(session_id, Gone.EXPIRED)
-            expired += len(old)
-            await asyncio.sleep(0)
-        return expired
-
-    def _oldest(self, before: float, keep: Callable[[str], bool]) -> list[str]:
-        in_order = takewhile(lambda item: _used(item[1]) < before, self._records.items())
-        return list(islice((each for each, _ in in_order if not keep(each)), PORTION))
-
-    def close(self) -> None:
-        """See SessionStore."""
-
-    def _drop(self, session_id: str, gone: Gone) -> None:
-        owner = self._disown(session_id)
-        del self._records[session_id]
-        self._gone[session_id] = gone, owner
-        if len(self._gone) > GONE_AT_MOST:
-            self._gone.popitem(last=False)
-
-    def _disown(self, session_id: str) -> bytes:
-        owner = self._records[session_id][_USED.size :][OWNER]
-        self._owned[owner] -= 1
-        if not self._owned[owner]:
-            del self._owned[owner]
-        return owner
-
-
-def _used(packed: bytes) -> float:
-    used: float = _USED.unpack_from(packed)[0]
-    return used
+    async def close(self) -> None:
+        """Finish writing. Closing again does no harm."""
+        ...

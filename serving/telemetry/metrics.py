@@ -10,9 +10,10 @@ from serving.access.call import CallCounts
 from serving.engine.engine import Engine
 from serving.engine.models import Models
 from serving.engine.served import ServedModel
+from serving.sessions.cached_store import CachedStore
+from serving.sessions.memory_store import MemoryStore
 from serving.sessions.registry import Sessions
-from serving.sessions.store import Gone, MemoryStore
-from serving.sessions.tiered_store import TieredStore
+from serving.sessions.store import Gone
 from unroll.errors import StoreError
 
 LABELS = ("model", "fingerprint")
@@ -40,7 +41,7 @@ class Metrics:
         self,
         models: Models,
         sessions: Sessions,
-        store: MemoryStore | TieredStore,
+        store: MemoryStore | CachedStore,
         calls: CallCounts,
     ) -> None:
         self._models = models
@@ -77,23 +78,25 @@ class Metrics:
         yield GaugeMetricFamily(
             "unroll_sessions_in_memory", "Idle sessions in memory.", value=len(store)
         )
-        if isinstance(store, TieredStore):
+        if isinstance(store, CachedStore):
             with suppress(StoreError):  # a damaged database leaves this one out
                 yield GaugeMetricFamily(
-                    "unroll_sessions_on_disk",
-                    "Sessions on disk, including those also in memory.",
-                    value=store.kept,
+                    "unroll_sessions_stored",
+                    "Sessions on disk or in Redis, including those also in memory.",
+                    value=store.count() or 0,
                 )
             yield GaugeMetricFamily(
                 "unroll_sessions_failing",
-                "1 while sessions cannot be written to the disk, else 0.",
+                "1 while sessions cannot be written down, else 0.",
                 value=store.has_failed,
             )
             yield CounterMetricFamily(
                 "unroll_sessions_spilled", "Sessions that left the memory.", value=store.spilled
             )
             yield CounterMetricFamily(
-                "unroll_sessions_loaded", "Sessions that came back from disk.", value=store.loaded
+                "unroll_sessions_loaded",
+                "Sessions that were read from disk or Redis.",
+                value=store.loaded,
             )
 
     def _prefixes(self) -> Iterator[Metric]:

@@ -8,8 +8,10 @@ from pathlib import Path
 import grpc
 import pytest
 
+from serving.sessions.cached_store import CachedStore
+from serving.sessions.disk_store import DiskStore
+from serving.sessions.memory_store import MemoryStore
 from serving.sessions.session import Session
-from serving.sessions.tiered_store import TieredStore
 from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from tests.unroll.client.stub import SEED, Stub, ask, connected, refused
 from training.settings import Cell
@@ -42,7 +44,7 @@ def test_session_describes_itself(stub: Stub) -> None:
     assert len(session.id) == 22
     lasts = session.expire_time.ToDatetime() - session.create_time.ToDatetime()
     assert lasts.total_seconds() == pytest.approx(86400)
-    assert stub.get(session.id) == session
+    assert stamp(stub.get(session.id)) == stamp(session)
     assert stub.start().id != session.id
 
 
@@ -154,7 +156,7 @@ def test_two_requests_at_once_are_refused(stub: Stub, shared_server: RunningServ
     assert stub.get(session).position == 0
     assert len(stub.score("abc", session=session).log_probs) == 3
     running.cancel()
-    wait_for(lambda: not shared_server.server.sessions._busy)
+    wait_for(lambda: not shared_server.server.sessions.in_use)
     assert stub.get(session).position == 0
     assert stub.generate("abc", 9, session=session).text == stub.generate("abc", 9).text
 
@@ -170,7 +172,7 @@ def test_failed_request_leaves_the_session_where_it_was(
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     with refused("UNKNOWN_SYMBOL"):
         stub.generate("한", 5, session=session)
-    wait_for(lambda: not shared_server.server.sessions._busy)
+    wait_for(lambda: not shared_server.server.sessions.in_use)
     after = stub.get(session)
     assert after.expire_time.ToDatetime() >= before.expire_time.ToDatetime()
     after.expire_time.CopyFrom(before.expire_time)
@@ -233,17 +235,18 @@ def test_expired_and_evicted_sessions_are_told_apart(tiny_bundles: dict[Cell, Pa
     settings = {"sessions_in_memory": 2, "session_idle_seconds": 50.0}
     with serve(str(tiny_bundles["gru"]), **settings) as running, connected(running.address) as stub:
         evicted, expired, kept = (stub.start().id for _ in range(3))
-        sessions = running.server.sessions
-        now = sessions._now
-        sessions._now = lambda: now() + 40
+        sessions, store = running.server.sessions, running.server._store
+        assert isinstance(store, MemoryStore)
+        now = store.now
+        store.now = lambda: now() + 40
         stub.generate("a", 5, session=kept)
-        sessions._now = lambda: now() + 80
+        store.now = lambda: now() + 80
         with refused("SESSION_EVICTED"):
             stub.get(evicted)
         with refused("SESSION_EXPIRED"):
             stub.get(expired)
         assert stub.get(kept).position == 6
-        sessions._now = lambda: now() + 100
+        store.now = lambda: now() + 100
         swept = asyncio.run_coroutine_threadsafe(sessions.expire(), running.loop)
         assert swept.result(PATIENCE) == 2
         with refused("SESSION_EXPIRED"):
@@ -284,17 +287,17 @@ def test_sessions_outlive_the_server(tiny_bundles: dict[Cell, Path], tmp_path: P
 
 
 def test_other_callers_session_is_unknown(stub: Stub, shared_server: RunningServer) -> None:
+
     session = stub.start().id
 
-    async def hand_over() -> None:
+    async def start() -> Session:
         sessions = shared_server.server.sessions
-        found: Session = await sessions.get(session, bytes(16))
-        found.owner = b"somebody else..."
-        await sessions._put(found)
+        found = await sessions.get(session, bytes(16))
+        return await sessions.start(b"somebody else...", found.fingerprint, found.current)
 
-    asyncio.run_coroutine_threadsafe(hand_over(), shared_server.loop).result(PATIENCE)
+    other = asyncio.run_coroutine_threadsafe(start(), shared_server.loop).result(PATIENCE)
     with refused("SESSION_UNKNOWN"):
-        stub.generate("a", 5, session=session)
+        stub.generate("a", 5, session=other.session_id)
 
 
 def test_many_sessions_side_by_side_keep_their_texts(stub: Stub) -> None:
@@ -364,11 +367,14 @@ def test_full_disk_is_told_and_costs_no_session(
         session = stub.start().id
         first = stub.generate("abc", 5, session=session)
         store = server.server._store
-        assert isinstance(store, TieredStore)
+        assert isinstance(store, CachedStore)
+        disk = store.store
+        assert isinstance(disk, DiskStore)
 
         def limit(pages: str) -> None:
-            store._disk._thread.submit(
-                lambda: store._disk._db.execute(f"PRAGMA max_page_count = {pages}").fetchall()
+            writes = disk._writes
+            writes._thread.submit(
+                lambda: writes._db.execute(f"PRAGMA max_page_count = {pages}").fetchall()
             ).result()
 
         limit("1")  # as many as there are, since it cannot be fewer

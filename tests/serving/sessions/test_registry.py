@@ -1,6 +1,7 @@
 """Sessions between store and service: marks, ownership, expiry, what a record takes."""
 
 import asyncio
+import secrets
 import struct
 import time
 import zlib
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 from serving.engine.snapshot import SamplerState, Snapshot, StateLayout
 from serving.runtime.sampling import SamplingParams
 from serving.sessions.capsule import CapsuleContents
+from serving.sessions.memory_store import MemoryStore
 from serving.sessions.registry import Sessions
-from serving.sessions.session import Session, digest_of
-from serving.sessions.store import Gone, MemoryStore, Record
+from serving.sessions.session import Session, digest_of, write_mark
+from serving.sessions.store import Busy, Change, Contents, Found, Gone, Lease, NewSession
 from unroll.bundle.manifest import BATCH, StateTensor
 from unroll.errors import (
     InputError,
@@ -60,18 +62,19 @@ class Clock:
 
 
 def sessions(clock: Clock | None = None, *, marks: int = 4, idle: float = 0.0) -> Sessions:
-    store = MemoryStore(100)
+    store = MemoryStore(100, idle)
     store.now = clock or Clock()
     return Sessions(store, {FINGERPRINT: LAYOUT}, marks=marks, idle_seconds=idle)
 
 
 @asynccontextmanager
 async def advanced(made: Sessions, *positions: int) -> AsyncIterator[Session]:
-    """Start a session at 0 and answer some requests in it."""
+    """Start a session at 0, answer some requests in it and use it once more."""
     started = await made.start(ANNA, FINGERPRINT, contents(0))
-    async with made.use(started.session_id, ANNA) as session:
-        for position in positions:
+    for position in positions:
+        async with made.use(started.session_id, ANNA) as session:
             await made.advance(session, contents(position), digest_of(b"%d" % position))
+    async with made.use(started.session_id, ANNA) as session:
         yield session
 
 
@@ -80,13 +83,16 @@ def test_all_of_a_session_is_kept(marks: list[tuple[int, int]]) -> None:
     async def scenario() -> None:
         made = sessions(marks=9)
         started = await made.start(ANNA, FINGERPRINT, contents(*marks[0]))
-        async with made.use(started.session_id, ANNA) as session:
-            for mark in marks[1:]:
+        for mark in marks[1:]:
+            async with made.use(started.session_id, ANNA) as session:
                 await made.advance(session, contents(*mark), REQUEST)
+                told = session
         found = await made.get(started.session_id, ANNA)
-        assert found.pack() == session.pack()
+        if marks[1:]:
+            assert found.head() == told.head()
+            assert [*map(write_mark, found.marks)] == [*map(write_mark, told.marks)]
         assert [(m.snapshot.position, len(m.snapshot.held)) for m in found.marks] == marks
-        assert (found.created, found.used, found.owner) == (started.created, 1000.0, ANNA)
+        assert (found.created, found.idle, found.owner) == (started.created, 0.0, ANNA)
 
     asyncio.run(scenario())
 
@@ -166,8 +172,11 @@ def test_idle_sessions_expire_and_used_ones_do_not() -> None:
             await made.advance(used, contents(5), REQUEST)
         expires = made.expires(used)
         assert expires is not None
-        assert expires - round(time.time() - clock.now) == pytest.approx(1090.0, abs=2.0)
+        assert expires - time.time() == pytest.approx(50.0, abs=2.0)
         clock.now += 20
+        expires = made.expires(await made.get(used.session_id, ANNA))
+        assert expires is not None
+        assert expires - time.time() == pytest.approx(30.0, abs=2.0)
         with pytest.raises(SessionExpiredError):
             await made.get(idle.session_id, ANNA)
         assert await made.expire() == 1
@@ -209,22 +218,45 @@ def test_session_of_a_model_that_is_gone_says_so() -> None:
 def test_record_takes_little_besides_the_state() -> None:
     async def scenario() -> None:
         async with advanced(sessions()) as session:
-            assert len(session.pack()) - LAYOUT.size == 118
+            taken = len(session.head()) + len(write_mark(session.current))
+            assert taken - LAYOUT.size == 61 + 44
 
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("keep", [50, 75, 90, 133])
+async def stored(store: MemoryStore, written: Contents) -> str:
+    """Put something into a store as the next server finds it, and return its id."""
+    session_id = secrets.token_urlsafe(16)
+    await store.create([NewSession(session_id, ANNA, bytes(16), written)])
+    return session_id
+
+
+def written(at: int = 3) -> Contents:
+    """What a store has of a session at a position."""
+    session = Session(
+        session_id="", owner=ANNA, fingerprint=FINGERPRINT, created=5.0, idle=0.0,
+        marks=[contents(at)], last_request=REQUEST,
+    )  # fmt: skip
+    return Contents(session.head(), (write_mark(session.current),))
+
+
+def head_and_mark(data: bytes) -> Contents:
+    """Divide what was joined."""
+    length = len(written().head)
+    return Contents(data[:length], (data[length:],))
+
+
+WHOLE = b"".join((written().head, *written().marks))
+
+
+@pytest.mark.parametrize("keep", [0, 1, 50, 61, 75, 90, len(WHOLE) - 1])
 def test_damaged_record_is_told_and_not_an_accident(keep: int) -> None:
     async def run() -> None:
         store = MemoryStore(10)
         found = Sessions(store, {FINGERPRINT: LAYOUT})
-        session = await found.start(ANNA, FINGERPRINT, contents(3))
-        record = await store.get(session.session_id, ANNA)
-        assert isinstance(record, Record)
-        await store.put(session.session_id, replace(record, data=record.data[:keep]))
+        session_id = await stored(store, head_and_mark(WHOLE[:keep]))
         with pytest.raises(SessionUnknownError, match="damaged"):
-            await found.get(session.session_id, ANNA)
+            await found.get(session_id, ANNA)
 
     asyncio.run(run())
 
@@ -264,24 +296,32 @@ def test_asking_for_an_expired_session_removes_nothing() -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("offset", range(0, 134, 7))
+@pytest.mark.parametrize("offset", range(0, len(WHOLE), 7))
 def test_flipped_bit_is_told(offset: int) -> None:
     async def run() -> None:
         store = MemoryStore(10)
         found = Sessions(store, {FINGERPRINT: LAYOUT})
-        session = await found.start(ANNA, FINGERPRINT, contents(3))
-        record = await store.get(session.session_id, ANNA)
-        assert isinstance(record, Record)
-        data = bytearray(record.data)
+        data = bytearray(WHOLE)
         data[offset] ^= 1
-        await store.put(session.session_id, replace(record, data=bytes(data)))
-        with pytest.raises((SessionUnknownError, UnknownModelError)):
-            await found.get(session.session_id, ANNA)
+        session_id = await stored(store, head_and_mark(bytes(data)))
+        with pytest.raises(SessionUnknownError, match="damaged"):
+            await found.get(session_id, ANNA)
 
     asyncio.run(run())
 
 
-MARKS, POSITION, TOKEN, STATE = 1, 98, 106, 114  # where these stand in a record
+def old_record(version: int) -> bytes:
+    """A session as versions 1 and 2 wrote it: all of it in one."""
+    head = struct.pack("<BB32s16sd16s", version, 1, bytes.fromhex(FINGERPRINT), ANNA, 5.0, REQUEST)
+    return head + written().marks[0][:-4]
+
+
+def summed(data: bytes) -> bytes:
+    """Add the checksum that all have had since version 2."""
+    return data + struct.pack("<I", zlib.crc32(data))
+
+
+MARKS, POSITION, TOKEN, STATE = 1, 98, 106, 114  # where these stand in an old record
 
 
 @pytest.mark.parametrize(
@@ -294,29 +334,50 @@ MARKS, POSITION, TOKEN, STATE = 1, 98, 106, 114  # where these stand in a record
         (STATE, struct.pack("<f", float("inf"))),
     ],
 )
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_record_that_cannot_be_gone_on_from_is_damaged(
     offset: int, value: bytes, version: int
 ) -> None:
+    if version == 3 and offset == MARKS:
+        return  # their number is nowhere written
+
+    def made(data: bytes) -> Contents:
+        if version == 1:
+            return Contents(data, ())
+        if version == 2:
+            return Contents(summed(data), ())
+        return Contents(written().head, (summed(data[74:]),))
+
     async def run() -> None:
         store = MemoryStore(10)
         found = Sessions(store, {FINGERPRINT: LAYOUT})
-        session = await found.start(ANNA, FINGERPRINT, contents(3))
-        data = bytearray(session.pack()[:-4])
-        data[0] = version
-        await store.put(session.session_id, Record(1000.0, _whole(data)))
-        assert (await found.get(session.session_id, ANNA)).position == 3
+        data = bytearray(old_record(version))
+        whole = await stored(store, made(bytes(data)))
+        assert (await found.get(whole, ANNA)).position == 3
         data[offset : offset + len(value)] = value
-        await store.put(session.session_id, Record(1000.0, _whole(data)))
+        damaged = await stored(store, made(bytes(data)))
         with pytest.raises(SessionUnknownError, match="damaged"):
-            await found.get(session.session_id, ANNA)
+            await found.get(damaged, ANNA)
 
     asyncio.run(run())
 
 
-def _whole(data: bytearray) -> bytes:
-    """Add the checksum that records have since version 2."""
-    return bytes(data) + (struct.pack("<I", zlib.crc32(data)) if data[0] == 2 else b"")
+@pytest.mark.parametrize("version", [1, 2])
+def test_old_record_goes_on_as_a_new_one(version: int) -> None:
+    async def run() -> None:
+        store = MemoryStore(10)
+        made = Sessions(store, {FINGERPRINT: LAYOUT}, marks=3)
+        record = old_record(version)
+        session_id = await stored(store, Contents(record if version == 1 else summed(record), ()))
+        for position in (8, 9, 10):
+            async with made.use(session_id, ANNA) as session:
+                assert session.created == 5.0
+                await made.advance(session, contents(position), REQUEST)
+        found = await made.get(session_id, ANNA)
+        assert [mark.snapshot.position for mark in found.marks] == [8, 9, 10]
+        assert found.created == 5.0
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("what", ["there", "busy", "ended", "expired"])
@@ -343,7 +404,7 @@ def test_what_became_of_a_session_is_told_to_its_owner_alone(what: str) -> None:
 
 def test_giant_id_is_unknown_without_a_look_into_the_store_and_not_repeated() -> None:
     class Untouched(MemoryStore):
-        async def get(self, session_id: str, owner: bytes) -> Record | Gone:
+        async def read(self, session_id: str, owner: bytes, known: bytes = b"") -> Found | Gone:
             raise AssertionError(f"looked for {len(session_id)} symbols")
 
     async def scenario() -> None:
@@ -351,5 +412,106 @@ def test_giant_id_is_unknown_without_a_look_into_the_store_and_not_repeated() ->
         with pytest.raises(SessionUnknownError) as caught:
             await made.get("x" * 2**20, ANNA)
         assert len(str(caught.value)) < 300
+
+    asyncio.run(scenario())
+
+
+class Slow(MemoryStore):
+    """A store that begins, commits and ends only when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(10)
+        self.go = asyncio.Event()
+
+    async def begin(self, session_id: str, owner: bytes, known: bytes = b"") -> Lease | Busy | Gone:
+        await self.go.wait()
+        return await super().begin(session_id, owner, known)
+
+    async def commit(self, lease: Lease, change: Change) -> bool:
+        await self.go.wait()
+        return await super().commit(lease, change)
+
+
+def test_cancelled_request_leaves_no_lease() -> None:
+    async def scenario() -> None:
+        store = Slow()
+        made = Sessions(store, {FINGERPRINT: LAYOUT})
+        session_id = (await made.start(ANNA, FINGERPRINT, contents(0))).session_id
+        waiting = asyncio.create_task(made.use(session_id, ANNA).__aenter__())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        store.go.set()
+        await made.settle()
+        async with made.use(session_id, ANNA):
+            assert made.in_use == 1
+        assert made.in_use == 0
+
+    asyncio.run(scenario())
+
+
+def test_commit_that_has_begun_is_finished_though_its_request_is_cancelled() -> None:
+    async def scenario() -> None:
+        store = Slow()
+        made = Sessions(store, {FINGERPRINT: LAYOUT})
+        session_id = (await made.start(ANNA, FINGERPRINT, contents(0))).session_id
+        store.go.set()
+
+        async def answer() -> None:
+            async with made.use(session_id, ANNA) as session:
+                store.go.clear()
+                await made.advance(session, contents(5), REQUEST)
+
+        answering = asyncio.create_task(answer())
+        while store.go.is_set():
+            await asyncio.sleep(0)
+        answering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await answering
+        store.go.set()
+        await made.settle()
+        async with made.use(session_id, ANNA) as session:
+            assert session.position == 5
+
+    asyncio.run(scenario())
+
+
+def test_session_that_another_server_took_over_is_not_written() -> None:
+    async def scenario() -> None:
+        store = MemoryStore(10)
+        here, there = (Sessions(store, {FINGERPRINT: LAYOUT}) for _ in range(2))
+        session_id = (await here.start(ANNA, FINGERPRINT, contents(0))).session_id
+        async with here.use(session_id, ANNA) as session:
+            store._leases.clear()  # it has ended
+            async with there.use(session_id, ANNA) as other:
+                await there.advance(other, contents(7), REQUEST)
+            with pytest.raises(SessionBusyError, match="taken over by another server"):
+                await here.advance(session, contents(5), REQUEST)
+        assert (await here.get(session_id, ANNA)).position == 7
+
+    asyncio.run(scenario())
+
+
+def test_lease_is_renewed_for_as_long_as_the_answer_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        store = MemoryStore(10)
+        store.lease_seconds = 0.003
+        renewed = asyncio.Semaphore(0)
+        renew = store.renew
+
+        async def counted(lease: Lease) -> bool:
+            renewed.release()
+            return await renew(lease)
+
+        monkeypatch.setattr(store, "renew", counted)
+        made = Sessions(store, {FINGERPRINT: LAYOUT})
+        session_id = (await made.start(ANNA, FINGERPRINT, contents(0))).session_id
+        async with made.use(session_id, ANNA):
+            for _ in range(3):
+                await asyncio.wait_for(renewed.acquire(), 20)
+        await made.settle()
 
     asyncio.run(scenario())

@@ -3,7 +3,6 @@
 Every session says what its whole text so far, read from the start, would make a lone sequence say.
 """
 
-import asyncio
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
@@ -23,11 +22,11 @@ from hypothesis.stateful import (
 
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
-from serving.sessions.tiered_store import TieredStore
+from serving.sessions.cached_store import CachedStore
 from serving.settings import ServerSettings
 from tests.conftest import TINY_SYMBOLS
 from tests.serving.engine.harness import alone, request
-from tests.serving.running import RunningServer
+from tests.serving.running import RunningServer, wait_for
 from training.settings import Cell
 from unroll.bundle.folder import load_bundle
 from unroll.client.client import Client
@@ -167,9 +166,9 @@ class Sessions(RuleBasedStateMachine):
     @rule()
     def spill(self) -> None:
         store = self.server.server._store
-        assert isinstance(store, TieredStore)
-        asyncio.run_coroutine_threadsafe(store.spill(float("inf")), self.server.loop).result(20)
-        assert len(store) == 0
+        assert isinstance(store, CachedStore)
+        self.server.loop.call_soon_threadsafe(store.spill, float("inf"))
+        wait_for(lambda: len(store) == 0)
 
     @rule()
     def restart(self) -> None:

@@ -1,0 +1,255 @@
+"""Where the servers of several machines find the same sessions: a Redis or Valkey."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+
+from serving.sessions import redis_scripts as scripts
+from serving.sessions.redis_settings import RedisSettings
+from serving.sessions.store import (
+    FATE_SECONDS,
+    LEASE_SECONDS,
+    TAG_BYTES,
+    Busy,
+    Change,
+    Contents,
+    Found,
+    Gone,
+    Lease,
+    NewSession,
+)
+from unroll.errors import SettingsError, StoreError
+
+TRIES = 2  # of one access, when the connection breaks or nothing comes back
+RETRY_SECONDS = 1.0  # what a client is told
+PORTION = 1000  # sessions that expire at once; Redis does nothing else meanwhile
+log = logging.getLogger(__name__)
+
+
+class RedisStore:
+    """Keeps sessions in Redis 7 or Valkey, where any number of servers may use them.
+
+    Every access is one Lua script that can be sent again, so a lost answer is asked for once more.
+    What Redis itself may lose follows from how it writes down what it holds; see docs/reference.
+    """
+
+    lease_seconds = LEASE_SECONDS
+
+    def __init__(
+        self, settings: RedisSettings, idle_seconds: float, on_change: Callable[[], None]
+    ) -> None:
+        self.has_failed = False
+        self._settings = settings
+        self._idle_seconds = idle_seconds
+        self._on_change = on_change
+        self._prefix = f"{{{settings.prefix}}}:"  # in braces: one hash slot of a cluster
+        self._room = asyncio.Semaphore(settings.connections)
+        self._count: int | None = None
+        self._client = _connect(settings)
+        register = self._client.register_script
+        self._create: AsyncScript = register(scripts.CREATE)
+        self._find: AsyncScript = register(scripts.FIND)
+        self._renew: AsyncScript = register(scripts.RENEW)
+        self._commit: AsyncScript = register(scripts.COMMIT)
+        self._end: AsyncScript = register(scripts.END)
+        self._expire: AsyncScript = register(scripts.EXPIRE)
+
+    @classmethod
+    async def open(
+        cls, settings: RedisSettings, idle_seconds: float, on_change: Callable[[], None]
+    ) -> Self:
+        """Connect, and see that sessions would be kept.
+
+        Args:
+            settings: how to reach it.
+            idle_seconds: sessions unused for longer expire; 0 keeps them for ever.
+            on_change: called on the event loop when `has_failed` has changed.
+
+        Raises:
+            SettingsError: it cannot be reached, refuses the password, or evicts keys.
+        """
+        store = cls(settings, idle_seconds, on_change)
+        try:
+            async with asyncio.timeout(settings.timeout_seconds):
+                memory = await store._client.info("memory")
+        except (RedisError, OSError) as error:
+            await store.close()
+            raise SettingsError(
+                f"store: {_place(settings)} cannot be used: {_told(error)}; see that it runs and "
+                "that user and password are right"
+            ) from error
+        each = memory.values() if settings.kind == "cluster" else [memory]
+        policies = {node.get("maxmemory_policy", "noeviction") for node in each}
+        if evicting := sorted(policy for policy in policies if policy.startswith("allkeys")):
+            await store.close()
+            raise SettingsError(
+                f"store: {_place(settings)} has the maxmemory-policy {evicting[0]}, which would "
+                "drop sessions that are in use; set it to noeviction"
+            )
+        return store
+
+    async def create(self, sessions: Sequence[NewSession], at_most: int = 0) -> int | None:
+        """See SessionStore."""
+        values: list[Any] = [sessions[0].owner, at_most]
+        for each in sessions:
+            values += (each.session_id, each.tag, each.contents.head, *each.contents.marks)
+        there: int = await self._do(self._create, *values)
+        return None if there < 0 else there
+
+    async def read(self, session_id: str, owner: bytes, known: bytes = b"") -> Found | Gone:
+        """See SessionStore."""
+        found = await self._look(session_id, owner, known, b"")
+        assert not isinstance(found, Busy)
+        return found
+
+    async def begin(self, session_id: str, owner: bytes, known: bytes = b"") -> Lease | Busy | Gone:
+        """See SessionStore."""
+        key = secrets.token_bytes(TAG_BYTES)
+        found = await self._look(session_id, owner, known, key)
+        return Lease(session_id, owner, key, found) if isinstance(found, Found) else found
+
+    async def _look(
+        self, session_id: str, owner: bytes, known: bytes, key: bytes
+    ) -> Found | Busy | Gone:
+        answer = await self._do(
+            self._find, session_id, owner, known, self._idle_seconds, key, LEASE_SECONDS
+        )
+        what, first, *rest = answer
+        if what == b"gone":
+            return Gone(first.decode())
+        if what == b"busy":
+            return Busy(float(first))
+        idle, *contents = rest
+        return Found(
+            first, float(idle), Contents(contents[0], tuple(contents[1:])) if contents else None
+        )
+
+    async def renew(self, lease: Lease) -> bool:
+        """See SessionStore."""
+        return bool(await self._do(self._renew, lease.session_id, lease.key, LEASE_SECONDS))
+
+    async def release(self, lease: Lease) -> None:
+        """See SessionStore."""
+        await self._do(self._renew, lease.session_id, lease.key, 0)
+
+    async def commit(self, lease: Lease, change: Change) -> bool:
+        """See SessionStore."""
+        return bool(
+            await self._do(
+                self._commit,
+                lease.session_id,
+                lease.key,
+                lease.found.tag,
+                change.tag,
+                change.head,
+                change.skip,
+                change.stop,
+                *change.add,
+            )
+        )
+
+    async def end(self, lease: Lease) -> bool:
+        """See SessionStore."""
+        which = (lease.session_id, lease.owner, lease.key)
+        return bool(await self._do(self._end, *which, Gone.ENDED.value, int(FATE_SECONDS)))
+
+    async def expire(self) -> int:
+        """See SessionStore."""
+        fate = (Gone.EXPIRED.value, int(FATE_SECONDS))
+        # Without a limit it only sees whether Redis is there and how many sessions it has.
+        idle = self._idle_seconds or 2**40
+        expired, looked_at = 0, PORTION
+        while looked_at == PORTION:
+            portion, looked_at, self._count = await self._do(self._expire, idle, *fate, PORTION)
+            expired += portion
+        return expired
+
+    def count(self) -> int | None:
+        """See SessionStore; it looks whenever sessions expire."""
+        return self._count
+
+    async def close(self) -> None:
+        """See SessionStore."""
+        await self._client.aclose()
+
+    async def _do(self, script: AsyncScript, *values: Any) -> Any:
+        try:
+            async with asyncio.timeout(self._settings.timeout_seconds), self._room:
+                answer = await script(keys=[f"{self._prefix}used"], args=[self._prefix, *values])
+        except (RedisError, OSError) as error:
+            log.error("the store of sessions, %s: %s", _place(self._settings), _told(error))
+            if isinstance(error, ReadOnlyError):  # it has become a replica: find the new primary
+                await self._client.aclose()
+            self._note(has_failed=True)
+            raise _typed(error) from error
+        self._note(has_failed=False)
+        return answer
+
+    def _note(self, *, has_failed: bool) -> None:
+        had_failed, self.has_failed = self.has_failed, has_failed
+        if had_failed != has_failed:
+            self._on_change()
+
+
+def _connect(settings: RedisSettings) -> Any:
+    seconds = settings.timeout_seconds / TRIES
+    options: dict[str, Any] = {
+        "username": settings.user or None,
+        "password": settings.password or None,
+        "socket_timeout": seconds,
+        "socket_connect_timeout": seconds,
+        "max_connections": settings.connections,
+        "retry": Retry(NoBackoff(), TRIES - 1),
+        "client_name": "unroll",
+    }
+    if settings.tls:
+        options["ssl"] = True
+        if settings.ca is not None:
+            options["ssl_ca_certs"] = str(settings.ca)
+    if settings.kind == "cluster":
+        nodes = [ClusterNode(host, port) for host, port in settings.addresses]
+        return RedisCluster(startup_nodes=nodes, **options)
+    options["db"] = settings.database
+    if settings.kind == "sentinel":
+        known = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
+        make_sentinel: Any = Sentinel  # which has no types
+        sentinel = make_sentinel(list(settings.addresses), sentinel_kwargs=known)
+        return sentinel.master_for(settings.service, **options)
+    if settings.path:
+        return Redis(unix_socket_path=settings.path, **options)
+    ((host, port),) = settings.addresses
+    return Redis(host=host, port=port, **options)
+
+
+def _typed(error: BaseException) -> StoreError:
+    if isinstance(error, OutOfMemoryError):
+        what = "is full, and the session stays as it was"
+    elif isinstance(error, ResponseError):
+        what = "refuses to write, and the session stays as it was"
+    else:
+        what = (
+            "does not answer, and a session that was about to advance may have done so or not; "
+            "ask for its position with GetSession, or send expected_position"
+        )
+    typed = StoreError(f"the store of sessions {what}; try again later")
+    typed.retry_after = RETRY_SECONDS
+    return typed
+
+
+def _place(settings: RedisSettings) -> str:
+    hosts = ",".join(f"{host}:{port}" for host, port in settings.addresses)
+    return f"{settings.kind} {settings.path or hosts}"
+
+
+def _told(error: BaseException) -> str:
+    return str(error) or type(error).__name__

