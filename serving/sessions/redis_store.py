@@ -80,23 +80,29 @@ class RedisStore:
         """
         store = cls(settings, idle_seconds, on_change)
         try:
-            async with asyncio.timeout(settings.timeout_seconds):
-                memory = await store._client.info("memory")
-        except (RedisError, OSError) as error:
+            await store._check()
+        except BaseException:
             await store.close()
-            raise SettingsError(
-                f"store: {_place(settings)} cannot be used: {_told(error)}; see that it runs and "
-                "that user and password are right"
-            ) from error
-        each = memory.values() if settings.kind == "cluster" else [memory]
-        policies = {node.get("maxmemory_policy", "noeviction") for node in each}
-        if evicting := sorted(policy for policy in policies if policy.startswith("allkeys")):
-            await store.close()
-            raise SettingsError(
-                f"store: {_place(settings)} has the maxmemory-policy {evicting[0]}, which would "
-                "drop sessions that are in use; set it to noeviction"
-            )
+            raise
         return store
+
+    async def _check(self) -> None:
+        place = _place(self._settings)
+        try:
+            async with asyncio.timeout(self._settings.timeout_seconds):
+                memory = await self._client.info("memory")
+        except (RedisError, OSError) as error:
+            raise SettingsError(
+                f"store: {place} cannot be used: {_told(error)}; see that it runs and that user "
+                "and password are right"
+            ) from error
+        nodes = [memory] if "used_memory" in memory else memory.values()  # of a cluster
+        for policy in {node.get("maxmemory_policy", "") for node in nodes}:
+            if policy.startswith("allkeys"):
+                raise SettingsError(
+                    f"store: {place} has the maxmemory-policy {policy}, which would drop sessions "
+                    "that are in use; set it to noeviction"
+                )
 
     async def create(self, sessions: Sequence[NewSession], at_most: int = 0) -> int | None:
         """See SessionStore."""

