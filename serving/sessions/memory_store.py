@@ -61,6 +61,7 @@ class MemoryStore:
             return self._owned[owner]
         for each in new:
             self._sessions[each.session_id] = _pack(self.now(), owner, each.tag, each.contents)
+            self._fates.pop(each.session_id, None)
         self._owned[owner] += len(new)
         for session_id in self._surplus():
             self.evicted += 1

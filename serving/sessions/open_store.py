@@ -8,6 +8,7 @@ from serving.sessions.cached_store import CachedStore
 from serving.sessions.disk_store import DiskStore
 from serving.sessions.memory_store import MemoryStore
 from serving.sessions.redis_settings import RedisSettings
+from unroll.errors import MissingExtraError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +40,17 @@ async def open_store(
         on_change: called on the event loop when its `has_failed` has changed.
 
     Raises:
+        MissingExtraError: the packages that reach Redis are not installed.
         SettingsError: it cannot be used.
     """
     if options.redis is not None:
-        from serving.sessions.redis_store import RedisStore
+        try:
+            from serving.sessions.redis_store import RedisStore
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(
+                f"--store needs {error.name}, which is not installed; pip install "
+                "'unroll[redis]' brings it, in a checkout '.[redis]'"
+            ) from error
 
         redis = await RedisStore.open(options.redis, options.idle_seconds, on_change)
         return CachedStore(redis, options.in_memory, options.spill_seconds)

@@ -55,7 +55,7 @@ class RedisStore:
         self._prefix = f"{{{settings.prefix}}}:"  # in braces: one hash slot of a cluster
         self._room = asyncio.Semaphore(settings.connections)
         self._count: int | None = None
-        self._client = _connect(settings)
+        self._client, self._sentinels = _connect(settings)
         register = self._client.register_script
         self._create: AsyncScript = register(scripts.CREATE)
         self._find: AsyncScript = register(scripts.FIND)
@@ -186,7 +186,8 @@ class RedisStore:
 
     async def close(self) -> None:
         """See SessionStore."""
-        await self._client.aclose()
+        for client in (self._client, *self._sentinels):
+            await client.aclose()
 
     async def _do(self, script: AsyncScript, *values: Any) -> Any:
         try:
@@ -207,7 +208,8 @@ class RedisStore:
             self._on_change()
 
 
-def _connect(settings: RedisSettings) -> Any:
+def _connect(settings: RedisSettings) -> tuple[Any, list[Any]]:
+    """Return a client, and the clients of the sentinels that it asks."""
     seconds = settings.timeout_seconds / TRIES
     options: dict[str, Any] = {
         "username": settings.user or None,
@@ -224,17 +226,17 @@ def _connect(settings: RedisSettings) -> Any:
             options["ssl_ca_certs"] = str(settings.ca)
     if settings.kind == "cluster":
         nodes = [ClusterNode(host, port) for host, port in settings.addresses]
-        return RedisCluster(startup_nodes=nodes, **options)
+        return RedisCluster(startup_nodes=nodes, **options), []
     options["db"] = settings.database
     if settings.kind == "sentinel":
         known = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
         make_sentinel: Any = Sentinel  # which has no types
         sentinel = make_sentinel(list(settings.addresses), sentinel_kwargs=known)
-        return sentinel.master_for(settings.service, **options)
+        return sentinel.master_for(settings.service, **options), sentinel.sentinels
     if settings.path:
-        return Redis(unix_socket_path=settings.path, **options)
+        return Redis(unix_socket_path=settings.path, **options), []
     ((host, port),) = settings.addresses
-    return Redis(host=host, port=port, **options)
+    return Redis(host=host, port=port, **options), []
 
 
 def _typed(error: BaseException) -> StoreError:

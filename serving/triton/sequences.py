@@ -15,8 +15,8 @@ from serving.access.call import Call
 from serving.engine.models import Models
 from serving.rpc.texts import Texts
 from serving.sessions.capsule import CapsuleKeys, owner_tag
+from serving.sessions.memory_store import MemoryStore
 from serving.sessions.registry import ID_BYTES, Sessions
-from serving.sessions.store import MemoryStore
 from serving.texts.begin import begin
 from serving.texts.origins import Origins, Place
 from serving.texts.parse import Limits
@@ -59,7 +59,7 @@ class Sequences:
         self, models: Models, keys: CapsuleKeys, limits: Limits, *, most: int, per_caller: int
     ) -> None:
         self._sessions = Sessions(
-            MemoryStore(most),
+            MemoryStore(most, IDLE_SECONDS),
             models.layouts,
             marks=1,
             idle_seconds=IDLE_SECONDS,

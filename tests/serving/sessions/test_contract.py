@@ -17,7 +17,7 @@ from serving.sessions.redis_settings import read_redis
 from serving.sessions.redis_store import RedisStore
 from serving.sessions.store import Busy, Change, Contents, Found, Gone, Lease, NewSession
 from serving.sessions.store import SessionStore as Store
-from tests.serving.sessions.key_servers import KeyServer
+from tests.serving.key_servers import KeyServer
 
 ANNA, BERT = b"a" * 16, b"b" * 16
 STORES = [

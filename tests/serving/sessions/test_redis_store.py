@@ -14,7 +14,7 @@ import trustme
 from serving.sessions.redis_settings import PASSWORD_VARIABLE, RedisSettings, read_redis
 from serving.sessions.redis_store import RedisStore
 from serving.sessions.store import Change, Contents, Found, Gone, Lease, NewSession
-from tests.serving.sessions.key_servers import KINDS, KeyServer, free_port, program, running
+from tests.serving.key_servers import KINDS, KeyServer, free_port, program, running
 from unroll.errors import SettingsError, StoreError
 
 ANNA = b"a" * 16

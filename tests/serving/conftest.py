@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.serving.sessions.key_servers import KeyServer, running
+from tests.serving.key_servers import KeyServer, running
 
 
 @pytest.fixture(scope="session")
