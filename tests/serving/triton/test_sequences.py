@@ -9,6 +9,7 @@ import pytest
 
 from serving.access.tokens import NewToken, issue
 from serving.sessions import registry
+from serving.sessions.memory_store import MemoryStore
 from serving.sessions.store import Gone
 from tests.serving.http.asking import ask
 from tests.serving.running import RunningServer, serve, wait_for
@@ -169,6 +170,8 @@ def test_idle_sequence_expires_soon(
         sessions = running.server._sequences._sessions
         with grpc.insecure_channel(running.address) as channel:
             go_on(channel, 1, "cab", **START)
-            monkeypatch.setattr(sessions, "_now", lambda: sessions._store.now() + 61)
+            assert isinstance(sessions._store, MemoryStore)
+            now = sessions._store.now
+            monkeypatch.setattr(sessions._store, "now", lambda: now() + 61)
             gone(channel, "SESSION_EXPIRED", 1)
             wait_for(lambda: sessions.gone[Gone.EXPIRED] == 1)
