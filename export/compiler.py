@@ -10,6 +10,7 @@ import onnx
 from export.arithmetic import Arithmetic, Precision, open_arithmetic
 from export.decode import compile_decode
 from export.graph import WeightFile
+from export.inspection import compile_inspect
 from export.int8_reference import Int8Reference
 from export.parity import TOLERANCES, prove
 from export.quality import Texts, measure_scales
@@ -24,6 +25,7 @@ from unroll.bundle.folder import Bundle, load_bundle, write_bundle
 from unroll.bundle.manifest import (
     DECODES,
     FORMAT_VERSION,
+    INSPECT,
     STEP,
     WEIGHTS,
     GraphSpec,
@@ -143,6 +145,7 @@ def _write_graphs(
     graphs = {
         STEP: compile_step(weights, file),
         **{name: compile_decode(weights, arithmetic, file, name) for name in DECODES},
+        INSPECT: compile_inspect(weights, arithmetic, file),
     }
     if device is Device.CUDA:
         graphs |= compile_unrolled(weights, arithmetic, file)

@@ -18,6 +18,7 @@ from export.arithmetic import Precision
 from export.quality import judge
 from export.reference import TIE, Reference, Run, torch_state, verify_run
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
+from serving.runtime.inspector import Inspector
 from serving.runtime.onnx import Device, GraphFiles, open_graph_session, runtime_version
 from serving.runtime.sampling import uniforms
 from training.data.symbols import Ids
@@ -110,6 +111,7 @@ def prove(
             *_step_rungs(bundle, model, case),
             *_decode_rungs(decoder, expected, case, tolerance),
             *_invariance_rungs(decoder, case, tolerance),
+            *_inspect_rungs(bundle, decoder, expected, case, tolerance),
             *_long_rungs(decoder, expected, bundle.vocabulary, seed, long, tolerance),
         ]
         if validation is not None:
@@ -201,6 +203,31 @@ def _decode_rungs(
         np.put_along_axis(every[:, row], found.ids, found.log_probs, 1)
     difference = _relative(every, expected)
     yield _close("decode: alternatives", difference, f"all symbols at {block}", tolerance)
+
+
+def _inspect_rungs(
+    bundle: Bundle, decoder: Decoder, model: Reference, case: Case, tolerance: Tolerance
+) -> Iterator[Rung]:
+    """Compare what inspect.onnx shows of a row with the reference, and with the loop."""
+    tokens, state = case.tokens[:, :1], {name: t[:, :1] for name, t in case.state.items()}
+    found = Inspector(bundle).read(tokens[:-1, 0], state, 0)
+    expected, units = torch_state(state), []
+    for token in tokens[:-1]:
+        _, expected = model(torch.from_numpy(token[None]), expected)
+        units.append({name: tensor.numpy()[:, 0] for name, tensor in expected.items()})
+    differences = [
+        _relative(values, np.stack([each[name] for each in units]))
+        for name, values in found.units.items()
+    ]
+    compared = f"all units at {T} symbols"
+    yield _close("inspect: units", float(np.max(differences)), compared, tolerance)
+    run = LoopRun.plain(tokens[0], tokens[1:], case.uniform[:, :1])
+    shown = LoopResult(
+        tokens=tokens[1:],
+        log_probs=np.take_along_axis(found.log_probs, tokens[1:], 1),
+        state=found.state,
+    )
+    yield _equal("inspect: loop", shown, decoder.run(run, state), f"{T} symbols, all outputs")
 
 
 def _invariance_rungs(decoder: Decoder, case: Case, tolerance: Tolerance) -> Iterator[Rung]:

@@ -35,6 +35,8 @@ RUNGS = [
     "decode: filters",
     "decode: full",
     "decode: row alone",
+    "inspect: units",
+    "inspect: loop",
     "long: log-probabilities",
     "long: greedy symbols",
     "long: seeded symbols",

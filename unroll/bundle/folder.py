@@ -5,6 +5,7 @@
     decode.onnx     the compiled loop: prefill, decode and score
     decode-filtered.onnx   the same with top-k, top-p and min-p
     decode-full.onnx       the same with the likeliest symbols; bundles of before have none
+    inspect.onnx           the loop's steps with all that they hold; likewise
     unrolled-*.onnx the loop's body, some fixed numbers of times; only in a bundle for CUDA
     weights.bin     the external data of all graphs
 
@@ -25,8 +26,8 @@ from unroll.bundle.manifest import (
     BATCH,
     DECODE,
     DECODE_FILTERED,
-    DECODES,
     FORMAT_VERSION,
+    LATER,
     MANIFEST,
     SLOTS,
     STEP,
@@ -36,6 +37,7 @@ from unroll.bundle.manifest import (
     WEIGHTS,
     Manifest,
     fingerprint_of,
+    unrolled_among,
 )
 from unroll.bundle.strict_json import parse
 from unroll.bundle.vocabulary import Vocabulary
@@ -177,7 +179,7 @@ def _read_manifest(path: Path) -> Manifest:
 def _check_names(folder: Path, manifest: Manifest) -> None:
     always = {STEP, DECODE, DECODE_FILTERED}
     for_cuda, in_0_1 = ({kind.name for kind in kinds} for kinds in (UNROLLED, UNROLLED_IN_0_1))
-    beside = set(manifest.graphs) - always - set(DECODES)
+    beside = set(manifest.graphs) - always - LATER
     if not always <= set(manifest.graphs) or beside not in (set(), for_cuda, in_0_1):
         raise BundleError(
             f"{folder}: the manifest describes the graphs {sorted(manifest.graphs)}, a bundle has "
@@ -207,12 +209,13 @@ def _check_graphs(folder: Path, manifest: Manifest, vocabulary_size: int) -> Non
                 f"{folder}: state {tensor.input!r} has shape {tensor.shape}, must be "
                 f"[layers, {BATCH!r}, hidden]"
             )
+    unrolled = {kind.name for kind in unrolled_among(manifest.graphs)}
     for name, graph in manifest.graphs.items():
         inputs = {spec.name: spec for spec in graph.inputs}
         outputs = {spec.name: spec for spec in graph.outputs}
         for tensor in manifest.state:
             layers, batch, hidden = tensor.shape
-            shape = [layers, batch, hidden] if name in (STEP, *DECODES) else [SLOTS, layers, hidden]
+            shape = [SLOTS, layers, hidden] if name in unrolled else [layers, batch, hidden]
             for end, specs in ((tensor.input, inputs), (tensor.output, outputs)):
                 spec = specs.get(end)
                 if spec is None or (spec.shape, spec.dtype) != (shape, tensor.dtype):

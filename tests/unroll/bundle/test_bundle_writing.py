@@ -19,6 +19,7 @@ from unroll.bundle.form import TextForm
 from unroll.bundle.manifest import (
     DECODE,
     DECODES,
+    INSPECT,
     MANIFEST,
     STEP,
     WEIGHTS,
@@ -30,7 +31,7 @@ from unroll.bundle.manifest import (
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import BundleError
 
-FILES = (STEP, *DECODES, WEIGHTS)
+FILES = (STEP, INSPECT, *DECODES, WEIGHTS)
 
 
 @pytest.fixture
