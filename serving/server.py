@@ -318,6 +318,8 @@ def _limits(settings: ServerSettings) -> Limits:
         prompt=settings.max_prompt_symbols,
         new=settings.max_new_symbols,
         score=settings.max_score_symbols,
+        inspect=settings.max_inspect_symbols,
+        units=settings.max_inspect_units,
         stops=settings.max_stop_strings,
         buffer=settings.buffer_symbols,
         message=settings.max_message_bytes,

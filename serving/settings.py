@@ -166,6 +166,13 @@ class ServerSettings:
     max_score_symbols: Annotated[int, Range(1, COUNT)] = 1_000_000
     """Maximum length of a text to score, in symbols."""
 
+    max_inspect_symbols: Annotated[int, Range(1, COUNT)] = 10_000
+    """Maximum length of a text to inspect or to find units by, in symbols. While units are found,
+    a symbol takes 4 bytes for each unit of the model."""
+
+    max_inspect_units: Annotated[int, Range(0, COUNT)] = 64
+    """Maximum number of hidden units that one inspection may show."""
+
     max_stop_strings: Annotated[int, Range(0, STOPS_AT_MOST)] = 8
     """Maximum number of stop strings in one request."""
 

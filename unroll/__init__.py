@@ -43,22 +43,34 @@ if TYPE_CHECKING:
         UnavailableError,
         UnrollError,
     )
-    from unroll.options import GenerateOptions, ScoreOptions, SessionOptions
+    from unroll.options import (
+        FindUnitsOptions,
+        GenerateOptions,
+        InspectOptions,
+        ScoreOptions,
+        SessionOptions,
+    )
     from unroll.results import (
+        Alternatives,
         Answer,
         Completion,
+        FoundUnit,
+        FoundUnits,
         Generation,
+        Inspection,
         ModelInfo,
         Piece,
         Score,
         SessionInfo,
+        Unit,
         Usage,
     )
-    from unroll.terms import Capsules, FinishReason, UnknownSymbols
+    from unroll.terms import Capsules, FinishReason, UnitKind, UnknownSymbols
 
     __version__: str
 
 __all__ = [
+    "Alternatives",
     "Answer",
     "AsyncClient",
     "AsyncSession",
@@ -67,10 +79,15 @@ __all__ = [
     "Client",
     "Completion",
     "DeadlineError",
+    "FindUnitsOptions",
     "FinishReason",
+    "FoundUnit",
+    "FoundUnits",
     "GenerateOptions",
     "Generation",
     "InputError",
+    "InspectOptions",
+    "Inspection",
     "ModelInfo",
     "OverloadedError",
     "Piece",
@@ -83,6 +100,8 @@ __all__ = [
     "SessionInfo",
     "SessionOptions",
     "UnavailableError",
+    "Unit",
+    "UnitKind",
     "UnknownSymbols",
     "UnrollError",
     "Usage",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from unroll.results import Unit
 from unroll.terms import Capsules, UnknownSymbols
 
 
@@ -55,6 +56,35 @@ class ScoreOptions:
     top_log_probs: int = 0
     unknown_symbols: UnknownSymbols = UnknownSymbols.REFUSE
     replacement_symbol: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectOptions:
+    """What to show of a text that is read; further attributes are those of GenerateOptions.
+
+    Attributes:
+        units: the hidden units whose values to return; a server limits their number.
+        top_log_probs: how many alternatives to return for each symbol, 0 to the vocabulary's size.
+    """
+
+    model: str = ""
+    units: tuple[Unit, ...] = ()
+    top_log_probs: int = 0
+    unknown_symbols: UnknownSymbols = UnknownSymbols.REFUSE
+    replacement_symbol: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindUnitsOptions:
+    """How hidden units are found.
+
+    Attributes:
+        model: as in GenerateOptions.
+        unit_count: how many to return, 1 to 64; 10 by default.
+    """
+
+    model: str = ""
+    unit_count: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Generic, TypeVar
 
 from unroll.errors import UnrollError
-from unroll.terms import FinishReason
+from unroll.terms import FinishReason, UnitKind
 
 R = TypeVar("R")
 
@@ -102,6 +102,66 @@ class Score:
     usage: Usage
     fingerprint: str
     alternatives: tuple[Alternatives, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """A hidden unit of a model: its network, its layer there, its place in that, each from 0."""
+
+    member: int = 0
+    layer: int = 0
+    index: int
+    kind: UnitKind = UnitKind.H
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What a model did along a text.
+
+    Attributes:
+        text: as it was read, in the form of the model's texts and without skipped symbols.
+        log_probs: of each symbol in nats, as `score` tells them.
+        alternatives: to each symbol; empty unless requested.
+        next: the alternatives for the symbol that would come next; None unless requested.
+        units: for each requested unit its value after each symbol.
+        usage: counts of symbols.
+        fingerprint: of the model.
+        position: of the next symbol, in symbols from the start of the text.
+    """
+
+    text: str
+    log_probs: tuple[float, ...] = field(repr=False)
+    alternatives: tuple[Alternatives, ...] = field(repr=False)
+    next: Alternatives | None = field(repr=False)
+    units: tuple[tuple[float, ...], ...] = field(repr=False)
+    usage: Usage
+    fingerprint: str
+    position: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundUnit:
+    """A hidden unit that follows something.
+
+    Attributes:
+        unit: which.
+        score: how often its value is higher where it holds than where it does not, or lower if it
+            `falls`; 0.5 by chance, 1 at best.
+        falls: whether the value falls where it holds.
+    """
+
+    unit: Unit
+    score: float
+    falls: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundUnits:
+    """The hidden units that follow something, the best first."""
+
+    units: tuple[FoundUnit, ...]
+    usage: Usage
+    fingerprint: str
 
 
 @dataclass(frozen=True, kw_only=True)

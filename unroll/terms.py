@@ -8,6 +8,8 @@ DEFAULT_NEW_SYMBOLS = 256
 SAMPLES_AT_MOST = 64
 ITEMS_AT_MOST = 1024  # in one message of a call with many texts
 ALTERNATIVES_AT_MOST = 20  # to a symbol of a text or score
+DEFAULT_FOUND_UNITS = 10
+FOUND_UNITS_AT_MOST = 64
 STOPS_AT_MOST = 8
 STOP_LENGTH_AT_MOST = 256  # symbols
 PATTERN_BYTES_AT_MOST = 2048
@@ -42,6 +44,13 @@ class UnknownSymbols(Enum):
     REFUSE = "refuse"
     SKIP = "skip"
     REPLACE = "replace"
+
+
+class UnitKind(Enum):
+    """Which value of a hidden unit: its output h, or the cell c of an LSTM."""
+
+    H = "h"
+    C = "c"
 
 
 def is_loopback(host: str) -> bool:

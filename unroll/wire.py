@@ -42,7 +42,8 @@ from unroll.errors import (
     UnknownSymbolError,
     UnrollError,
 )
-from unroll.terms import Capsules, FinishReason, UnknownSymbols
+from unroll.results import Unit
+from unroll.terms import Capsules, FinishReason, UnitKind, UnknownSymbols
 from unroll.v1 import text_generation_pb2 as pb
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["TextGenerationService"].full_name
@@ -72,6 +73,12 @@ WRITTEN_FINISH_REASONS = {
     FinishReason.SHUTDOWN: pb.FINISH_REASON_SHUTDOWN,
 }
 FINISH_REASONS = {number: term for term, number in WRITTEN_FINISH_REASONS.items()}
+
+WRITTEN_UNIT_KINDS = {UnitKind.H: pb.UNIT_KIND_H, UnitKind.C: pb.UNIT_KIND_C}
+UNIT_KINDS = {
+    pb.UNIT_KIND_UNSPECIFIED: UnitKind.H,
+    **{number: term for term, number in WRITTEN_UNIT_KINDS.items()},
+}
 
 DOMAIN = "unroll"
 RETRY_AFTER = 1.0  # seconds, where an error tells no time of its own
@@ -213,6 +220,12 @@ def from_rpc_error(error: grpc.RpcError, target: str) -> UnrollError:
         target: what to call the server in a message.
     """
     return _read_error(error.code(), error.details() or "", target, _read_details(error))
+
+
+def write_unit(unit: Unit) -> pb.Unit:
+    """Name a hidden unit; raises ValueError for a number that has no place in its field."""
+    kind = WRITTEN_UNIT_KINDS[unit.kind]
+    return pb.Unit(member=unit.member, layer=unit.layer, index=unit.index, kind=kind)
 
 
 def write_item_error(error: UnrollError) -> pb.ItemError:

@@ -9,10 +9,11 @@ from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
 from serving.engine.sequence import Delivery
 from serving.runtime.decoder import Decoder
+from serving.runtime.inspector import Inspector
 from serving.runtime.onnx import Device
 from serving.runtime.probe import probe
 from unroll.bundle.folder import Bundle, load_bundle
-from unroll.bundle.manifest import MANIFEST
+from unroll.bundle.manifest import INSPECT, MANIFEST
 from unroll.errors import BundleError
 
 T = TypeVar("T")
@@ -28,12 +29,14 @@ class ServedModel:
         bundle: as it was loaded.
         engine: runs it.
         provider: ONNX Runtime's name of what computes the loop runs.
+        inspector: shows what it does along a text; None for a bundle of before.
     """
 
     name: str
     bundle: Bundle
     engine: Engine
     provider: str
+    inspector: Inspector | None
 
     @property
     def fingerprint(self) -> str:
@@ -56,9 +59,18 @@ class ServedModel:
             DeviceError: the device is not there, or cannot run every node.
         """
         decoder = Decoder(bundle, Device.CPU, options.threads)
-        probe(bundle, decoder)
+        inspector = (
+            Inspector(bundle, options.threads) if INSPECT in bundle.manifest.graphs else None
+        )
+        probe(bundle, decoder, inspector)
         engine = Engine(bundle, decoder, options, deliver=deliver, on_failure=on_failure)
-        return cls(name=name, bundle=bundle, engine=engine, provider=options.device.provider)
+        return cls(
+            name=name,
+            bundle=bundle,
+            engine=engine,
+            provider=options.device.provider,
+            inspector=inspector,
+        )
 
 
 def read_whole(folder: Path, use: Callable[[Bundle], T]) -> T:

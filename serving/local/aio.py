@@ -19,6 +19,7 @@ from serving.sessions.session import Session, digest_of
 from serving.texts.begin import begin, check_seeds
 from serving.texts.delivery import LoopDelivery
 from serving.texts.each import each_generate, each_score
+from serving.texts.inspection import Inspections
 from serving.texts.many import Item, Many
 from serving.texts.origins import Origins, Place
 from serving.texts.parse import Limits, parse_generate, parse_score
@@ -26,10 +27,32 @@ from serving.texts.results import generation_of, model_info, piece_of, score_of,
 from serving.texts.sent import as_sent, seeds_as_sent, text_as_sent
 from serving.texts.text import Part, Text, whole
 from unroll.errors import ClosedError, InputError
-from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
-from unroll.results import Generation, ModelInfo, Piece, Score, SessionInfo
+from unroll.options import (
+    FindUnitsOptions,
+    GenerateOptions,
+    InspectOptions,
+    Origin,
+    ScoreOptions,
+    SessionOptions,
+)
+from unroll.results import (
+    FoundUnits,
+    Generation,
+    Inspection,
+    ModelInfo,
+    Piece,
+    Score,
+    SessionInfo,
+)
 
-LIMITS = Limits(prompt=maxsize, new=2**31 - 1, score=maxsize, message=maxsize)
+LIMITS = Limits(
+    prompt=maxsize,
+    new=2**31 - 1,
+    score=maxsize,
+    inspect=maxsize,
+    units=maxsize,
+    message=maxsize,
+)
 SESSIONS_AT_MOST = 100_000
 
 
@@ -55,6 +78,7 @@ class AsyncLocal:
         self.model = self._models.get("")
         self._sessions = Sessions(MemoryStore(SESSIONS_AT_MOST), self._models.layouts)
         self._origins = Origins(self._models, self._sessions, keys)
+        self._inspections = Inspections(LIMITS)
         self._is_closed = False
         # A thread that returns from ONNX Runtime while Python ends would abort the process.
         atexit.register(self.model.engine.close)
@@ -107,6 +131,31 @@ class AsyncLocal:
         parsed = parse_score(text, options, found, LIMITS, deadline)
         scored = await whole(found, parsed.request)
         return score_of(parsed, scored, found.model)
+
+    async def inspect(
+        self, text: str, options: InspectOptions, origin: Origin, timeout: float | None
+    ) -> Inspection:
+        """See AsyncBackend."""
+        self._check_open()
+        deadline = _deadline(timeout)
+        text, options, origin = text_as_sent("text", text), as_sent(options), as_sent(origin)
+        found = await self._origins.look_at(_place(options.model, origin), "")
+        return await self._inspections.inspect(text, options, found, deadline)
+
+    async def find_units(
+        self,
+        text: str,
+        targets: str,
+        options: FindUnitsOptions,
+        origin: Origin,
+        timeout: float | None,
+    ) -> FoundUnits:
+        """See AsyncBackend."""
+        self._check_open()
+        deadline = _deadline(timeout)
+        text, options, origin = text_as_sent("text", text), as_sent(options), as_sent(origin)
+        found = await self._origins.look_at(_place(options.model, origin), "")
+        return await self._inspections.find_units(text, targets, options, found, deadline)
 
     async def generate_many(
         self, options: GenerateOptions, origin: Origin, timeout: float | None, *, in_order: bool

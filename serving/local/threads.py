@@ -11,8 +11,24 @@ from typing import Any, Generic, TypeVar
 from serving.local.aio import AsyncLocal
 from serving.local.bulk import LocalBulk
 from unroll.errors import ClosedError
-from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
-from unroll.results import Answer, Generation, ModelInfo, Piece, Score, SessionInfo
+from unroll.options import (
+    FindUnitsOptions,
+    GenerateOptions,
+    InspectOptions,
+    Origin,
+    ScoreOptions,
+    SessionOptions,
+)
+from unroll.results import (
+    Answer,
+    FoundUnits,
+    Generation,
+    Inspection,
+    ModelInfo,
+    Piece,
+    Score,
+    SessionInfo,
+)
 
 T = TypeVar("T")
 
@@ -78,6 +94,23 @@ class Local:
     ) -> Score:
         """See Backend."""
         return self.run(self.aio.score(text, options, origin, timeout))
+
+    def inspect(
+        self, text: str, options: InspectOptions, origin: Origin, timeout: float | None
+    ) -> Inspection:
+        """See Backend."""
+        return self.run(self.aio.inspect(text, options, origin, timeout))
+
+    def find_units(
+        self,
+        text: str,
+        targets: str,
+        options: FindUnitsOptions,
+        origin: Origin,
+        timeout: float | None,
+    ) -> FoundUnits:
+        """See Backend."""
+        return self.run(self.aio.find_units(text, targets, options, origin, timeout))
 
     def generate_many(
         self, options: GenerateOptions, origin: Origin, timeout: float | None, *, in_order: bool

@@ -9,8 +9,9 @@ from serving.texts.alternatives import alternatives_of
 from serving.texts.parse import Parsed
 from serving.texts.results import bits_per_character, model_info, session_info, usage_of
 from serving.texts.text import Part, Text
+from unroll.results import Alternatives, FoundUnits, Inspection, Usage
 from unroll.v1 import text_generation_pb2 as pb
-from unroll.wire import WRITTEN_FINISH_REASONS
+from unroll.wire import WRITTEN_FINISH_REASONS, write_unit
 
 
 def write_answer(text: Text, part: Part) -> pb.GenerateResponse:
@@ -38,10 +39,11 @@ def write_piece(text: Text, part: Part) -> pb.StreamGenerateResponse:
 def _alternatives(chunk: Chunk, model: ServedModel) -> list[pb.Alternatives] | None:
     if chunk.likeliest is None:
         return None
-    return [
-        pb.Alternatives(symbols=each.symbols, log_probs=each.log_probs)
-        for each in alternatives_of(chunk, model.bundle.vocabulary)
-    ]
+    return list(map(_write, alternatives_of(chunk.likeliest, model.bundle.vocabulary)))
+
+
+def _write(alternatives: Alternatives) -> pb.Alternatives:
+    return pb.Alternatives(symbols=alternatives.symbols, log_probs=alternatives.log_probs)
 
 
 def _log_probs(parsed: Parsed, chunk: Chunk) -> list[float] | None:
@@ -72,8 +74,36 @@ def write_score(parsed: Parsed, scored: Chunk, model: ServedModel) -> pb.ScoreRe
     )
 
 
+def write_inspection(found: Inspection) -> pb.InspectResponse:
+    """Answer with what a model did along a text."""
+    return pb.InspectResponse(
+        text=found.text,
+        log_probs=found.log_probs,
+        alternatives=map(_write, found.alternatives),
+        next=None if found.next is None else _write(found.next),
+        units=[pb.UnitValues(values=values) for values in found.units],
+        usage=_write_usage(found.usage),
+        fingerprint=found.fingerprint,
+        position=found.position,
+    )
+
+
+def write_found_units(found: FoundUnits) -> pb.FindUnitsResponse:
+    """Answer with the hidden units that follow something."""
+    units = [
+        pb.FoundUnit(unit=write_unit(each.unit), score=each.score, falls=each.falls)
+        for each in found.units
+    ]
+    return pb.FindUnitsResponse(
+        units=units, usage=_write_usage(found.usage), fingerprint=found.fingerprint
+    )
+
+
 def _usage(parsed: Parsed, generated: int) -> pb.Usage:
-    usage = usage_of(parsed, generated)
+    return _write_usage(usage_of(parsed, generated))
+
+
+def _write_usage(usage: Usage) -> pb.Usage:
     return pb.Usage(
         prompt_symbol_count=usage.prompt_symbols,
         generated_symbol_count=usage.generated_symbols,

@@ -4,15 +4,28 @@ from contextlib import AbstractAsyncContextManager
 
 from serving.access.call import Call
 from serving.engine.models import Models
-from serving.rpc.answers import write_answer, write_model, write_piece, write_score
+from serving.rpc.answers import (
+    write_answer,
+    write_found_units,
+    write_inspection,
+    write_model,
+    write_piece,
+    write_score,
+)
 from serving.rpc.many_servicer import ManyServicer
 from serving.rpc.texts import Texts, run
-from serving.rpc.translation import read_generate, read_place, read_score
+from serving.rpc.translation import (
+    read_find_units,
+    read_generate,
+    read_inspect,
+    read_place,
+    read_score,
+)
 from serving.sessions.registry import Sessions
-from serving.texts.origins import Origins
+from serving.texts.inspection import Inspections
+from serving.texts.origins import Origin, Origins
 from serving.texts.parse import Limits, parse_score
 from serving.texts.text import Part, Text, whole
-from unroll.errors import InputError
 from unroll.v1 import text_generation_pb2 as pb
 
 
@@ -28,6 +41,7 @@ class TextGenerationServicer(ManyServicer):
     ) -> None:
         super().__init__(models, sessions, origins, limits)
         self.texts = Texts(origins, limits)
+        self._inspections = Inspections(limits)
 
     async def Generate(  # noqa: N802
         self, request: pb.GenerateRequest, call: Call
@@ -61,8 +75,7 @@ class TextGenerationServicer(ManyServicer):
         self, request: pb.ScoreRequest, call: Call
     ) -> pb.ScoreResponse:
         """Return the log-probability of each symbol of a text."""
-        origin = await self._origins.look_at(read_place(request), call.identity)
-        call.model = origin.model.name
+        origin = await self._look_at(request, call)
         symbols = len(request.text)
         parsed = await run(
             symbols,
@@ -82,14 +95,25 @@ class TextGenerationServicer(ManyServicer):
     async def Inspect(  # noqa: N802
         self, request: pb.InspectRequest, call: Call
     ) -> pb.InspectResponse:
-        """Refuse."""
-        raise InputError("model", "cannot be inspected by this version of the server")
+        """Read a text and show what the model does at each symbol."""
+        origin = await self._look_at(request, call)
+        found = await self._inspections.inspect(
+            request.text, read_inspect(request), origin, call.deadline
+        )
+        call.symbols_read = len(found.text)
+        told = len(found.text) * (1 + len(request.units) + request.top_log_probs)
+        return await run(told, write_inspection, found)
 
     async def FindUnits(  # noqa: N802
         self, request: pb.FindUnitsRequest, call: Call
     ) -> pb.FindUnitsResponse:
-        """Refuse."""
-        raise InputError("model", "cannot be inspected by this version of the server")
+        """Find the hidden units that follow something."""
+        origin = await self._look_at(request, call)
+        found = await self._inspections.find_units(
+            request.text, request.targets, read_find_units(request), origin, call.deadline
+        )
+        call.symbols_read = found.usage.prompt_symbols
+        return write_found_units(found)
 
     async def GetModel(  # noqa: N802
         self, request: pb.GetModelRequest, call: Call
@@ -104,6 +128,13 @@ class TextGenerationServicer(ManyServicer):
     ) -> pb.ListModelsResponse:
         """Describe all models."""
         return pb.ListModelsResponse(models=[write_model(model) for model in self._models])
+
+    async def _look_at(
+        self, request: pb.ScoreRequest | pb.InspectRequest | pb.FindUnitsRequest, call: Call
+    ) -> Origin:
+        origin = await self._origins.look_at(read_place(request), call.identity)
+        call.model = origin.model.name
+        return origin
 
     def _generating(
         self, request: pb.GenerateRequest, call: Call, *, is_streamed: bool

@@ -10,13 +10,21 @@ from serving.sessions.session import NO_REQUEST, digest_of
 from serving.texts.origins import Place
 from serving.texts.parse import Limits
 from unroll.errors import InputError
-from unroll.options import GenerateOptions, ScoreOptions, SessionOptions
+from unroll.options import (
+    FindUnitsOptions,
+    GenerateOptions,
+    InspectOptions,
+    ScoreOptions,
+    SessionOptions,
+)
+from unroll.results import Unit
 from unroll.terms import STOPS_AT_MOST, Capsules, UnknownSymbols
 from unroll.v1 import text_generation_pb2 as pb
-from unroll.wire import CAPSULES, UNKNOWN_SYMBOLS
+from unroll.wire import CAPSULES, UNIT_KINDS, UNKNOWN_SYMBOLS
 
 DEFAULTS = asdict(SamplingParams())
 SYMBOL_BYTES = 4  # of UTF-8, at most
+UNIT_BYTES = 64  # of the name of a hidden unit, at most
 ROOM_BYTES = 2**17  # for stop strings, ids and the rest of a capsule, and for errors that say more
 
 
@@ -35,11 +43,15 @@ def longest_messages(limits: Limits, state: int) -> dict[str, int]:
         "Score": text + rest,
         "GenerateMany": prompt + rest,
         "ScoreMany": text + rest,
+        "Inspect": SYMBOL_BYTES * limits.inspect + UNIT_BYTES * limits.units + rest,
+        "FindUnits": (SYMBOL_BYTES + 1) * limits.inspect + rest,
         "StartSession": rest,
     }
 
 
-def read_place(message: pb.GenerateRequest | pb.ScoreRequest) -> Place:
+def read_place(
+    message: pb.GenerateRequest | pb.ScoreRequest | pb.InspectRequest | pb.FindUnitsRequest,
+) -> Place:
     """Translate where a request asks to begin."""
     origin, is_generate = message.WhichOneof("origin"), isinstance(message, pb.GenerateRequest)
     return Place(
@@ -89,6 +101,30 @@ def read_score(message: pb.ScoreRequest) -> ScoreOptions:
     )
 
 
+def read_inspect(message: pb.InspectRequest) -> InspectOptions:
+    """Translate what an inspection is to show; raises as read_generate does."""
+    return InspectOptions(
+        model=message.model,
+        units=tuple(_unit(f"units[{place}]", unit) for place, unit in enumerate(message.units)),
+        top_log_probs=message.top_log_probs,
+        unknown_symbols=_policy(message),
+        replacement_symbol=message.replacement_symbol,
+    )
+
+
+def _unit(field: str, message: pb.Unit) -> Unit:
+    kind = UNIT_KINDS.get(message.kind)
+    if kind is None:
+        names = ", ".join(f"{number} ({pb.UnitKind.Name(number)})" for number in (1, 2))
+        raise InputError(f"{field}.kind", f"must be {names}, got {message.kind}")
+    return Unit(member=message.member, layer=message.layer, index=message.index, kind=kind)
+
+
+def read_find_units(message: pb.FindUnitsRequest) -> FindUnitsOptions:
+    """Translate how hidden units are to be found."""
+    return FindUnitsOptions(model=message.model, unit_count=_optional(message, "unit_count"))
+
+
 def read_start(message: pb.StartSessionRequest) -> SessionOptions:
     """Translate what a session is to start with."""
     return SessionOptions(
@@ -116,7 +152,9 @@ def _capsules(message: pb.GenerateRequest) -> Capsules:
     return wanted
 
 
-def _policy(message: pb.GenerateRequest | pb.ScoreRequest) -> UnknownSymbols:
+def _policy(
+    message: pb.GenerateRequest | pb.ScoreRequest | pb.InspectRequest,
+) -> UnknownSymbols:
     policy = UNKNOWN_SYMBOLS.get(message.unknown_symbols)
     if policy is None:
         names = ", ".join(f"{number} ({pb.UnknownSymbols.Name(number)})" for number in (1, 2, 3))

@@ -3,9 +3,10 @@
 import numpy as np
 
 from serving.runtime.decoder import FREE, Decoder, LoopRun
+from serving.runtime.inspector import Inspector
 from serving.runtime.onnx import Device, open_bundle_graphs, open_graph_session
 from unroll.bundle.folder import Bundle
-from unroll.bundle.manifest import STEP, WEIGHTS
+from unroll.bundle.manifest import INSPECT, STEP, WEIGHTS
 from unroll.errors import BundleError
 
 STEPS = 2  # the second one reads what the first one wrote of the state
@@ -13,12 +14,13 @@ ROWS = 64
 LARGEST_UNIFORM = np.float32(1 - 2**-24)
 
 
-def probe(bundle: Bundle, decoder: Decoder) -> None:
+def probe(bundle: Bundle, decoder: Decoder, inspector: Inspector | None = None) -> None:
     """Open the graph that nobody serves from, and let the others read and write every symbol.
 
     Args:
         bundle: whose graphs and weights.
         decoder: has opened its decode graphs.
+        inspector: has opened its inspect graph; None if it has none.
 
     Raises:
         BundleError: a graph cannot be loaded, reads or writes another vocabulary than the
@@ -33,6 +35,8 @@ def probe(bundle: Bundle, decoder: Decoder) -> None:
             _check_run(bundle, decoder, tokens, top_k)
         if decoder.is_full:
             _check_run(bundle, decoder, tokens, V, alternatives=V)
+    if inspector is not None:
+        _check_inspection(bundle, decoder, inspector)
 
 
 def _check_weights(bundle: Bundle) -> None:
@@ -45,6 +49,22 @@ def _check_weights(bundle: Bundle) -> None:
         raise BundleError(
             f"{bundle.folder / WEIGHTS}: the number at byte {4 * place} is {weights[place]}; train "
             "to an end that is finite, and export that checkpoint"
+        )
+
+
+def _check_inspection(bundle: Bundle, decoder: Decoder, inspector: Inspector) -> None:
+    V = len(bundle.vocabulary)
+    try:
+        found = inspector.read(np.arange(V), decoder.zero_state(1), V)
+    except Exception as error:  # as in _check_run
+        raise BundleError(
+            f"{bundle.folder}: {INSPECT} cannot read its {V} symbols: {error}; export the "
+            "checkpoint again"
+        ) from error
+    is_whole = found.log_probs.shape == (V, V)
+    if not (is_whole and all(np.isfinite(each).all() for each in found.units.values())):
+        raise BundleError(
+            f"{bundle.folder}: {INSPECT} does not show its {V} symbols; export the checkpoint again"
         )
 
 

@@ -11,7 +11,7 @@ from serving.runtime.sampling import SamplingParams
 from serving.texts.origins import Origin
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import InputError, shown
-from unroll.options import GenerateOptions, ScoreOptions, SessionOptions
+from unroll.options import GenerateOptions, InspectOptions, ScoreOptions, SessionOptions
 from unroll.terms import (
     ALTERNATIVES_AT_MOST,
     DEFAULT_NEW_SYMBOLS,
@@ -37,6 +37,8 @@ class Limits:
         prompt: length of a prompt, in symbols.
         new: length of a generated text, in symbols.
         score: length of a scored text, in symbols.
+        inspect: length of an inspected text, in symbols.
+        units: how many hidden units one inspection may show.
         stops: how many stop strings.
         buffer: how much of a stream may wait for its reader, in symbols.
         message: size of an answer in one message, in bytes.
@@ -45,6 +47,8 @@ class Limits:
     prompt: int = 65536
     new: int = 65536
     score: int = 1_000_000
+    inspect: int = 10_000
+    units: int = 64
     stops: int = STOPS_AT_MOST
     buffer: int = 4096
     message: int = 8 * 2**20
@@ -96,14 +100,14 @@ def parse_generate(
     vocabulary = origin.model.bundle.vocabulary
     if len(options.stop) > limits.stops:
         raise InputError("stop", f"must be at most {limits.stops} strings, got {len(options.stop)}")
-    _check_length("prompt", prompt, limits.prompt)
+    check_length("prompt", prompt, limits.prompt)
     new = _max_new_symbols(prompt, options, limits)
     samples = _samples(options, origin, new)
     capsules = Capsules.FINAL if options.capsules is None else options.capsules
     if not is_streamed:
         _check_size(options, samples, new, origin, limits.message)
-    _check_replacement(options)
-    unknown = _count_unknown(prompt, options.unknown_symbols, vocabulary)
+    check_replacement(options)
+    unknown = count_unknown(prompt, options.unknown_symbols, vocabulary)
     in_force = None if origin.sampler is None else origin.sampler.sampling
     request = SequenceRequest(
         seed=parse_seed(options, origin.sampler),
@@ -146,15 +150,17 @@ def parse_score(
 ) -> Parsed:
     """Translate a request for scores; arguments and errors as in parse_generate."""
     vocabulary = origin.model.bundle.vocabulary
-    _check_length("text", text, limits.score)
-    worst = (4 + _alternative_bytes(options, vocabulary)) * len(text) + FIXED_BYTES
+    check_length("text", text, limits.score)
+    worst = (4 + alternative_bytes(_alternatives(options, vocabulary), vocabulary)) * len(
+        text
+    ) + FIXED_BYTES
     if worst > limits.message:
         raise InputError(
             "text",
             f"has {len(text)} symbols, whose scores may take {worst} bytes; an answer "
             f"has at most {limits.message}; send fewer",
         )
-    _check_replacement(options)
+    check_replacement(options)
     policy = options.unknown_symbols
     ids = vocabulary.encode(
         text, unknown=policy, replacement=options.replacement_symbol, field="text"
@@ -176,7 +182,7 @@ def parse_score(
         chunk_seconds=math.inf,
         alternatives=_alternatives(options, vocabulary),
     )
-    return Parsed(request=request, unknown=_count_unknown(text, policy, vocabulary))
+    return Parsed(request=request, unknown=count_unknown(text, policy, vocabulary))
 
 
 def parse_seed(options: GenerateOptions | SessionOptions, in_force: SamplerState | None) -> int:
@@ -253,7 +259,9 @@ def _buffer(options: GenerateOptions, origin: Origin, limits: Limits) -> int:
 def _sizes(options: GenerateOptions, origin: Origin) -> tuple[int, int]:
     """Return how many bytes a symbol of the answer takes at most, and all that is no symbol."""
     vocabulary = origin.model.bundle.vocabulary
-    symbol = vocabulary.symbol_bytes + _alternative_bytes(options, vocabulary)
+    symbol = vocabulary.symbol_bytes + alternative_bytes(
+        _alternatives(options, vocabulary), vocabulary
+    )
     capsule = origin.model.engine.layout.size + 8 * STOP_LENGTH_AT_MOST
     return symbol + (4 if options.log_probs else 0), capsule + FIXED_BYTES
 
@@ -266,13 +274,13 @@ def _alternatives(options: GenerateOptions | ScoreOptions, vocabulary: Vocabular
     return min(wanted, len(vocabulary))
 
 
-def _alternative_bytes(options: GenerateOptions | ScoreOptions, vocabulary: Vocabulary) -> int:
-    """Return how many bytes the alternatives to one symbol take at most."""
-    count = _alternatives(options, vocabulary)
+def alternative_bytes(count: int, vocabulary: Vocabulary) -> int:
+    """Return how many bytes so many alternatives to one symbol take at most."""
     return count * (vocabulary.symbol_bytes + 4) + LIST_BYTES if count else 0
 
 
-def _check_length(field: str, text: str, limit: int) -> None:
+def check_length(field: str, text: str, limit: int) -> None:
+    """Check that a text is no longer than it may be."""
     if len(text) > limit:
         raise InputError(
             field, f"has {len(text)} symbols, this server takes {limit} at most; send fewer"
@@ -290,7 +298,8 @@ def _max_new_symbols(prompt: str, options: GenerateOptions, limits: Limits) -> i
     return wanted
 
 
-def _check_replacement(options: GenerateOptions | ScoreOptions) -> None:
+def check_replacement(options: GenerateOptions | ScoreOptions | InspectOptions) -> None:
+    """Check that what replaces unknown symbols is given only if they are replaced."""
     if options.replacement_symbol and options.unknown_symbols is not UnknownSymbols.REPLACE:
         raise InputError(
             "replacement_symbol",
@@ -299,5 +308,6 @@ def _check_replacement(options: GenerateOptions | ScoreOptions) -> None:
         )
 
 
-def _count_unknown(text: str, policy: UnknownSymbols, vocabulary: Vocabulary) -> int:
+def count_unknown(text: str, policy: UnknownSymbols, vocabulary: Vocabulary) -> int:
+    """Count the symbols of a text that are skipped or replaced."""
     return 0 if policy is UnknownSymbols.REFUSE else vocabulary.count_unknown(text)

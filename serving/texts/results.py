@@ -23,7 +23,7 @@ def generation_of(text: Text, part: Part) -> Generation:
         log_probs=_log_probs(text.parsed, part.chunk),
         completion=_completion(text, part),
         capsule=part.capsule,
-        alternatives=alternatives_of(part.chunk, text.origin.model.bundle.vocabulary),
+        alternatives=alternatives_of(part.chunk.likeliest, text.origin.model.bundle.vocabulary),
     )
 
 
@@ -35,7 +35,7 @@ def piece_of(text: Text, part: Part) -> Piece:
         completion=_completion(text, part) if part.chunk.finish else None,
         capsule=part.capsule,
         sample_index=part.index,
-        alternatives=alternatives_of(part.chunk, text.origin.model.bundle.vocabulary),
+        alternatives=alternatives_of(part.chunk.likeliest, text.origin.model.bundle.vocabulary),
     )
 
 
@@ -46,7 +46,7 @@ def score_of(parsed: Parsed, scored: Chunk, model: ServedModel) -> Score:
         bits_per_character=bits_per_character(scored.log_probs),
         usage=usage_of(parsed, 0),
         fingerprint=model.fingerprint,
-        alternatives=alternatives_of(scored, model.bundle.vocabulary),
+        alternatives=alternatives_of(scored.likeliest, model.bundle.vocabulary),
     )
 
 

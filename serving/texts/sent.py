@@ -8,13 +8,29 @@ from operator import index
 from typing import Any, TypeVar
 
 from unroll.errors import InputError, shown
-from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
+from unroll.options import (
+    FindUnitsOptions,
+    GenerateOptions,
+    InspectOptions,
+    Origin,
+    ScoreOptions,
+    SessionOptions,
+)
+from unroll.results import Unit
 from unroll.terms import Capsules, UnknownSymbols
 
-O = TypeVar("O", GenerateOptions, ScoreOptions, SessionOptions, Origin)  # noqa: E741
+O = TypeVar(  # noqa: E741
+    "O",
+    GenerateOptions,
+    ScoreOptions,
+    InspectOptions,
+    FindUnitsOptions,
+    SessionOptions,
+    Origin,
+)
 _BITS = {
     "max_new_symbols": 31, "seed": 63, "top_k": 31, "sample_count": 31, "expected_position": 63,
-    "top_log_probs": 31,
+    "top_log_probs": 31, "unit_count": 31,
 }  # fmt: skip
 _SINGLE = {"temperature", "top_p", "min_p"}
 _KINDS: Mapping[str, type] = {
@@ -56,10 +72,21 @@ def _sent(name: str, value: Any) -> Any:
         return c_float(float(value)).value
     if name == "stop":
         return tuple(text_as_sent(f"stop[{place}]", stop) for place, stop in enumerate(value))
+    if name == "units":
+        return tuple(_unit(f"units[{place}]", unit) for place, unit in enumerate(value))
     if not isinstance(value, _KINDS[name]):
         kind = _KINDS[name].__name__
         raise InputError(path, f"must be of type {kind}, got {shown(repr(value))}")
     return value
+
+
+def _unit(path: str, unit: Unit) -> Unit:
+    return replace(
+        unit,
+        member=_whole(f"{path}.member", unit.member, 31),
+        layer=_whole(f"{path}.layer", unit.layer, 31),
+        index=_whole(f"{path}.index", unit.index, 31),
+    )
 
 
 def _whole(path: str, value: Any, bits: int) -> int:

@@ -26,8 +26,23 @@ from unroll.client.resume import BREAKS, Resumption, vocabulary_of
 from unroll.client.retry import Attempts
 from unroll.client.security import Security
 from unroll.errors import UnrollError
-from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
-from unroll.results import Generation, ModelInfo, Piece, Score, SessionInfo
+from unroll.options import (
+    FindUnitsOptions,
+    GenerateOptions,
+    InspectOptions,
+    Origin,
+    ScoreOptions,
+    SessionOptions,
+)
+from unroll.results import (
+    FoundUnits,
+    Generation,
+    Inspection,
+    ModelInfo,
+    Piece,
+    Score,
+    SessionInfo,
+)
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
 from unroll.wire import from_rpc_error
@@ -78,6 +93,25 @@ class AsyncCalls:
         request = messages.score_request(text, options, origin)
         response = await self._ask(self._stub.Score, request, timeout)
         return messages.read_score(response)
+
+    async def inspect(
+        self, text: str, options: InspectOptions, origin: Origin, timeout: float | None
+    ) -> Inspection:
+        """See AsyncBackend."""
+        request = messages.inspect_request(text, options, origin)
+        return messages.read_inspection(await self._ask(self._stub.Inspect, request, timeout))
+
+    async def find_units(
+        self,
+        text: str,
+        targets: str,
+        options: FindUnitsOptions,
+        origin: Origin,
+        timeout: float | None,
+    ) -> FoundUnits:
+        """See AsyncBackend."""
+        request = messages.find_units_request(text, targets, options, origin)
+        return messages.read_found_units(await self._ask(self._stub.FindUnits, request, timeout))
 
     async def generate_many(
         self, options: GenerateOptions, origin: Origin, timeout: float | None, *, in_order: bool

@@ -5,8 +5,24 @@
 from collections.abc import Generator, Iterable
 from typing import Protocol, TypeVar
 
-from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
-from unroll.results import Answer, Generation, ModelInfo, Piece, Score, SessionInfo
+from unroll.options import (
+    FindUnitsOptions,
+    GenerateOptions,
+    InspectOptions,
+    Origin,
+    ScoreOptions,
+    SessionOptions,
+)
+from unroll.results import (
+    Answer,
+    FoundUnits,
+    Generation,
+    Inspection,
+    ModelInfo,
+    Piece,
+    Score,
+    SessionInfo,
+)
 
 R = TypeVar("R")
 
@@ -56,6 +72,23 @@ class Backend(Protocol):
         self, text: str, options: ScoreOptions, origin: Origin, timeout: float | None
     ) -> Score:
         """Score a text."""
+        ...
+
+    def inspect(
+        self, text: str, options: InspectOptions, origin: Origin, timeout: float | None
+    ) -> Inspection:
+        """Inspect a text."""
+        ...
+
+    def find_units(
+        self,
+        text: str,
+        targets: str,
+        options: FindUnitsOptions,
+        origin: Origin,
+        timeout: float | None,
+    ) -> FoundUnits:
+        """Find hidden units."""
         ...
 
     def generate_many(

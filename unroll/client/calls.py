@@ -27,8 +27,23 @@ from unroll.client.resume import BREAKS, Resumption, vocabulary_of
 from unroll.client.retry import Attempts
 from unroll.client.security import Security
 from unroll.errors import UnrollError
-from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
-from unroll.results import Generation, ModelInfo, Piece, Score, SessionInfo
+from unroll.options import (
+    FindUnitsOptions,
+    GenerateOptions,
+    InspectOptions,
+    Origin,
+    ScoreOptions,
+    SessionOptions,
+)
+from unroll.results import (
+    FoundUnits,
+    Generation,
+    Inspection,
+    ModelInfo,
+    Piece,
+    Score,
+    SessionInfo,
+)
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
 from unroll.wire import from_rpc_error
@@ -77,6 +92,25 @@ class Calls:
         request = messages.score_request(text, options, origin)
         response = self._ask(self._stub.Score, request, timeout)
         return messages.read_score(response)
+
+    def inspect(
+        self, text: str, options: InspectOptions, origin: Origin, timeout: float | None
+    ) -> Inspection:
+        """See Backend."""
+        request = messages.inspect_request(text, options, origin)
+        return messages.read_inspection(self._ask(self._stub.Inspect, request, timeout))
+
+    def find_units(
+        self,
+        text: str,
+        targets: str,
+        options: FindUnitsOptions,
+        origin: Origin,
+        timeout: float | None,
+    ) -> FoundUnits:
+        """See Backend."""
+        request = messages.find_units_request(text, targets, options, origin)
+        return messages.read_found_units(self._ask(self._stub.FindUnits, request, timeout))
 
     def generate_many(
         self, options: GenerateOptions, origin: Origin, timeout: float | None, *, in_order: bool

@@ -10,8 +10,23 @@ from typing import Self, TypeVar
 
 from unroll.client.backend import Backend, Bulk
 from unroll.client.session import Session
-from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
-from unroll.results import Answer, Generation, ModelInfo, Piece, Score
+from unroll.options import (
+    FindUnitsOptions,
+    GenerateOptions,
+    InspectOptions,
+    Origin,
+    ScoreOptions,
+    SessionOptions,
+)
+from unroll.results import (
+    Answer,
+    FoundUnits,
+    Generation,
+    Inspection,
+    ModelInfo,
+    Piece,
+    Score,
+)
 
 R = TypeVar("R")
 
@@ -97,6 +112,52 @@ class Face:
         """
         origin = Origin(session=session, capsule=capsule)
         return self._backend.score(text, options, origin, timeout)
+
+    def inspect(
+        self,
+        text: str,
+        options: InspectOptions = InspectOptions(),  # noqa: B008, frozen
+        *,
+        session: str = "",
+        capsule: bytes = b"",
+        timeout: float | None = None,
+    ) -> Inspection:
+        """Read a text and return what the model does at each symbol.
+
+        Args:
+            text: to read; may be empty, and then only `next` is told.
+            options: what to show: alternatives, hidden units.
+            session: id of a session that the text continues; the session does not advance.
+            capsule: of an earlier answer that the text continues, instead.
+            timeout: in seconds; None waits for ever.
+        """
+        origin = Origin(session=session, capsule=capsule)
+        return self._backend.inspect(text, options, origin, timeout)
+
+    def find_units(
+        self,
+        text: str,
+        targets: str | Iterable[bool],
+        options: FindUnitsOptions = FindUnitsOptions(),  # noqa: B008, frozen
+        *,
+        session: str = "",
+        capsule: bytes = b"",
+        timeout: float | None = None,
+    ) -> FoundUnits:
+        """Find the hidden units whose value tells best at which symbols something holds.
+
+        Args:
+            text: to read.
+            targets: for each symbol of the text whether it holds there, or a text of 1 and 0.
+            options: how many units to return.
+            session: as in `inspect`; likewise capsule.
+            capsule: of an earlier answer.
+            timeout: in seconds; None waits for ever.
+        """
+        if not isinstance(targets, str):
+            targets = "".join("1" if holds else "0" for holds in targets)
+        origin = Origin(session=session, capsule=capsule)
+        return self._backend.find_units(text, targets, options, origin, timeout)
 
     def generate_many(
         self,

@@ -7,25 +7,38 @@ from datetime import UTC
 from google.protobuf.message import Message
 
 from unroll.errors import InputError, ServerError
-from unroll.options import GenerateOptions, Origin, ScoreOptions, SessionOptions
+from unroll.options import (
+    FindUnitsOptions,
+    GenerateOptions,
+    InspectOptions,
+    Origin,
+    ScoreOptions,
+    SessionOptions,
+)
 from unroll.results import (
     Alternatives,
     Answer,
     Completion,
+    FoundUnit,
+    FoundUnits,
     Generation,
+    Inspection,
     ModelInfo,
     Piece,
     Score,
     SessionInfo,
+    Unit,
     Usage,
 )
 from unroll.terms import ITEMS_AT_MOST
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.wire import (
     FINISH_REASONS,
+    UNIT_KINDS,
     WRITTEN_CAPSULES,
     WRITTEN_UNKNOWN_SYMBOLS,
     read_item_error,
+    write_unit,
 )
 
 SYMBOLS_AT_ONCE = 65536  # of many texts in one message
@@ -69,6 +82,40 @@ def score_request(
     _set(message, "model", options.model)
     _set(message, "top_log_probs", options.top_log_probs)
     _set_policy(message, options)
+    _set_origin(message, origin)
+    return message
+
+
+def inspect_request(
+    text: str,
+    options: InspectOptions,
+    origin: Origin = Origin(),  # noqa: B008, frozen
+) -> pb.InspectRequest:
+    """Build the request for an inspection; raises as generate_request does."""
+    message = pb.InspectRequest()
+    _set(message, "text", text)
+    _set(message, "model", options.model)
+    _set(message, "top_log_probs", options.top_log_probs)
+    for index, unit in enumerate(options.units):
+        with _sending(f"units[{index}]"):
+            message.units.append(write_unit(unit))
+    _set_policy(message, options)
+    _set_origin(message, origin)
+    return message
+
+
+def find_units_request(
+    text: str,
+    targets: str,
+    options: FindUnitsOptions,
+    origin: Origin = Origin(),  # noqa: B008, frozen
+) -> pb.FindUnitsRequest:
+    """Build the request for hidden units; raises as generate_request does."""
+    message = pb.FindUnitsRequest()
+    _set(message, "text", text)
+    _set(message, "targets", targets)
+    for name in ("model", "unit_count"):
+        _set(message, name, getattr(options, name))
     _set_origin(message, origin)
     return message
 
@@ -172,7 +219,10 @@ def _set_sampling(
         _set(message.sampling, name, getattr(options, name), within="sampling.")
 
 
-def _set_origin(message: pb.GenerateRequest | pb.ScoreRequest, origin: Origin) -> None:
+def _set_origin(
+    message: pb.GenerateRequest | pb.ScoreRequest | pb.InspectRequest | pb.FindUnitsRequest,
+    origin: Origin,
+) -> None:
     if origin.session and origin.capsule:
         raise InputError(
             "session", "a text continues from a session or from a capsule, not both; leave one out"
@@ -182,7 +232,8 @@ def _set_origin(message: pb.GenerateRequest | pb.ScoreRequest, origin: Origin) -
 
 
 def _set_policy(
-    message: pb.GenerateRequest | pb.ScoreRequest, options: GenerateOptions | ScoreOptions
+    message: pb.GenerateRequest | pb.ScoreRequest | pb.InspectRequest,
+    options: GenerateOptions | ScoreOptions | InspectOptions,
 ) -> None:
     message.unknown_symbols = WRITTEN_UNKNOWN_SYMBOLS[options.unknown_symbols]
     _set(message, "replacement_symbol", options.replacement_symbol)
@@ -252,6 +303,38 @@ def read_score(message: pb.ScoreResponse) -> Score:
         fingerprint=message.fingerprint,
         alternatives=tuple(map(_read_alternatives, message.alternatives)),
     )
+
+
+def read_inspection(message: pb.InspectResponse) -> Inspection:
+    """Read what a model did along a text."""
+    return Inspection(
+        text=message.text,
+        log_probs=tuple(message.log_probs),
+        alternatives=tuple(map(_read_alternatives, message.alternatives)),
+        next=_read_alternatives(message.next) if message.HasField("next") else None,
+        units=tuple(tuple(unit.values) for unit in message.units),
+        usage=_read_usage(message.usage),
+        fingerprint=message.fingerprint,
+        position=message.position,
+    )
+
+
+def read_found_units(message: pb.FindUnitsResponse) -> FoundUnits:
+    """Read the hidden units that follow something."""
+    units = [
+        FoundUnit(unit=_read_unit(each.unit), score=each.score, falls=each.falls)
+        for each in message.units
+    ]
+    return FoundUnits(
+        units=tuple(units), usage=_read_usage(message.usage), fingerprint=message.fingerprint
+    )
+
+
+def _read_unit(message: pb.Unit) -> Unit:
+    kind = UNIT_KINDS.get(message.kind)
+    if kind is None:
+        raise ServerError(f"unit kind {message.kind} is unknown to this client; update it")
+    return Unit(member=message.member, layer=message.layer, index=message.index, kind=kind)
 
 
 def _read_alternatives(message: pb.Alternatives) -> Alternatives:

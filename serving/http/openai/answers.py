@@ -90,7 +90,7 @@ class Answer:
         """Describe the next part of a choice; the first begins with the prompt that is echoed."""
         chunk, first = part.chunk, index not in self._offsets
         symbols, log_probs = chunk.text, chunk.log_probs
-        alternatives = alternatives_of(chunk, text.origin.model.bundle.vocabulary)
+        alternatives = alternatives_of(chunk.likeliest, text.origin.model.bundle.vocabulary)
         if first and text.parsed.request.max_new_symbols:  # else they are the prompt's already
             log_probs = np.concatenate([echo.log_probs, log_probs])
             alternatives = echo.alternatives + alternatives

@@ -85,7 +85,7 @@ async def _echo(text: Text, request: CompletionRequest, prompt: Prompt) -> Echo:
     if not symbols or not request.options.log_probs or request.reads_only:
         return echo  # what is wanted comes with the answer
     chunk = await text.read()
-    alternatives = alternatives_of(chunk, vocabulary)
+    alternatives = alternatives_of(chunk.likeliest, vocabulary)
     return replace(echo, log_probs=chunk.log_probs, alternatives=alternatives)
 
 
