@@ -98,7 +98,8 @@ $(STANDIN)/.ready: $(READY) $(wildcard tests/cuda/standin/*.*)
 # A tenth of a million inputs takes several minutes.
 INPUTS ?= 100000
 fuzz: $(READY) ## Send INPUTS= messages, bytes and damaged files that nobody should send
-	UNROLL_FUZZ_INPUTS=$(INPUTS) $(BIN)/python -m pytest tests/serving/rpc/test_fuzz.py tests/serving/http/test_fuzz.py $(ARGS)
+	UNROLL_FUZZ_INPUTS=$(INPUTS) $(BIN)/python -m pytest tests/serving/rpc/test_fuzz.py tests/serving/http/test_fuzz.py \
+		tests/serving/triton/test_fuzz.py $(ARGS)
 
 # One minute by default; a report of ten: MINUTES=10 ARGS='--json soak.json'
 soak: $(READY) ## Clients of every kind while servers and clients are killed: MINUTES= ARGS=

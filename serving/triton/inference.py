@@ -18,6 +18,7 @@ from unroll.errors import DeadlineError, InputError
 _RENAMED = {
     "prompt": "text_input",
     "max_new_symbols": "max_tokens",
+    "session": "sequence_id",
     **{f"sampling.{name}": name for name in SAMPLING},
 }
 

@@ -2,7 +2,7 @@
 
 import queue
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,7 +31,7 @@ def infer_request(
     is_raw: bool = True,
     outputs: tuple[str, ...] = (),
     request_id: str = "",
-    inputs: dict[str, bool | str] | None = None,
+    inputs: Mapping[str, bool | str] | None = None,
     **parameters: Any,
 ) -> pb.ModelInferRequest:
     """Ask without the prompt in the answer, unless `inputs` say else."""

@@ -1,6 +1,7 @@
 """Triton's door has the gate of all doors: tokens, ids, log, sizes."""
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 
 import grpc
@@ -77,6 +78,21 @@ def test_probes_leave_no_line_in_the_log(
     call(channel, "ServerReady", pb.ServerReadyRequest())
     call(channel, "ModelReady", pb.ModelReadyRequest(name="small"))
     assert not caplog.records
+
+
+def test_prompt_that_leaves_no_room_for_the_text_must_be_excluded(
+    tiny_bundles: dict[Cell, Path],
+) -> None:
+    with (
+        serve(f"small={tiny_bundles['gru']}", max_message_bytes=16384) as running,
+        grpc.insecure_channel(running.address) as channel,
+    ):
+        for length, is_refused in [(8192, False), (8193, True)]:
+            with refused("INVALID_FIELD") if is_refused else nullcontext() as refusal:
+                more = {"exclude_input_in_output": False}
+                call(channel, "ModelInfer", infer_request("small", "a" * length, inputs=more))
+            assert refusal is None or refusal.field == "exclude_input_in_output"
+        assert call(channel, "ModelInfer", infer_request("small", "a" * 8193)).outputs
 
 
 def test_longer_message_than_any_prompt_needs_is_not_parsed(channel: grpc.Channel) -> None:

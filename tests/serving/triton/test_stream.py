@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
+from serving.triton.stream import AT_ONCE
 from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from tests.serving.triton.asking import (
     PATH,
@@ -66,6 +67,16 @@ def test_stream_that_the_client_ends_is_answered_whole_and_ends_well(
         assert outputs_of(answer)["num_output_tokens"] == 2000
         assert list(talk.call) == []
         assert talk.call.code() is grpc.StatusCode.OK
+
+
+def test_more_requests_than_run_at_once_are_all_answered(channel: grpc.Channel) -> None:
+    count = AT_ONCE + 50
+    with conversation(channel) as talk:
+        talk.put(
+            *[infer_request("small", "a", request_id=f"{n}", max_tokens=1) for n in range(count)]
+        )
+        ids = [talk.read_final()[0].id for _ in range(count)]
+    assert ids == [f"{number}" for number in range(count)]
 
 
 @pytest.mark.parametrize("model", ["small", "small_stream"])
