@@ -36,7 +36,7 @@ TRAIN := $(BIN)/unroll train --name $(NAME) \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo train export serve generate report test test-quick clients test-cuda-structure fuzz soak bench bench-full bench-served bench-bulk bench-training bench-report check fix stubs setup clean
+.PHONY: help demo train export serve generate report test test-quick clients test-harness test-cuda-structure fuzz soak bench bench-full bench-served bench-bulk bench-training bench-report check fix stubs setup clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,17 @@ $(CLIENTS)/.ready: $(wildcard tests/serving/http/node/*.json)
 	@rm -rf $(CLIENTS) && mkdir -p $(CLIENTS)
 	cp $^ $(CLIENTS)
 	npm ci --prefix $(CLIENTS) --no-audit --no-fund --loglevel error
+	@touch $@
+
+# lm-eval brings some 150 packages: minutes to install, in an environment of its own.
+HARNESS := build/lm-eval
+test-harness: $(READY) $(HARNESS)/.ready ## Let lm-eval ask the server, and compare its figures with ours: ARGS=
+	REQUIRE_LM_EVAL=1 $(BIN)/python -m pytest tests/serving/http/test_lm_eval.py $(ARGS)
+
+$(HARNESS)/.ready:
+	@rm -rf $(HARNESS)
+	$(PYTHON) -m venv $(HARNESS)
+	$(HARNESS)/bin/pip install --quiet --disable-pip-version-check 'lm-eval[api]==0.4.13'
 	@touch $@
 
 # ONNX Runtime for GPUs lies beside .venv and is found first; the toolkit is there for its headers.
