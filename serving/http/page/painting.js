@@ -3,6 +3,7 @@
 import { bitsOf } from "./symbols.js";
 
 export const STRIP = 18; // pixels of height, one below the other
+const LABELLED = 60; // pixels of the margin from which strips have names
 const BITS = 8; // with which the shade is full
 const RULES = [1.5, 4, 7]; // bits from which the underline is one, two, three pixels thick
 
@@ -31,6 +32,7 @@ function paintLine(context, view, what, colour, number, y) {
   const { layout, left, textHeight } = view;
   const [from, to] = layout.line(number);
   let x = left;
+  if (left > LABELLED) what.strips.forEach((key, index) => label(context, colour, key, left, y + textHeight + 3 + index * STRIP));
   for (let at = from; at < to; at++) {
     const wide = layout.measure(layout.symbols[at]) || 5;
     if (what.selection && at >= what.selection[0] && at < what.selection[1]) {
@@ -51,6 +53,13 @@ function paintLine(context, view, what, colour, number, y) {
   }
   const isEnd = what.cursor === layout.symbols.length && number === layout.count - 1;
   if (isEnd) cursor(context, colour, what.hasFocus, x, y, 2, textHeight);
+}
+
+function label(context, colour, key, left, top) {
+  context.font = "11px sans-serif";
+  context.textAlign = "right";
+  context.fillStyle = colour.muted;
+  context.fillText(key.split(",")[0], left - 10, top + STRIP / 2 + 2);
 }
 
 function fill(context, style, alpha, x, y, wide, high) {

@@ -1,14 +1,22 @@
 """What the page shows of a model's inside: alternatives, units, memory."""
 
 import math
+import re
 from collections.abc import Callable
+from itertools import product
 
+import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 from playwright.sync_api import expect
 
+from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
 from tests.serving.http.asking import call
 from tests.serving.http.page.opened import Opened
-from tests.serving.running import RunningServer
+from tests.serving.running import RunningServer, wait_for
+from training.model.model import CharRNN
+from training.settings import Cell
 from unroll.options import GenerateOptions
 
 pytestmark = pytest.mark.slow
@@ -48,3 +56,147 @@ def test_alternatives_are_those_of_score_and_choosing_one_branches(
     with server.client() as client:
         options = GenerateOptions(max_new_symbols=60, seed=7, temperature=0.75)
         assert opened.text == prompt + client.generate(prompt, options).text
+
+
+Array = NDArray[np.float64]
+
+
+class Torch:
+    """What torch makes of a text that a tiny model reads.
+
+    Attributes:
+        values: of c or h, by its letter: after each symbol, (T, L, H).
+        log_probs: of each next symbol, (T, V).
+    """
+
+    def __init__(self, text: str, cell: Cell = "lstm") -> None:
+        checkpoint = tiny_checkpoint(cell)
+        model = CharRNN(checkpoint.model_settings)
+        model.load_state_dict(checkpoint.weights)
+        model.eval()
+        L, H = checkpoint.model_settings.layers, checkpoint.model_settings.hidden_size
+        state = {name: torch.zeros(L, 1, H) for name in ("hc" if cell == "lstm" else "h")}
+        states, said = [], []
+        with torch.no_grad():
+            for symbol in "\n" + text:
+                token = torch.tensor([[TINY_SYMBOLS.index(symbol)]])
+                logits, state = model(token, state)
+                states.append(state)
+                said.append(logits[0, 0].log_softmax(0))
+        self.values: dict[str, Array] = {
+            name: torch.stack([each[name][:, 0] for each in states[1:]]).double().numpy()
+            for name in state
+        }
+        self.log_probs: Array = torch.stack(said[1:]).double().numpy()
+
+
+@pytest.fixture
+def lstm(opened: Opened) -> Opened:
+    opened.page.locator("header select").select_option("other")
+    opened.settle(length=700, temperature=0.75, seed=7)
+    return opened
+
+
+def known(opened: Opened, key: str) -> list[float | None]:
+    """What the page knows of a unit, by symbols of its text."""
+    script = """async (key) => {
+        const [{ state }, { valueAt }] = await Promise.all([
+            import("./page/store.js"), import("./page/units.js")]);
+        return state.reading.symbols.map((_, at) => valueAt(state.reading, key, at) ?? null);
+    }"""
+    return list(opened.page.evaluate(script, key))
+
+
+def show_unit(opened: Opened, index: int, layer: int, value: str) -> None:
+    opened.tab("Units")
+    for label, number in (("Unit", index), ("Layer", layer)):
+        opened.page.locator(".chooser label", has_text=label).locator("input").fill(str(number))
+    opened.page.get_by_label("Value").select_option(label=value)
+    opened.button("Show").click()
+
+
+def test_values_of_units_are_torchs(lstm: Opened) -> None:
+    lstm.write("abc")
+    show_unit(lstm, 3, 2, "cell c")
+    show_unit(lstm, 5, 1, "output h")
+    lstm.button("Colour by h5, layer 1").click()
+    expected = Torch(lstm.text).values
+    for key, values in (
+        ("c3, layer 2", expected["c"][:, 1, 3]),
+        ("h5, layer 1", expected["h"][:, 0, 5]),
+    ):
+        wait_for(lambda key=key: known(lstm, key)[-1] is not None)  # type: ignore[misc]
+        told = [(at, value) for at, value in enumerate(known(lstm, key)) if value is not None]
+        assert len(told) > 100
+        assert [value for _, value in told] == pytest.approx(
+            [values[at] for at, _ in told], abs=1e-5
+        )
+
+
+def test_units_are_read_while_a_text_is_written(lstm: Opened) -> None:
+    show_unit(lstm, 3, 2, "cell c")
+    lstm.settle(length=65536)
+    lstm.begin("abc")
+    wait_for(lambda: sum(value is not None for value in known(lstm, "c3, layer 2")) > 100)
+    expect(lstm.pane).to_have_attribute("aria-busy", "true")
+    lstm.button("Stop").click()
+    lstm.wait()
+
+
+def area(values: Array, holds: NDArray[np.bool_]) -> float:
+    """Area under the ROC curve, of whichever direction is better."""
+    pairs = values[holds][:, None] - values[~holds][None]
+    share = float((pairs > 0).mean() + (pairs == 0).mean() / 2)
+    return max(share, 1 - share)
+
+
+def test_found_units_are_those_that_follow_the_pattern(lstm: Opened) -> None:
+    lstm.write("abc")
+    lstm.tab("Units")
+    lstm.page.get_by_label("Regular expression").fill("[a-c]+ ?")
+    lstm.button("Find").click()
+    rows = lstm.page.locator("ol.plain li")
+    expect(rows).to_have_count(10)
+    text = lstm.text
+    holds = np.array([symbol in "abc" for symbol in text])
+    holds |= np.array([at > 0 and text[at] == " " and holds[at - 1] for at in range(len(text))])
+    share = lstm.page.locator("aside p", has_text="Holds at").inner_text()
+    assert f"{100 * holds.mean():.1f} % of 703 symbols" in share
+    values = Torch(text).values
+    scores = {
+        f"{kind}{index}, layer {layer + 1}": area(values[kind][:, layer, index], holds)
+        for kind, layer, index in product("hc", range(3), range(7))
+    }
+    best = sorted(scores.values(), reverse=True)[:10]
+    shown = [float(each) for each in rows.locator("b").all_inner_texts()]
+    assert shown == pytest.approx(best, abs=0.0006)
+    names = [re.findall(r"^\w+, layer \d", row)[0] for row in rows.all_inner_texts()]
+    assert [scores[name] for name in names] == pytest.approx(best, abs=1e-4)
+    lstm.page.get_by_label("Regular expression").fill("[")
+    lstm.button("Find").click()
+    expect(lstm.page.locator(".problem")).to_contain_text("Invalid regular expression")
+
+
+def test_memory_is_how_long_two_readings_differ(opened: Opened) -> None:
+    opened.settle(length=700, temperature=0.75, seed=7)
+    opened.write("abc")
+    opened.go_back(400)
+    opened.tab("Memory")
+    text = opened.text
+    place = len(text) - 400
+    other = "£" if text[place] != "£" else "a"
+    opened.page.get_by_label("Other symbol").fill(other)
+    opened.button("Compare").click()
+    read = slice(place, place + 301)
+    first, second = (
+        Torch(text, "gru").log_probs[read],
+        Torch(text[:place] + other + text[place + 1 :], "gru").log_probs[read],
+    )
+    bits = (np.exp(first) * (first - second)).sum(1) / math.log(2)
+    last = int(np.flatnonzero(bits >= 0.01).max()) + 1
+    assert 1 < last < 301
+    told = opened.page.locator("aside p", has_text="They differ")
+    expect(told).to_contain_text(f"more than 0.01 bits for {last} symbols")
+    shown = opened.page.locator("aside svg").first.get_attribute("aria-label") or ""
+    (at_first,) = re.findall(r"bits: (\S+) at first", shown)
+    assert float(at_first) == pytest.approx(bits[0], rel=0.06)
