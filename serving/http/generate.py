@@ -1,24 +1,90 @@
 """Triton's routes: `generate` and `generate_stream`, and what its clients ask before."""
 
-import json
 from importlib.metadata import version
-from typing import Any
-
-from google.protobuf import json_format
-from google.protobuf.message import Message
+from typing import NotRequired, TypedDict, cast
 
 from serving.engine.models import Models
 from serving.http.call import HttpCall
 from serving.http.openai.answers import EVENTS, dumps, event
 from serving.http.refusal import Refusal
 from serving.rpc.health import Health
-from serving.texts.fields import read_object
+from serving.texts.fields import Fields, read_object
+from serving.triton import inference_pb2 as pb
 from serving.triton.faces import PLATFORM, Face, find
 from serving.triton.inference import Answer, Inference
-from serving.triton.request import TextRequest, put, read
+from serving.triton.request import TextRequest, fields_of, put, read
 from serving.triton.servicer import EXTENSIONS, is_ready
 from serving.triton.tensors import VERSION
 from unroll.errors import InputError
+
+
+class Generated(TypedDict):
+    """A text, or a piece of it; the last piece has position, seed and fingerprint."""
+
+    id: NotRequired[str]
+    model_name: str
+    model_version: str
+    text_output: str
+    finish_reason: NotRequired[str]
+    cumulative_logprob: NotRequired[float]
+    num_output_tokens: NotRequired[int]
+    position: NotRequired[int]
+    seed: NotRequired[int]
+    fingerprint: NotRequired[str]
+
+
+class ServerMetadata(TypedDict):
+    """The server."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class Tensor(TypedDict):
+    """An input or output."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(TypedDict):
+    """What a model takes and gives."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+class ConfiguredTensor(TypedDict):
+    """An input or output, in a model's configuration."""
+
+    name: str
+    data_type: str
+    dims: list[int]
+    optional: NotRequired[bool]
+
+
+class ModelConfig(TypedDict):
+    """How a model is run."""
+
+    name: str
+    platform: str
+    backend: str
+    max_batch_size: int
+    input: list[ConfiguredTensor]
+    output: list[ConfiguredTensor]
+    model_transaction_policy: dict[str, bool]
+    sequence_batching: NotRequired[dict[str, int]]
+
+
+class GenerateError(TypedDict):
+    """An error."""
+
+    error: str
 
 
 class Generation:
@@ -58,16 +124,41 @@ class Generation:
 
     async def server(self, call: HttpCall, _: bytes) -> None:
         """Describe the server."""
-        told = {"name": PLATFORM, "version": version("unroll"), "extensions": EXTENSIONS}
+        told: ServerMetadata = {
+            "name": PLATFORM,
+            "version": version("unroll"),
+            "extensions": list(EXTENSIONS),
+        }
         await call.answer(200, dumps(told))
 
     async def metadata(self, call: HttpCall, _: bytes) -> None:
         """Describe a model's inputs and outputs."""
-        await _tell(call, self._find(call).metadata())
+        message = self._find(call).metadata()
+        told: ModelMetadata = {
+            "name": message.name,
+            "versions": list(message.versions),
+            "platform": message.platform,
+            "inputs": [_tensor(each) for each in message.inputs],
+            "outputs": [_tensor(each) for each in message.outputs],
+        }
+        await call.answer(200, dumps(told))
 
     async def config(self, call: HttpCall, _: bytes) -> None:
         """Describe how a model is run."""
-        await _tell(call, self._find(call).config())
+        message = self._find(call).config()
+        told: ModelConfig = {
+            "name": message.name,
+            "platform": message.platform,
+            "backend": message.backend,
+            "max_batch_size": message.max_batch_size,
+            "input": [_configured(each) | {"optional": each.optional} for each in message.input],
+            "output": [_configured(each) for each in message.output],
+            "model_transaction_policy": {"decoupled": message.model_transaction_policy.decoupled},
+        }
+        if message.HasField("sequence_batching"):
+            idle = message.sequence_batching.max_sequence_idle_microseconds
+            told["sequence_batching"] = {"max_sequence_idle_microseconds": idle}
+        await call.answer(200, dumps(told))
 
     async def ready(self, call: HttpCall, _: bytes) -> None:
         """Answer with 200 if a model can be used, else with 400."""
@@ -84,21 +175,26 @@ class Generation:
     ) -> tuple[Face, str, TextRequest]:
         """Read a request; `parameters` may hold any of its fields."""
         face, values = find(self._models, _name(call)), read_object("request", body)
-        parameters, name = values.pop("parameters", None) or {}, values.pop("id", None) or ""
-        if not isinstance(parameters, dict):
-            raise InputError("parameters", "must be a JSON object")
-        if not isinstance(name, str):
-            raise InputError("id", "must be a text")
+        own = Fields(values)
+        name, parameters = _own(own)
+        rest = {key: value for key, value in values.items() if key not in own.known}
         for key, value in parameters.items():
-            put(values, key, value)
-        request = read(face.model.name, values, is_decoupled=is_decoupled)
+            put(rest, key, value)
+        request = read(face.model.name, fields_of(rest), is_decoupled=is_decoupled)
         face.check(request)
         return face, name, request
 
 
+def read_fields(fields: Fields) -> None:
+    """Read all fields that a request may have, for the document."""
+    _own(fields)
+    fields.text("sampling_parameters")
+    read("", fields, is_decoupled=True)
+
+
 async def refuse(call: HttpCall, refusal: Refusal) -> None:
     """Answer with an error; a stream that has begun ends with it."""
-    error: dict[str, Any] = {"error": refusal.status.message}
+    error: GenerateError = {"error": refusal.status.message}
     if call.has_begun:
         await call.write_raw(event(error))
         await call.end()
@@ -106,17 +202,29 @@ async def refuse(call: HttpCall, refusal: Refusal) -> None:
         await call.answer(refusal.number, dumps(error), headers=refusal.headers)
 
 
+def _own(fields: Fields) -> tuple[str, dict[str, object]]:
+    """Read the fields that HTTP has beside those of all doors: id and parameters."""
+    name, parameters = fields.text("id"), fields.get("parameters", {"type": "object"})
+    if parameters is not None and not isinstance(parameters, dict):
+        raise InputError("parameters", "must be a JSON object")
+    return name, parameters or {}
+
+
 def _name(call: HttpCall) -> str:
     name: str = call.scope["path_params"]["model"]
     return name
 
 
-def _describe(face: Face, name: str, request: TextRequest, answer: Answer) -> dict[str, Any]:
+def _describe(face: Face, name: str, request: TextRequest, answer: Answer) -> Generated:
     told = {"id": name} if name else {}
     told |= {"model_name": face.name, "model_version": VERSION}
-    return told | answer.outputs(request) | answer.facts
+    return cast(Generated, told | answer.outputs(request) | answer.facts)
 
 
-async def _tell(call: HttpCall, message: Message) -> None:
-    body = json_format.MessageToDict(message, preserving_proto_field_name=True)
-    await call.answer(200, json.dumps(body).encode())
+def _tensor(message: pb.ModelMetadataResponse.TensorMetadata) -> Tensor:
+    return {"name": message.name, "datatype": message.datatype, "shape": list(message.shape)}
+
+
+def _configured(message: pb.ModelInput | pb.ModelOutput) -> ConfiguredTensor:
+    kind = pb.DataType.Name(message.data_type)
+    return {"name": message.name, "data_type": kind, "dims": list(message.dims)}

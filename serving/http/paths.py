@@ -10,12 +10,10 @@ from typing import TypedDict
 from google.protobuf.descriptor import MethodDescriptor
 
 from serving.engine.models import Models
-from serving.http import connect
+from serving.http import connect, generate
 from serving.http.call import HttpCall
 from serving.http.document import ERRORS, PROBES, Operation, document
 from serving.http.endpoint import Handle, Refuse
-from serving.http.generate import Generation
-from serving.http.generate import refuse as refuse_as_triton
 from serving.http.openai import bodies
 from serving.http.openai.answers import EVENTS, refuse
 from serving.http.openai.completions import Completions
@@ -61,7 +59,7 @@ class Path:
 def paths(
     models: Models,
     servicer: TextGenerationServicer,
-    generation: Generation,
+    generation: generate.Generation,
     longest: Mapping[str, int],
 ) -> list[Path]:
     """List the routes behind the gate.
@@ -176,16 +174,37 @@ def _openai(models: Models, servicer: TextGenerationServicer, text: int) -> Iter
     )
 
 
-def _triton(generation: Generation, text: int) -> Iterator[Path]:
+def _triton(generation: generate.Generation, text: int) -> Iterator[Path]:
     """List Triton's; `text` is the size of a request with one."""
-    post = partial(Path, refuse=refuse_as_triton, most=text)
-    get = partial(Path, refuse=refuse_as_triton, verb="GET")
+    post = partial(Path, refuse=generate.refuse, most=text)
+    get = partial(Path, refuse=generate.refuse, verb="GET")
+    operation = partial(Operation, refuses=generate.GenerateError)
     model = "/v2/models/{model}"
-    yield post(name=f"{model}/generate", handle=generation.generate)
-    yield post(name=f"{model}/generate_stream", handle=generation.generate_stream)
-    yield get(name="/v2", handle=generation.server)
-    yield get(name=model, handle=generation.metadata)
-    yield get(name=f"{model}/config", handle=generation.config)
+    for verb, handle in (
+        ("generate", generation.generate),
+        ("generate_stream", generation.generate_stream),
+    ):
+        yield post(
+            name=f"{model}/{verb}",
+            handle=handle,
+            operation=operation(
+                name=verb,
+                summary="Continues a text, as clients of Triton ask.",
+                takes=generate.read_fields,
+                gives=generate.Generated,
+                streams=EVENTS if verb == "generate_stream" else "",
+            ),
+        )
+    for name, told, summary, gives in (
+        ("/v2", generation.server, "The server.", generate.ServerMetadata),
+        (model, generation.metadata, "What a model takes and gives.", generate.ModelMetadata),
+        (f"{model}/config", generation.config, "How a model is run.", generate.ModelConfig),
+    ):
+        yield get(
+            name=name,
+            handle=told,
+            operation=operation(name=told.__name__, summary=summary, gives=gives),
+        )
     yield get(name=f"{model}/ready", handle=generation.ready)
 
 

@@ -6,7 +6,7 @@ from serving.engine.models import Models
 from serving.triton import inference_pb2 as pb
 from serving.triton.faces import Face, find
 from serving.triton.inference import Answer
-from serving.triton.request import TextRequest, read
+from serving.triton.request import TextRequest, fields_of, read
 from serving.triton.tensors import VERSION, Parameter, read_values, write_outputs, write_parameters
 from unroll.errors import InputError
 
@@ -42,7 +42,7 @@ class Asked:
                 raise InputError("outputs", f"{output.name:.100} must have no parameters")
         request = read(
             face.model.name,
-            read_values(message),
+            fields_of(read_values(message)),
             [output.name for output in message.outputs],
             is_decoupled=face.is_decoupled,
         )

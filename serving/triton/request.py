@@ -31,8 +31,8 @@ INPUTS = {
     "exclude_input_in_output": "BOOL",
     **dict.fromkeys(RETURNS, "BOOL"),
 }
-STRING: Schema = {"type": "string"}
 BOOLEAN: Schema = {"type": "boolean"}
+NUMBER: Schema = {"type": ["number", "string", "null"]}
 # Which clients of vLLM also send as texts.
 _NUMBERS = {"max_tokens", "temperature", "top_p", "top_k", "min_p", "seed"}
 _ASK_NOTHING: dict[str, tuple[object, ...]] = {
@@ -94,27 +94,35 @@ def put(values: dict[str, Any], name: str, value: Any) -> None:
     values[name] = value
 
 
+def fields_of(values: dict[str, Any]) -> Fields:
+    """Return a request's fields, those of its sampling parameters among them.
+
+    Raises:
+        InputError: there is no text, a value is given twice, or the parameters are no JSON.
+    """
+    flat = {name: value for name, value in values.items() if name != "sampling_parameters"}
+    if (sampling := Fields(values).text("sampling_parameters")) != "":
+        for name, value in read_object("sampling_parameters", sampling).items():
+            put(flat, name, value)
+    if flat.get("text_input") is None:
+        raise InputError("text_input", "is missing; give the text to continue, which may be empty")
+    return Fields({name: _number(name, value) for name, value in flat.items()})
+
+
 def read(
-    model: str, values: dict[str, Any], outputs: Iterable[str] = (), *, is_decoupled: bool
+    model: str, fields: Fields, outputs: Iterable[str] = (), *, is_decoupled: bool
 ) -> TextRequest:
     """Read a request.
 
     Args:
         model: that is asked.
-        values: by name.
+        fields: of the request.
         outputs: that are named; if none is, all are meant.
         is_decoupled: whether it may have more than one answer.
 
     Raises:
         InputError: a value is unknown, of the wrong kind or not supported.
     """
-    flat = {name: value for name, value in values.items() if name != "sampling_parameters"}
-    if (sampling := Fields(values).text("sampling_parameters")) != "":
-        for name, value in read_object("sampling_parameters", sampling).items():
-            put(flat, name, value)
-    fields = Fields({name: _number(name, value) for name, value in flat.items()})
-    if fields.get("text_input", STRING) is None:
-        raise InputError("text_input", "is missing; give the text to continue, which may be empty")
     is_streamed = _streams(fields, is_decoupled=is_decoupled)
     request = TextRequest(
         prompt=fields.text("text_input"),
@@ -133,6 +141,7 @@ def read(
             raise InputError(name, "is not supported; leave it out")
     for name in _WITHOUT_MEANING:
         fields.truth(name)
+    fields.known |= dict.fromkeys(_NUMBERS, NUMBER)
     fields.check_all_known()
     return request
 

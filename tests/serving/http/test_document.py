@@ -62,6 +62,18 @@ def test_document_has_every_field_of_a_message(document: Any) -> None:
         assert set(described) == {field.json_name for field in message.DESCRIPTOR.fields}
 
 
+def test_document_has_every_field_that_generate_takes(server: RunningServer, document: Any) -> None:
+    asked = {"text_input": "abc", "promt": ""}
+    refused = ask(server, "POST", "/v2/models/small/generate", asked).json["error"]
+    taken = {
+        "id",
+        "parameters",
+        "sampling_parameters",
+        *refused.partition("there are ")[2].split(", "),
+    }
+    assert set(document["components"]["schemas"]["generateRequest"]["properties"]) == taken
+
+
 def test_document_has_every_field_that_completions_take(
     server: RunningServer, document: Any
 ) -> None:

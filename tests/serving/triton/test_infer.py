@@ -202,8 +202,12 @@ def test_each_name_of_a_model_is_described_over_grpc_and_http(
     assert [each.name for each in metadata.inputs] == [each.name for each in config.input]
     told = ask(triton, "GET", f"/v2/models/{name}").json
     assert [each["name"] for each in told["outputs"]] == OUTPUTS
+    assert told["inputs"][0] == {"name": "text_input", "datatype": "BYTES", "shape": [1]}
     told = ask(triton, "GET", f"/v2/models/{name}/config").json
     assert (told["name"], "sequence_batching" in told) == (name, is_sequence)
+    text = {"name": "text_input", "data_type": "TYPE_STRING", "dims": [1], "optional": False}
+    assert told["input"][0] == text
+    assert told["model_transaction_policy"] == {"decoupled": is_decoupled}
 
 
 def test_server_and_models_tell_whether_they_can_be_used(
