@@ -64,6 +64,14 @@ def test_every_unary_method_answers_buf(server: RunningServer, ours: Client) -> 
     assert len(whole["logProbs"]) == 40
     (score,) = buf(server, "Score", {"text": "cabbage"})
     assert score["bitsPerCharacter"] == ours.score("cabbage").bits_per_character
+    units = [{"index": 3}, {"layer": 2, "index": 6, "kind": "UNIT_KIND_H"}]
+    asked = {"text": "cabbage", "topLogProbs": 2, "units": units}
+    (shown,) = buf(server, "Inspect", asked)
+    assert shown["logProbs"] == score["logProbs"]
+    assert [len(each["symbols"]) for each in (*shown["alternatives"], shown["next"])] == [2] * 8
+    assert [len(unit["values"]) for unit in shown["units"]] == [7, 7]
+    (found,) = buf(server, "FindUnits", {"text": "cabbage", "targets": "0100100"})
+    assert found["units"][0]["score"] >= 0.5
     (models,) = buf(server, "ListModels", {})
     (model,) = buf(server, "GetModel", {"model": "small"})
     assert models["models"] == [model["model"]]

@@ -168,7 +168,10 @@ def message_of(descriptor: Any, data: st.DataObject, found: Found) -> Any:
     for field in descriptor.fields:
         if not data.draw(st.booleans()):
             continue
-        if field.is_repeated:
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            key, value = (value_of(each, data, found) for each in field.message_type.fields)
+            getattr(message, field.name)[key] = value
+        elif field.is_repeated:
             count = data.draw(st.sampled_from([1, 1, 2, 8, 9, 70]))
             getattr(message, field.name).extend([value_of(field, data, found)] * count)
         elif field.message_type is not None:
