@@ -33,8 +33,9 @@ class Client(Face):
             (`error.retry_after`) plus up to half of that at random, and never beyond the call's
             timeout. Every call except streams is repeated if the server refused it before it began
             (OverloadedError and its subclasses, ClosedError). Calls that change nothing (`score`,
-            `get_model`, `list_models`, `get_session`, `describe`, and `generate` outside a session)
-            are also repeated if the server cannot be reached. Streams have `resume`.
+            `inspect`, `find_units`, `get_model`, `list_models`, `get_session`, `describe`, and
+            `generate` outside a session) are also repeated if the server cannot be reached. Streams
+            have `resume`.
 
     Raises:
         InputError: the arguments do not fit together, or a token would be sent in plain text.

@@ -13,8 +13,10 @@ from unroll.cli import run
 from unroll.client.batch import generate_records, score_records
 from unroll.client.client import Client
 from unroll.client.face import Face
+from unroll.client.records import escaped
 from unroll.client.settings import BatchSettings, GenerateSettings, ScoreSettings, ServerSettings
 from unroll.errors import InputError
+from unroll.options import InspectOptions
 from unroll.results import Piece
 
 CHECK_SECONDS = 5.0
@@ -108,6 +110,17 @@ def _score(model: Face, settings: ScoreSettings) -> None:
         f"{score.bits_per_character:.4f} bits per character over "
         f"{score.usage.prompt_symbols:,} symbols\n"
     )
+    if settings.top_log_probs:
+        _tell_alternatives(model, settings, text)
+
+
+def _tell_alternatives(model: Face, settings: ScoreSettings, text: str) -> None:
+    """Write a line for each symbol: it, its log-probability, and as much of each alternative."""
+    options = InspectOptions(**vars(settings.options))
+    found = model.inspect(text, options, timeout=settings.timeout or None)
+    for symbol, log_prob, each in zip(found.text, found.log_probs, found.alternatives, strict=True):
+        told = [(symbol, log_prob), *zip(each.symbols, each.log_probs, strict=True)]
+        _write("\t".join(f"{escaped(one)}\t{value:.4f}" for one, value in told) + "\n")
 
 
 def _list_models(client: Client, settings: ServerSettings) -> None:

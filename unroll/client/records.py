@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def write_generation(form: Format, index: int, seed: int, answer: Answer[Generat
         return _line(form, {"index": index, "seed": seed}, error=str(answer.error))
     reason = answer.result.completion.finish_reason.value
     written = {"index": index, "seed": seed, "finish_reason": reason, "text": answer.result.text}
-    return _line(form, written)
+    return _line(form, written | _along(answer.result))
 
 
 def write_score(form: Format, index: int, answer: Answer[Score]) -> bytes:
@@ -103,7 +104,20 @@ def write_score(form: Format, index: int, answer: Answer[Score]) -> bytes:
         "symbols": score.usage.prompt_symbols,
         "bits_per_character": score.bits_per_character,
     }
-    return _line(form, written)
+    return _line(form, written | _along(score))
+
+
+def _along(result: Generation | Score) -> dict[str, Any]:
+    """Return what is told of each symbol, if alternatives were asked for."""
+    if not result.alternatives:
+        return {}
+    alternatives = [asdict(each) for each in result.alternatives]
+    return {"log_probs": result.log_probs, "alternatives": alternatives}
+
+
+def escaped(text: str) -> str:
+    """Return a text as a field of TSV."""
+    return text.translate(_TABLE)
 
 
 def _line(form: Format, record: dict[str, Any], error: str | None = None) -> bytes:
@@ -111,7 +125,7 @@ def _line(form: Format, record: dict[str, Any], error: str | None = None) -> byt
         whole = record if error is None else {**record, "error": error}
         return (json.dumps(whole, ensure_ascii=False) + "\n").encode()
     fields = [*record.values(), *(() if error is None else ("error", error))]
-    return ("\t".join(str(field).translate(_TABLE) for field in fields) + "\n").encode()
+    return ("\t".join(escaped(str(field)) for field in fields) + "\n").encode()
 
 
 def seed_of(form: Format, line: bytes) -> int:

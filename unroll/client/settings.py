@@ -7,12 +7,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from unroll.client.connection import DEFAULT_TARGET
-from unroll.client.records import STANDARD, Format
+from unroll.client.records import STANDARD, Format, format_of
 from unroll.client.security import Security, read_token
 from unroll.errors import SettingsError
 from unroll.options import GenerateOptions, ScoreOptions
 from unroll.ranges import Range, check_ranges
-from unroll.terms import UnknownSymbols
+from unroll.terms import ALTERNATIVES_AT_MOST, UnknownSymbols
 
 _TEXT = Parameter(
     allow_leading_hyphen=True, negative=()
@@ -94,6 +94,10 @@ class BatchSettings(ServerSettings):
     resume: Annotated[bool, Parameter(negative=())] = False
     """Go on where the output ends. The result is that of a run without a break."""
 
+    top_log_probs: Annotated[int, Range(0, ALTERNATIVES_AT_MOST)] = 0
+    """Tell so many of the likeliest symbols at each place: in a JSON record as `alternatives`,
+    beside `log_probs`; of a single text to score, on a line for each symbol."""
+
     @property
     def is_batch(self) -> bool:
         """Whether records are asked for."""
@@ -102,6 +106,12 @@ class BatchSettings(ServerSettings):
     def validate(self) -> None:
         """Check what the server cannot; raises as the base does."""
         super().validate()
+        form = format_of(self.output or STANDARD, self.output_format, Format.JSONL)
+        if self.top_log_probs and self.is_batch and form is not Format.JSONL:
+            raise SettingsError(
+                f"top_log_probs = {self.top_log_probs}: needs records in JSON; change "
+                "--output-format, or leave it out"
+            )
         if self.output_format is Format.TEXT:
             raise SettingsError("output_format = 'text': must be jsonl or tsv")
         if self.resume and self.output in (None, STANDARD):
@@ -136,6 +146,7 @@ class ScoreSettings(BatchSettings):
         """What to ask for."""
         return ScoreOptions(
             model=self.model,
+            top_log_probs=self.top_log_probs,
             unknown_symbols=self.unknown_symbols,
             replacement_symbol=self.replacement_symbol,
         )
@@ -195,6 +206,11 @@ class GenerateSettings(BatchSettings):
         super().validate()
         if self.prompt and self.input is not None:
             raise SettingsError("prompt: give either --prompt or an --input file of prompts")
+        if self.top_log_probs and not self.is_batch:
+            raise SettingsError(
+                f"top_log_probs = {self.top_log_probs}: comes in records; give an --output file, "
+                "or leave it out"
+            )
 
     @property
     def options(self) -> GenerateOptions:
@@ -208,6 +224,8 @@ class GenerateSettings(BatchSettings):
             top_k=self.top_k,
             top_p=self.top_p,
             min_p=self.min_p,
+            log_probs=self.top_log_probs > 0,
+            top_log_probs=self.top_log_probs,
             unknown_symbols=self.unknown_symbols,
             replacement_symbol=self.replacement_symbol,
         )

@@ -53,6 +53,7 @@ def joined(pieces: list[Piece]) -> Generation:
         log_probs=tuple(value for piece in pieces for value in piece.log_probs),
         completion=pieces[-1].completion,
         capsule=pieces[-1].capsule,
+        alternatives=tuple(each for piece in pieces for each in piece.alternatives),
     )
 
 
@@ -198,6 +199,7 @@ RESUMED = {
         "aéÜb",
         replace(LONG, unknown_symbols=UnknownSymbols.REPLACE, replacement_symbol="c"),
     ),
+    "with alternatives": ("abc", replace(LONG, top_log_probs=3)),
     "of a model by its name": ("abc", replace(LONG, model="first")),
 }
 
