@@ -20,7 +20,7 @@ from unroll.results import Generation, Piece
 
 pytestmark = pytest.mark.slow
 
-STREAMS = 64
+STREAMS = 32
 LONG_PATIENCE = 6 * PATIENCE
 NEW_SYMBOLS = 4_000
 LONG = GenerateOptions(max_new_symbols=65_536)  # takes seconds
@@ -98,7 +98,7 @@ def test_sessions_outlive_a_killed_server(
     monkeypatch.setenv(KEYS_VARIABLE, secrets.token_hex(32))
     arguments = ("--model", str(tiny_bundles["gru"]), "--state-dir", str(tmp_path / "state"))
     with server_process(tmp_path, *arguments) as (process, address), Client(address) as client:
-        sessions = [client.start_session(SessionOptions(seed=seed)) for seed in range(20)]
+        sessions = [client.start_session(SessionOptions(seed=seed)) for seed in range(8)]
         replies = [session.generate("abc", asked(0)) for session in sessions[1:]]
         left_open = sessions[-1].stream("def", LONG)
         next(left_open)

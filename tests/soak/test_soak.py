@@ -47,7 +47,7 @@ def reference(tiny_bundles: dict[Cell, Path]) -> Reference:
 
 @pytest.mark.slow
 def test_short_soak_finds_no_fault(tiny_bundles: dict[Cell, Path], tmp_path: Path) -> None:
-    settings = SoakSettings(minutes=0.1, clients=10, processes=2, life_seconds=2.5)
+    settings = SoakSettings(minutes=0.05, clients=8, processes=1, life_seconds=6)
     bundle = load_bundle(tiny_bundles["gru"])
     others = [load_bundle(tiny_bundles[cell]) for cell in ("rnn_tanh", "lstm")]
     report = Soak(settings, bundle, others, tmp_path, checker(bundle, others)).run()

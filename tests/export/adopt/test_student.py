@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.serving.running import PATIENCE, serve
+from unroll.__main__ import main
 from unroll.options import GenerateOptions, ScoreOptions
 
 ROOT = Path(__file__).parents[3]
@@ -17,10 +18,9 @@ CORPUS = ROOT / "training" / "corpora" / "casebook.txt"
 pytestmark = pytest.mark.slow
 
 
-def run(*command: str | Path, cwd: Path) -> str:
+def run(*command: str | Path) -> str:
     done = subprocess.run(
         [sys.executable, *map(str, command)],
-        cwd=cwd,
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -31,19 +31,28 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
-def test_student_s_model_is_adopted_exported_and_served(tmp_path: Path) -> None:
-    told = run(SCRIPT, CORPUS, "4", "64", "2", "model.pt", cwd=tmp_path)
+def test_student_s_model_is_adopted_exported_and_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = run(SCRIPT, CORPUS, "4", "64", "2", "model.pt")
+
+    def unroll(*arguments: str | Path) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(list(map(str, arguments)))
+        assert ended.value.code == 0
+        return capfd.readouterr().out
+
     (greedy,) = re.findall("^greedy: (.*)$", told, re.MULTILINE)
-    unroll = ("-m", "unroll")
-    adopted = run(
-        *unroll, "adopt", "model.pt", "--vocabulary", CORPUS, "--nonlinearity", "relu",
-        "--checkpoint", "runs/mine", cwd=tmp_path,
+    adopted = unroll(
+        "adopt", "model.pt", "--vocabulary", CORPUS, "--nonlinearity", "relu",
+        "--checkpoint", "runs/mine",
     )  # fmt: skip
     assert "rnn_relu 64x2" in adopted
     assert "proved: 10,000 symbols" in adopted
-    export = (*unroll, "export", "--checkpoint", "runs/mine", "--bundle")
-    assert "hardly trained" not in run(*export, "fp32", cwd=tmp_path)
-    assert "quality: validation loss" in run(*export, "int8", "--precision", "int8", cwd=tmp_path)
+    export = ("export", "--checkpoint", "runs/mine", "--bundle")
+    assert "hardly trained" not in unroll(*export, "fp32")
+    assert "quality: validation loss" in unroll(*export, "int8", "--precision", "int8")
     with serve(str(tmp_path / "fp32"), str(tmp_path / "int8")) as server, server.client() as client:
         options = GenerateOptions(temperature=0.0, max_new_symbols=60)
         assert repr(client.generate("", options).text) == greedy

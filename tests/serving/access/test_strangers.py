@@ -118,6 +118,7 @@ def test_answer_that_is_not_taken_counts_as_a_call_and_is_no_error(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
+@pytest.mark.slow
 def test_calls_that_are_hung_up_on_at_once_leave_nothing_behind(
     tiny_bundles: dict[Cell, Path],
 ) -> None:

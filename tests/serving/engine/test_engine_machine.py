@@ -184,7 +184,7 @@ def run_machine(bundle: Bundle, workers: int, examples: int) -> None:
 def test_any_interleaving_gives_every_sequence_its_own_text(
     cell: Cell, workers: int, tiny_bundles: dict[Cell, Path]
 ) -> None:
-    run_machine(load_bundle(tiny_bundles[cell]), workers, examples=60)
+    run_machine(load_bundle(tiny_bundles[cell]), workers, examples=30)
 
 
 @pytest.mark.parametrize("cell", ["rnn_relu", "lstm"])  # a scale that is measured, one that is not
@@ -195,4 +195,4 @@ def test_any_interleaving_in_int8_gives_every_sequence_its_own_text(
     bundle = export(
         checkpoint, tmp_path / cell, precision=Precision.INT8, texts=own_texts(checkpoint)
     )
-    run_machine(bundle, workers=2, examples=30)
+    run_machine(bundle, workers=2, examples=16)

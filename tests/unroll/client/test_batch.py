@@ -155,6 +155,7 @@ def test_command_that_failed_before_its_first_record_leaves_no_output(
     assert len(output.read_bytes().splitlines()) == len(PROMPTS)
 
 
+@pytest.mark.slow
 def test_interrupted_run_goes_on_and_ends_as_if_nothing_had_been(
     run: Run, tiny_bundles: dict[Cell, Path], tmp_path: Path
 ) -> None:
