@@ -22,7 +22,7 @@ from benchmarks.machine import resident_bytes
 from benchmarks.settings import check_settings
 from serving.engine.snapshot import NO_LOG_PROBS, SamplerState, Snapshot, StateLayout
 from serving.runtime.sampling import SamplingParams
-from serving.sessions.capsule import CapsuleContents
+from serving.sessions.contents import CapsuleContents
 from serving.sessions.disk_store import DiskStore
 from serving.sessions.memory_store import MemoryStore
 from serving.sessions.registry import Sessions

@@ -1,5 +1,6 @@
 """Options of requests."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from unroll.results import Unit
@@ -18,11 +19,18 @@ class GenerateOptions:
         stop: strings before which the text ends; at most 8, of 1 to 256 symbols.
         seed: in [0, 2^63); by default that of the session or capsule, else the server chooses one
             and returns it.
-        temperature: 0 (greedy), or 0.001 to 1000; 1 by default. If this and the three below are
+        temperature: 0 (greedy), or 0.001 to 1000; 1 by default. If this and the four below are
             all None, the session or capsule keeps its own.
         top_k: 0 (all, the default) or more.
         top_p: in (0, 1]; 1 by default, which keeps all.
         min_p: in [0, 1]; 0 by default, which keeps all.
+        logit_bias: what is added to the logits before temperature, by symbol; -100 to 100, or
+            -inf, which bans the symbol. Belongs to those four.
+        pattern: regular expression in Python's syntax that the generated text has to match as a
+            whole; at most 2,048 bytes. None goes on with that of the session or capsule, empty
+            drops it.
+        json_schema: JSON schema of which the generated text is a value, instead of a pattern; at
+            most 16,384 bytes.
         log_probs: whether to return the log-probability of each symbol.
         top_log_probs: how many alternatives to return for each symbol, 0 to 20.
         capsules: which parts of the answer carry a capsule; by default the last of each sample.
@@ -40,6 +48,9 @@ class GenerateOptions:
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    logit_bias: Mapping[str, float] | None = None
+    pattern: str | None = None
+    json_schema: str = ""
     log_probs: bool = False
     top_log_probs: int = 0
     capsules: Capsules | None = None
@@ -97,6 +108,7 @@ class SessionOptions:
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    logit_bias: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,8 @@ class Usage:
 class Completion:
     """How a generation ended, and what is needed to repeat it.
 
-    `position` is that of the next symbol, in symbols from the start of the text.
+    `position` is that of the next symbol, in symbols from the start of the text. `is_match` tells
+    whether what was generated since the pattern began is a whole match; None without a pattern.
     """
 
     finish_reason: FinishReason
@@ -31,6 +32,7 @@ class Completion:
     seed: int
     fingerprint: str
     position: int
+    is_match: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +229,8 @@ class SessionInfo:
         fingerprint: its model's.
         position: of the next symbol, in symbols from the start of the text.
         marks: positions to which it can be rewound, rising; the last is the current one.
-        seed: in force; likewise temperature, top_k, top_p and min_p.
+        seed: in force; likewise temperature, top_k, top_p, min_p and logit_bias.
+        pattern: in force; empty for none. It may be what a JSON schema became.
         create_time: when it was started.
         expire_time: when it expires unless it is used; None for never.
     """
@@ -242,5 +245,7 @@ class SessionInfo:
     top_k: int
     top_p: float
     min_p: float
+    logit_bias: dict[str, float]
+    pattern: str
     create_time: datetime
     expire_time: datetime | None

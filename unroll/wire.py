@@ -71,6 +71,7 @@ WRITTEN_FINISH_REASONS = {
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
     FinishReason.STOP: pb.FINISH_REASON_STOP,
     FinishReason.SHUTDOWN: pb.FINISH_REASON_SHUTDOWN,
+    FinishReason.PATTERN: pb.FINISH_REASON_PATTERN,
 }
 FINISH_REASONS = {number: term for term, number in WRITTEN_FINISH_REASONS.items()}
 

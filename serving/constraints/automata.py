@@ -187,10 +187,10 @@ def _read(
             f"has an automaton of {S:,} states for {V:,} symbols; at most {ENTRIES_AT_MOST:,} of "
             "both multiplied are taken; write it with fewer or smaller counted repeats",
         )
-    automaton = Automaton(
-        pattern=told["pattern"],
-        next=np.where(class_of >= 0, rows[:, class_of], np.int16(NONE)),
-        accepting=np.frombuffer(tables, np.bool_, S, 2 * V + rows.nbytes),
+    automaton = Automaton.of(
+        told["pattern"],
+        np.where(class_of >= 0, rows[:, class_of], np.int16(NONE)),
+        np.frombuffer(tables, np.bool_, S, 2 * V + rows.nbytes),
     )
     if end:
         automaton = ending_with(automaton, symbols.index(end))

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,11 +19,13 @@ class Automaton:
         pattern: in Python's syntax.
         next: the state after each state and symbol, or NONE where it may not come, (S, V) int16.
         accepting: whether each state is a whole match, (S,).
+        digest: 8 bytes that tell whether a state's number means the same elsewhere.
     """
 
     pattern: str
     next: NDArray[np.int16]
     accepting: NDArray[np.bool_]
+    digest: bytes
 
     def __len__(self) -> int:
         return len(self.next)
@@ -34,18 +36,35 @@ class Automaton:
         final: NDArray[np.bool_] = (self.next == NONE).all(1)
         return final
 
-    @cached_property
-    def digest(self) -> bytes:
-        """8 bytes that change with the numbers of the states or what they allow."""
-        hasher = hashlib.sha256(np.array(self.next.shape, "<i4").tobytes())
-        hasher.update(self.next.astype("<i2").tobytes() + self.accepting.tobytes())
-        return hasher.digest()[:8]
+    @classmethod
+    def of(
+        cls, pattern: str, table: NDArray[np.int16], accepting: NDArray[np.bool_]
+    ) -> "Automaton":
+        """Make one; see the class."""
+        hasher = hashlib.sha256(np.array(table.shape, "<i4").tobytes())
+        hasher.update(table.astype("<i2").tobytes() + accepting.tobytes())
+        digest = hasher.digest()[:8]
+        return cls(pattern=pattern, next=table, accepting=accepting, digest=digest)
 
-    def walk(self, state: int, ids: Iterable[int]) -> int:
-        """Return the state after some symbols, each of which may come."""
+    def without(self, banned: Iterable[int]) -> "Automaton":
+        """Ban symbols, and what leads to no whole match without them; states keep their numbers."""
+        table = self.next.copy()
+        table[:, list(banned)] = NONE
+        leads = leading_on(table, self.accepting)
+        table[(table != NONE) & ~leads[table]] = NONE
+        return replace(self, next=table)
+
+    def leads_on(self, state: int) -> bool:
+        """Whether a state leads to a whole match."""
+        return bool(self.accepting[state] or (self.next[state] != NONE).any())
+
+    def walk(self, state: int, ids: Iterable[int]) -> NDArray[np.int64]:
+        """Return the state after each of some symbols, NONE from one on that may not come."""
+        states = []
         for token in ids:
-            state = int(self.next[state, token])
-        return state
+            state = int(self.next[state, token]) if state != NONE else NONE
+            states.append(state)
+        return np.array(states, np.int64)
 
 
 def ending_with(automaton: Automaton, end: int) -> Automaton:
@@ -54,8 +73,19 @@ def ending_with(automaton: Automaton, end: int) -> Automaton:
     table = np.full((S + 1, V), NONE, np.int16)
     table[:S] = automaton.next
     table[:S, end][automaton.accepting & ~automaton.is_final] = S
-    return Automaton(
-        pattern=automaton.pattern,
-        next=table,
-        accepting=np.append(automaton.accepting, np.True_),
-    )
+    return Automaton.of(automaton.pattern, table, np.append(automaton.accepting, np.True_))
+
+
+def leading_on(table: NDArray[np.int16], accepting: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which states lead to a whole match, (S,), by a table of next states, (S, V)."""
+    before, symbols = np.nonzero(table != NONE)
+    after = table[before, symbols]
+    order = np.argsort(after, kind="stable")
+    before, ends = before[order], np.searchsorted(after[order], np.arange(len(table) + 1))
+    leads = accepting.copy()
+    reached = np.flatnonzero(leads)
+    while len(reached):
+        found = np.concatenate([before[ends[state] : ends[state + 1]] for state in reached])
+        reached = np.unique(found[~leads[found]])
+        leads[reached] = True
+    return leads

@@ -189,14 +189,19 @@ class Engine:
         """Queue a request; its chunks go to the listener through `deliver`.
 
         Raises:
-            InputError: a token id, or what the origin holds, is none of this model's, or it has no
-                alternatives to tell.
+            InputError: a token id, or what the origin holds, is none of this model's, or its loop
+                cannot do what is asked.
             OverloadedError: the queue is full.
             ClosedError: the engine is closing, or has failed.
         """
         check_request(request, self.layout)
-        if request.alternatives:
-            self._check_alternatives()
+        for field, is_wanted in (
+            ("top_log_probs", request.alternatives),
+            ("pattern", request.automaton),
+            ("sampling.logit_bias", request.sampling.logit_bias),
+        ):
+            if is_wanted:
+                self._check_full(field)
         sequence = Sequence(request, self.bundle.vocabulary, self.layout, listener)
         self._skip_prefix(sequence)
         prepare(sequence)
@@ -241,23 +246,23 @@ class Engine:
                 self._end_all(worker)
         atexit.unregister(self.close)
 
-    def _check_alternatives(self) -> None:
-        """Check that the loop can tell the likeliest symbols.
+    def _check_full(self, field: str) -> None:
+        """Check that the loop can do what a field asks for.
 
         Raises:
             InputError: it cannot.
         """
         if self._device is not Device.CPU:
             raise InputError(
-                "top_log_probs",
-                f"cannot be told by a model on {self._device.value}; ask for 0, or serve the "
+                field,
+                f"cannot be had from a model on {self._device.value}; leave it out, or serve the "
                 "bundle on the cpu",
             )
         if not self.decoder.is_full:
             raise InputError(
-                "top_log_probs",
-                f"cannot be told by this model, whose bundle has no {DECODE_FULL}; export the "
-                "checkpoint again, or ask for 0",
+                field,
+                f"cannot be had from this model, whose bundle has no {DECODE_FULL}; export the "
+                "checkpoint again, or leave it out",
             )
 
     def _skip_prefix(self, sequence: Sequence) -> None:

@@ -6,6 +6,7 @@ from math import isnan
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.constraints.automaton import Automaton
 from serving.engine.snapshot import Snapshot, StateLayout
 from serving.runtime.likeliest import Likeliest
 from serving.runtime.sampling import SamplingParams
@@ -35,6 +36,8 @@ class SequenceRequest:
             chunk, when the sequence ends.
         caller: tag of who asks; only the same caller's prompts share what was read.
         alternatives: how many likeliest symbols to tell beside each symbol, 0 to V.
+        automaton: what the text that is written must match; None for anything.
+        automaton_state: where the text stands in it before the origin's held symbols.
 
     Raises:
         InputError: a field is out of its range.
@@ -53,6 +56,8 @@ class SequenceRequest:
     is_cut_on_close: bool = False
     caller: bytes = b""
     alternatives: int = 0
+    automaton: Automaton | None = None
+    automaton_state: int = 0
 
     def __post_init__(self) -> None:
         if self.max_new_symbols < 0 or len(self.prompt) + self.max_new_symbols == 0:
@@ -85,6 +90,11 @@ class SequenceRequest:
                     f"stop[{index}]",
                     f"must have 1 to {STOP_LENGTH_AT_MOST} symbols, has {len(stop)}",
                 )
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether the text may end before its last symbol."""
+        return bool(self.stop) or self.automaton is not None
 
     @property
     def held(self) -> int:
@@ -132,6 +142,8 @@ class Chunk:
         position: of the symbol after the last one generated so far.
         snapshot: where the text stands after this chunk, if it was asked for.
         likeliest: symbols at each place of `log_probs`, if they were asked for.
+        is_match: whether what was written since the pattern began is a whole match; only where
+            it ended well; None without a pattern.
     """
 
     text: str
@@ -142,6 +154,7 @@ class Chunk:
     position: int = 0
     snapshot: Snapshot | None = None
     likeliest: Likeliest | None = None
+    is_match: bool | None = None
 
     @property
     def is_last(self) -> bool:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from serving.engine.pacing import FIRST_SYMBOLS, LONGEST_RUN
 from serving.engine.sequence import Sequence
 from serving.engine.stops import StopMasks
-from serving.runtime.decoder import FREE, LoopRun
+from serving.engine.tables import Tables
+from serving.runtime.decoder import FREE, Automata, LoopRun
 from serving.runtime.host import Written
 from serving.runtime.sampling import BLOCK
 
@@ -39,7 +40,8 @@ ROW = np.dtype(
         ("stop_begins", "u8"),  # see StopMasks, as for the next two
         ("stop_ends", "u8"),
         ("stop_state", "u8"),
-        ("may_stop", "?"),  # whether a stop string may end it
+        ("automaton", "i8"),  # state of its automaton before its next step; 0 without one
+        ("may_stop", "?"),  # whether a stop string or its pattern may end it
         ("is_streamed", "?"),
         ("is_score", "?"),
         ("is_watched", "?"),  # whether its sequence looks at whatever comes
@@ -73,12 +75,17 @@ def _row(sequence: Sequence) -> NDArray[np.void]:
         0 if stops is None else stops.begins,
         0 if stops is None else stops.ends,
         0 if stops is None else stops.after(sequence.held_text),
-        bool(request.stop),
+        sequence.automaton_state if sequence.rule.automaton is not None else 0,
+        request.may_stop,
         sequence.is_streamed,
         is_score,
         sequence.is_watched,
     )
     return np.array(row, ROW)
+
+
+Taken = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]
+"""Token ids, their log-probabilities, and the states of the automaton after each."""
 
 
 class Rows:
@@ -89,6 +96,7 @@ class Rows:
 
     Attributes:
         held: slots with a sequence, rising, (N,): the rows of the next loop run.
+        is_crowded: whether some sequences wait, as there is no room for their automata.
         table: a ROW of each slot, (capacity,); its columns are the next three.
         steps: by slot.
         reading: likewise.
@@ -110,6 +118,10 @@ class Rows:
         self._log_probs = np.zeros((capacity, WINDOW), np.float32)
         self._stops: list[StopMasks | None] = [None] * capacity
         self._stop_masks = np.zeros((capacity, 0), np.uint64)  # by token id
+        self._tables = Tables()
+        self._begins: NDArray[np.int64] | None = None  # of each row's automaton in the tables
+        self._states = np.zeros((capacity, 0), np.int64)  # of automata; has columns once one came
+        self.is_crowded = False
 
     def put(self, slot: int, sequence: Sequence) -> None:
         """Give a slot to a sequence, or begin a window whose sequence took in the one before."""
@@ -125,6 +137,7 @@ class Rows:
         if sequence.stops is not None and self._stops[slot] is not sequence.stops:
             self._put_stops(slot, sequence.stops)
         self._sequences[slot] = sequence
+        self._begins = None
 
     def drop(self, slot: int) -> None:
         """Take a slot from its sequence."""
@@ -132,7 +145,10 @@ class Rows:
 
     def arrange(self, slots: list[int]) -> None:
         """Note which slots have a sequence."""
-        self.held = np.array(sorted(slots), np.int64)
+        self._begins = None
+        in_turn = self._tables.choose([(slot, self.at([slot])[0].rule) for slot in sorted(slots)])
+        self.is_crowded = len(in_turn) < len(slots)
+        self.held = np.array(in_turn, np.int64)
 
     def go_on(self, slot: int, sequence: Sequence) -> None:
         """Note what a sequence waits for now that it has taken in what was written."""
@@ -163,7 +179,14 @@ class Rows:
             min_p=row["min_p"],
             asking=np.flatnonzero(row["alternatives"]),
             alternatives=int(row["alternatives"].max()),
+            automata=self._automata(row["automaton"]),
         )
+
+    def _automata(self, states: NDArray[np.int64]) -> Automata | None:
+        if self._begins is None:
+            rules = [row.rule for row in self.at(self.held.tolist())]
+            self._begins = self._tables.lay(rules)
+        return self._tables.at(self._begins + states) if len(self._begins) else None
 
     def until_first(self) -> int:
         """Return after how many steps the first row has symbols that somebody waits for."""
@@ -210,6 +233,9 @@ class Rows:
         news |= (written.tokens.view(np.uint64) >= symbols).any(axis=0)  # negative ones are huge
         begun = rows[(row["first"] > 0) & (row["first"] <= made)]
         row["token"] = written.tokens[made - 1, np.arange(len(rows))]
+        if written.automata is not None and self._begins is not None and len(self._begins):
+            self._follow(rows, columns, written.automata - self._begins, made, row)
+            news |= self._tables.is_final(self._begins + row["automaton"])
         row["first"] = np.maximum(row["first"] - made, 0)
         row["reading"] = np.maximum(row["reading"] - made, 0)
         row["steps"] -= made
@@ -219,12 +245,30 @@ class Rows:
         news |= (now >= row["due"]) & ((row["reading"] == 0) | row["is_score"])
         return np.flatnonzero(news), begun
 
-    def take(self, slots: list[int]) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Return what rows wrote since their sequences took it in: ids and log-probabilities."""
+    def _follow(
+        self,
+        rows: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        states: NDArray[np.int64],
+        made: NDArray[np.int64],
+        row: NDArray[np.void],
+    ) -> None:
+        """Note the states of the rows' automata after each step, (T, N)."""
+        if not self._states.shape[1]:
+            self._states = np.zeros((len(self.table), WINDOW), np.int64)
+        self._states[rows, columns] = states
+        row["automaton"] = states[made - 1, np.arange(len(rows))]
+
+    def take(self, slots: list[int]) -> list[Taken]:
+        """Return what rows wrote since their sequences took it in."""
         ranges = zip(slots, self._taken[slots].tolist(), self._at[slots].tolist(), strict=True)
         self._taken[slots] = self._at[slots]
         return [
-            (self._tokens[slot, begin:end], self._log_probs[slot, begin:end].copy())
+            (
+                self._tokens[slot, begin:end],
+                self._log_probs[slot, begin:end].copy(),
+                self._states[slot, begin:end],
+            )
             for slot, begin, end in ranges
         ]
 
@@ -232,8 +276,9 @@ class Rows:
         """Let a sequence take in what its row wrote, of which nothing goes out."""
         sequence = self._sequences[slot]
         if sequence is not None and self._at[slot] > self._taken[slot]:
-            ((ids, log_probs),) = self.take([slot])
-            chunk = sequence.take(ids, sequence.text_of(ids), log_probs, len(ids), -inf)
+            ((ids, log_probs, states),) = self.take([slot])
+            text = sequence.text_of(ids)
+            chunk = sequence.take(ids, text, log_probs, len(ids), -inf, states=states)
             assert chunk is None, "whatever goes out was news"
 
     def _put_stops(self, slot: int, stops: StopMasks) -> None:

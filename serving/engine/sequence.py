@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.engine.counts import Times
+from serving.engine.matching import Matching
 from serving.engine.prefixes import Prefix, next_boundary
 from serving.engine.request import Chunk, SequenceRequest
+from serving.engine.rules import rule_of
 from serving.engine.snapshot import NO_LOG_PROBS, Snapshot, StateLayout
 from serving.engine.stops import StopMasks, scan, stop_masks
 from serving.runtime.decoder import State
@@ -23,6 +25,7 @@ from unroll.terms import Capsules, FinishReason
 
 NO_LIMIT = 2**62  # symbols
 NO_UNIFORMS = np.zeros(0, np.float32)
+NO_STATES = np.zeros(0, np.int64)
 SHORTEST_PREFIX = 32  # symbols; to read fewer again costs less than to stop after them
 
 GOLDEN = (5**0.5 - 1) / 2
@@ -65,12 +68,13 @@ class Sequence:
     ) -> None:
         self.request = request
         self.listener = listener
+        self.rule = rule_of(request, vocabulary.sampled_size)
         self.times = Times(time.monotonic())
         self.is_streamed = request.chunk_seconds < inf  # whether its text goes out as it comes
         self.token = vocabulary.start_id  # the last symbol, not yet consumed
         self.done = 0  # symbols read or written by this request
-        self.excess = 0  # symbols that its last run wrote after the stop string
-        self.has_stopped = False  # by a stop string, in its last run
+        self.excess = 0  # symbols that its last run wrote after the text's end
+        self.has_stopped = False  # by a stop string or its pattern, in its last run
         self.state: State | None = None  # while it holds no slot; None for zero
         self.row: NDArray[np.void] | None = None  # for its first slot; see Rows
         self.keeps_prefixes = False
@@ -98,6 +102,10 @@ class Sequence:
         self.chunk_due = 0.0 if self.is_streamed else inf
         if request.origin is not None:
             self._resume(request.origin)
+        self._matching: Matching | None = None
+        if request.automaton is not None:
+            held = np.zeros(0, np.int32) if request.origin is None else request.origin.held
+            self._matching = Matching(request.automaton, request.automaton_state, held)
 
     def _resume(self, origin: Snapshot) -> None:
         self._start = origin.position
@@ -159,11 +167,16 @@ class Sequence:
         return self.prompt_left if self._settling is None else self.left
 
     @property
+    def automaton_state(self) -> int:
+        """Where it stands in its pattern, after all symbols that were written; 0 without one."""
+        return 0 if self._matching is None else self._matching.state
+
+    @property
     def may_go_back(self) -> bool:
-        """Whether its state is wanted where a stop string ends."""
+        """Whether its state is wanted where a stop string or its pattern ends it."""
         request = self.request
         return (
-            bool(request.stop)
+            request.may_stop
             and request.snapshots is not Capsules.NEVER
             and self._settling is None
             and request.max_new_symbols > 0
@@ -223,6 +236,7 @@ class Sequence:
         now: float,
         patience: float = 0.0,
         likeliest: Likeliest | None = None,
+        states: NDArray[np.int64] = NO_STATES,
     ) -> Chunk | None:
         """Take in what a loop run chose for this row.
 
@@ -234,6 +248,7 @@ class Sequence:
             now: time.monotonic().
             patience: for how many seconds what comes after a chunk is gathered, at least.
             likeliest: symbols at each step, or more of them; None where it did not ask.
+            states: of its automaton after each step, or more of them; none without one.
 
         Returns:
             What can be delivered, if anything.
@@ -255,13 +270,13 @@ class Sequence:
             return None
         begin = read if read > 0 else 0
         text, log_probs = text[begin:steps], log_probs[begin:steps]
-        if self.request.stop or self.held_text:
-            return self._scan(text, log_probs, now, patience)
+        if self.request.may_stop or self.held_text:
+            return self._scan(text, log_probs, states[begin:steps], now, patience)
         finish = None if self.done < self._end else FinishReason.LENGTH
         return self._chunk(text, log_probs, finish, now, patience)
 
     def settle(self, token: int, tokens: NDArray[np.int64], last: Chunk) -> None:
-        """Prepare to force a run's symbols again up to the stop string's end.
+        """Prepare to force a run's symbols again up to the text's end.
 
         Args:
             token: what the loop run began with.
@@ -279,6 +294,9 @@ class Sequence:
             state=self._layout.pack(state),
             held=self._vocabulary.encode(self.held_text).astype(np.int32),
             held_log_probs=self._held_log_probs,
+            place=None
+            if self._matching is None
+            else self._matching.place(is_held_back=bool(self.held_text)),
         )
 
     @property
@@ -303,6 +321,7 @@ class Sequence:
             position=self.position,
             snapshot=self.snapshot(state),
             likeliest=self._next_likeliest(len(log_probs)),
+            is_match=self._is_match,
         )
 
     def fail(self, error: EngineError) -> Chunk:
@@ -327,29 +346,51 @@ class Sequence:
             likeliest=likeliest,
         )
 
+    @property
+    def _is_match(self) -> bool | None:
+        return None if self._matching is None else self._matching.is_match
+
     def _scan(
-        self, text: str, log_probs: NDArray[np.float32], now: float, patience: float
+        self,
+        text: str,
+        log_probs: NDArray[np.float32],
+        states: NDArray[np.int64],
+        now: float,
+        patience: float,
     ) -> Chunk | None:
         finish = FinishReason.LENGTH if not self.left else None
-        if not (finish or self.held_text or any(stop[0] in text for stop in self.request.stop)):
+        matching = self._matching
+        pattern_end = None if matching is None else matching.take(states)
+        may_end = finish or self.held_text or pattern_end is not None
+        if not (may_end or any(stop[0] in text for stop in self.request.stop)):
+            if matching is not None:
+                matching.deliver(len(text))
             return self._chunk(text, log_probs, None, now, patience)
         before = len(self.held_text)
         if before:
             text = self.held_text + text
             log_probs = np.concatenate([self._held_log_probs, log_probs])
         found = scan(text, self.request.stop, before)
-        settled = found.settled
-        if found.ends_at is not None:
-            self.excess = len(text) - found.ends_at
-            self.done -= self.excess
-            self.has_stopped = True
+        settled, ends_at = found.settled, found.ends_at
+        if pattern_end is not None and (ends_at is None or before + pattern_end < ends_at):
+            settled = ends_at = before + pattern_end
+            finish = FinishReason.PATTERN
+        elif ends_at is not None:
             finish = FinishReason.STOP
         elif finish:
             settled = len(text)
+        if ends_at is not None:
+            self.excess = len(text) - ends_at
+            self.done -= self.excess
+            self.has_stopped = True
+            if matching is not None:
+                matching.drop(self.excess)
         held = settled if finish is None else len(text)
         self.held_text, self._held_log_probs = text[held:], log_probs[held:]
         if not settled and not finish:
             return None
+        if matching is not None:
+            matching.deliver(settled)
         return self._chunk(text[:settled], log_probs[:settled], finish, now, patience)
 
     def _chunk(
@@ -378,6 +419,7 @@ class Sequence:
             generated=self.generated,
             position=self.position,
             likeliest=self._next_likeliest(len(log_probs)),
+            is_match=None if finish is None else self._is_match,
         )
 
     def _may_gather(self, symbols: int) -> bool:

@@ -80,7 +80,7 @@ class Slots:
 
     def arrange(self) -> Rows:
         """Return the rows of the next loop run, arranged."""
-        if self._is_changed:
+        if self._is_changed or self.rows.is_crowded:
             self.rows.arrange(list(self._of.values()))
             self._is_changed = False
         return self.rows

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from serving.runtime.decoder import State
 from serving.runtime.sampling import SamplingParams
 from unroll.bundle.manifest import BATCH, StateTensor
+from unroll.terms import STOP_LENGTH_AT_MOST
 
 POSITION_LIMIT = 2**62
 NO_LOG_PROBS = np.zeros(0, np.float32)
@@ -46,6 +47,21 @@ class SamplerState:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PatternPlace:
+    """Where a text stands in its pattern.
+
+    Attributes:
+        pattern: in Python's syntax.
+        state: of its automaton, after what was delivered.
+        digest: of the automaton, 8 bytes.
+    """
+
+    pattern: str
+    state: int
+    digest: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
     """Where a text stands.
 
@@ -56,6 +72,7 @@ class Snapshot:
         held: ids of the symbols that were generated but not delivered because a stop string may
             begin with them, int32, (K,).
         held_log_probs: of the held symbols, (K,).
+        place: where it stands in its pattern; None without one, or if that allows nothing more.
     """
 
     position: int
@@ -63,9 +80,13 @@ class Snapshot:
     state: bytes
     held: NDArray[np.int32]
     held_log_probs: NDArray[np.float32]
+    place: PatternPlace | None = None
 
     def pack(self) -> bytes:
-        """Write it: position u64, token u32, K u32; K ids i32, K log-probabilities f32; state."""
+        """Write it: position u64, token u32, K u32; K ids i32, K log-probabilities f32; state.
+
+        Its place in a pattern is not in it.
+        """
         return b"".join(
             (
                 _SNAPSHOT.pack(self.position, self.token, len(self.held)),
@@ -120,11 +141,13 @@ class StateLayout:
         """Check a snapshot that comes from outside.
 
         Raises:
-            ValueError: a token id is not in the vocabulary, the position is out of range, or the
-                state has another size.
+            ValueError: a token id is not in the vocabulary, the position is out of range, too many
+                symbols are held, or the state has another size.
         """
         if len(snapshot.state) != self.size:
             raise ValueError(f"its state has {len(snapshot.state)} bytes instead of {self.size}")
+        if len(snapshot.held) >= STOP_LENGTH_AT_MOST:
+            raise ValueError(f"it holds {len(snapshot.held)} symbols, more than a stop string can")
         ids = np.append(snapshot.held, snapshot.token)
         if ids.min() < 0 or ids.max() >= self.vocabulary_size:
             raise ValueError("a token id is not in the vocabulary")

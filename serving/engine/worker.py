@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from serving.engine.pacing import RunLength
 from serving.engine.prefixes import is_boundary
 from serving.engine.request import Chunk
+from serving.engine.rows import Taken
 from serving.engine.sequence import Delivery, Sequence
 from serving.engine.slots import Slots
 from serving.engine.snapshot import NO_LOG_PROBS
@@ -18,7 +18,7 @@ from serving.runtime.decoder import LoopRun, State
 from serving.runtime.host import Written
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import EngineError
-from unroll.terms import Capsules, FinishReason
+from unroll.terms import Capsules
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,9 @@ class Worker:
         self._keep_prefix = keep_prefix
 
     def step(self, steps: int | None = None, *, is_awaited: bool = False) -> Delivery:
-        """Make one loop run of all sequences in the slots; return what can be delivered.
+        """Make one loop run of the sequences in the slots; return what can be delivered.
+
+        Where their automata are more than one loop run has room for, some wait for the next.
 
         Args:
             steps: how long it is, up to LONGEST_RUN; None for as long as it should be.
@@ -97,18 +99,20 @@ class Worker:
         patience = self._chunk_seconds * len(rows.held)
         likeliest = dict(zip(run.asking.tolist(), written.likeliest, strict=True))
         delivery: Delivery = []
-        for index, slot, row, (ids, log_probs), text in zip(
+        for index, slot, row, (ids, log_probs, states), text in zip(
             news.tolist(), slots, rows.at(slots), taken, self._texts(taken), strict=True
         ):
             try:
                 symbols = self._vocabulary.decode(ids) if text is None else text
                 alternatives = likeliest.get(index)
-                chunk = row.take(ids, symbols, log_probs, len(ids), now, patience, alternatives)
+                chunk = row.take(
+                    ids, symbols, log_probs, len(ids), now, patience, alternatives, states
+                )
                 ends.note(row)
                 if row.keeps_prefixes and is_boundary(row.done, len(row.request.prompt)):
                     self._keep_prefix(row, self.slots.read(row))
                 if chunk is not None and _wants_snapshot(row, chunk):
-                    if chunk.finish is FinishReason.STOP and row.excess:
+                    if chunk.finish is not None and row.excess:
                         self.slots.write(row, before[row])
                         kept = written.tokens[: run.steps[index] - row.excess, index]
                         row.settle(int(run.tokens[index]), kept, chunk)
@@ -126,15 +130,13 @@ class Worker:
                 delivery.append((row, chunk))
         return delivery
 
-    def _texts(
-        self, taken: list[tuple[NDArray[np.int64], NDArray[np.float32]]]
-    ) -> Iterator[str | None]:
+    def _texts(self, taken: list[Taken]) -> Iterator[str | None]:
         """Decode the ids of several rows in one go; none where one has no symbol."""
-        ids = np.concatenate([each for each, _ in taken]) if taken else np.zeros(0, np.int64)
+        ids = np.concatenate([each for each, _, _ in taken]) if taken else np.zeros(0, np.int64)
         is_known = not len(ids) or ids.view(np.uint64).max() < len(self._vocabulary)
         text = self._vocabulary.text_of(ids) if is_known else ""  # negative ones are huge there
         end = 0
-        for each, _ in taken:
+        for each, _, _ in taken:
             begin, end = end, end + len(each)
             yield text[begin:end] if is_known else None
 
@@ -147,7 +149,7 @@ class Worker:
 
 @dataclass
 class Ends:
-    """How stop strings ended the texts of a loop run.
+    """How stop strings and patterns ended the texts of a loop run.
 
     Attributes:
         stops: how many they ended.

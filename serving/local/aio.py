@@ -17,6 +17,7 @@ from serving.sessions.memory_store import MemoryStore
 from serving.sessions.registry import NOBODY, Sessions
 from serving.sessions.session import Session, digest_of
 from serving.texts.begin import begin, check_seeds
+from serving.texts.constraint import constrain
 from serving.texts.delivery import LoopDelivery
 from serving.texts.each import each_generate, each_score
 from serving.texts.inspection import Inspections
@@ -165,7 +166,8 @@ class AsyncLocal:
         deadline = _deadline(timeout)
         options, origin = as_sent(options), as_sent(origin)
         found = await self._origins.look_at(_place(options.model, origin), "")
-        parse = each_generate(options, found, LIMITS, deadline)
+        constraint = await constrain(options, found, self._origins.automata)
+        parse = each_generate(options, found, LIMITS, deadline, constraint=constraint)
 
         def read(item: Item) -> Generation:
             parsed, chunk = item.outcome
@@ -261,13 +263,22 @@ class AsyncLocal:
         request = repr((prompt, options, origin)).encode()
         place = replace(_place(options.model, origin), digest=digest_of(request))
         async with self._origins.open(place, "") as found:
+            constraint = await constrain(options, found, self._origins.automata)
             parsed = parse_generate(
-                prompt, options, found, LIMITS, deadline, is_streamed=is_streamed
+                prompt,
+                options,
+                found,
+                LIMITS,
+                deadline,
+                constraint=constraint,
+                is_streamed=is_streamed,
             )
             yield Text(self._origins, found, parsed)
 
     def _describe(self, session: Session) -> SessionInfo:
-        return session_info(session, self.model.name, self._sessions.expires(session))
+        expires = self._sessions.expires(session)
+        symbols = self.model.bundle.vocabulary.symbols
+        return session_info(session, self.model.name, expires, symbols)
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -60,6 +60,7 @@ def _completion(text: Text, part: Part, capsule: bytes = b"") -> pb.Completion:
         fingerprint=text.origin.model.fingerprint,
         position=part.chunk.position,
         capsule=capsule,
+        is_match=part.chunk.is_match,
     )
 
 
@@ -133,11 +134,15 @@ def write_model(model: ServedModel) -> pb.Model:
     )
 
 
-def write_session(session: Session, model: str, expires: float | None) -> pb.Session:
+def write_session(session: Session, model: str, expires: float | None, symbols: str) -> pb.Session:
     """Describe a session; arguments as in session_info."""
-    info = session_info(session, model, expires)
+    info = session_info(session, model, expires, symbols)
     sampling = pb.SamplingParams(
-        temperature=info.temperature, top_k=info.top_k, top_p=info.top_p, min_p=info.min_p
+        temperature=info.temperature,
+        top_k=info.top_k,
+        top_p=info.top_p,
+        min_p=info.min_p,
+        logit_bias=info.logit_bias,
     )
     return pb.Session(
         id=info.session_id,
@@ -147,6 +152,7 @@ def write_session(session: Session, model: str, expires: float | None) -> pb.Ses
         marks=info.marks,
         seed=info.seed,
         sampling=sampling,
+        pattern=info.pattern,
         create_time=_timestamp(session.created),
         expire_time=None if expires is None else _timestamp(expires),
     )

@@ -12,6 +12,7 @@ from serving.access.gate import MESSAGE_SECONDS
 from serving.rpc.answers import write_answer, write_score
 from serving.rpc.session_servicer import SessionServicer
 from serving.rpc.translation import read_generate, read_place, read_score
+from serving.texts.constraint import constrain
 from serving.texts.each import Parse, each_generate, each_score
 from serving.texts.many import Item, Many
 from serving.texts.origins import Origin
@@ -41,7 +42,10 @@ class ManyServicer(SessionServicer):
         options = read_generate(first.common)
         if not first.common.capsules:  # unspecified: of a million texts nobody wants them
             options = replace(options, capsules=Capsules.NEVER)
-        parse = each_generate(options, origin, self._limits, call.deadline, call.account)
+        constraint = await constrain(options, origin, self._origins.automata, call.account)
+        parse = each_generate(
+            options, origin, self._limits, call.deadline, call.account, constraint
+        )
 
         def write(item: Item) -> pb.GenerateAnswer:
             if item.error is not None:

@@ -93,4 +93,7 @@ class SessionServicer:
         return "" if model is None else model.name
 
     def _describe(self, session: Session) -> pb.Session:
-        return write_session(session, self._model_of(session), self._sessions.expires(session))
+        model = self._models.serving(session.fingerprint)
+        symbols = "" if model is None else model.bundle.vocabulary.symbols
+        expires = self._sessions.expires(session)
+        return write_session(session, self._model_of(session), expires, symbols)

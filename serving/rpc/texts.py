@@ -1,14 +1,16 @@
 """Texts and scores for calls, by whichever door they came."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import TypeVar
 
 from serving.access.call import Call
+from serving.texts.constraint import constrain
 from serving.texts.origins import Origin, Origins, Place
 from serving.texts.parse import Limits, parse_generate
+from serving.texts.sampling import by_symbol
 from serving.texts.text import Text
 from unroll.options import GenerateOptions
 
@@ -42,6 +44,7 @@ class Texts:
         options: GenerateOptions,
         *,
         is_streamed: bool,
+        logit_bias: Mapping[int, float] | None = None,
     ) -> AsyncIterator[Text]:
         """Find what a request goes on from, keep a session for it, and translate the request.
 
@@ -51,15 +54,20 @@ class Texts:
             prompt: the text to continue, or its token ids; the start symbol's may come first.
             options: how.
             is_streamed: whether the text shall come in chunks.
+            logit_bias: in place of the options', by token id.
 
         Raises:
-            UnrollError: see Origins.open and parse_generate.
+            UnrollError: see Origins.open, constrain and parse_generate.
         """
         async with self._origins.open(place, call.identity) as origin:
             call.model = origin.model.name
             if not isinstance(prompt, str):
                 ids = prompt[1:] if begins_at_start(prompt, origin) else prompt
                 prompt = origin.model.bundle.vocabulary.read("prompt", ids)
+            if logit_bias is not None:
+                named = by_symbol(logit_bias, origin.model.bundle.vocabulary)
+                options = replace(options, logit_bias=named)
+            constraint = await constrain(options, origin, self._origins.automata, call.account)
             parsed = parse_generate(
                 prompt,
                 options,
@@ -67,6 +75,7 @@ class Texts:
                 self.limits,
                 call.deadline,
                 call.account,
+                constraint,
                 is_streamed=is_streamed,
             )
             call.symbols_read += len(parsed.request.prompt)

@@ -18,7 +18,7 @@ from unroll.options import (
     SessionOptions,
 )
 from unroll.results import Unit
-from unroll.terms import STOPS_AT_MOST, Capsules, UnknownSymbols
+from unroll.terms import BIASES_AT_MOST, STOPS_AT_MOST, Capsules, UnknownSymbols
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.wire import CAPSULES, UNIT_KINDS, UNKNOWN_SYMBOLS
 
@@ -82,6 +82,8 @@ def read_generate(message: pb.GenerateRequest) -> GenerateOptions:
         stop=tuple(message.stop),
         seed=_optional(message, "seed"),
         **_sampling(message),
+        pattern=_optional(message, "pattern"),
+        json_schema=message.json_schema,
         log_probs=message.log_probs,
         top_log_probs=message.top_log_probs,
         capsules=_capsules(message),
@@ -141,7 +143,13 @@ def _sampling(message: pb.GenerateRequest | pb.StartSessionRequest) -> dict[str,
     if not message.HasField("sampling"):
         return {}
     given = {descriptor.name: value for descriptor, value in message.sampling.ListFields()}
-    return DEFAULTS | given
+    biases = message.sampling.logit_bias
+    if len(biases) > BIASES_AT_MOST:
+        raise InputError(
+            "sampling.logit_bias",
+            f"must be of at most {BIASES_AT_MOST:,} symbols, got {len(biases):,}",
+        )
+    return DEFAULTS | given | {"logit_bias": dict(biases)}
 
 
 def _capsules(message: pb.GenerateRequest) -> Capsules:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unroll.errors import InputError
+from unroll.terms import BIAS_RANGE
 
 TEMPERATURE_RANGE = (1e-3, 1e3)
 BLOCK = 256  # positions; enough that making a block (20 us) is rare
@@ -26,6 +27,8 @@ class SamplingParams:
         top_k: keeps the k likeliest symbols; 0 keeps all.
         top_p: keeps the smallest set of likeliest symbols that sums to this; in (0, 1].
         min_p: keeps symbols this times as probable as the likeliest; in [0, 1].
+        logit_bias: what is added to the logits of some token ids, in rising order, before
+            temperature; in [-100, 100], or -inf, which bans.
 
     Raises:
         InputError: a field is out of its range.
@@ -35,6 +38,7 @@ class SamplingParams:
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         low, high = TEMPERATURE_RANGE
@@ -49,6 +53,19 @@ class SamplingParams:
             raise InputError("top_p", f"must be above 0 and at most 1, got {self.top_p:g}")
         if not 0 <= self.min_p <= 1 or math.isnan(self.min_p):
             raise InputError("min_p", f"must be between 0 and 1, got {self.min_p:g}")
+        least, most = BIAS_RANGE
+        for token, bias in self.logit_bias:
+            if not (least <= bias <= most or bias == -math.inf):
+                raise InputError(
+                    "logit_bias",
+                    f"must be between {least:g} and {most:g}, or -inf to ban the symbol, got "
+                    f"{bias:g} for token {token}",
+                )
+
+    @property
+    def banned(self) -> tuple[int, ...]:
+        """The token ids that are never drawn."""
+        return tuple(token for token, bias in self.logit_bias if bias == -math.inf)
 
 
 class _Philox(threading.local):

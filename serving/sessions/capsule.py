@@ -4,7 +4,7 @@ All numbers are little-endian:
 
     offset   size  field
     0        4     magic, the ASCII letters UNRL
-    4        4     version, u32, 1
+    4        4     version, u32: 2 where the text has biases or is in a pattern, else 1
     8        8     key id: the first 8 bytes of sha256("unroll capsule key" + key)
     16       32    fingerprint of the model, a raw sha256
     48       16    owner: the first 16 bytes of sha256(caller's identity); zeros for none
@@ -13,6 +13,7 @@ All numbers are little-endian:
     104      4 K   token ids of the held symbols, i32
     104+4K   4 K   their log-probabilities, f32
     104+8K   S     state: the manifest's state tensors in order, f32, each (layers, hidden)
+    104+8K+S       in version 2: biases and pattern, see contents.py
     end-32   32    HMAC-SHA256 (RFC 2104) of all before it
 
 Held symbols were generated but not delivered: a stop string may begin with them; K is at most
@@ -27,37 +28,24 @@ import logging
 import os
 import secrets
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from serving.engine.snapshot import NO_LOG_PROBS, SamplerState, Snapshot, StateLayout
+from serving.sessions.contents import CONSTRAINTS_AT_MOST, CapsuleContents
 from unroll.errors import CapsuleError, ForeignCapsuleError, InputError, OwnerError, SettingsError
 from unroll.files import read_settings
 from unroll.terms import STOP_LENGTH_AT_MOST
 
 MAGIC = b"UNRL"
-VERSION = 1
+FREE, CONSTRAINED = 1, 2  # versions
 KEYS_VARIABLE = "UNROLL_CAPSULE_KEYS"
 KEY_BYTES_AT_LEAST = 32
 _HEADER = struct.Struct("<4sI8s32s16s")
 _MAC = 32
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CapsuleContents:
-    """What a capsule holds.
-
-    Attributes:
-        sampler: seed and sampling parameters in force.
-        snapshot: where the text stands.
-    """
-
-    sampler: SamplerState
-    snapshot: Snapshot
 
 
 def owner_tag(identity: str) -> bytes:
@@ -163,18 +151,14 @@ class CapsuleCodec:
             held_log_probs=NO_LOG_PROBS,
         )
         self._smallest = _HEADER.size + SamplerState.SIZE + len(smallest.pack()) + _MAC
-        self.size_limit = self._smallest + 8 * (STOP_LENGTH_AT_MOST - 1)
+        self.size_limit = self._smallest + 8 * (STOP_LENGTH_AT_MOST - 1) + CONSTRAINTS_AT_MOST
 
     def seal(self, contents: CapsuleContents, owner: bytes) -> bytes:
         """Write a capsule for its owner's tag."""
-        key_id = self._keys.signing_id
-        body = b"".join(
-            (
-                _HEADER.pack(MAGIC, VERSION, key_id, self._fingerprint, owner),
-                contents.sampler.pack(),
-                contents.snapshot.pack(),
-            )
-        )
+        key_id, is_free = self._keys.signing_id, contents.is_free
+        version = FREE if is_free else CONSTRAINED
+        header = _HEADER.pack(MAGIC, version, key_id, self._fingerprint, owner)
+        body = header + contents.pack(with_constraints=not is_free)
         key = self._keys.key(key_id)
         assert key is not None
         return body + hmac.digest(key, body, "sha256")
@@ -201,17 +185,18 @@ class CapsuleCodec:
                 "capsule", f"it has {len(capsule)} bytes, which no capsule of this model has"
             )
         try:
-            return self._read(memoryview(capsule)[_HEADER.size : -_MAC])
+            return self._read(memoryview(capsule))
         except (ValueError, InputError) as error:
             raise CapsuleError("capsule", f"its contents are out of range: {error}") from error
 
-    def _read(self, body: memoryview) -> CapsuleContents:
-        sampler = SamplerState.unpack(body)
-        snapshot, length = Snapshot.unpack(body[SamplerState.SIZE :], self._layout.size)
-        if SamplerState.SIZE + length != len(body):
+    def _read(self, capsule: memoryview) -> CapsuleContents:
+        version, body = _HEADER.unpack_from(capsule)[1], capsule[_HEADER.size : -_MAC]
+        contents, length = CapsuleContents.unpack(
+            body, self._layout, with_constraints=version == CONSTRAINED
+        )
+        if length != len(body):
             raise ValueError("it is longer than its contents")
-        self._layout.check(snapshot)
-        return CapsuleContents(sampler=sampler, snapshot=snapshot)
+        return contents
 
 
 def check(capsule: bytes, keys: CapsuleKeys, most: int) -> tuple[bytes, bytes]:
@@ -234,8 +219,8 @@ def check(capsule: bytes, keys: CapsuleKeys, most: int) -> tuple[bytes, bytes]:
             "capsule", f"it has {len(capsule)} bytes, too few for a capsule; send it whole"
         )
     magic, version, key_id, fingerprint, owner = _HEADER.unpack_from(capsule)
-    if magic != MAGIC or version != VERSION:
-        raise CapsuleError("capsule", f"it is not a capsule of version {VERSION}")
+    if magic != MAGIC or version not in {FREE, CONSTRAINED}:
+        raise CapsuleError("capsule", f"it is not a capsule of version {FREE} or {CONSTRAINED}")
     key = keys.key(key_id)
     if key is None:
         raise CapsuleError("capsule", "it was signed with a key that this server does not have")

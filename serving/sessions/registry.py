@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from serving.engine.snapshot import StateLayout
-from serving.sessions.capsule import CapsuleContents, owner_tag
+from serving.sessions.capsule import owner_tag
+from serving.sessions.contents import CapsuleContents
 from serving.sessions.session import NO_REQUEST, Session, Use, write_mark
 from serving.sessions.store import (
     TAG_BYTES,

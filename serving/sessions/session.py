@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.engine.snapshot import SamplerState, Snapshot, StateLayout
-from serving.sessions.capsule import CapsuleContents
+from serving.engine.snapshot import StateLayout
+from serving.sessions.contents import CapsuleContents
 from serving.sessions.store import Contents, Lease
 from unroll.errors import PositionError, UnknownModelError
 
@@ -134,7 +134,10 @@ class Session:
         layout = _layout(layouts, fingerprint)
         marks = []
         for written in contents.marks:
-            mark, rest = _read_mark(_checked(written), layout)
+            view = _checked(written)
+            mark, rest = _read_mark(view, layout)
+            if len(rest):
+                mark, rest = _read_mark(view, layout, with_constraints=True)
             _check_end(rest)
             marks.append(mark)
         return cls(
@@ -150,8 +153,8 @@ class Session:
 
 
 def write_mark(mark: CapsuleContents) -> bytes:
-    """Write down where a session stood."""
-    return _summed(mark.sampler.pack() + mark.snapshot.pack())
+    """Write down where a session stood; with biases and pattern if it has any."""
+    return _summed(mark.pack(with_constraints=not mark.is_free))
 
 
 def _read_old(
@@ -193,15 +196,14 @@ def _layout(layouts: Mapping[str, StateLayout], fingerprint: bytes) -> StateLayo
     return layout
 
 
-def _read_mark(view: memoryview, layout: StateLayout) -> tuple[CapsuleContents, memoryview]:
+def _read_mark(
+    view: memoryview, layout: StateLayout, *, with_constraints: bool = False
+) -> tuple[CapsuleContents, memoryview]:
     """Read a mark and return it with what follows it."""
-    sampler = SamplerState.unpack(view)
-    snapshot, length = Snapshot.unpack(view[SamplerState.SIZE :], layout.size)
-    layout.check(snapshot)
-    if not np.isfinite(np.frombuffer(snapshot.state, "<f4")).all():
+    mark, length = CapsuleContents.unpack(view, layout, with_constraints=with_constraints)
+    if not np.isfinite(np.frombuffer(mark.snapshot.state, "<f4")).all():
         raise ValueError("a number of its state is not finite")
-    rest = view[SamplerState.SIZE + length :]
-    return CapsuleContents(sampler=sampler, snapshot=snapshot), rest
+    return mark, view[length:]
 
 
 def _check_end(rest: memoryview) -> None:

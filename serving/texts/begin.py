@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from serving.engine.snapshot import NO_LOG_PROBS, SamplerState, Snapshot
-from serving.sessions.capsule import CapsuleContents
+from serving.sessions.contents import CapsuleContents
 from serving.texts.origins import Origin
-from serving.texts.parse import FIXED_BYTES, Limits, parse_sampling, parse_seed
+from serving.texts.parse import FIXED_BYTES, Limits
+from serving.texts.sampling import parse_sampling, parse_seed
 from unroll.errors import InputError
 from unroll.options import SessionOptions
 
@@ -28,7 +29,7 @@ def begin(options: SessionOptions, origin: Origin) -> CapsuleContents:
     sampler = origin.sampler
     begun = SamplerState(
         seed=parse_seed(options, sampler),
-        sampling=parse_sampling(options, None if sampler is None else sampler.sampling),
+        sampling=parse_sampling(options, origin),
     )
     layout, vocabulary = origin.model.engine.layout, origin.model.bundle.vocabulary
     start = Snapshot(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from serving.texts.constraint import FREE, Constraint
 from serving.texts.origins import Origin
 from serving.texts.parse import Limits, Parsed, parse_generate, parse_score
 from unroll.errors import InputError
@@ -19,6 +20,7 @@ def each_generate(
     limits: Limits,
     deadline: float | None,
     account: str = "",
+    constraint: Constraint = FREE,
 ) -> Parse:
     """Return what translates prompts; arguments and errors as in parse_generate.
 
@@ -37,7 +39,9 @@ def each_generate(
         each = common
         if common.seed is not None:
             each = replace(common, seed=(common.seed + key) % SEED_LIMIT)
-        return parse_generate(prompt, each, origin, limits, deadline, account, is_streamed=False)
+        return parse_generate(
+            prompt, each, origin, limits, deadline, account, constraint, is_streamed=False
+        )
 
     if common.seed is not None and common.seed < 0:
         raise InputError("seed", f"must be 0 or more, got {common.seed}")

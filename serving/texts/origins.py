@@ -4,17 +4,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from serving.constraints.automata import Automata
 from serving.engine.models import Models
 from serving.engine.request import SequenceRequest
 from serving.engine.served import ServedModel
 from serving.engine.snapshot import SamplerState, Snapshot
 from serving.sessions.capsule import (
     CapsuleCodec,
-    CapsuleContents,
     CapsuleKeys,
     check,
     owner_tag,
 )
+from serving.sessions.contents import CapsuleContents
 from serving.sessions.registry import Sessions
 from serving.sessions.session import NO_REQUEST, Session
 from unroll.errors import ForeignCapsuleError, InputError, PositionError, shown
@@ -71,12 +72,16 @@ class Origins:
         models: what is served.
         sessions: of all models.
         keys: of this server's capsules.
+
+    Attributes:
+        automata: of the patterns in force and to come.
     """
 
     def __init__(self, models: Models, sessions: Sessions, keys: CapsuleKeys) -> None:
         self._models = models
         self._sessions = sessions
         self._keys = keys
+        self.automata = Automata()
         self._codecs: dict[str, CapsuleCodec] = {}  # by fingerprint
 
     @asynccontextmanager

@@ -1,22 +1,20 @@
 """From a request's options to the engine's own request, with the contract's defaults."""
 
 import math
-import secrets
 from dataclasses import dataclass
 
 from serving.engine.pacing import LONGEST_RUN
 from serving.engine.request import SequenceRequest
-from serving.engine.snapshot import SamplerState
-from serving.runtime.sampling import SamplingParams
+from serving.texts.constraint import FREE, Constraint
 from serving.texts.origins import Origin
+from serving.texts.sampling import parse_sampling, parse_seed
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import InputError, shown
-from unroll.options import GenerateOptions, InspectOptions, ScoreOptions, SessionOptions
+from unroll.options import GenerateOptions, InspectOptions, ScoreOptions
 from unroll.terms import (
     ALTERNATIVES_AT_MOST,
     DEFAULT_NEW_SYMBOLS,
     SAMPLES_AT_MOST,
-    SEED_LIMIT,
     STOP_LENGTH_AT_MOST,
     STOPS_AT_MOST,
     Capsules,
@@ -25,8 +23,6 @@ from unroll.terms import (
 
 FIXED_BYTES = 1024  # of an answer without its symbols, scores and state; more than it takes
 LIST_BYTES = 8  # of one symbol's alternatives beside themselves
-DEFAULT = SamplingParams()
-SAMPLING = ("temperature", "top_k", "top_p", "min_p")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +76,7 @@ def parse_generate(
     limits: Limits,
     deadline: float | None,
     account: str = "",
+    constraint: Constraint = FREE,
     *,
     is_streamed: bool,
 ) -> Parsed:
@@ -92,6 +89,7 @@ def parse_generate(
         limits: what it may ask for.
         deadline: time.monotonic() after which the request fails; None for never.
         account: of the caller, for fair shares and kept prefixes.
+        constraint: what the text must match.
         is_streamed: whether the text shall come in chunks.
 
     Raises:
@@ -105,10 +103,9 @@ def parse_generate(
     samples = _samples(options, origin, new)
     capsules = Capsules.FINAL if options.capsules is None else options.capsules
     if not is_streamed:
-        _check_size(options, samples, new, origin, limits.message)
+        _check_size(options, samples, new, origin, constraint, limits.message)
     check_replacement(options)
     unknown = count_unknown(prompt, options.unknown_symbols, vocabulary)
-    in_force = None if origin.sampler is None else origin.sampler.sampling
     request = SequenceRequest(
         seed=parse_seed(options, origin.sampler),
         max_new_symbols=new,
@@ -118,18 +115,20 @@ def parse_generate(
         else capsules,
         stop=_stops(options, vocabulary),
         deadline=deadline,
-        buffer_symbols=_buffer(options, origin, limits) if is_streamed else None,
+        buffer_symbols=_buffer(options, origin, constraint, limits) if is_streamed else None,
         chunk_seconds=0.0 if is_streamed else math.inf,
         is_cut_on_close=is_streamed and not origin.is_repeated,
         caller=account.encode(),
         alternatives=_alternatives(options, vocabulary),
-        sampling=parse_sampling(options, in_force),
+        sampling=parse_sampling(options, origin),
         prompt=vocabulary.encode(
             prompt,
             unknown=options.unknown_symbols,
             replacement=options.replacement_symbol,
             field="prompt",
         ),
+        automaton=constraint.automaton,
+        automaton_state=constraint.state,
     )
     return Parsed(
         request=request,
@@ -185,29 +184,6 @@ def parse_score(
     return Parsed(request=request, unknown=count_unknown(text, policy, vocabulary))
 
 
-def parse_seed(options: GenerateOptions | SessionOptions, in_force: SamplerState | None) -> int:
-    """Return a request's seed; what is in force where it has none, else a random one."""
-    if options.seed is None:
-        return secrets.randbelow(SEED_LIMIT) if in_force is None else in_force.seed
-    if options.seed < 0:
-        raise InputError("seed", f"must be 0 or more, got {options.seed}")
-    return options.seed
-
-
-def parse_sampling(
-    options: GenerateOptions | SessionOptions, in_force: SamplingParams | None
-) -> SamplingParams:
-    """Return a request's sampling parameters; what is in force where it has none."""
-    values = {name: getattr(options, name) for name in SAMPLING}
-    given = {name: value for name, value in values.items() if value is not None}
-    if not given:
-        return in_force or DEFAULT
-    try:
-        return SamplingParams(**given)
-    except InputError as error:
-        raise InputError(f"sampling.{error.field}", error.problem) from error
-
-
 def _stops(options: GenerateOptions, vocabulary: Vocabulary) -> tuple[str, ...]:
     """Return the stop strings in the form of the model's texts; a record ends with its line."""
     stops = tuple(map(vocabulary.form.apply, options.stop))
@@ -226,10 +202,15 @@ def _samples(options: GenerateOptions, origin: Origin, new: int) -> int:
 
 
 def _check_size(
-    options: GenerateOptions, samples: int, new: int, origin: Origin, limit: int
+    options: GenerateOptions,
+    samples: int,
+    new: int,
+    origin: Origin,
+    constraint: Constraint,
+    limit: int,
 ) -> None:
     """Refuse an answer in one message that might not go through, before it is computed."""
-    symbol, rest = _sizes(options, origin)
+    symbol, rest = _sizes(options, origin, constraint)
     worst = samples * (new * symbol + rest)
     if worst > limit:
         raise InputError(
@@ -239,13 +220,15 @@ def _check_size(
         )
 
 
-def _buffer(options: GenerateOptions, origin: Origin, limits: Limits) -> int:
+def _buffer(
+    options: GenerateOptions, origin: Origin, constraint: Constraint, limits: Limits
+) -> int:
     """Return how many symbols may wait, so that all of them fit into one message of a stream.
 
     As many again may be gathered meanwhile, and the last loop run and a possible stop string come
     on top.
     """
-    symbol, rest = _sizes(options, origin)
+    symbol, rest = _sizes(options, origin, constraint)
     on_top = LONGEST_RUN + STOP_LENGTH_AT_MOST
     if limits.message < (least := (2 + on_top) * symbol + rest):
         raise InputError(
@@ -256,13 +239,16 @@ def _buffer(options: GenerateOptions, origin: Origin, limits: Limits) -> int:
     return min(limits.buffer, ((limits.message - rest) // symbol - on_top) // 2)
 
 
-def _sizes(options: GenerateOptions, origin: Origin) -> tuple[int, int]:
+def _sizes(options: GenerateOptions, origin: Origin, constraint: Constraint) -> tuple[int, int]:
     """Return how many bytes a symbol of the answer takes at most, and all that is no symbol."""
     vocabulary = origin.model.bundle.vocabulary
     symbol = vocabulary.symbol_bytes + alternative_bytes(
         _alternatives(options, vocabulary), vocabulary
     )
     capsule = origin.model.engine.layout.size + 8 * STOP_LENGTH_AT_MOST
+    if constraint.automaton is not None:
+        capsule += len(constraint.automaton.pattern.encode())
+    capsule += 8 * len(parse_sampling(options, origin).logit_bias)
     return symbol + (4 if options.log_probs else 0), capsule + FIXED_BYTES
 
 

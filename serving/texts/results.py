@@ -86,15 +86,16 @@ def model_info(model: ServedModel) -> ModelInfo:
     )
 
 
-def session_info(session: Session, model: str, expires: float | None) -> SessionInfo:
+def session_info(session: Session, model: str, expires: float | None, symbols: str) -> SessionInfo:
     """Describe a session.
 
     Args:
         session: which.
         model: name of its model.
         expires: unix time at which it will expire unless it is used; None for never.
+        symbols: of its model; empty if that is not served any more.
     """
-    sampler = session.current.sampler
+    sampler, place = session.current.sampler, session.current.snapshot.place
     return SessionInfo(
         session_id=session.session_id,
         model=model,
@@ -106,6 +107,8 @@ def session_info(session: Session, model: str, expires: float | None) -> Session
         top_k=sampler.sampling.top_k,
         top_p=sampler.sampling.top_p,
         min_p=sampler.sampling.min_p,
+        logit_bias={symbols[token]: bias for token, bias in sampler.sampling.logit_bias},
+        pattern="" if place is None else place.pattern,
         create_time=datetime.fromtimestamp(session.created, UTC),
         expire_time=None if expires is None else datetime.fromtimestamp(expires, UTC),
     )
@@ -124,4 +127,5 @@ def _completion(text: Text, part: Part) -> Completion:
         seed=part.sample.seed,
         fingerprint=text.origin.model.fingerprint,
         position=part.chunk.position,
+        is_match=part.chunk.is_match,
     )

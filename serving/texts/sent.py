@@ -35,9 +35,9 @@ _BITS = {
 _SINGLE = {"temperature", "top_p", "min_p"}
 _KINDS: Mapping[str, type] = {
     "model": str, "replacement_symbol": str, "session": str, "capsule": bytes, "log_probs": bool,
-    "capsules": Capsules, "unknown_symbols": UnknownSymbols,
+    "capsules": Capsules, "unknown_symbols": UnknownSymbols, "pattern": str, "json_schema": str,
 }  # fmt: skip
-_SAMPLING = {*_SINGLE, "top_k"}
+_SAMPLING = {*_SINGLE, "top_k", "logit_bias"}
 
 
 def as_sent(options: O) -> O:
@@ -67,9 +67,11 @@ def _sent(name: str, value: Any) -> Any:
     if name in _BITS:
         return _whole(path, value, _BITS[name])
     if name in _SINGLE:
-        if not isinstance(value, Real):
-            raise InputError(path, f"must be a number, got {shown(repr(value))}")
-        return c_float(float(value)).value
+        return _number(path, value)
+    if name == "logit_bias":
+        if not isinstance(value, Mapping):
+            raise InputError(path, f"must be a mapping, got {shown(repr(value))}")
+        return {text_as_sent(path, key): _number(path, bias) for key, bias in value.items()}
     if name == "stop":
         return tuple(text_as_sent(f"stop[{place}]", stop) for place, stop in enumerate(value))
     if name == "units":
@@ -87,6 +89,12 @@ def _unit(path: str, unit: Unit) -> Unit:
         layer=_whole(f"{path}.layer", unit.layer, 31),
         index=_whole(f"{path}.index", unit.index, 31),
     )
+
+
+def _number(path: str, value: Any) -> float:
+    if not isinstance(value, Real):
+        raise InputError(path, f"must be a number, got {shown(repr(value))}")
+    return c_float(float(value)).value
 
 
 def _whole(path: str, value: Any, bits: int) -> int:

@@ -239,4 +239,5 @@ def join(chunks: list[Chunk]) -> Chunk:
         position=last.position,
         snapshot=snapshots[-1] if snapshots else None,
         likeliest=Likeliest.joined(likeliest) if likeliest else None,
+        is_match=last.is_match,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from serving.access.call import Call
 from serving.rpc.texts import Texts
 from serving.texts.origins import Place
-from serving.texts.parse import SAMPLING
+from serving.texts.sampling import SAMPLING
 from serving.texts.text import Part, Text
 from serving.triton.request import TextRequest
 from serving.triton.sequences import Sequences

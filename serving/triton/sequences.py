@@ -116,6 +116,7 @@ class Sequences:
             top_k=options.top_k,
             top_p=options.top_p,
             min_p=options.min_p,
+            logit_bias=options.logit_bias,
         )
         await self._sessions.start(
             owner, origin.model.fingerprint, begin(start, origin), session_id=session_id

@@ -59,7 +59,15 @@ def generate_request(
     if options.capsules is not None:
         message.capsules = WRITTEN_CAPSULES[options.capsules]
     _set(message, "prompt", prompt)
-    for name in ("model", "max_new_symbols", "seed", "sample_count", "top_log_probs"):
+    for name in (
+        "model",
+        "max_new_symbols",
+        "seed",
+        "sample_count",
+        "top_log_probs",
+        "pattern",
+        "json_schema",
+    ):
         _set(message, name, getattr(options, name))
     for index, stop in enumerate(options.stop):
         with _sending(f"stop[{index}]"):
@@ -217,6 +225,11 @@ def _set_sampling(
 ) -> None:
     for name in ("temperature", "top_k", "top_p", "min_p"):
         _set(message.sampling, name, getattr(options, name), within="sampling.")
+    if options.logit_bias is not None:
+        message.sampling.SetInParent()
+        for symbol, bias in options.logit_bias.items():
+            with _sending("sampling.logit_bias"):
+                message.sampling.logit_bias[symbol] = bias
 
 
 def _set_origin(
@@ -377,6 +390,8 @@ def read_session(message: pb.Session) -> SessionInfo:
         top_k=sampling.top_k,
         top_p=sampling.top_p,
         min_p=sampling.min_p,
+        logit_bias=dict(sampling.logit_bias),
+        pattern=message.pattern,
         create_time=message.create_time.ToDatetime(UTC),
         expire_time=expires,
     )
@@ -394,6 +409,7 @@ def _read_completion(message: pb.Completion) -> Completion:
         seed=message.seed,
         fingerprint=message.fingerprint,
         position=message.position,
+        is_match=message.is_match if message.HasField("is_match") else None,
     )
 
 

@@ -141,7 +141,8 @@ class Resumption:
     def _go_on(self) -> None:
         self._gone_on_after = self._received
         request = self.request
-        for field in ("model", "prompt", "expected_position"):  # a capsule knows its model
+        # A capsule knows its model, and where it stands in its pattern.
+        for field in ("model", "prompt", "expected_position", "pattern", "json_schema"):
             request.ClearField(field)
         request.capsule = self._capsule
         request.max_new_symbols = self._limit - self._received

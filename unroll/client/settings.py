@@ -180,6 +180,16 @@ class GenerateSettings(BatchSettings):
     """Draw only from symbols at least this times as probable as the likeliest; 0, the default,
     keeps all; at most 1."""
 
+    logit_bias: Annotated[tuple[str, ...], _TEXT] = ()
+    """Make a symbol likelier, as SYMBOL=BIAS: what is added to its logit before temperature, -100
+    to 100, or -inf, which bans it. Repeat it for more."""
+
+    pattern: Annotated[str | None, _TEXT] = None
+    """Regular expression that the text has to match as a whole."""
+
+    json_schema: Path | None = None
+    """File with a JSON schema of which the text is to be a value, instead of a pattern."""
+
     seed: int | None = None
     """Seed of the random numbers; that of record k is the seed + k. By default one is chosen; the
     last line names it."""
@@ -213,6 +223,15 @@ class GenerateSettings(BatchSettings):
             )
 
     @property
+    def _schema(self) -> str:
+        if self.json_schema is None:
+            return ""
+        try:
+            return self.json_schema.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"json_schema: {self.json_schema}: {error}") from error
+
+    @property
     def options(self) -> GenerateOptions:
         """What to ask for."""
         return GenerateOptions(
@@ -226,6 +245,20 @@ class GenerateSettings(BatchSettings):
             min_p=self.min_p,
             log_probs=self.top_log_probs > 0,
             top_log_probs=self.top_log_probs,
+            logit_bias=dict(map(_bias, self.logit_bias)) or None,
+            pattern=self.pattern,
+            json_schema=self._schema,
             unknown_symbols=self.unknown_symbols,
             replacement_symbol=self.replacement_symbol,
         )
+
+
+def _bias(given: str) -> tuple[str, float]:
+    """Read SYMBOL=BIAS; the symbol may be an equals sign itself."""
+    symbol, bias = given[:1], given[2:]
+    try:
+        if given[1:2] != "=":
+            raise ValueError("no equals sign behind one symbol")
+        return symbol, float(bias)
+    except ValueError as error:
+        raise SettingsError(f"logit_bias = {given!r}: must be SYMBOL=BIAS, as e=2.5") from error

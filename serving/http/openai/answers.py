@@ -26,6 +26,7 @@ from serving.http.refusal import Refusal
 from serving.texts.alternatives import alternatives_of
 from serving.texts.text import Part, Text
 from unroll.results import Alternatives
+from unroll.terms import FinishReason
 
 EVENTS = "text/event-stream; charset=utf-8"
 DONE = b"data: [DONE]\n\n"
@@ -41,7 +42,10 @@ _RENAMED = {
     "sampling.top_p": "top_p",
     "sampling.top_k": "top_k",
     "sampling.min_p": "min_p",
+    "sampling.logit_bias": "logit_bias",
+    "json_schema": "response_format",
 }
+_FINISHES = {reason: reason.value for reason in FinishReason} | {FinishReason.PATTERN: "stop"}
 _TYPES = {
     grpc.StatusCode.UNAUTHENTICATED: "authentication_error",
     grpc.StatusCode.PERMISSION_DENIED: "permission_error",
@@ -112,13 +116,15 @@ class Answer:
             "index": index,
             "text": symbols,
             "logprobs": scores,
-            "finish_reason": None if chunk.finish is None else chunk.finish.value,
+            "finish_reason": None if chunk.finish is None else _FINISHES[chunk.finish],
         }
         if part.capsule:
             made["capsule"] = b64encode(part.capsule).decode()
         if chunk.finish is not None:
             self._written += chunk.generated
             made["seed"], made["position"] = part.sample.seed, chunk.position
+            if chunk.is_match is not None:
+                made["is_match"] = chunk.is_match
         self._offsets[index] = self._offsets.get(index, 0) + len(symbols)
         return made
 

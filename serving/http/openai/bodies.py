@@ -15,7 +15,7 @@ class LogProbs(TypedDict):
 
 
 class Choice(TypedDict):
-    """One text, or a piece of it; the last piece has seed and position."""
+    """One text, or a piece of it; the last piece has seed and position, and tells of a match."""
 
     index: int
     text: str
@@ -24,6 +24,7 @@ class Choice(TypedDict):
     capsule: NotRequired[str]
     seed: NotRequired[int]
     position: NotRequired[int]
+    is_match: NotRequired[bool]
 
 
 class Usage(TypedDict):

@@ -67,7 +67,12 @@ class Completions:
                 yield [
                     await stack.enter_async_context(
                         desk.open(
-                            call, request.place, prompt, request.options, is_streamed=is_streamed
+                            call,
+                            request.place,
+                            prompt,
+                            request.options,
+                            is_streamed=is_streamed,
+                            logit_bias=request.logit_bias,
                         )
                     )
                     for prompt in prompts

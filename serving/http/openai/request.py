@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from serving.http.openai import constraints
 from serving.sessions.session import digest_of
 from serving.texts.fields import Fields, Schema
 from serving.texts.origins import Place
@@ -36,6 +37,7 @@ class CompletionRequest:
         place: where each text begins.
         prompts: one text or more, or their token ids.
         options: how they go on.
+        logit_bias: of token ids; None for what is in force.
         samples: of each.
         echo: whether a text begins with its prompt.
         is_streamed: whether the texts come as they are made.
@@ -45,6 +47,7 @@ class CompletionRequest:
     place: Place
     prompts: list[Prompt]
     options: GenerateOptions
+    logit_bias: dict[int, float] | None
     samples: int
     echo: bool
     is_streamed: bool
@@ -86,15 +89,19 @@ def read(fields: Fields) -> CompletionRequest:
         sample_count=samples,
         unknown_symbols=unknown,
         replacement_symbol=replacement,
+        pattern=constraints.pattern(fields),
+        json_schema=constraints.json_schema(fields),
     )
     place = _place(fields, model, prompts)
     wants_usage = _wants_usage(fields)
+    logit_bias = constraints.logit_bias(fields)
     _check_unsupported(fields, samples)
     fields.check_all_known()
     return CompletionRequest(
         place=place,
         prompts=prompts,
         options=as_sent(options),
+        logit_bias=logit_bias,
         samples=1 if samples is None else samples,
         echo=echo,
         is_streamed=is_streamed,
@@ -163,6 +170,5 @@ def _check_unsupported(fields: Fields, samples: int | None) -> None:
     fields.refuse("suffix", "", advice="leave it out")
     if fields.whole("best_of") not in {None, 1 if samples is None else samples}:
         raise InputError("best_of", "is not supported; it must be n")
-    fields.refuse("logit_bias", {}, advice="leave it out")
     for name in ("presence_penalty", "frequency_penalty"):
         fields.refuse(name, 0, advice="leave it out or at 0")

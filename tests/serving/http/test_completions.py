@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -322,6 +323,26 @@ def test_capsule_goes_on_at_the_other_door(server: RunningServer, ours: Client) 
     assert parts == ours.generate("cab", options).text
 
 
+def test_text_matches_a_pattern_and_favours_symbols(theirs: openai.OpenAI, ours: Client) -> None:
+    given = theirs.completions.create(
+        model="small",
+        prompt="abc",
+        seed=5,
+        max_tokens=40,
+        logit_bias={"3": 4},
+        extra_body={"pattern": "(?:a|b){9}"},
+    )
+    (choice,) = given.choices
+    assert re.fullmatch("(?:a|b){9}", choice.text)
+    assert choice.finish_reason == "stop"
+    assert (choice.model_extra or {})["is_match"] is True
+    symbol = ours.get_model("small").vocabulary[3]
+    options = GenerateOptions(
+        model="small", seed=5, max_new_symbols=40, pattern="(?:a|b){9}", logit_bias={symbol: 4.0}
+    )
+    assert ours.generate("abc", options).text == choice.text
+
+
 def test_errors_are_those_that_the_client_knows(
     theirs: openai.OpenAI, server: RunningServer
 ) -> None:
@@ -341,7 +362,24 @@ def test_errors_are_those_that_the_client_knows(
         ({"suffix": "x"}, "suffix"),
         ({"presence_penalty": 0.5}, "presence_penalty"),
         ({"frequency_penalty": -1}, "frequency_penalty"),
-        ({"logit_bias": {"3": -100}}, "logit_bias"),
+        ({"logit_bias": {"3": -101}}, "logit_bias"),
+        ({"logit_bias": {"a": 1}}, "logit_bias"),
+        ({"logit_bias": {"999": 1}}, "logit_bias"),
+        ({"logit_bias": {"3": "x"}}, "logit_bias"),
+        ({"logit_bias": [1]}, "logit_bias"),
+        ({"pattern": "("}, "pattern"),
+        ({"pattern": 3}, "pattern"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"schema": {"type": "integer"}},
+                }
+            },
+            "response_format",
+        ),
         ({"logprobs": 21}, "logprobs"),
         ({"logprobs": True}, "logprobs"),
         ({"max_tokens": 0}, "max_tokens"),

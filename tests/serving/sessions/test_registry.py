@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from serving.engine.snapshot import SamplerState, Snapshot, StateLayout
 from serving.runtime.sampling import SamplingParams
-from serving.sessions.capsule import CapsuleContents
+from serving.sessions.contents import CapsuleContents
 from serving.sessions.memory_store import MemoryStore
 from serving.sessions.registry import Sessions
 from serving.sessions.session import Session, digest_of, write_mark
