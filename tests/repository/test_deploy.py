@@ -1,11 +1,13 @@
 """The files of deploy/ fit the settings, and deploy/README.md explains them."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import tomllib
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,21 @@ def test_flags_of_a_deployment_are_settings(name: str) -> None:
     assert bool(flags) == (name != "unroll.service")
     client = {"check", "timeout"}
     assert {flag.replace("-", "_") for flag in flags} - client <= KNOWN
+
+
+def test_every_port_of_the_image_is_exposed_and_published_to_this_machine_alone() -> None:
+    dockerfile = (DEPLOY / "Dockerfile").read_text("utf-8")
+    (words,) = re.findall(r"^ENTRYPOINT (.*)$", dockerfile, re.MULTILINE)
+    entrypoint = json.loads(words)
+    given = dict(pairwise(entrypoint))
+    grpc, http, metrics = str(ServerSettings.port), given["--http-port"], given["--metrics-port"]
+    (exposed,) = re.findall(r"^EXPOSE (.*)$", dockerfile, re.MULTILINE)
+    assert set(exposed.split()) == {grpc, http, metrics}
+    compose = (DEPLOY / "compose.yaml").read_text("utf-8").partition("\n  prometheus:")[0]
+    published = re.findall(r'^      - "(\S+):(\d+):(\d+)"$', compose, re.MULTILINE)
+    assert {inner for _, _, inner in published} == {grpc, http}
+    assert "--plaintext-anywhere" in entrypoint, "else other addresses might be allowed"
+    assert {address for address, _, _ in published} == {"127.0.0.1"}
 
 
 def test_image_has_the_extra_that_it_is_built_for() -> None:
