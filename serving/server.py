@@ -332,6 +332,9 @@ def _channel_options(settings: ServerSettings) -> list[tuple[str, int]]:
         "grpc.max_send_message_length": settings.max_message_bytes,
         "grpc.max_allowed_incoming_connections": settings.max_connections,
         "grpc.max_concurrent_streams": settings.max_streams_per_connection,
+        # By default a call that has ended still counts as a stream until Python has let go of it,
+        # and the next one, which the client sends in its place, ends without a word of ours.
+        "grpc.http.overload_protection": 0,
         # Beyond 1,000 calls that Python has not seen yet, gRPC would cancel some without a word.
         "grpc.server.max_pending_requests": PENDING_AT_MOST,
         "grpc.server.max_pending_requests_hard_limit": PENDING_AT_MOST,

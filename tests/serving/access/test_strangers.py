@@ -145,17 +145,18 @@ def waiting_batches() -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("connections", [1, 4])
 def test_burst_is_refused_with_a_status_of_ours_and_none_is_cancelled(
-    tiny_bundles: dict[Cell, Path],
+    tiny_bundles: dict[Cell, Path], connections: int
 ) -> None:
     async def burst(address: str) -> Counter[str]:
         options = [("grpc.use_local_subchannel_pool", 1)]
-        channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(4)]
+        channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(connections)]
         stubs = [TextGenerationServiceStub(channel) for channel in channels]
 
         async def one(number: int) -> str:
             try:
-                await stubs[number % 4].Generate(ask("abc", 3), timeout=PATIENCE)
+                await stubs[number % connections].Generate(ask("abc", 3), timeout=PATIENCE)
             except grpc.aio.AioRpcError as error:
                 has_details = "grpc-status-details-bin" in dict(error.trailing_metadata() or ())
                 return f"{error.code().name}, details: {has_details}"
@@ -172,6 +173,11 @@ def test_burst_is_refused_with_a_status_of_ours_and_none_is_cancelled(
         next(held)
         codes = asyncio.run(burst(running.address))
         held.close()
+        refused = running.server.calls.registry.get_sample_value(
+            "unroll_requests_total",
+            {"method": "Generate", "code": "RESOURCE_EXHAUSTED"},
+        )
+    assert refused == codes["RESOURCE_EXHAUSTED, details: True"]
     # The stream may end before the burst does; then calls are answered. Each way is one of ours.
     assert set(codes) <= {"RESOURCE_EXHAUSTED, details: True", "OK"}, codes
     assert codes["RESOURCE_EXHAUSTED, details: True"] > 0
