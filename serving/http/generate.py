@@ -12,7 +12,7 @@ from serving.texts.fields import Fields, read_object
 from serving.triton import inference_pb2 as pb
 from serving.triton.faces import PLATFORM, Face, find
 from serving.triton.inference import Answer, Inference
-from serving.triton.request import TextRequest, fields_of, put, read
+from serving.triton.request import TextRequest, check_id, fields_of, put, read
 from serving.triton.servicer import EXTENSIONS, is_ready
 from serving.triton.tensors import VERSION
 from unroll.errors import InputError
@@ -207,7 +207,7 @@ def _own(fields: Fields) -> tuple[str, dict[str, object]]:
     name, parameters = fields.text("id"), fields.get("parameters", {"type": "object"})
     if parameters is not None and not isinstance(parameters, dict):
         raise InputError("parameters", "must be a JSON object")
-    return name, parameters or {}
+    return check_id(name), parameters or {}
 
 
 def _name(call: HttpCall) -> str:

@@ -6,7 +6,7 @@ from serving.engine.models import Models
 from serving.triton import inference_pb2 as pb
 from serving.triton.faces import Face, find
 from serving.triton.inference import Answer
-from serving.triton.request import TextRequest, fields_of, read
+from serving.triton.request import TextRequest, check_id, fields_of, read
 from serving.triton.tensors import VERSION, Parameter, read_values, write_outputs, write_parameters
 from unroll.errors import InputError
 
@@ -49,7 +49,7 @@ class Asked:
         face.check(request)
         return cls(
             face=face,
-            id=message.id,
+            id=check_id(message.id),
             request=request,
             is_raw=bool(message.raw_input_contents),
         )

@@ -16,7 +16,7 @@ from unroll.options import GenerateOptions
 from unroll.terms import Capsules
 
 DEFAULT_TOKENS = 16
-ID_LENGTH_AT_MOST = 128  # symbols of a sequence's id
+ID_LENGTH_AT_MOST = 128  # symbols of a sequence's id, and of a request's, which every answer has
 OUTPUTS = {
     "text_output": "BYTES",
     "finish_reason": "BYTES",
@@ -81,6 +81,17 @@ class TextRequest:
     seconds: float | None
     step: Step | None
     wants_empty_end: bool
+
+
+def check_id(name: str) -> str:
+    """Return a request's id.
+
+    Raises:
+        InputError: it is too long.
+    """
+    if len(name) > ID_LENGTH_AT_MOST:
+        raise InputError("id", f"must have at most {ID_LENGTH_AT_MOST} symbols, has {len(name)}")
+    return name
 
 
 def put(values: dict[str, Any], name: str, value: Any) -> None:

@@ -12,6 +12,7 @@ from serving.texts.text import one_error
 from serving.triton import inference_pb2 as pb
 from serving.triton.answers import FINAL, Asked
 from serving.triton.inference import Answer, Inference
+from serving.triton.request import ID_LENGTH_AT_MOST
 from serving.triton.tensors import write_parameters
 from unroll.errors import ClosedError, UnrollError
 from unroll.wire import describe
@@ -153,7 +154,6 @@ def _refusal(message: pb.ModelInferRequest, error: UnrollError) -> pb.ModelStrea
     """Tell why a request failed, as clients of Triton write it: `[CODE] message`."""
     status = describe(error)
     refusal = pb.ModelStreamInferResponse(error_message=f"[{_CODES[status.code]}] {status.message}")
-    refusal.infer_response.model_name = message.model_name
-    refusal.infer_response.id = message.id
+    refusal.infer_response.id = message.id[:ID_LENGTH_AT_MOST]
     write_parameters(refusal.infer_response, {FINAL: True})
     return refusal

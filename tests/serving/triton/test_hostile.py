@@ -111,6 +111,7 @@ SPOILT: dict[str, tuple[str, Spoil]] = {
     "start of nothing": ("sequence_id", parameter("sequence_start", bool_param=True)),
     "sequence of a truth": ("sequence_id", parameter("sequence_id", bool_param=True)),
     "long sequence id": ("sequence_id", parameter("sequence_id", string_param="x" * 129)),
+    "long id": ("id", lambda r: setattr(r, "id", r.id + "x" * 129)),
     "decoupled": ("model_name", lambda r: setattr(r, "model_name", "small_stream")),
     "sequence": ("sequence_id", lambda r: setattr(r, "model_name", "small_sequence")),
 }
@@ -154,7 +155,7 @@ def test_stream_goes_on_after_requests_that_are_wrong(channel: grpc.Channel) -> 
                 talk.put(request)
                 answer = talk.read()
                 assert answer.error_message.startswith("[INVALID_ARGUMENT] ")
-                assert answer.infer_response.id == f"wrong {index}"
+                assert answer.infer_response.id == request.id[:128]
         talk.put(infer_request("small", "abc", request_id="right", max_tokens=3))
         (right,) = talk.read_final()
     assert (right.id, outputs_of(right)["num_output_tokens"]) == ("right", 3)
