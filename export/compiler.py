@@ -40,7 +40,7 @@ from unroll.bundle.manifest import (
 from unroll.errors import DeviceError, SettingsError
 from unroll.machine import available_memory
 
-COPIES = 16  # of the weights at most: torch's, files', three graphs', ONNX Runtime's packed ones
+COPIES = 16  # of the weights at most: torch's, files', the graphs', ONNX Runtime's packed ones
 BESIDE_WEIGHTS = 2**29  # bytes: blocks of logits, and what is needed for any model
 
 

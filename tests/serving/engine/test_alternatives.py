@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from serving.engine.engine import Engine
+from serving.engine.options import EngineOptions
 from serving.engine.request import Chunk, SequenceRequest
 from serving.runtime.decoder import Decoder
+from serving.runtime.host import HostRunner
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
 from serving.texts.text import join
@@ -146,6 +149,15 @@ def test_bundle_of_before_tells_to_export_again(bundle: Bundle, tmp_path: Path) 
     without_graphs(old, DECODE_FULL)
     engine = Engine(load_bundle(old), Decoder(load_bundle(old), Device.CPU))
     with pytest.raises(InputError, match=r"top_log_probs: .* export the checkpoint again"):
+        engine.submit(ask([1], 1), print)
+    assert whole(engine, replace(ask([1], 3), alternatives=0)).text
+
+
+def test_another_device_than_the_cpu_tells_so_at_once(bundle: Bundle) -> None:
+    decoder = Decoder(bundle, Device.CPU)
+    options = EngineOptions(device=Device.CUDA)
+    engine = Engine(bundle, decoder, options, new_runner=partial(HostRunner, decoder))
+    with pytest.raises(InputError, match="top_log_probs: cannot be told by a model on cuda"):
         engine.submit(ask([1], 1), print)
     assert whole(engine, replace(ask([1], 3), alternatives=0)).text
 

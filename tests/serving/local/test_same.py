@@ -18,10 +18,16 @@ from training.model.model import CELLS
 from training.settings import Cell
 from unroll.client.client import Client
 from unroll.client.face import Face
-from unroll.errors import UnrollError
-from unroll.options import GenerateOptions, ScoreOptions, SessionOptions
-from unroll.results import Piece, Score, SessionInfo
-from unroll.terms import Capsules, UnknownSymbols
+from unroll.errors import InputError, UnrollError
+from unroll.options import (
+    FindUnitsOptions,
+    GenerateOptions,
+    InspectOptions,
+    ScoreOptions,
+    SessionOptions,
+)
+from unroll.results import Piece, Score, SessionInfo, Unit
+from unroll.terms import Capsules, UnitKind, UnknownSymbols
 
 SKIP, REPLACE = UnknownSymbols.SKIP, UnknownSymbols.REPLACE
 ASKED = [
@@ -128,6 +134,24 @@ def test_scores_and_descriptions_are_the_same(both: Both) -> None:
     assert both.model.list_models() == both.client.list_models()
 
 
+def test_inspections_are_the_same(both: Both) -> None:
+    begun = both.client.generate("abc", GenerateOptions(max_new_symbols=5))
+    kinds = list(UnitKind) if both.model.get_model().cell == "lstm" else [UnitKind.H]
+    units = tuple(Unit(layer=2, index=4, kind=kind) for kind in kinds)
+    options = InspectOptions(units=units, top_log_probs=11)
+    for text, capsule in (("fed£\n" * 90, b""), ("dead", begun.capsule), ("", begun.capsule)):
+        ours = both.model.inspect(text, options, capsule=capsule)
+        assert ours == both.client.inspect(text, options, capsule=capsule)
+    text = "fed£\nab" * 70
+    holds = [symbol in "ab" for symbol in text]
+    found = both.model.find_units(text, holds, FindUnitsOptions(unit_count=21))
+    assert found == both.client.find_units(text, holds, FindUnitsOptions(unit_count=21))
+    for wrong in (Unit(index=7), Unit(index=0, layer=3), Unit(index=2**31)):
+        asked = InspectOptions(units=(wrong,))
+        assert _error(lambda: both.model.inspect("a", asked))[0] is InputError  # noqa: B023
+        assert _error(lambda: both.client.inspect("a", asked))[0] is InputError  # noqa: B023
+
+
 def test_a_text_moves_between_the_two(both: Both) -> None:
     options = GenerateOptions(max_new_symbols=60, seed=8)
     whole = both.client.generate("abc", replace(options, max_new_symbols=180))
@@ -162,7 +186,7 @@ def test_sessions_go_the_same_way(both: Both) -> None:
     assert way(both.model) == way(both.client)
 
 
-def _error(call: Callable[[], object]) -> object:
+def _error(call: Callable[[], object]) -> tuple[object, ...]:
     with pytest.raises(UnrollError) as caught:
         call()
     return (
