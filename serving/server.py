@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from serving.access.call import CallCounts
 from serving.access.callers import CallerLimits, Callers
@@ -64,10 +65,12 @@ class Server:
 
     Args:
         settings: what to serve, where and how.
+        shares_port: whether other processes listen on the same ports, too.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, *, shares_port: bool = False) -> None:
         settings.validate()
+        self._shares_port = shares_port
         self.settings = settings
         self.port = settings.port
 
@@ -135,7 +138,7 @@ class Server:
         self.http = self._open_http(paths)
         self._grpc = grpc.aio.server(
             interceptors=[RpcGate(self.gate, longest, PATHS | triton.PATHS, triton.OPEN_PATHS)],
-            options=_channel_options(self.settings),
+            options=_channel_options(self.settings, shares_port=self._shares_port),
         )
         # Handlers get the gate's Call, of which the stubs know nothing.
         methods: Any = GenericHandlers(self._grpc)
@@ -239,15 +242,21 @@ class Server:
             answer_seconds=settings.keepalive_timeout_seconds,
             age_seconds=settings.max_connection_age_seconds,
         )
-        return HttpDoor(app, settings.host, settings.http_port, limits, tls)
+        return HttpDoor(
+            app, settings.host, settings.http_port, limits, tls, shares_port=self._shares_port
+        )
 
     def _open_metrics(self) -> MetricsPage | None:
         port = self.settings.metrics_port
-        if port is None:
-            return None
-        return MetricsPage(
-            Metrics(self.models, self.sessions, self._store, self.calls), self.settings.host, port
-        )
+        return None if port is None else MetricsPage(self.metrics, self.settings.host, port)
+
+    @property
+    def metrics(self) -> CollectorRegistry:
+        """What Prometheus reads of this process."""
+        registry = CollectorRegistry()
+        registry.register(Metrics(self.models, self.sessions, self._store, self.calls))
+        ProcessCollector(registry=registry)
+        return registry
 
     async def _tidy(self) -> None:
         """Every few seconds, renew the capsule keys and let sessions expire."""
@@ -326,7 +335,7 @@ def _limits(settings: ServerSettings) -> Limits:
     )
 
 
-def _channel_options(settings: ServerSettings) -> list[tuple[str, int]]:
+def _channel_options(settings: ServerSettings, *, shares_port: bool) -> list[tuple[str, int]]:
     options = {
         "grpc.max_receive_message_length": settings.max_message_bytes,
         "grpc.max_send_message_length": settings.max_message_bytes,
@@ -340,7 +349,8 @@ def _channel_options(settings: ServerSettings) -> list[tuple[str, int]]:
         "grpc.server.max_pending_requests_hard_limit": PENDING_AT_MOST,
         # By default windows grow with the traffic, and megabytes wait for whoever is not let in.
         "grpc.http2.bdp_probe": 0,
-        "grpc.so_reuseport": 0,  # else two servers on one port share its calls, unnoticed
+        # Without being asked to, two servers on one port would share its calls, unnoticed.
+        "grpc.so_reuseport": int(shares_port),
         "grpc.keepalive_time_ms": round(settings.keepalive_seconds * 1e3),
         "grpc.keepalive_timeout_ms": round(settings.keepalive_timeout_seconds * 1e3),
         # By default a client that pings often, or while it has no call, is disconnected.

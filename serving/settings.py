@@ -48,6 +48,11 @@ class ServerSettings:
     """SIGHUP reloads changed bundles. Up to this many previous versions of each model stay loaded
     for requests and sessions that started on them."""
 
+    processes: Annotated[int, Range(1, 1024)] = 1
+    """Server processes that share the ports, each with workers, caches and limits of its own. They
+    share sessions through the store or the state dir, else through a folder that ends with
+    them."""
+
     port_file: Path | None = None
     """File to which the port is written once the server is ready."""
 

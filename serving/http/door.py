@@ -25,6 +25,7 @@ class HttpDoor:
         port: port to listen on; 0 takes a free one.
         limits: of connections.
         tls: encrypts; None for plain text.
+        shares_port: whether other processes listen there, too.
 
     Attributes:
         port: on which it listens.
@@ -40,10 +41,12 @@ class HttpDoor:
         port: int,
         limits: ConnectionLimits,
         tls: SSLContext | None,
+        *,
+        shares_port: bool = False,
     ) -> None:
         self._limits = limits
         self._tls = tls
-        self._socket = _listen(host, port)
+        self._socket = _listen(host, port, shares_port=shares_port)
         self.port: int = self._socket.getsockname()[1]
         self._state = ServerState()
         self._config = Config(
@@ -86,13 +89,14 @@ class HttpDoor:
         return [each for each in self._state.connections if isinstance(each, Connection)]
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, *, shares_port: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server(
             (host, port),
             family=family,
             backlog=BACKLOG,
+            reuse_port=shares_port,
             dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
         )
     except OSError as error:

@@ -8,9 +8,8 @@ from threading import Semaphore, Thread, Timer
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client import CollectorRegistry, make_wsgi_app
 
-from serving.telemetry.metrics import Metrics
 from unroll.errors import SettingsError
 
 log = logging.getLogger(__name__)
@@ -76,13 +75,10 @@ class MetricsPage:
         SettingsError: the port is taken.
     """
 
-    def __init__(self, metrics: Metrics, host: str, port: int) -> None:
-        registry = CollectorRegistry()
-        registry.register(metrics)
-        ProcessCollector(registry=registry)
+    def __init__(self, metrics: CollectorRegistry, host: str, port: int) -> None:
         try:
             server = _IPv6Server if ":" in host else _Server
-            self._server = make_server(host, port, make_wsgi_app(registry), server, _Handler)
+            self._server = make_server(host, port, make_wsgi_app(metrics), server, _Handler)
         except OSError as error:
             raise SettingsError(
                 f"metrics_port = {port}: cannot listen on {host}: {error.strerror}; choose another "

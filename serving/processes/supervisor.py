@@ -1,0 +1,262 @@
+"""The supervisor of several server processes: it starts them, keeps them and ends them."""
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from serving.process import AT_ONCE, write_port
+from serving.processes.child import Ask, Told, run_child
+from serving.processes.metrics import MergedMetrics
+from serving.processes.ports import reserve
+from serving.sessions.capsule import KEYS_VARIABLE
+from serving.settings import ServerSettings
+from serving.telemetry.page import MetricsPage
+from unroll.errors import UnrollError
+
+ANSWER_SECONDS = 4.0  # for a process's metrics
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds before a process that ended is started again
+STEADY_SECONDS = 60.0  # after so long, the next end is a first one again
+LAST_SECONDS = 10.0  # after the grace time, processes that are still there are killed
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Child:
+    """A process.
+
+    Attributes:
+        process: itself.
+        pipe: to it.
+        ready: what it serves, once it does; or why it cannot.
+        ended: set when it is gone.
+        answers: what it told last, by kind of question.
+    """
+
+    process: SpawnProcess
+    pipe: Connection
+    ready: "asyncio.Future[list[str]]"
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    answers: dict[Told, "asyncio.Future[Any]"] = field(default_factory=dict)
+
+
+class Supervisor:
+    """Runs processes that share a port until SIGTERM or SIGINT.
+
+    Args:
+        settings: of the server; `processes` says how many.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        settings.validate()
+        self.settings = settings
+        self._children: dict[int, Child] = {}  # by number, from 0
+        self._is_stopping = asyncio.Event()
+
+    async def serve(self, announce: Callable[[list[str]], None]) -> None:
+        """Start the processes, start those again that end, and drain all of them in the end.
+
+        Args:
+            announce: called with lines that say what is served, once all processes are ready.
+
+        Raises:
+            UnrollError: a process cannot begin to serve.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._stop_on_signal()
+        with ExitStack() as closing:
+            each = self._shared(closing)
+            try:
+                for number in range(self.settings.processes):
+                    self._start(number, each)
+                lines = await self._all_ready()
+                page = self._open_metrics()
+                if page is not None:
+                    closing.callback(page.close)
+                if self.settings.port_file is not None:
+                    write_port(self.settings.port_file, each.port)
+                keeping = [self._loop.create_task(self._keep(n, each)) for n in self._children]
+                reloading = asyncio.Event()
+                self._loop.add_signal_handler(signal.SIGHUP, reloading.set)
+                keeping.append(self._loop.create_task(self._reload(reloading)))
+                announce([*lines, f"{self.settings.processes} processes"])
+                await self._is_stopping.wait()
+                for task in keeping:
+                    task.cancel()
+            finally:
+                await self._end()
+
+    def _shared(self, closing: ExitStack) -> ServerSettings:
+        """Return a process's settings; what they name is shared by all of them."""
+        settings = self.settings
+        grpc = closing.enter_context(reserve("port", settings.host, settings.port))
+        http_port = settings.http_port
+        if http_port is not None:
+            http = closing.enter_context(reserve("http_port", settings.host, http_port))
+            http_port = http.getsockname()[1]
+        state_dir = settings.state_dir
+        if state_dir is None and settings.store is None:
+            state_dir = Path(closing.enter_context(TemporaryDirectory(prefix="unroll-sessions-")))
+        if settings.capsule_keys is None and not os.environ.get(KEYS_VARIABLE):
+            log.warning(
+                "no capsule keys: capsules are valid on this server only, and until it stops; "
+                "give keys with --capsule-keys FILE or %s",
+                KEYS_VARIABLE,
+            )
+            os.environ[KEYS_VARIABLE] = secrets.token_hex(32)  # the processes inherit it
+        return replace(
+            settings,
+            processes=1,
+            port=grpc.getsockname()[1],
+            http_port=http_port,
+            port_file=None,
+            metrics_port=None,
+            state_dir=state_dir,
+            exit_on_engine_failure=True,
+        )
+
+    def _start(self, number: int, settings: ServerSettings) -> Child:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=run_child, args=(settings, theirs), daemon=False)
+        process.start()
+        theirs.close()
+        child = Child(process, ours, self._loop.create_future())
+        self._children[number] = child
+        self._loop.add_reader(ours.fileno(), self._hear, child)
+        return child
+
+    def _hear(self, child: Child) -> None:
+        try:
+            what, *more = child.pipe.recv()
+        except (EOFError, OSError):
+            self._loop.remove_reader(child.pipe.fileno())
+            child.pipe.close()
+            _settle(child.ready, UnrollError("a server process ended before it was ready"))
+            for answer in child.answers.values():
+                answer.cancel()
+            child.ended.set()
+            return
+        if what is Told.READY:
+            _settle(child.ready, more[0])
+        elif what is Told.FAILED:
+            _settle(child.ready, UnrollError(more[0]))
+        elif what in child.answers:
+            _settle(child.answers.pop(what), more[0])
+
+    async def _all_ready(self) -> list[str]:
+        """Return the first process's lines; none if a signal comes before all are ready."""
+        stopping = self._loop.create_task(self._is_stopping.wait())
+        lines: list[str] = []
+        for child in self._children.values():
+            waits: list[asyncio.Future[Any]] = [stopping, child.ready]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if not stopping.done():
+                lines = lines or child.ready.result()
+        stopping.cancel()
+        return lines
+
+    async def _keep(self, number: int, settings: ServerSettings) -> None:
+        """Start a process again whenever it has ended."""
+        pause = FIRST_PAUSE
+        while True:
+            started = time.monotonic()
+            await self._children[number].ended.wait()
+            if time.monotonic() - started > STEADY_SECONDS:
+                pause = FIRST_PAUSE
+            log.error("server process %d has ended; it starts again in %g s", number, pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+            child = self._start(number, settings)
+            try:
+                await child.ready
+            except UnrollError as error:
+                log.error("server process %d cannot start: %s", number, error)
+
+    async def _reload(self, asked: asyncio.Event) -> None:
+        """Reload bundles, one process after the other, each time that it is asked for."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            for child in list(self._children.values()):
+                with suppress(asyncio.CancelledError, OSError):
+                    await self._ask(child, Ask.RELOAD, Told.RELOAD)
+
+    def _open_metrics(self) -> MetricsPage | None:
+        port = self.settings.metrics_port
+        if port is None:
+            return None
+        registry = CollectorRegistry()
+        registry.register(MergedMetrics(self._pages))
+        return MetricsPage(registry, self.settings.host, port)
+
+    def _pages(self) -> dict[int, str]:
+        """Return the metrics of each process; called on the page's threads."""
+        return asyncio.run_coroutine_threadsafe(self._ask_pages(), self._loop).result()
+
+    async def _ask_pages(self) -> dict[int, str]:
+        async def one(child: Child) -> tuple[int, str] | None:
+            with suppress(asyncio.CancelledError, TimeoutError, OSError):
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    page: str = await self._ask(child, Ask.METRICS, Told.METRICS)
+                    assert child.process.pid is not None
+                    return child.process.pid, page
+            return None
+
+        found = await asyncio.gather(*map(one, list(self._children.values())))
+        return dict(filter(None, found))
+
+    async def _ask(self, child: Child, ask: Ask, answer: Told) -> Any:
+        waiting = child.answers.get(answer)
+        if waiting is None:
+            waiting = child.answers[answer] = self._loop.create_future()
+            child.pipe.send(ask)
+        return await asyncio.shield(waiting)
+
+    async def _end(self) -> None:
+        """Let all processes drain; those that take too long are killed."""
+        for child in self._children.values():
+            if not child.ended.is_set():
+                child.process.terminate()
+        waits = [child.ended.wait() for child in self._children.values()]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.grace_seconds + LAST_SECONDS):
+                await asyncio.gather(*waits)
+        for child in self._children.values():
+            if child.process.is_alive() and not child.ended.is_set():
+                child.process.kill()
+            await asyncio.to_thread(child.process.join)
+
+    def _stop_on_signal(self) -> None:
+        """Let the first signal stop, and the second end all processes at once."""
+
+        def stop() -> None:
+            if self._is_stopping.is_set():
+                for child in self._children.values():
+                    child.process.kill()
+            self._is_stopping.set()
+
+        for number in AT_ONCE:
+            self._loop.add_signal_handler(number, stop)
+
+
+def _settle(future: "asyncio.Future[Any]", outcome: Any) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, BaseException):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
