@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 from enum import Enum
 from multiprocessing.connection import Connection
+from threading import Thread
 from typing import Any
 
 from prometheus_client import generate_latest
@@ -48,8 +49,11 @@ def run_child(settings: ServerSettings, pipe: Connection) -> None:
     configure_logging(settings.log_format, settings.log_level)
 
     def announce(server: Server) -> None:
-        asyncio.get_running_loop().add_reader(pipe.fileno(), _attend, server, pipe)
+        attending = Thread(
+            target=_attend, args=(server, pipe, asyncio.get_running_loop()), daemon=True
+        )
         tell(pipe, Told.READY, describe(server))
+        attending.start()
 
     try:
         with new_runner() as runner:
@@ -65,21 +69,17 @@ def tell(pipe: Connection, *message: Any) -> None:
         pipe.send(message)
 
 
-def _attend(server: Server, pipe: Connection) -> None:
-    loop = asyncio.get_running_loop()
-    try:
-        asked = pipe.recv()
-    except (EOFError, OSError):  # the supervisor is gone: so end, in good order
-        loop.remove_reader(pipe.fileno())
-        os.kill(os.getpid(), signal.SIGTERM)
-        return
-    if asked is Ask.METRICS:
-        answer = loop.run_in_executor(None, generate_latest, server.metrics)
-        answer.add_done_callback(lambda done: tell(pipe, Told.METRICS, done.result().decode()))
-    else:
-        reloading = loop.create_task(server.reload())
-        reloading.add_done_callback(lambda done: tell(pipe, Told.RELOAD, _has_failed(done)))
-
-
-def _has_failed(done: "asyncio.Task[None]") -> bool:
-    return done.cancelled() or done.exception() is not None
+def _attend(server: Server, pipe: Connection, loop: asyncio.AbstractEventLoop) -> None:
+    """Do what the supervisor asks for, on a thread, until the supervisor is gone."""
+    while True:
+        try:
+            asked = pipe.recv()
+        except (EOFError, OSError):
+            os.kill(os.getpid(), signal.SIGTERM)  # ends in good order
+            return
+        if asked is Ask.METRICS:
+            tell(pipe, Told.METRICS, generate_latest(server.metrics).decode())
+        else:
+            with suppress(Exception):  # which the log tells
+                asyncio.run_coroutine_threadsafe(server.reload(), loop).result()
+            tell(pipe, Told.RELOAD, None)

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -136,20 +137,27 @@ class Supervisor:
         theirs.close()
         child = Child(process, ours, self._loop.create_future())
         self._children[number] = child
-        self._loop.add_reader(ours.fileno(), self._hear, child)
+        Thread(target=self._listen, args=(child,), daemon=True).start()
         return child
 
-    def _hear(self, child: Child) -> None:
-        try:
-            what, *more = child.pipe.recv()
-        except (EOFError, OSError):
-            self._loop.remove_reader(child.pipe.fileno())
-            child.pipe.close()
-            _settle(child.ready, UnrollError("a server process ended before it was ready"))
-            for answer in child.answers.values():
-                answer.cancel()
-            child.ended.set()
-            return
+    def _listen(self, child: Child) -> None:
+        """Pass on what a process tells, on a thread, until the process is gone."""
+        with suppress(EOFError, OSError, RuntimeError):  # the last if the loop has ended
+            while True:
+                message = child.pipe.recv()
+                self._loop.call_soon_threadsafe(self._hear, child, *message)
+        child.process.join()
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._note_end, child)
+
+    def _note_end(self, child: Child) -> None:
+        child.pipe.close()
+        _settle(child.ready, UnrollError("a server process ended before it was ready"))
+        for answer in child.answers.values():
+            answer.cancel()
+        child.ended.set()
+
+    def _hear(self, child: Child, what: Told, *more: Any) -> None:
         if what is Told.READY:
             _settle(child.ready, more[0])
         elif what is Told.FAILED:
@@ -236,9 +244,9 @@ class Supervisor:
             async with asyncio.timeout(self.settings.grace_seconds + LAST_SECONDS):
                 await asyncio.gather(*waits)
         for child in self._children.values():
-            if child.process.is_alive() and not child.ended.is_set():
+            if not child.ended.is_set():
                 child.process.kill()
-            await asyncio.to_thread(child.process.join)
+                await child.ended.wait()
 
     def _stop_on_signal(self) -> None:
         """Let the first signal stop, and the second end all processes at once."""

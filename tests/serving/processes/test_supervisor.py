@@ -1,0 +1,163 @@
+"""Several processes on one port: each serves any session, one that ends starts again."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.serving.key_servers import free_port
+from tests.serving.running import PATIENCE, server_process, wait_for
+from tests.unroll.client.stub import Stub, connected, refused
+from training.settings import Cell
+
+pytestmark = pytest.mark.slow
+
+Running = tuple["subprocess.Popen[str]", str]
+
+
+def arguments(bundle: Path, *more: str) -> list[str]:
+    return ["--processes", "2", "--model", str(bundle), *more]
+
+
+def children(supervisor: "subprocess.Popen[str]") -> list[int]:
+    """Server processes of a supervisor; its tracker of resources is none."""
+    found: list[int] = []
+    for task in Path(f"/proc/{supervisor.pid}/task").iterdir():
+        found += map(int, (task / "children").read_text(encoding="ascii").split())
+    return sorted(pid for pid in found if "spawn_main" in command_of(pid))
+
+
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def listens(pid: int, address: str) -> bool:
+    """Tell whether a process listens on the port of an address."""
+    try:
+        inodes = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    except OSError:
+        return False
+    port = f":{int(address.rpartition(':')[2]):04X}"
+    tables = [Path(f"/proc/net/{name}").read_text("ascii") for name in ("tcp", "tcp6")]
+    lines = [line.split() for table in tables for line in table.splitlines()[1:]]
+    return any(
+        line[1].endswith(port) and line[3] == "0A" and f"socket:[{line[9]}]" in inodes
+        for line in lines
+    )
+
+
+@contextmanager
+def stubs(address: str, count: int) -> Iterator[list[Stub]]:
+    """Connect often enough that both processes have got a connection, but for chance."""
+    apart = [("grpc.use_local_subchannel_pool", 1)]  # else they would share one connection
+    with ExitStack() as stack:
+        channels = (grpc.insecure_channel(address, options=apart) for _ in range(count))
+        yield [Stub(stack.enter_context(channel)) for channel in channels]
+
+
+def counted(port: int, name: str) -> float:
+    """Sum a metric over its labels."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as page:
+        text = page.read().decode()
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name
+    )
+
+
+@pytest.fixture
+def gru(tiny_bundles: dict[Cell, Path]) -> Path:
+    return tiny_bundles["gru"]
+
+
+def test_processes_are_one_server_from_start_to_drain(gru: Path, tmp_path: Path) -> None:
+    metrics = free_port()
+    with server_process(
+        tmp_path, *arguments(gru, "--metrics-port", str(metrics), "--slots", "8")
+    ) as (server, at):
+        pair = children(server)
+        assert [listens(pid, at) for pid in pair] == [True, True]
+        with stubs(at, 24) as all_stubs:
+            first, *others = all_stubs
+            whole = first.generate("abc", 120)
+            session, ended = first.start().id, first.start().id
+            text = first.generate("abc", 5, session=session).text
+            for stub in others:
+                text += stub.generate("", 5, session=session).text
+            assert text == whole.text
+            part = first.generate("abc", 60)
+            rest = others[-1].generate("", 60, capsule=part.completion.capsule)
+            assert part.text + rest.text == whole.text
+            first.end(ended)
+            for stub in others:
+                with refused("SESSION_ENDED"):
+                    stub.get(ended)
+        calls = counted(metrics, "unroll_requests_total")
+        assert calls == 53
+        assert counted(metrics, "unroll_slots") == 16
+
+        killed, other = pair
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: not listens(killed, at))
+        assert counted(metrics, "unroll_requests_total") == calls
+        with connected(at) as stub:
+            assert stub.get(session).position == 123
+        wait_for(lambda: len(ready := children(server)) == 2 and all(listens(p, at) for p in ready))
+        assert other in children(server)
+        with stubs(at, 8) as again:
+            assert [stub.get(session).position for stub in again] == [123] * 8
+
+        server.send_signal(signal.SIGTERM)
+        _, log = server.communicate(timeout=PATIENCE)
+        assert server.returncode == 0
+        assert log.count("draining for up to") == 2
+        assert "has ended; it starts again in 1 s" in log
+        assert not any("spawn_main" in command_of(pid) for pid in pair)
+
+
+def test_sighup_reloads_each_process_and_all_end_with_their_supervisor(
+    gru: Path, tmp_path: Path
+) -> None:
+    with server_process(tmp_path, *arguments(gru)) as (server, _):
+        pair = children(server)
+        server.send_signal(signal.SIGHUP)
+        assert server.stderr is not None
+        lines = iter(server.stderr.readline, "")
+        for _ in pair:
+            assert any("the same bundle" in line for line in lines)
+        server.kill()
+        wait_for(lambda: not any("spawn_main" in command_of(pid) for pid in pair))
+
+
+def test_what_cannot_be_served_is_told_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "serving", "--port", "0", *arguments(tmp_path / "nothing")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 2
+    told = [line for line in done.stderr.splitlines() if "WARNING" not in line]
+    assert len(told) == 1, told
+    assert str(tmp_path / "nothing") in told[0]
+
+
+def test_taken_port_is_refused(gru: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "serving", "--port", port, *arguments(gru)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+    assert done.returncode == 2
+    assert f"port = {port}: cannot listen on 127.0.0.1: Address already in use" in done.stderr
