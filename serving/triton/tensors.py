@@ -1,11 +1,11 @@
 """From the protocol's tensors to plain values, and back."""
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from serving.triton import inference_pb2 as pb
-from serving.triton.request import INPUTS, OUTPUTS, put
+from serving.triton.request import INPUTS, put
 from unroll.errors import InputError, shown
 
 PARAMETERS_AT_MOST = 64
@@ -94,20 +94,19 @@ def _truth(name: str, raw: bytes) -> bool:
     return raw == b"\1"
 
 
-def write_outputs(
-    response: pb.ModelInferResponse, values: dict[str, bytes | float | int], *, is_raw: bool
+def fill_outputs(
+    response: pb.ModelInferResponse, values: Iterable[str | float | int], *, is_raw: bool
 ) -> None:
-    """Add outputs of one element each, raw or as contents."""
-    for name, value in values.items():
-        kind = OUTPUTS[name]
-        tensor = response.outputs.add(name=name, datatype=kind, shape=[1])
+    """Give each output of an answer its one element, raw or as contents."""
+    for tensor, value in zip(response.outputs, values, strict=True):
+        element, kind = value.encode() if isinstance(value, str) else value, tensor.datatype
         if is_raw:
-            response.raw_output_contents.append(_PACKED[kind](value))
+            response.raw_output_contents.append(_PACKED[kind](element))
         else:
-            getattr(tensor.contents, _CONTENTS[kind]).append(value)
+            getattr(tensor.contents, _CONTENTS[kind]).append(element)
 
 
-def write_parameters(response: pb.ModelInferResponse, values: dict[str, Parameter]) -> None:
+def write_parameters(response: pb.ModelInferResponse, values: Mapping[str, Parameter]) -> None:
     """Add parameters, each as what it is."""
     for name, value in values.items():
         parameter = response.parameters[name]
