@@ -36,6 +36,7 @@ class Inspections:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._turn = asyncio.Lock()
+        self._finding = asyncio.Lock()  # the values of all units take much memory
 
     async def inspect(
         self, text: str, options: InspectOptions, origin: Origin, deadline: float | None
@@ -55,27 +56,31 @@ class Inspections:
         inspector, vocabulary = _inspector(origin.model), origin.model.bundle.vocabulary
         ids, unknown = parse_inspect(text, options, origin, self._limits)
         chosen = [_place_of(unit, origin.model) for unit in options.units]
-        found: list[Inspected] = []
+        log_probs: list[float] = []
+        likeliest: list[Likeliest] = []
         units: list[list[NDArray[np.float32]]] = [[] for _ in chosen]
-        async for each in self._read(inspector, ids, options.top_log_probs, origin, deadline):
-            found.append(each)
+        async for found in self._read(inspector, ids, options.top_log_probs, origin, deadline):
+            # Of a long text, all units and all symbols' probabilities take much memory.
+            coming = ids[len(log_probs) : len(log_probs) + len(found.log_probs)]
+            log_probs += found.log_probs[np.arange(len(coming)), coming].tolist()
+            likeliest.append(found.likeliest)
             for values, (kind, layer, index) in zip(units, chosen, strict=True):
-                values.append(each.units[kind][:, layer, index].copy())
-            each.units.clear()  # of a long text, all take much memory
-        log_probs = np.concatenate([each.log_probs for each in found])[:-1]
-        alternatives = alternatives_of(
-            Likeliest.joined([each.likeliest for each in found]), vocabulary
-        )
-        return Inspection(
-            text=vocabulary.text_of(ids),
-            log_probs=tuple(np.take_along_axis(log_probs, ids[:, None], 1)[:, 0].tolist()),
-            alternatives=alternatives[:-1] if options.top_log_probs else (),
-            next=alternatives[-1] if options.top_log_probs else None,
-            units=tuple(tuple(np.concatenate(values)[1:].tolist()) for values in units),
-            usage=_usage(ids, unknown),
-            fingerprint=origin.model.fingerprint,
-            position=len(ids) + (0 if origin.snapshot is None else origin.snapshot.position),
-        )
+                values.append(found.units[kind][:, layer, index].copy())
+
+        def describe() -> Inspection:
+            alternatives = alternatives_of(Likeliest.joined(likeliest), vocabulary)
+            return Inspection(
+                text=vocabulary.text_of(ids),
+                log_probs=tuple(log_probs),
+                alternatives=alternatives[:-1] if options.top_log_probs else (),
+                next=alternatives[-1] if options.top_log_probs else None,
+                units=tuple(tuple(np.concatenate(values)[1:].tolist()) for values in units),
+                usage=_usage(ids, unknown),
+                fingerprint=origin.model.fingerprint,
+                position=len(ids) + (0 if origin.snapshot is None else origin.snapshot.position),
+            )
+
+        return await self._run(deadline, describe)
 
     async def find_units(
         self,
@@ -96,15 +101,8 @@ class Inspections:
         """
         inspector = _inspector(origin.model)
         ids, holds, count = parse_find_units(text, targets, options, origin, self._limits)
-        found = [each.units async for each in self._read(inspector, ids, 0, origin, deadline)]
-        layers = [
-            (kind, layer) for kind, values in found[0].items() for layer in range(values.shape[1])
-        ]
-        scores: list[NDArray[np.float64]] = []
-        for kind, layer in layers:
-            values = np.concatenate([each[kind][:, layer] for each in found])[1:]
-            scores.append(await self._run(deadline, areas, values, holds))
-        area = np.stack(scores)  # (layers, hidden)
+        async with self._finding:
+            layers, area = await self._areas(inspector, ids, holds, origin, deadline)
         best = np.argsort(-np.abs(area - 0.5), axis=None, kind="stable")[:count]
         units: list[FoundUnit] = []
         for row, index in zip(*np.unravel_index(best, area.shape), strict=True):
@@ -115,6 +113,25 @@ class Inspections:
         return FoundUnits(
             units=tuple(units), usage=_usage(ids, 0), fingerprint=origin.model.fingerprint
         )
+
+    async def _areas(
+        self,
+        inspector: Inspector,
+        ids: NDArray[np.int64],
+        holds: NDArray[np.bool_],
+        origin: Origin,
+        deadline: float | None,
+    ) -> tuple[list[tuple[str, int]], NDArray[np.float64]]:
+        """Read a text and return kind and layer of all units, and their areas, (layers, hidden)."""
+        found = [each.units async for each in self._read(inspector, ids, 0, origin, deadline)]
+        layers = [
+            (kind, layer) for kind, values in found[0].items() for layer in range(values.shape[1])
+        ]
+        scores: list[NDArray[np.float64]] = []
+        for kind, layer in layers:
+            values = np.concatenate([each[kind][:, layer] for each in found])[1:]
+            scores.append(await self._run(deadline, areas, values, holds))
+        return layers, np.stack(scores)
 
     async def _read(
         self,

@@ -66,6 +66,15 @@ def test_scoring(server: RunningServer) -> None:
     assert all(0 < float(p) < 1 for p in re.findall(r"probability ([\d.]+)", output))
 
 
+def test_looking_inside(server: RunningServer) -> None:
+    output = run("looking_inside", server.address)
+    (score,) = re.findall(r"^Unit\(.*\) (?:falls|rises), score ([\d.]+)$", output, re.MULTILINE)
+    assert 0.5 < float(score) <= 1
+    along = re.findall(r" ([\d.]+), likeliest '.{3,6}' +unit ([+-][\d.]+)$", output, re.MULTILINE)
+    assert len(along) == 20
+    assert all(0 < float(p) < 1 and abs(float(value)) <= 1 for p, value in along)
+
+
 def test_async_client(server: RunningServer) -> None:
     output = run("async_client", server.address)
     assert len(re.findall("^line: ", output, re.MULTILINE)) == 8

@@ -4,8 +4,8 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
 from unroll.client.aio_backend import AsyncBackend
-from unroll.options import GenerateOptions, Origin, ScoreOptions
-from unroll.results import Completion, Generation, Piece, Score, SessionInfo
+from unroll.options import GenerateOptions, InspectOptions, Origin, ScoreOptions
+from unroll.results import Completion, Generation, Inspection, Piece, Score, SessionInfo
 
 
 class AsyncSession:
@@ -64,6 +64,16 @@ class AsyncSession:
     ) -> Score:
         """Score a text as a continuation of the session, which does not advance."""
         return await self._backend.score(text, options, Origin(session=self.session_id), timeout)
+
+    async def inspect(
+        self,
+        text: str,
+        options: InspectOptions = InspectOptions(),  # noqa: B008, frozen
+        *,
+        timeout: float | None = None,
+    ) -> Inspection:
+        """Inspect a text as a continuation of the session, which does not advance."""
+        return await self._backend.inspect(text, options, Origin(session=self.session_id), timeout)
 
     async def fork(
         self, seeds: Iterable[int], *, timeout: float | None = None

@@ -6,8 +6,8 @@ from collections.abc import Generator, Iterable
 from contextlib import closing
 
 from unroll.client.backend import Backend
-from unroll.options import GenerateOptions, Origin, ScoreOptions
-from unroll.results import Completion, Generation, Piece, Score, SessionInfo
+from unroll.options import GenerateOptions, InspectOptions, Origin, ScoreOptions
+from unroll.results import Completion, Generation, Inspection, Piece, Score, SessionInfo
 
 
 class Session:
@@ -66,6 +66,16 @@ class Session:
     ) -> Score:
         """Score a text as a continuation of the session, which does not advance."""
         return self._backend.score(text, options, Origin(session=self.session_id), timeout)
+
+    def inspect(
+        self,
+        text: str,
+        options: InspectOptions = InspectOptions(),  # noqa: B008, frozen
+        *,
+        timeout: float | None = None,
+    ) -> Inspection:
+        """Inspect a text as a continuation of the session, which does not advance."""
+        return self._backend.inspect(text, options, Origin(session=self.session_id), timeout)
 
     def fork(self, seeds: Iterable[int], *, timeout: float | None = None) -> list["Session"]:
         """Start one new session for each seed from the state of this one, which stays unchanged."""

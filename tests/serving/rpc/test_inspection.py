@@ -98,6 +98,7 @@ def test_text_goes_on_from_sessions_and_capsules(client: Client) -> None:
         assert (rest.alternatives, rest.next) == (whole.alternatives[9:], whole.next)
         assert rest.units == tuple(values[9:] for values in whole.units)
         assert rest.position == whole.position
+    assert session.inspect(TEXT[9:], options) == rest
     assert client.get_session(session.session_id).position == 9
 
 
