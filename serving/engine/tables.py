@@ -29,14 +29,14 @@ class Tables:
         if self._has_room(dict.fromkeys(rule for _, rule in rows)):
             self._waited.clear()
             return [slot for slot, _ in rows]
-        waited = set(self._waited)
-        in_turn = sorted(rows, key=lambda row: row[0] not in waited)
+        turn = {slot: place for place, slot in enumerate(self._waited)}
+        in_turn = sorted(rows, key=lambda row: turn.get(row[0], len(turn)))
         laid = [NO_RULE]
         for rule in dict.fromkeys(rule for _, rule in in_turn):
             if rule is not NO_RULE and self._has_room(dict.fromkeys([*laid, rule])):
                 laid.append(rule)
         chosen = set(laid)
-        self._waited = [slot for slot, rule in rows if rule not in chosen]
+        self._waited = [slot for slot, rule in in_turn if rule not in chosen]
         return [slot for slot, rule in rows if rule in chosen]
 
     def _has_room(self, rules: dict[Rule, None]) -> bool:
