@@ -16,6 +16,7 @@ from serving.engine import tables
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
 from serving.engine.request import Chunk, SequenceRequest
+from serving.engine.rules import Rule
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
@@ -182,9 +183,11 @@ def test_rows_without_room_for_their_automata_take_turns(engine: Engine) -> None
     assert [each.outcome.text for each in readers.values()] == ["a" * 25, "b" * 25, "c" * 25]
 
 
-def test_stop_string_ends_a_text_within_its_pattern(engine: Engine) -> None:
+@pytest.mark.parametrize("steps", [1, 7, 60])
+def test_stop_string_ends_a_text_within_its_pattern(engine: Engine, steps: int) -> None:
     made = automaton("(?:ab|c)*", VOCABULARY)
-    (chunk,) = run(engine, ask(made, 60, stop=("ca",), seed=4, snapshots=Capsules.FINAL))
+    request = ask(made, 60, stop=("ca",), seed=4, snapshots=Capsules.FINAL)
+    (chunk,) = run(engine, request, steps=steps)
     assert chunk.finish is FinishReason.STOP
     assert chunk.is_match is matches("(?:ab|c)*", chunk.text) is True
     assert chunk.snapshot is not None
@@ -211,6 +214,26 @@ def test_symbols_held_for_a_stop_string_are_part_of_the_match(engine: Engine) ->
     request = replace(request, max_new_symbols=9, snapshots=Capsules.FINAL)
     (whole,) = run(engine, request, steps=2)
     assert (whole.text, whole.finish, whole.is_match) == ("a" * 9, FinishReason.PATTERN, True)
+
+
+def test_prompt_whose_state_is_kept_does_not_move_the_automaton(engine: Engine) -> None:
+    made, prompt = automaton("(?:ab|cd){2,9}", VOCABULARY), "abcdefgh" * 5
+    (alone,) = run(engine, ask(made, 18, prompt, seed=2), steps=7)
+    keeping = Engine(engine.bundle, engine.decoder, EngineOptions(slots=9, prefix_bytes=2**20))
+    for _ in range(2):  # the second skips the prompt
+        beside = ask(None, 60, seed=3)
+        kept, _ = run(keeping, ask(made, 18, prompt, seed=2), beside, steps=7)
+        assert (kept.text, kept.is_match) == (alone.text, alone.is_match)
+        assert matches("(?:ab|cd){2,9}", kept.text)
+    assert keeping.prefixes.hits == 1
+
+
+def test_every_state_allows_a_symbol() -> None:
+    made = automaton("a(?:b|c{3})£", VOCABULARY)
+    biases, after = Rule(made, ((3, 2.0), (4, -np.inf)), len(VOCABULARY)).tables()
+    assert np.isfinite(biases).any(axis=1).all()
+    final = int(np.flatnonzero(made.is_final)[0])
+    assert (after[final] == final).all()
 
 
 @pytest.mark.parametrize("field", ["pattern", "sampling.logit_bias"])
