@@ -127,10 +127,12 @@ class Inspections:
         layers = [
             (kind, layer) for kind, values in found[0].items() for layer in range(values.shape[1])
         ]
-        scores: list[NDArray[np.float64]] = []
-        for kind, layer in layers:
-            values = np.concatenate([each[kind][:, layer] for each in found])[1:]
-            scores.append(await self._run(deadline, areas, values, holds))
+
+        def areas_of(kind: str, layer: int) -> NDArray[np.float64]:
+            values = np.concatenate([each[kind][:, layer] for each in found])
+            return areas(values[1:], holds)  # the first are from before the text
+
+        scores = [await self._run(deadline, areas_of, kind, layer) for kind, layer in layers]
         return layers, np.stack(scores)
 
     async def _read(
