@@ -6,7 +6,6 @@ The states are random numbers, as many as those of a GRU with one layer of 512; 
 import asyncio
 import gc
 import secrets
-import sqlite3
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
@@ -31,9 +30,7 @@ from serving.sessions.store import SessionStore
 from unroll.bundle.manifest import BATCH, StateTensor
 from unroll.cli import run
 from unroll.errors import UnrollError
-from unroll.machine import describe
 from unroll.ranges import Range
-from unroll.record import Record, settings_of, write
 
 LAYOUT = StateLayout(
     [StateTensor(input="state_h", output="last_h", dtype="float32", shape=[1, BATCH, 512])],
@@ -58,9 +55,6 @@ class SessionsSettings:
 
     at_once: Annotated[int, Range(1)] = 64
     """Requests that the disk serves side by side."""
-
-    json: Path | None = None
-    """File for machine, versions and figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,32 +82,21 @@ class Figures:
     disk_bytes_a_session: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class SessionsRecord(Record):
-    """One run."""
-
-    figures: Figures
-
-
 def main() -> None:
     """Run the command line."""
-    run(SessionsSettings, measure, name="python -m benchmarks.sessions")
+    run(SessionsSettings, report, name="python -m benchmarks.sessions")
 
 
-def measure(settings: SessionsSettings) -> None:
-    """Measure, print and, if asked for, write the figures."""
+def report(settings: SessionsSettings) -> None:
+    """Measure and print the figures."""
     check_settings(settings)
-    figures = asyncio.run(_measure(settings))
-    for name, value in asdict(figures).items():
+    for name, value in asdict(asyncio.run(measure(settings))).items():
         print(f"{name.replace('_', ' '):24} {value:,.1f}")
     print("Every session of the samples came back bit for bit.")
-    if settings.json is not None:
-        machine = describe("numpy") | {"sqlite": sqlite3.sqlite_version}
-        record = SessionsRecord(machine=machine, settings=settings_of(settings), figures=figures)
-        write(record, settings.json)
 
 
-async def _measure(settings: SessionsSettings) -> Figures:
+async def measure(settings: SessionsSettings) -> Figures:
+    """Measure both stores."""
     in_memory = await _measure_memory(settings)
     with TemporaryDirectory() as folder:
         disk = DiskStore(Path(folder))
