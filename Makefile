@@ -36,7 +36,7 @@ TRAIN := $(BIN)/unroll train --name $(NAME) \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo train export serve generate report test test-quick clients test-harness test-cuda-structure fuzz soak bench bench-full bench-served bench-bulk bench-training bench-report check fix stubs setup clean
+.PHONY: help demo train export serve generate report test test-quick clients test-harness test-cuda-structure fuzz soak bench bench-full bench-served bench-bulk bench-doors bench-training bench-report check fix stubs setup clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -132,6 +132,10 @@ bench-served: $(READY) ## The real server under load beside its engine alone, on
 # Two minutes; ARGS="--json docs/figures" writes it down.
 bench-bulk: $(READY) ## Many short texts beside the engine's steady rate: ARGS=
 	$(BIN)/python -m benchmarks.bulk $(ARGS)
+
+# Five minutes; ARGS="--json docs/figures" writes it down.
+bench-doors: $(READY) ## Processor time of a streamed message at each door: ARGS=
+	$(BIN)/python -m benchmarks.doors $(ARGS)
 
 # ARGS="--json docs/figures" writes it down.
 bench-training: $(READY) ## The trainer beside its products, torch and the lab's loop: ARGS=

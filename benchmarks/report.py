@@ -5,10 +5,11 @@ from collections import defaultdict
 from pathlib import Path
 from string import Template
 
-from benchmarks import bulk
+from benchmarks import bulk, doors
 from benchmarks.bulk import BulkRecord
 from benchmarks.decode.record import DecodeRecord, Point
 from benchmarks.decode.tables import decode_rows, targets
+from benchmarks.doors import DoorsRecord
 from benchmarks.record import read_all
 from benchmarks.served.record import ServedRecord, file_name
 from benchmarks.served.tables import call_rows, load_rows, model_target_rows, worker_rows
@@ -16,8 +17,9 @@ from benchmarks.tables import Row, markdown, target_rows
 from unroll.errors import SettingsError
 
 FIGURES, PAGE = Path("docs/figures"), Path("docs/notes/performance.md")
-TEMPLATE, SERVED, BULK = (
-    Path(__file__).with_name(f"{name}.md.template") for name in ("performance", "served", "bulk")
+TEMPLATE, SERVED, BULK, DOORS = (
+    Path(__file__).with_name(f"{name}.md.template")
+    for name in ("performance", "served", "bulk", "doors")
 )
 
 
@@ -45,6 +47,7 @@ def page(figures: Path) -> str:
         not_run=_not_run(points).rstrip(),
         served=_served(figures),
         bulk=_bulk(figures),
+        doors=_doors(figures),
     )
     return text.rstrip() + "\n"
 
@@ -123,14 +126,31 @@ def _bulk(figures: Path) -> str:
             mean=round(record.mean_symbols),
             rows=bulk.ROWS,
             steady=bulk.STEADY,
-            machine=", ".join(
-                each if name == "processor" else f"{name} {each}"
-                for name, each in record.machine.items()
-            ),
+            machine=_described(record.machine),
             table=markdown(bulk.bulk_rows(record)),
             targets=markdown(target_rows(bulk.targets(record))),
         ).rstrip()
         for record in records
+    )
+
+
+def _doors(figures: Path) -> str:
+    """Lay out what a message costs at each door; empty if it was not measured."""
+    records = read_all(DoorsRecord, figures.glob(doors.FILE), ())
+    template = Template(DOORS.read_text(encoding="utf-8"))
+    return "".join(
+        template.substitute(
+            record.settings,
+            machine=_described(record.machine),
+            table=markdown(doors.door_rows(record)),
+        ).rstrip()
+        for record in records
+    )
+
+
+def _described(machine: dict[str, str]) -> str:
+    return ", ".join(
+        each if name == "processor" else f"{name} {each}" for name, each in machine.items()
     )
 
 

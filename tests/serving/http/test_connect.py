@@ -143,7 +143,12 @@ def stream(server: RunningServer, body: bytes) -> list[tuple[int, Any]]:
     headers = {"content-type": "application/connect+json"}
     answer = ask(server, "POST", f"{SERVICE}StreamGenerate", body, headers=headers)
     assert (answer.status, answer.headers["content-type"]) == (200, headers["content-type"])
-    left, found = answer.body, []
+    return messages(answer.body)
+
+
+def messages(body: bytes) -> list[tuple[int, Any]]:
+    """Take the messages of a stream out of their envelopes, each with its flags."""
+    left, found = body, []
     while left:
         flags, length = struct.unpack_from(">BI", left)
         found.append((flags, json.loads(left[5 : 5 + length])))
