@@ -36,7 +36,7 @@ TRAIN := $(BIN)/unroll train --name $(NAME) \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo train export serve generate report test test-quick clients test-harness test-cuda-structure fuzz soak bench bench-full bench-served bench-bulk bench-doors bench-training bench-report check fix stubs setup clean
+.PHONY: help demo train export serve generate report test test-quick clients test-harness test-cuda-structure fuzz soak histories bench bench-full bench-served bench-bulk bench-doors bench-training bench-report check fix stubs setup clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -115,6 +115,9 @@ fuzz: $(READY) ## Send INPUTS= messages, bytes and damaged files that nobody sho
 # One minute by default; a report of ten: MINUTES=10 ARGS='--json soak.json'
 soak: $(READY) ## Clients of every kind while servers and clients are killed: MINUTES= ARGS=
 	$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+histories: $(READY) ## Servers over one store that both are harmed: is what clients saw possible? MINUTES= ARGS=
+	$(BIN)/python -m tests.histories $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 bench: $(READY) ## The decode loop beside its limits, torch and ONNX operators: DEVICE=cpu|cuda ARGS=
 	$(BIN)/python -m benchmarks.decode --device $(DEVICE) $(ARGS)
