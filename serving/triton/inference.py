@@ -113,7 +113,12 @@ class Inference:
                     f"must be true with a prompt of more than {half} bytes",
                 )
         opened = texts.open(
-            call, place, request.prompt, request.options, is_streamed=request.is_streamed
+            call,
+            place,
+            request.prompt,
+            request.options,
+            is_streamed=request.is_streamed,
+            logit_bias=request.logit_bias,
         )
         async with opened as text:
             yield text

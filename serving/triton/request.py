@@ -9,14 +9,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from serving.texts import constraint_fields
 from serving.texts.fields import Fields, Schema, read_object
 from serving.texts.sent import as_sent
+from serving.triton.constraint import read_constraint
+from serving.triton.step import ID_LENGTH_AT_MOST, Step, read_step
 from unroll.errors import InputError, shown
 from unroll.options import GenerateOptions
 from unroll.terms import Capsules
 
 DEFAULT_TOKENS = 16
-ID_LENGTH_AT_MOST = 128  # symbols of a sequence's id, and of a request's, which every answer has
 OUTPUTS = {
     "text_output": "BYTES",
     "finish_reason": "BYTES",
@@ -44,27 +46,13 @@ _WITHOUT_MEANING = ("ignore_eos", "skip_special_tokens")  # no symbol here ends 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """A request's place in a sequence.
-
-    Attributes:
-        id: of the sequence, as the caller calls it; 7 and "7" are two.
-        starts: whether the sequence begins with it.
-        ends: whether the sequence ends with it.
-    """
-
-    id: int | str
-    starts: bool
-    ends: bool
-
-
-@dataclass(frozen=True, kw_only=True)
 class TextRequest:
     """What is asked for.
 
     Attributes:
         prompt: the text to continue.
         options: how.
+        logit_bias: of token ids; None for what is in force.
         echo: whether the answer begins with the prompt.
         is_streamed: whether the text comes as it is made.
         outputs: that are wanted, of OUTPUTS.
@@ -75,6 +63,7 @@ class TextRequest:
 
     prompt: str
     options: GenerateOptions
+    logit_bias: dict[int, float] | None
     echo: bool
     is_streamed: bool
     outputs: frozenset[str]
@@ -138,11 +127,12 @@ def read(
     request = TextRequest(
         prompt=fields.text("text_input"),
         options=_options(model, fields),
+        logit_bias=constraint_fields.logit_bias(fields),
         echo=_echoes(fields, is_streamed=is_streamed),
         is_streamed=is_streamed,
         outputs=_outputs(fields, outputs),
         seconds=_seconds(fields),
-        step=_step(fields),
+        step=read_step(fields),
         wants_empty_end=fields.truth("triton_enable_empty_final_response") and is_decoupled,
     )
     for name, harmless in _ASK_NOTHING.items():
@@ -172,6 +162,7 @@ def _options(model: str, fields: Fields) -> GenerateOptions:
     tokens = DEFAULT_TOKENS if tokens is None else tokens
     if tokens < 1:
         raise InputError("max_tokens", f"must be 1 or more, got {tokens}")
+    pattern, json_schema = read_constraint(fields)
     options = GenerateOptions(
         model=model,
         max_new_symbols=tokens,
@@ -181,6 +172,8 @@ def _options(model: str, fields: Fields) -> GenerateOptions:
         top_p=fields.number("top_p"),
         top_k=0 if top_k == -1 else top_k,  # vLLM's word for all
         min_p=fields.number("min_p"),
+        pattern=pattern,
+        json_schema=json_schema,
         capsules=Capsules.NEVER,
     )
     return as_sent(options)
@@ -225,22 +218,3 @@ def _seconds(fields: Fields) -> float | None:
     if microseconds is not None and microseconds < 0:
         raise InputError("timeout", f"must be 0 or more microseconds, got {microseconds}")
     return microseconds / 1e6 if microseconds else None
-
-
-def _step(fields: Fields) -> Step | None:
-    name, starts, ends = (
-        fields.get("sequence_id", {"type": ["integer", "string"]}),
-        fields.truth("sequence_start"),
-        fields.truth("sequence_end"),
-    )
-    if name in (None, "") or (name == 0 and not isinstance(name, bool)):
-        if starts or ends:
-            raise InputError("sequence_id", "is missing; name the sequence that starts or ends")
-        return None
-    if isinstance(name, bool) or not isinstance(name, int | str):
-        raise InputError(
-            "sequence_id", f"must be a whole number or a text, got {shown(repr(name))}"
-        )
-    if len(str(name)) > ID_LENGTH_AT_MOST:
-        raise InputError("sequence_id", f"must have at most {ID_LENGTH_AT_MOST} symbols")
-    return Step(id=name, starts=starts, ends=ends)

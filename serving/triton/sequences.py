@@ -20,7 +20,7 @@ from serving.sessions.registry import ID_BYTES, Sessions
 from serving.texts.begin import begin
 from serving.texts.origins import Origins, Place
 from serving.texts.parse import Limits
-from serving.triton.request import Step
+from serving.triton.step import Step
 from unroll.errors import (
     SessionEndedError,
     SessionError,

@@ -12,7 +12,7 @@ from serving.texts.text import one_error
 from serving.triton import inference_pb2 as pb
 from serving.triton.answers import FINAL, Asked
 from serving.triton.inference import Answer, Inference
-from serving.triton.request import ID_LENGTH_AT_MOST
+from serving.triton.step import ID_LENGTH_AT_MOST
 from serving.triton.tensors import write_parameters
 from unroll.errors import ClosedError, UnrollError
 from unroll.wire import describe

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from serving.http.openai import constraints
 from serving.sessions.session import digest_of
+from serving.texts import constraint_fields
 from serving.texts.fields import Fields, Schema
 from serving.texts.origins import Place
 from serving.texts.sent import as_sent
@@ -89,12 +89,12 @@ def read(fields: Fields) -> CompletionRequest:
         sample_count=samples,
         unknown_symbols=unknown,
         replacement_symbol=replacement,
-        pattern=constraints.pattern(fields),
-        json_schema=constraints.json_schema(fields),
+        pattern=constraint_fields.pattern(fields),
+        json_schema=constraint_fields.json_schema(fields),
     )
     place = _place(fields, model, prompts)
     wants_usage = _wants_usage(fields)
-    logit_bias = constraints.logit_bias(fields)
+    logit_bias = constraint_fields.logit_bias(fields)
     _check_unsupported(fields, samples)
     fields.check_all_known()
     return CompletionRequest(

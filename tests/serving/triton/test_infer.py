@@ -1,6 +1,7 @@
 """Triton's clients get the texts that `unroll.v1` gives, bit for bit, and what describes them."""
 
 import json
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -70,6 +71,27 @@ def test_parameters_mean_the_same_as_sampling_parameters_with_numbers_as_texts(
     request = infer_request(model, "cabbage", inputs={"sampling_parameters": json.dumps(texts)})
     answer = call(channel, "ModelInfer", request)
     check(outputs_of(answer), parameters_of(answer), right)
+
+
+def constrained(
+    channel: grpc.Channel, model: str, sampling: dict[str, Any], **parameters: Any
+) -> object:
+    inputs = {"sampling_parameters": json.dumps(sampling)}
+    request = infer_request(model, "cab", inputs=inputs, max_tokens=40, seed=5, **parameters)
+    return outputs_of(call(channel, "ModelInfer", request))["text_output"]
+
+
+def test_text_matches_a_pattern_and_favours_symbols(channel: grpc.Channel, ours: Client) -> None:
+    options = GenerateOptions(
+        model="small", max_new_symbols=40, seed=5, pattern="(?:a|b){9}", logit_bias={"b": 4.0}
+    )
+    right = ours.generate("cab", options).text
+    assert right != ours.generate("cab", replace(options, logit_bias=None)).text
+    symbols = ours.get_model("small").vocabulary
+    bias = {"logit_bias": {str(symbols.index("b")): 4}}
+    assert constrained(channel, "small", bias, pattern="(?:a|b){9}") == right
+    structured = {**bias, "structured_outputs": {"regex": "(?:a|b){9}"}}
+    assert constrained(channel, "small", structured) == right
 
 
 def test_decoupled_text_comes_in_pieces_of_which_the_last_is_final(

@@ -1,4 +1,4 @@
-"""What a text must match and which symbols it favours, in the fields of OpenAI and in ours."""
+"""Fields that tell what a text must match and which symbols it favours: OpenAI's and ours."""
 
 import json
 from typing import Any
