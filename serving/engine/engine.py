@@ -18,6 +18,7 @@ from functools import partial
 
 from serving.engine.counts import EngineCounts
 from serving.engine.options import EngineOptions
+from serving.engine.outbox import Batch, Outbox
 from serving.engine.prefixes import PrefixCache
 from serving.engine.request import Chunk, SequenceRequest, check_request
 from serving.engine.rows import prepare
@@ -116,6 +117,7 @@ class Engine:
         ]
         self._scheduler = Scheduler(self.slots, options.queue_limit)
         self._deliver_unsafe = deliver
+        self._outbox = Outbox(bundle.vocabulary, self.counts, self._deliver)
         self._on_failure = on_failure
         self._lock = threading.RLock()  # guards the scheduler and the three below
         self._changed = threading.Condition(self._lock)  # workers without a row wait for it
@@ -131,6 +133,7 @@ class Engine:
     def start(self) -> None:
         """Start the workers' threads; they end with the process, if `close` does not come first."""
         atexit.register(self.close)  # ONNX Runtime aborts the process that takes a thread from it
+        self._outbox.start()
         for thread in self._threads:
             thread.start()
 
@@ -149,7 +152,7 @@ class Engine:
         chosen = self._workers[worker]
         with self._lock:
             rows, ended = self._next_rows(chosen)
-        self._deliver(ended)
+        self._put(ended)
         if rows:
             self._turn(chosen, steps)
         return rows
@@ -244,6 +247,7 @@ class Engine:
                 thread.join(CLOSE_SECONDS)
             elif thread.ident is None:  # it was never started
                 self._end_all(worker)
+        self._outbox.close()
         atexit.unregister(self.close)
 
     def _check_full(self, field: str) -> None:
@@ -314,7 +318,7 @@ class Engine:
                     if not self._goes_on:
                         return []
                     self._changed.wait(self._scheduler.patience(time.monotonic()))
-            self._deliver(ended)
+            self._put(ended)
             if rows:
                 return rows
 
@@ -331,17 +335,21 @@ class Engine:
 
     def _turn(self, worker: Worker, steps: int | None = None) -> None:
         """Make a worker's loop run and deliver what it gave."""
-        delivery = worker.step(steps, is_awaited=self._scheduler.waiting > 0)
+        batch = worker.step(steps, is_awaited=self._scheduler.waiting > 0)
         with self._lock:
-            self._scheduler.settle(worker.slots, delivery)
+            self._scheduler.settle(worker.slots, batch)
             self._tell_if_empty()
-        self._deliver(delivery)
+        self._outbox.put(batch)
 
     def _tell_if_empty(self) -> None:
         if not len(self._scheduler):
             self._emptied.notify_all()
             if self._closing is not None:
                 self._changed.notify_all()
+
+    def _put(self, ends: Delivery) -> None:
+        if ends:
+            self._outbox.put(Batch(chunks=ends))
 
     def _deliver(self, delivery: Delivery) -> None:
         if not delivery:
@@ -359,9 +367,7 @@ class Engine:
             lasts = {} if self._failed else self._cut(worker)
             ended = self._scheduler.end_all(worker.slots)
             self._tell_if_empty()
-        self._deliver(
-            [(sequence, lasts.get(sequence) or sequence.fail(error)) for sequence in ended]
-        )
+        self._put([(sequence, lasts.get(sequence) or sequence.fail(error)) for sequence in ended])
 
     def _cut(self, worker: Worker) -> dict[Sequence, Chunk]:
         """Make the last chunks of texts that may end here, with the state they end in."""

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from math import inf
 
+from serving.engine.outbox import Batch
 from serving.engine.queue import FairQueue
-from serving.engine.sequence import Delivery, Sequence
+from serving.engine.sequence import Sequence
 from serving.engine.slots import Slots
 from unroll.errors import CancelledError, DeadlineError, EngineError, OverloadedError
 
@@ -112,9 +113,11 @@ class Scheduler:
             self._admit(slots, share)
         return slots.sequences
 
-    def settle(self, slots: Slots, delivery: Delivery) -> None:
+    def settle(self, slots: Slots, batch: Batch) -> None:
         """Take in what a worker's loop run gave: count what is unread, end what is complete."""
-        for sequence, chunk in delivery:
+        for sequence, _ in batch.ended:
+            self._end(slots, sequence)
+        for sequence, chunk in batch.chunks:
             sequence.unread += len(chunk.log_probs)
             if chunk.is_last:
                 self._end(slots, sequence)

@@ -256,7 +256,7 @@ class Sequence:
         self.token = int(tokens[steps - 1])
         if self._settling is not None:
             self._settling.done += steps
-            self.excess, self.has_stopped = 0, False
+            self.excess = 0
             return None if self.left else self._settling.last
         read = self._prompt_length - self.done
         self.done += steps

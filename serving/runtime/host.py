@@ -65,6 +65,7 @@ class HostRunner:
     def __init__(self, decoder: Decoder, capacity: int) -> None:
         self.capacity = capacity
         self._decoder = decoder
+        self._all = list(range(capacity))
         self._state = decoder.zero_state(capacity)
         for tensor in self._state.values():
             tensor.fill(np.nan)
@@ -85,10 +86,14 @@ class HostRunner:
 
     def run(self, slots: list[int], run: LoopRun) -> Written:
         """Make a loop run whose row i goes on with the state in slots[i]; keep their new states."""
-        gathered = {name: tensor[:, slots] for name, tensor in self._state.items()}
-        result = self._decoder.run(run, gathered)
-        for name, tensor in self._state.items():
-            tensor[:, slots] = result.state[name]
+        if slots == self._all:
+            result = self._decoder.run(run, self._state)
+            self._state = result.state
+        else:
+            gathered = {name: tensor[:, slots] for name, tensor in self._state.items()}
+            result = self._decoder.run(run, gathered)
+            for name, tensor in self._state.items():
+                tensor[:, slots] = result.state[name]
         return Written(
             tokens=result.tokens,
             log_probs=result.log_probs,

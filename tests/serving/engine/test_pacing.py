@@ -30,7 +30,9 @@ def steps_of(length: RunLength, sequences: list[Sequence], *, is_awaited: bool =
     for slot, sequence in enumerate(sequences):
         rows.put(slot, sequence)
     rows.arrange(list(range(len(sequences))))
-    return length.steps(rows.steps, rows.may_stop, rows.until_first(), is_awaited=is_awaited)
+    return length.steps(
+        rows.left, rows.may_stop, rows.until_first(rows.left), is_awaited=is_awaited
+    )
 
 
 def taught(*sizes: int) -> RunLength:

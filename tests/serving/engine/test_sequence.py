@@ -202,10 +202,11 @@ def test_what_was_gathered_is_not_lost_in_a_drain(
 
 @pytest.mark.parametrize("snapshots", Capsules)
 @pytest.mark.parametrize("steps", [1, 3, 64])
+@pytest.mark.parametrize("slots", [1, 2])  # all taken, or not
 def test_stop_string_ends_what_was_gathered_where_it_begins(
-    bundle: Bundle, decoder: Decoder, steps: int, snapshots: Capsules
+    bundle: Bundle, decoder: Decoder, slots: int, steps: int, snapshots: Capsules
 ) -> None:
-    engine, reader = Engine(bundle, decoder), Reader()
+    engine, reader = Engine(bundle, decoder, EngineOptions(slots=slots)), Reader()
     free = alone(decoder, bundle.vocabulary, request(bundle.vocabulary, "", 90, seed=SEED))
     asked = request(
         bundle.vocabulary, "", 90, seed=SEED, stop=(free.text[30:34],), chunk_seconds=inf,
