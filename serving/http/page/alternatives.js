@@ -4,15 +4,13 @@ import { capsuleAt } from "./origins.js";
 import { chosen, set, state } from "./store.js";
 import { split } from "./symbols.js";
 import { call } from "./wire.js";
-import { readAt } from "./scoring.js";
 
-const ASKED = 20; // at most, of a model that cannot tell the whole distribution
 const found = new WeakMap(); // by text: by place and model
 
 const key = (place) => `${place} ${state.model}`;
 
-/** Return the alternatives at a place if they are known: [{symbol, logProb}], the likeliest first;
- * with `isWhole` if they are all. */
+/** Return all symbols of the model as they could stand at a place, the likeliest first, as
+ * [{symbol, logProb}]; undefined while they are not known. */
 export const alternativesAt = (reading, place) => found.get(reading)?.get(key(place));
 
 /** Ask for the alternatives at a place. */
@@ -25,23 +23,11 @@ export async function ask(reading, place) {
 }
 
 async function distribution(reading, place, model) {
-  const size = split(model.vocabulary).length;
-  try {
-    const capsule = await capsuleAt(reading, place, model);
-    const body = { model: model.name, text: "", capsule, topLogProbs: size };
-    return listed((await call("Inspect", body)).next, true);
-  } catch (error) {
-    if (error.code !== "unimplemented" && error.field !== "model") throw error;
-  }
-  const symbol = [reading.symbols[place] ?? split(model.vocabulary)[0]];
-  const body = { topLogProbs: Math.min(ASKED, size) };
-  const { answer } = await readAt("Score", reading, place, symbol, model, body);
-  return listed(answer.alternatives.at(-1), size <= ASKED);
-}
-
-function listed({ symbols, logProbs }, isWhole) {
-  const list = split(symbols).map((symbol, at) => ({ symbol, logProb: Number(logProbs[at]) }));
-  return Object.assign(list, { isWhole });
+  const capsule = await capsuleAt(reading, place, model);
+  const topLogProbs = split(model.vocabulary).length;
+  const { next } = await call("Inspect", { model: model.name, text: "", capsule, topLogProbs });
+  const { symbols, logProbs } = next;
+  return split(symbols).map((symbol, at) => ({ symbol, logProb: Number(logProbs[at]) }));
 }
 
 /** Return each alternative's probability once temperature and filters have been at it. All of the

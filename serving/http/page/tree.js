@@ -73,12 +73,15 @@ function cut(node, count) {
   return { ...node, symbols, logProbs, marks: node.marks.filter(({ at }) => at <= count) };
 }
 
-/** Return how deep a text's end lies: how often it left another text behind. */
-export function depthOf(nodes, leaf) {
-  return pathTo(nodes, leaf).filter(({ node }) => {
+/** Return where a text left others behind, as steps of its path: a step did if it began within its
+ * parent, or after another step did at the same parent's end. */
+export function departures(nodes, path) {
+  return path.filter(({ node }) => {
     const parent = nodes.get(node.parent);
-    return parent && (node.at < parent.symbols.length || childrenOf(nodes, parent.id).length > 1);
-  }).length;
+    if (!parent) return false;
+    const first = childrenOf(nodes, parent.id).find((each) => each.at === parent.symbols.length);
+    return node.at < parent.symbols.length || first !== node;
+  });
 }
 
 /** Return how many symbols two lists have in common from their start. */

@@ -6,7 +6,7 @@ import { exportFile, importFile } from "../keeping.js";
 import { address } from "../links.js";
 import { show, tell } from "../store.js";
 import { counted } from "../symbols.js";
-import { depthOf, ends, pathTo } from "../tree.js";
+import { departures, ends, pathTo } from "../tree.js";
 
 const SEEN = 70; // symbols of a text in the list
 const DEEPEST = 6;
@@ -33,7 +33,8 @@ export function Branches({ nodes, leaf, writing }) {
 function Text({ node, nodes, isShown, isBusy, isOther, setOther }) {
   const { id, name, session } = node;
   const path = pathTo(nodes, id);
-  const depth = Math.min(depthOf(nodes, id), DEEPEST);
+  const left = departures(nodes, path);
+  const depth = Math.min(left.length, DEEPEST);
   const askName = () => {
     const given = prompt("Name of this text", name);
     if (given !== null) rename(id, given.trim());
@@ -42,7 +43,7 @@ function Text({ node, nodes, isShown, isBusy, isOther, setOther }) {
     <li style=${{ marginLeft: `${depth * 0.9}rem` }} class=${isShown ? "shown" : ""}>
       <button type="button" class="open" disabled=${isBusy} aria-current=${isShown ? "true" : "false"} onClick=${() => show(id)}>
         ${name && html`<b>${name}</b>`}
-        <span>${beginning(node)}</span>
+        <span>${beginning(path, left.at(-1))}</span>
         <small>${counted(path.at(-1).to)} symbols${node.written ? ` · seed ${node.written.seed}` : " · typed"}</small>
       </button>
       <div class="row">
@@ -58,7 +59,13 @@ function Text({ node, nodes, isShown, isBusy, isOther, setOther }) {
   `;
 }
 
-const beginning = ({ symbols }) => symbols.slice(0, SEEN).join("").replace(/\s+/g, " ") + (symbols.length > SEEN ? "…" : "");
+/** Return how a text begins, or how it goes on where it left another. */
+function beginning(path, from = path[0]) {
+  const own = path.slice(path.indexOf(from)).flatMap((step) => {
+    return step.node.symbols.slice(0, Math.min(SEEN + 1, step.to - step.from));
+  });
+  return own.slice(0, SEEN).join("").replace(/\s+/g, " ") + (own.length > SEEN ? "…" : "");
+}
 
 function Comparison({ nodes, first, second }) {
   const { at, before, tails } = compare(nodes, first, second);

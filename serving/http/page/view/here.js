@@ -29,13 +29,12 @@ export function Here({ reading, cursor, writing, model, models, settings }) {
     </p>
     ${error && html`<p class="problem">${error.message}</p>`}
     ${list && html`<${Table} list=${list} actual=${actual} place=${cursor} settings=${settings} isBusy=${writing} />`}
-    ${list && !list.isWhole && html`<p class="hint">Probabilities after temperature and filters need the whole distribution, which this model's bundle cannot tell.</p>`}
     <p class="hint">In the text, the keys 1 to 9 and 0 choose, too.</p>
   `;
 }
 
 function Table({ list, actual, place, isBusy }) {
-  const after = list.isWhole ? drawn(list, sampling()) : null;
+  const after = drawn(list, sampling());
   const rows = list.slice(0, SHOWN).map((each, at) => ({ ...each, at }));
   const own = list.findIndex(({ symbol }) => symbol === actual);
   if (own >= SHOWN) rows.push({ ...list[own], at: own });
@@ -43,7 +42,7 @@ function Table({ list, actual, place, isBusy }) {
     <table class="bars choices">
       <caption>The likeliest symbols</caption>
       <thead>
-        <tr><th scope="col">symbol</th><th scope="col"><span class="unseen">share</span></th><th scope="col">model</th>${after && html`<th scope="col">drawn</th>`}</tr>
+        <tr><th scope="col">symbol</th><th scope="col"><span class="unseen">share</span></th><th scope="col">model</th><th scope="col">drawn</th></tr>
       </thead>
       <tbody>
         ${rows.map(({ symbol, logProb, at }) => html`
@@ -53,11 +52,11 @@ function Table({ list, actual, place, isBusy }) {
             </th>
             <td><i style=${{ width: `${100 * Math.exp(logProb)}%` }}></i></td>
             <td>${percent(Math.exp(logProb))}</td>
-            ${after && html`<td>${percent(after[at])}</td>`}
+            <td>${percent(after[at])}</td>
           </tr>
         `)}
       </tbody>
     </table>
-    <p class="hint">${after ? "“model” is the network's own probability; “drawn” after temperature and filters." : ""}</p>
+    <p class="hint">“model” is the network's own probability, “drawn” that after temperature and filters.</p>
   `;
 }

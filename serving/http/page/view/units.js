@@ -100,7 +100,7 @@ function Finder({ reading, units, colouring }) {
     <p class="hint">In the selection, or in all of the text if nothing is selected.</p>
     ${error && html`<p class="problem">${error.message}</p>`}
     ${found && html`
-      <p>Holds at ${(100 * found.share).toFixed(1)} % of ${found.to - found.from} symbols. The score is the area under the ROC curve: 0.5 is chance, 1 tells it always.</p>
+      <p>Holds at ${(100 * found.share).toFixed(1)} % of ${found.to - found.from} symbols. The score is the area under the ROC curve: 0.5 is chance, 1 tells it always. “Falls”: the value is lower where it holds.</p>
       <ol class="plain">${found.units.map(({ unit, score, falls }) => html`
         <${Row} key=${nameOf(unit)} unit=${unit} shown=${units} colouring=${colouring}><b>${score.toFixed(3)}</b>${falls ? " falls" : ""}<//>
       `)}</ol>

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from playwright.sync_api import expect
 from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
 from tests.serving.http.asking import call
 from tests.serving.http.page.opened import Opened
-from tests.serving.running import RunningServer, wait_for
+from tests.serving.running import RunningServer, serve, wait_for
 from training.model.model import CharRNN
 from training.settings import Cell
 from unroll.options import GenerateOptions
@@ -22,12 +23,28 @@ from unroll.options import GenerateOptions
 pytestmark = pytest.mark.slow
 
 Open = Callable[..., Opened]
+Array = NDArray[np.float64]
 
 
-def shares(opened: Opened, column: str) -> list[float]:
+def shares(opened: Opened, column: int) -> list[float]:
     """The percentages of a column of the alternatives."""
     cells = opened.page.locator(f".choices tbody td:nth-child({column})").all_inner_texts()
     return [float(cell.strip("<% ")) for cell in cells]
+
+
+def whole_of(text: str) -> dict[str, object]:
+    """A request for all that could come next."""
+    return {"text": text, "topLogProbs": len(TINY_SYMBOLS)}
+
+
+def filtered(weights: Array, top_k: int, top_p: float, min_p: float) -> Array:
+    """Probabilities after the filters; the likeliest come first."""
+    kept = np.where(np.arange(len(weights)) < top_k, weights, 0)
+    before = np.cumsum(kept) - kept
+    kept[before >= top_p * kept.sum()] = 0
+    kept[kept < min_p * kept[0]] = 0
+    probabilities: Array = kept / kept.sum()
+    return probabilities
 
 
 def test_alternatives_are_those_of_score_and_choosing_one_branches(
@@ -46,7 +63,21 @@ def test_alternatives_are_those_of_score_and_choosing_one_branches(
     listed = [names.get(symbol, symbol) for symbol in told["symbols"]]
     assert symbols.all_inner_texts()[:9] == listed[:9]
     expected = [100 * math.exp(float(each)) for each in told["logProbs"]]
-    assert shares(opened, "3")[:9] == pytest.approx(expected[:9], abs=0.51)
+    assert shares(opened, 3)[:9] == pytest.approx(expected[:9], abs=0.51)
+    whole = [
+        float(each)
+        for each in call(server, "Inspect", whole_of(first[:-20])).json["next"]["logProbs"]
+    ]
+    drawn = np.exp(np.array(whole) / 0.75)
+    assert shares(opened, 4) == pytest.approx(100 * (drawn / drawn.sum())[:10], abs=0.51)
+    opened.settle(top_k=4, top_p=0.8, min_p=0.1)
+    opened.tab("Here")
+    expect(symbols).to_have_count(10)
+    drawn = filtered(drawn, 4, 0.8, 0.1)
+    assert shares(opened, 4) == pytest.approx(100 * drawn[:10], abs=0.51)
+    opened.settle(top_k="", top_p="", min_p="")
+    opened.tab("Here")
+    expect(symbols).to_have_count(10)
     chosen = next(at for at in range(9) if told["symbols"][at] != first[-20])
     opened.pane.focus()
     opened.page.keyboard.press(str(chosen + 1))
@@ -58,7 +89,7 @@ def test_alternatives_are_those_of_score_and_choosing_one_branches(
         assert opened.text == prompt + client.generate(prompt, options).text
 
 
-Array = NDArray[np.float64]
+BEFORE = Path(__file__).parents[3] / "compatibility/before/gru"
 
 
 class Torch:
@@ -200,3 +231,16 @@ def test_memory_is_how_long_two_readings_differ(opened: Opened) -> None:
     shown = opened.page.locator("aside svg").first.get_attribute("aria-label") or ""
     (at_first,) = re.findall(r"bits: (\S+) at first", shown)
     assert float(at_first) == pytest.approx(bits[0], rel=0.06)
+
+
+def test_bundle_of_before_says_what_it_cannot_show(opened_at: Open) -> None:
+    with serve(f"old={BEFORE}", http_port=0) as running:
+        opened = opened_at(running.server.http_address)
+        opened.settle(length=100, seed=7)
+        opened.write("The fog")
+        opened.tab("Here")
+        expect(opened.page.locator(".problem")).to_contain_text("export the checkpoint again")
+        opened.tab("Units")
+        opened.button("Show").click()
+        expect(opened.page.locator(".problem")).to_contain_text("export the checkpoint again")
+        opened.page.goto("about:blank")
