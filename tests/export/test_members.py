@@ -47,8 +47,8 @@ def test_networks_that_are_put_together_wrongly_are_seen(
 ) -> None:
     of = ModelWeights.of.__func__  # type: ignore[attr-defined]
 
-    def wrong(cls: type[ModelWeights], model: CharRNN) -> ModelWeights:
-        weights: ModelWeights = of(cls, model)
+    def wrong(cls: type[ModelWeights], model: CharRNN, sampled_size: int) -> ModelWeights:
+        weights: ModelWeights = of(cls, model, sampled_size)
         first, second = weights.networks
         if damage == "sum instead of mean":
             both = [replace(each, decoder=2 * each.decoder) for each in weights.networks]
