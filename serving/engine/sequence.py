@@ -96,7 +96,9 @@ class Sequence:
         self._gathered: list[tuple[str, NDArray[np.float32]]] = []  # for the next chunk
         self._gathered_symbols = 0
         # At the symbols that are held or gathered, and at some that will not be delivered.
-        self._likeliest = [Likeliest.unknown(request.held, request.alternatives)]
+        self._likeliest: list[Likeliest] = []
+        if request.alternatives:
+            self._likeliest.append(Likeliest.unknown(request.held, request.alternatives))
         self._has_sent = False
         # time.monotonic() from which it may go out
         self.chunk_due = 0.0 if self.is_streamed else inf

@@ -1,7 +1,9 @@
 """What each of many texts asks for, by what all of them have in common."""
 
+import secrets
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
 from serving.texts.constraint import FREE, Constraint
 from serving.texts.origins import Origin
@@ -35,13 +37,19 @@ def each_generate(
         )
     common = replace(options, capsules=options.capsules or Capsules.NEVER)
 
-    def parse(key: int, prompt: str) -> Parsed:
-        each = common
-        if common.seed is not None:
-            each = replace(common, seed=(common.seed + key) % SEED_LIMIT)
+    @lru_cache(maxsize=1)  # often all samples are of one prompt
+    def parse_prompt(prompt: str) -> Parsed:
         return parse_generate(
-            prompt, each, origin, limits, deadline, account, constraint, is_streamed=False
+            prompt, common, origin, limits, deadline, account, constraint, is_streamed=False
         )
+
+    def parse(key: int, prompt: str) -> Parsed:
+        parsed = parse_prompt(prompt)
+        if common.seed is None:
+            seed = secrets.randbelow(SEED_LIMIT) if origin.sampler is None else parsed.request.seed
+        else:
+            seed = (common.seed + key) % SEED_LIMIT
+        return replace(parsed, request=replace(parsed.request, seed=seed))
 
     if common.seed is not None and common.seed < 0:
         raise InputError("seed", f"must be 0 or more, got {common.seed}")
