@@ -1,12 +1,9 @@
-"""Many short texts beside the engine's steady rate: in this process and through one call.
-
-bulk-cpu-MODEL.json     format version, machine, settings, every sample
-"""
+"""Many short texts beside the engine's steady rate: in this process and through one call."""
 
 import statistics
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +16,12 @@ from unittest.mock import patch
 import numpy as np
 from cyclopts import Parameter
 
+from benchmarks.bulk_record import ALONE, BulkRecord, BulkSample, bulk_rows, file_name, targets
 from benchmarks.models import exported, random_checkpoint
-from benchmarks.process import ServerProcess, running, thread_seconds
+from benchmarks.process import ServerProcess, running
 from benchmarks.settings import check_settings
-from benchmarks.tables import Row, Target, at_least, console, target_rows, terminal
+from benchmarks.stopwatch import Stopwatch
+from benchmarks.tables import console, target_rows, terminal
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
 from serving.engine.request import Chunk, SequenceRequest
@@ -39,18 +38,16 @@ from unroll.client.face import Face
 from unroll.machine import describe
 from unroll.options import GenerateOptions
 from unroll.ranges import Range
-from unroll.record import Record, settings_of, write
+from unroll.record import settings_of, write
 from unroll.results import Answer
 
 PACKAGES = ("onnxruntime", "numpy", "grpcio")
 ROWS = 64
 LINES, LINE_SYMBOLS = 4096, (10, 71)  # 40 on average
 STEADY = 1000  # symbols of a text
-ALONE = "alone"
 # Engines choose the length of their runs by how long steps take. Where other work holds them up,
 # that of the engine alone would come out far too short: here the processor's time counts.
 PROCESSOR_TIME = SimpleNamespace(perf_counter=time.thread_time, monotonic=time.monotonic)
-AIMS = {"here, generate": 0.75, "here, score": 0.75, "call, generate": 0.6, "call, score": 0.6}
 
 
 @Parameter(name="*")
@@ -78,91 +75,6 @@ class BulkSettings:
 
     json: Path | None = None
     """Folder where to write machine, versions and every sample."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BulkSample:
-    """One measurement.
-
-    Attributes:
-        symbols_per_second: read or generated, those of stop strings included.
-        texts_per_second: that ended.
-        engine_microseconds: processor time of the engine's thread, a symbol.
-        other_microseconds: processor time of all other threads, of client and server, a symbol.
-        wasted: share of rows' steps that gave nothing; None where it was not looked up.
-    """
-
-    symbols_per_second: float
-    texts_per_second: float
-    engine_microseconds: float
-    other_microseconds: float
-    wasted: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class BulkRecord(Record):
-    """One run.
-
-    Attributes:
-        model: CELL-HIDDENxLAYERS.
-        mean_symbols: of the generated texts.
-        ways: samples of each repeat by name; the first is the engine alone, 64 rows of long texts.
-    """
-
-    model: str
-    mean_symbols: float
-    ways: dict[str, list[BulkSample]]
-
-    def median(self, way: str, figure: str) -> float:
-        """Median of one figure of a way's samples."""
-        return statistics.median(float(getattr(sample, figure)) for sample in self.ways[way])
-
-    def engine_ratio(self, way: str) -> float:
-        """The engine's processor time a symbol, alone over a way's: what other work cannot move."""
-        return self.median(ALONE, "engine_microseconds") / self.median(way, "engine_microseconds")
-
-    def ratio(self, way: str) -> float:
-        """A way's rate over that of the engine alone, median of the repeats' ratios."""
-        pairs = zip(self.ways[way], self.ways[ALONE], strict=True)
-        return statistics.median(
-            sample.symbols_per_second / alone.symbols_per_second for sample, alone in pairs
-        )
-
-
-class Stopwatch:
-    """Time, and processor time by thread; the engine's is that which worked most.
-
-    Args:
-        server: that has the engine; None for this process.
-    """
-
-    def __init__(self, server: ServerProcess | None) -> None:
-        self._server = server
-        self._began, self._before = time.perf_counter(), self._threads()
-
-    @property
-    def seconds(self) -> float:
-        """How long it has run."""
-        return time.perf_counter() - self._began
-
-    def sample(self, symbols: int, texts: float, wasted: float | None = None) -> BulkSample:
-        """Describe what was made since the beginning."""
-        seconds, after = self.seconds, self._threads()
-        spent = sorted(after[each] - self._before.get(each, 0.0) for each in after)
-        return BulkSample(
-            symbols_per_second=symbols / seconds,
-            texts_per_second=texts / seconds,
-            engine_microseconds=spent[-1] / symbols * 1e6,
-            other_microseconds=sum(spent[:-1]) / symbols * 1e6,
-            wasted=wasted,
-        )
-
-    def _threads(self) -> dict[tuple[str, int], float]:
-        found = {("here", each): seconds for each, seconds in thread_seconds().items()}
-        if self._server is not None:
-            threads = self._server.thread_seconds()
-            found |= {("server", each): seconds for each, seconds in threads.items()}
-        return found
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
@@ -196,49 +108,6 @@ def _bundle(settings: BulkSettings) -> AbstractContextManager[Bundle]:
     if settings.bundle is not None:
         return nullcontext(load_bundle(settings.bundle))
     return exported(random_checkpoint(settings.model, 66), "int8")
-
-
-def file_name(model: str) -> str:
-    """Name of the file of one model."""
-    return f"bulk-cpu-{model}.json"
-
-
-def bulk_rows(record: BulkRecord) -> list[Row]:
-    """Lay out the ways: the header, then a row each."""
-    rows = [
-        [
-            "way",
-            "symbols/s",
-            "texts/s",
-            "way / alone",
-            "engine, us",
-            "other, us",
-            "engine alone / way",
-        ]
-    ]
-    rows[0].append("wasted")
-    for name, samples in record.ways.items():
-        wasted = [sample.wasted for sample in samples if sample.wasted is not None]
-        rows.append(
-            [
-                name,
-                f"{record.median(name, 'symbols_per_second'):,.0f}",
-                f"{record.median(name, 'texts_per_second'):,.0f}",
-                f"{record.ratio(name):.3f}",
-                f"{record.median(name, 'engine_microseconds'):.2f}",
-                f"{record.median(name, 'other_microseconds'):.2f}",
-                f"{record.engine_ratio(name):.3f}",
-                f"{statistics.median(wasted):.2f}" if wasted else "",
-            ]
-        )
-    return rows
-
-
-def targets(record: BulkRecord) -> Iterator[Target]:
-    """Compare the ways with what was aimed at, by whichever ratio is lower."""
-    for name, aim in AIMS.items():
-        ratio = min(record.ratio(name), record.engine_ratio(name))
-        yield at_least(f"{name}, the lower ratio", aim, ratio, f"{ratio:.3f}")
 
 
 def _measure(bundle: Bundle, settings: BulkSettings) -> BulkRecord:

@@ -5,8 +5,8 @@ from collections import defaultdict
 from pathlib import Path
 from string import Template
 
-from benchmarks import bulk, doors
-from benchmarks.bulk import BulkRecord
+from benchmarks import bulk, bulk_record, doors
+from benchmarks.bulk_record import BulkRecord
 from benchmarks.decode.record import DecodeRecord, Point
 from benchmarks.decode.tables import decode_rows, targets
 from benchmarks.doors import DoorsRecord
@@ -117,7 +117,7 @@ def _served(figures: Path) -> str:
 
 def _bulk(figures: Path) -> str:
     """Lay out many short texts; empty if they were not measured."""
-    records = read_all(BulkRecord, figures.glob(bulk.file_name("*")), ("seconds", "repeats"))
+    records = read_all(BulkRecord, figures.glob(bulk_record.file_name("*")), ("seconds", "repeats"))
     template = Template(BULK.read_text(encoding="utf-8"))
     return "".join(
         template.substitute(
@@ -127,8 +127,8 @@ def _bulk(figures: Path) -> str:
             rows=bulk.ROWS,
             steady=bulk.STEADY,
             machine=_described(record.machine),
-            table=markdown(bulk.bulk_rows(record)),
-            targets=markdown(target_rows(bulk.targets(record))),
+            table=markdown(bulk_record.bulk_rows(record)),
+            targets=markdown(target_rows(bulk_record.targets(record))),
         ).rstrip()
         for record in records
     )

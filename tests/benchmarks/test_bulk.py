@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bulk import ALONE, BulkRecord, BulkSettings, file_name, measure
+from benchmarks.bulk import BulkSettings, measure
+from benchmarks.bulk_record import ALONE, BulkRecord, file_name
 from benchmarks.record import read
 from training.settings import Cell
 
