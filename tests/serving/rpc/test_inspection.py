@@ -160,6 +160,18 @@ def test_answer_that_might_not_fit_is_refused(tiny_bundles: dict[Cell, Path]) ->
             client.inspect("a" * 600, InspectOptions(units=units))
 
 
+def test_operator_says_how_much_may_be_inspected(tiny_bundles: dict[Cell, Path]) -> None:
+    limits = {"max_inspect_symbols": 5, "max_inspect_units": 1}
+    with serve(str(tiny_bundles["gru"]), **limits) as running, running.client() as client:
+        one = (Unit(index=0),)
+        assert len(client.inspect("abcde", InspectOptions(units=one)).units) == 1
+        for call in (lambda: client.inspect("abcdef"), lambda: client.find_units("abcdef", "1")):
+            with pytest.raises(InputError, match="text: has 6 symbols, this server takes 5"):
+                call()
+        with pytest.raises(InputError, match="units: must be at most 1, got 2"):
+            client.inspect("a", InspectOptions(units=one * 2))
+
+
 def test_deadline_ends_an_inspection(client: Client) -> None:
     with pytest.raises(DeadlineError):
         client.find_units("abcd" * 2000, "01" * 4000, timeout=0.01)
