@@ -15,6 +15,8 @@ from export.arithmetic import Arithmetic, Term
 from export.graph import Graph
 from export.weights import Array, LayerWeights, ModelWeights
 
+ROWS_AT_ONCE = 2**14  # of a table in float64; bounds the memory
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrentState:
@@ -110,7 +112,11 @@ class FirstLayer(Layer):
 
     def _table(self, gate: str, bias: Array) -> Array:
         W = self.weights.gate("W", gate).astype(np.float64)
-        return (self.embedding.astype(np.float64) @ W.T + bias).astype(np.float32)  # (V, H)
+        table = np.empty((len(self.embedding), len(W)), np.float32)  # (V, H)
+        for first in range(0, len(table), ROWS_AT_ONCE):
+            rows = slice(first, first + ROWS_AT_ONCE)
+            table[rows] = self.embedding[rows].astype(np.float64) @ W.T + bias
+        return table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ from export.automata import Automata, add_bias, advance, declare_automata
 from export.cells import RecurrentState, recurrent_step
 from export.filtered_rows import FilteredRows, prepare_filtered_rows, redraw
 from export.graph import Graph, Shape, WeightFile
-from export.sampler import Sampler, prepare, sample, that_may_be_drawn
+from export.sampler import WHOLE_AT_MOST, Sampler, prepare, sample, that_may_be_drawn
 from export.weights import ModelWeights
 from unroll.bundle.manifest import DECODE, DECODE_FULL
 
@@ -164,10 +164,10 @@ def leave(g: Graph, arithmetic: Arithmetic, layers: list[str], axis: int) -> str
     return cast(g, whole, arithmetic.dtype, np.float32)
 
 
-def log_probs_of(g: Graph, all_log_probs: str, chosen: str) -> str:
-    """Log-probabilities of the chosen symbols, (T, N), from those of all, (T, N, V)."""
-    axes = g.constant("axes_2", [2], np.int64)
-    of_chosen = g.op("GatherElements", all_log_probs, g.op("Unsqueeze", chosen, axes), axis=2)
+def log_probs_of(g: Graph, all_log_probs: str, chosen: str, axis: int) -> str:
+    """Log-probabilities of the chosen symbols, (..., N), from those of all along the axis."""
+    axes = g.constant(f"axes_{axis}", [axis], np.int64)
+    of_chosen = g.op("GatherElements", all_log_probs, g.op("Unsqueeze", chosen, axes), axis=axis)
     return g.op("Squeeze", of_chosen, axes)
 
 
@@ -197,20 +197,23 @@ def compile_decode(
         automata, automaton = declare_automata(g, model.sampled_size)
         before, slices = [*before, automaton], [*slices, automata.is_free]
     collected = 2 if automata is None else 3
+    # The numbers of all symbols are many where these are: better not kept from step to step.
+    is_told_at_once = name != DECODE_FULL and model.vocabulary_size > WHOLE_AT_MOST
     outputs = g.ops(
         "Scan",
         *before,
         *slices,
         count=len(before) + collected,
-        body=_body(g, model, arithmetic, state, sampler, rows, automata),
+        body=_body(g, model, arithmetic, state, sampler, rows, automata, is_told_at_once),
         num_scan_inputs=len(slices),
     )
-    after, (tokens, logits, *automata_out) = outputs[1 : 1 + len(state.names)], outputs[-collected:]
+    after, (tokens, told, *automata_out) = outputs[1 : 1 + len(state.names)], outputs[-collected:]
     g.output(tokens, "tokens_out", np.int64, ["time", "batch"])
-    all_log_probs = g.op("LogSoftmax", logits, axis=2)
-    g.output(log_probs_of(g, all_log_probs, tokens), "log_probs", np.float32, ["time", "batch"])
+    all_log_probs = "" if is_told_at_once else g.op("LogSoftmax", told, axis=2)
+    log_probs = told if is_told_at_once else log_probs_of(g, all_log_probs, tokens, axis=2)
+    g.output(log_probs, "log_probs", np.float32, ["time", "batch"])
     if name == DECODE_FULL:
-        found = find_alternatives(g, logits, all_log_probs)
+        found = find_alternatives(g, told, all_log_probs)
         asked: Shape = ["time", "asking", "count"]
         g.output(found.ids, "alternative_ids", np.int64, asked)
         g.output(found.log_probs, "alternative_log_probs", np.float32, asked)
@@ -237,8 +240,12 @@ def _body(
     sampler: Sampler,
     rows: FilteredRows | None,
     automata: Automata | None,
+    is_told_at_once: bool,
 ) -> onnx.GraphProto:
-    """One step: what is carried and this step's slices in, what is carried and collected out."""
+    """One step: what is carried and this step's slices in, what is carried and collected out.
+
+    What is told of the step is the log-probability of what came, or else the logits of all.
+    """
     g = outer.body("step")
     row: Shape = ["batch", model.hidden_size]
     floats = len(state.names) - len(state.activations)
@@ -271,7 +278,11 @@ def _body(
     if has:
         g.output(step.automaton, "new_automaton", np.int64, ["batch"])
     g.output(step.chosen, "token_t", np.int64, ["batch"])
-    g.output(step.logits, "logits_t", np.float32, ["batch", model.vocabulary_size])
+    if is_told_at_once:
+        log_probs = log_probs_of(g, g.op("LogSoftmax", step.logits, axis=1), step.chosen, axis=1)
+        g.output(log_probs, "log_prob_t", np.float32, ["batch"])
+    else:
+        g.output(step.logits, "logits_t", np.float32, ["batch", model.vocabulary_size])
     if has:
         g.output(step.automaton, "automaton_t", np.int64, ["batch"])
     return g.proto()

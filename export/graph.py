@@ -22,11 +22,13 @@ class WeightFile:
     """The external data of all graphs of a bundle.
 
     Equal arrays are stored once, and a block of rows refers to the array that it is a view of.
+    Arrays are not copied; they must not change before the file is written.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._data = bytearray()
+        self._arrays: list[NDArray[Any]] = []
+        self._size = 0
         self._offset_of: dict[bytes, int] = {}
 
     def add(self, name: str, array: NDArray[Any]) -> TensorProto:
@@ -34,7 +36,7 @@ class WeightFile:
         whole = array.base if isinstance(array.base, np.ndarray) else array
         if not (array.flags.c_contiguous and whole.flags.c_contiguous):
             whole = array = np.ascontiguousarray(array)
-        offset = self._store(whole.tobytes()) + array.ctypes.data - whole.ctypes.data
+        offset = self._store(whole) + array.ctypes.data - whole.ctypes.data
         tensor = TensorProto(
             name=name,
             data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
@@ -46,15 +48,20 @@ class WeightFile:
         return tensor
 
     def write(self, folder: Path) -> None:
-        """Write the file into the bundle's folder."""
-        (folder / self.name).write_bytes(self._data)
+        """Write the file into the bundle's folder, and let go of the arrays."""
+        with (folder / self.name).open("wb") as file:
+            for array in self._arrays:
+                file.write(bytes(-file.tell() % ALIGNMENT))
+                file.write(array.reshape(-1).view(np.uint8).data)
+        self._arrays.clear()
 
-    def _store(self, raw: bytes) -> int:
-        digest = hashlib.sha256(raw).digest()
+    def _store(self, array: NDArray[Any]) -> int:
+        digest = hashlib.sha256(array.reshape(-1).view(np.uint8).data).digest()
         if digest not in self._offset_of:
-            self._data.extend(bytes(-len(self._data) % ALIGNMENT))
-            self._offset_of[digest] = len(self._data)
-            self._data.extend(raw)
+            self._size += -self._size % ALIGNMENT
+            self._offset_of[digest] = self._size
+            self._arrays.append(array)
+            self._size += array.nbytes
         return self._offset_of[digest]
 
 

@@ -24,7 +24,7 @@ from serving.runtime.sampling import uniforms
 from training.data.symbols import Ids
 from training.model.model import CharRNN
 from unroll.bundle.folder import Bundle
-from unroll.bundle.manifest import STEP, ParityReport, Rung
+from unroll.bundle.manifest import BATCH, STEP, ParityReport, Rung
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import ParityError
 
@@ -103,12 +103,13 @@ def prove(
     Raises:
         ParityError: a rung is beyond its limit; names all that are.
     """
-    decoder = Decoder(bundle, Device.CPU)
-    case = _random_case(decoder, len(bundle.vocabulary), seed)
+    case = _random_case(bundle, seed)
     expected = reference or model
     with torch.inference_mode(), _one_thread():
+        step_rungs = list(_step_rungs(bundle, model, case))
+        decoder = Decoder(bundle, Device.CPU)  # after that, so that not all graphs are in memory
         rungs = [
-            *_step_rungs(bundle, model, case),
+            *step_rungs,
             *_decode_rungs(decoder, expected, case, tolerance),
             *_invariance_rungs(decoder, case, tolerance),
             *_inspect_rungs(bundle, decoder, expected, case, tolerance),
@@ -153,13 +154,15 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _random_case(decoder: Decoder, vocabulary_size: int, seed: int) -> Case:
+def _random_case(bundle: Bundle, seed: int) -> Case:
     random = np.random.default_rng(seed)
     return Case(
-        tokens=random.integers(0, vocabulary_size, (T + 1, N)),
+        tokens=random.integers(0, len(bundle.vocabulary), (T + 1, N)),
         state={
-            name: random.uniform(-1, 1, zero.shape).astype(np.float32)
-            for name, zero in decoder.zero_state(N).items()
+            tensor.input: random.uniform(
+                -1, 1, [N if size == BATCH else int(size) for size in tensor.shape]
+            ).astype(np.float32)
+            for tensor in bundle.manifest.state
         },
         uniform=uniform_columns(seed, T, N),
     )

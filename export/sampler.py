@@ -19,6 +19,9 @@ from export.weights import ModelWeights
 # of the largest logit underflows to zero, and u = 0 takes the first of them.
 GREEDY_FACTOR = 1e20
 
+WHOLE_AT_MOST = 512  # symbols; among more, one is drawn faster by block
+BLOCKS = 16  # as wide as a product's kernel is
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
@@ -40,12 +43,10 @@ class Drawn:
     Attributes:
         ids: (N,).
         p: probabilities, (N, V).
-        total: their sums, (N, 1).
     """
 
     ids: str
     p: str
-    total: str
 
 
 def prepare(g: Graph, vocabulary_size: int, *, filtered: bool) -> tuple[Sampler, str]:
@@ -101,12 +102,64 @@ def sample(g: Graph, logits: str, uniform: str, sampler: Sampler, vocabulary_siz
 
 def draw(g: Graph, p: str, uniform: str, vocabulary_size: int) -> Drawn:
     """Draw one id a row from p, (N, V), which need not sum to one; see `sample`."""
+    if vocabulary_size > WHOLE_AT_MOST:
+        return Drawn(ids=_draw_by_block(g, p, uniform, vocabulary_size), p=p)
     cdf = g.op("CumSum", p, g.constant("axis_1", 1, np.int64))  # (N, V)
     last = g.constant("last_id", [vocabulary_size - 1], np.int64)
     total = g.op("Gather", cdf, last, axis=1)  # (N, 1)
     passed = g.op("LessOrEqual", cdf, g.op("Mul", uniform, total))  # (N, V)
+    count = g.op("Squeeze", _count(g, passed), g.constant("axes_1", [1], np.int64))
+    return Drawn(ids=g.op("Cast", count, to=TensorProto.INT64), p=p)
+
+
+def _draw_by_block(g: Graph, p: str, uniform: str, vocabulary_size: int) -> str:
+    """Draw as `draw` does: first a block of ids, then one of it; (N,).
+
+    CumSum takes 3 ns for each number, a product a tenth of that: of 64 rows of 5,000 symbols,
+    CumSum alone took a quarter of a step, and two thirds as much as all products of 8 bits.
+    """
+    size = -(-vocabulary_size // BLOCKS)
+    ids = np.arange(vocabulary_size)[:, None]
+    are_up_to = (ids // size <= np.arange(BLOCKS)).astype(np.float32)  # (V, blocks)
+    cdf = g.op("MatMul", p, g.weight(f"blocks_{vocabulary_size}", are_up_to))  # (N, blocks)
+    last = g.constant("last_1", [-1], np.int64)
+    wanted = g.op("Mul", uniform, g.op("Gather", cdf, last, axis=1))  # (N, 1)
+    passed = g.op("LessOrEqual", cdf, wanted)
+    block = _count(g, passed)  # (N, 1)
+    before = g.op("Where", passed, cdf, g.constant("zero", 0.0, np.float32))
+    left = g.op("Sub", wanted, g.op("ReduceMax", before, axes=[1]))
+    first = g.op("Mul", block, g.constant(f"block_{size}", size, np.float32))
+    of_block = g.op(
+        "Add",
+        g.op("Cast", first, to=TensorProto.INT64),
+        g.constant(f"ids_{size}", np.arange(size)[None], np.int64),
+    )  # (N, size)
+    p = _gather_in(g, p, of_block, vocabulary_size)
+    cdf = g.op("CumSum", p, g.constant("axis_1", 1, np.int64))
+    # The sum of a block may be rounded to less here than in the product: still, one of it is drawn.
+    total = g.op("Gather", cdf, last, axis=1)
+    below = g.op("Mul", total, g.constant("below_one", 1 - 2.0**-23, np.float32))
+    inside = _count(g, g.op("LessOrEqual", cdf, g.op("Min", left, below)))
+    drawn = g.op("Squeeze", g.op("Add", first, inside), g.constant("axes_1", [1], np.int64))
+    return g.op("Cast", drawn, to=TensorProto.INT64)
+
+
+def _gather_in(g: Graph, p: str, ids: str, vocabulary_size: int) -> str:
+    """Gather p of some ids of each row; 0 for those beyond the last one."""
+    size, blocks = -(-vocabulary_size // BLOCKS), BLOCKS
+    if size * blocks == vocabulary_size:
+        return g.op("GatherElements", p, ids, axis=1)
+    found = g.op("Min", ids, g.constant("last_of_V", vocabulary_size - 1, np.int64))
+    exists = g.op("Equal", ids, found)
+    found = g.op("GatherElements", p, found, axis=1)
+    return g.op("Where", exists, found, g.constant("zero", 0.0, np.float32))
+
+
+def _count(g: Graph, passed: str) -> str:
+    """Count what is true in each row, as a float, (N, 1).
+
+    Sums of floats are vectorised, sums of integers are not: 3 against 13 us for 64 rows of 66.
+    Their order depends on where a row lies in memory, which is nothing to sums of whole numbers.
+    """
     axes = g.constant("axes_1", [1], np.int64)
-    # Sums of floats are vectorised, sums of integers are not: 3 against 13 us for 64 rows of 66.
-    # Their order depends on where a row lies in memory, which is nothing to sums of whole numbers.
-    count = g.op("ReduceSum", g.op("Cast", passed, to=TensorProto.FLOAT), axes, keepdims=0)
-    return Drawn(ids=g.op("Cast", count, to=TensorProto.INT64), p=p, total=total)
+    return g.op("ReduceSum", g.op("Cast", passed, to=TensorProto.FLOAT), axes)

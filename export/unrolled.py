@@ -197,7 +197,7 @@ class _Compiler:
         g = self._graph
         chosen = self._stacked([step.chosen for step in steps])  # (length, N)
         logits = self._stacked([step.logits for step in steps])  # (length, N, V)
-        log_probs = log_probs_of(g, g.op("LogSoftmax", logits, axis=2), chosen)
+        log_probs = log_probs_of(g, g.op("LogSoftmax", logits, axis=2), chosen, axis=2)
         nothing = g.op("Mul", chosen, g.constant("zero_id", 0, np.int64))
         places = g.op("Add", nothing, self._unsqueezed(window, 1))  # (length, N)
         for name, dtype, new in (

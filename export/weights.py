@@ -139,7 +139,7 @@ def _layer(cell: str, weights: Mapping[str, Tensor], index: int) -> LayerWeights
 
 
 def _array(tensor: Tensor) -> Array:
-    return tensor.detach().cpu().numpy().astype(np.float32)
+    return tensor.detach().cpu().numpy().astype(np.float32, copy=False)
 
 
 def _reorder(cell: str, tensor: Tensor) -> Array:

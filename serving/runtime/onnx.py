@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+import numpy as np
 import onnxruntime as ort
 
 from serving.runtime.captures import CAPTURES
 from serving.runtime.cuda_libraries import load_cuda
+from serving.runtime.initializers import external_initializers
 from unroll.bundle.folder import Bundle
 from unroll.bundle.manifest import WEIGHTS, GraphSpec
 from unroll.errors import BundleError, DeviceError
@@ -94,7 +96,34 @@ def open_graph_session(files: GraphFiles, device: Device, threads: int) -> ort.I
     providers: list[Provider] = [_provider(device)]
     if device is Device.CUDA:
         providers.append(Device.CPU.provider)  # shapes and loop conditions live on the host
-    return _open(files, device, options, providers)
+        return _open(files, device, options, providers)
+    weights = _weights_in_place(files)
+    for name, value in weights.items():
+        options.add_initializer(name, value)
+    graph_session = _open(files, device, options, providers)
+    graph_session.weights = weights  # it reads them for as long as it lives
+    return graph_session
+
+
+def _weights_in_place(files: GraphFiles) -> dict[str, ort.OrtValue]:
+    """Let a graph session read weights where they lie, so that graphs share them.
+
+    Of 70,000 symbols, each graph of a GRU 384x1 would have 430 MB of its own.
+    """
+    if not files.weights:
+        return {}
+    weights = np.frombuffer(files.weights, np.uint8)
+    try:
+        return {
+            each.name: ort.OrtValue.ortvalue_from_numpy(
+                weights[each.offset : each.offset + each.length]
+                .view(each.dtype)
+                .reshape(each.shape)
+            )
+            for each in external_initializers(files.graph)
+        }
+    except (IndexError, KeyError, StopIteration, ValueError):
+        return {}  # ONNX Runtime says what is wrong with the file
 
 
 def open_fixed_graph_session(

@@ -2,6 +2,8 @@
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,11 @@ from numpy.typing import NDArray
 
 from export.filtered_rows import prepare_filtered_rows, redraw
 from export.graph import Graph, WeightFile
-from export.sampler import prepare, sample
+from export.sampler import BLOCKS, prepare, sample
 from serving.runtime.decoder import FREE
+from serving.runtime.onnx import Device, GraphFiles, open_graph_session
 from serving.runtime.sampling import SamplingParams, uniforms
+from unroll.bundle.manifest import WEIGHTS
 
 LARGEST = 1 - 2.0**-24
 # Where a threshold or a random number is this near to a boundary, fp32 may fall on either side.
@@ -75,7 +79,8 @@ class Sampler:
 
     @staticmethod
     def _compile(V: int, filtered: bool, whole: bool) -> ort.InferenceSession:
-        g = Graph("sampler", WeightFile("none"))
+        file = WeightFile(WEIGHTS)
+        g = Graph("sampler", file)
         logits = g.input("logits", np.float32, ["batch", V])
         g.input("uniform", np.float32, ["time", "batch"])
         g.input("forced", np.int64, ["time", "batch"])
@@ -88,7 +93,11 @@ class Sampler:
         model = g.model()
         inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
         model.graph.output.extend([t for t in inferred if _is_by_row(t.type.tensor_type.shape)])
-        return ort.InferenceSession(model.SerializeToString())
+        with TemporaryDirectory() as folder:
+            file.write(Path(folder))
+            weights = (Path(folder) / WEIGHTS).read_bytes()
+        graph = GraphFiles(path=Path("sampler"), graph=model.SerializeToString(), weights=weights)
+        return open_graph_session(graph, Device.CPU, threads=1)
 
 
 def _is_by_row(shape: onnx.TensorShapeProto) -> bool:
@@ -157,7 +166,7 @@ FILTERS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("whole", [False, True])
-@pytest.mark.parametrize("V", [2, 11, 66, 300])
+@pytest.mark.parametrize("V", [2, 11, 66, 300, 777])
 @pytest.mark.parametrize("params", FILTERS, ids=str)
 def test_drawn_ids_are_those_of_the_words(V: int, params: SamplingParams, whole: bool) -> None:
     N = 150
@@ -195,21 +204,23 @@ def test_rows_draw_the_same_whatever_the_others_filters_are(V: int) -> None:
     np.testing.assert_array_equal(together, Sampler(V, whole=True).draw(logits, uniform, params))
 
 
-def test_path_without_filters_draws_what_the_path_with_them_does() -> None:
-    logits = np.random.default_rng(5).normal(0, 3, (1000, 11)).astype(np.float32)
-    sampler, uniform = Sampler(11), uniforms(5, 0, 1000)
+@pytest.mark.parametrize("V", [11, 777])
+def test_path_without_filters_draws_what_the_path_with_them_does(V: int) -> None:
+    logits = np.random.default_rng(5).normal(0, 3, (1000, V)).astype(np.float32)
+    sampler, uniform = Sampler(V), uniforms(5, 0, 1000)
     for params in (SamplingParams(), SamplingParams(temperature=0)):
         plain = sampler.draw(logits, uniform, params, filtered=False)
         np.testing.assert_array_equal(sampler.draw(logits, uniform, params), plain)
 
 
+@pytest.mark.parametrize("V", [11, 777, 1024])
 @pytest.mark.parametrize("filtered", [False, True])
-def test_greedy_takes_the_lowest_id_of_equals(filtered: bool) -> None:
-    logits = np.random.default_rng(7).integers(-3, 4, (500, 11)).astype(np.float32)
+def test_greedy_takes_the_lowest_id_of_equals(filtered: bool, V: int) -> None:
+    logits = np.random.default_rng(7).integers(-3, 4, (500, V)).astype(np.float32)
     assert sum((row == row.max()).sum() > 1 for row in logits) > 250
     uniform = np.full(500, LARGEST, np.float32)
     greedy = SamplingParams(temperature=0)
-    ids = Sampler(11).draw(logits, uniform, greedy, filtered=filtered)
+    ids = Sampler(V).draw(logits, uniform, greedy, filtered=filtered)
     np.testing.assert_array_equal(ids, logits.argmax(1))
 
 
@@ -226,10 +237,27 @@ def test_top_k_of_equals_keeps_the_lowest_ids() -> None:
     assert set(ids.tolist()) == {0, 1, 2}
 
 
+@pytest.mark.parametrize("filtered", [False, True])
+def test_of_a_large_vocabulary_the_ends_of_blocks_are_drawn_as_often_as_others(
+    filtered: bool,
+) -> None:
+    V, N = 777, 4000
+    size = -(-V // BLOCKS)
+    possible = [0, size - 1, size, 5 * size, 7 * size - 1, V - 1]
+    logits = np.full((N, V), -np.inf, np.float32)
+    logits[:, possible] = 1
+    uniform = uniforms(3, 0, N)
+    uniform[:2] = 0, LARGEST
+    ids = Sampler(V).draw(logits, uniform, SamplingParams(top_k=700), filtered=filtered)
+    expected = np.array(possible)[(uniform.astype(np.float64) * len(possible)).astype(int)]
+    assert (ids != expected).mean() < 0.001  # where rounding decides
+
+
 @pytest.mark.parametrize("u", [0.0, LARGEST])
 @pytest.mark.parametrize("filtered", [False, True])
-def test_symbol_of_probability_zero_is_never_drawn(u: float, filtered: bool) -> None:
-    N, V = 2000, 66
+@pytest.mark.parametrize("V", [66, 520, 777])
+def test_symbol_of_probability_zero_is_never_drawn(u: float, filtered: bool, V: int) -> None:
+    N = 2000
     random = np.random.default_rng(11)
     logits = random.normal(0, 2, (N, V)).astype(np.float32)
     impossible = random.random((N, V)) < 0.5
@@ -286,7 +314,7 @@ def test_top_p_at_a_boundary_keeps_in_a_batch_what_it_keeps_alone(V: int) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("V", [11, 31, 66])
+@pytest.mark.parametrize("V", [11, 31, 66, 777])
 def test_all_that_leads_to_an_id_has_in_a_batch_the_bits_it_has_alone(V: int) -> None:
     random = np.random.default_rng(V)
     logits = random.normal(0, 2, (ROWS, V)).astype(np.float32)
