@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from export.arithmetic import Arithmetic, Precision, open_arithmetic
@@ -14,6 +15,7 @@ from export.inspection import compile_inspect
 from export.int8_reference import Int8Reference
 from export.parity import TOLERANCES, prove
 from export.quality import Texts, measure_scales
+from export.reading import compile_read
 from export.step import compile_step
 from export.unrolled import compile_unrolled
 from export.unrolled_parity import prove_unrolled
@@ -26,6 +28,7 @@ from unroll.bundle.manifest import (
     DECODES,
     FORMAT_VERSION,
     INSPECT,
+    READ,
     STEP,
     WEIGHTS,
     GraphSpec,
@@ -147,6 +150,8 @@ def _write_graphs(
         **{name: compile_decode(weights, arithmetic, file, name) for name in DECODES},
         INSPECT: compile_inspect(weights, arithmetic, file),
     }
+    if arithmetic.dtype is np.float32:  # else products of more rows may have other bits
+        graphs[READ] = compile_read(weights, arithmetic, file)
     if device is Device.CUDA:
         graphs |= compile_unrolled(weights, arithmetic, file)
     file.write(folder)

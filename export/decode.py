@@ -121,15 +121,16 @@ def choose_next(
     return StepOutputs(
         logits=logits,
         chosen=g.op("Max", ids, inputs.forced),  # where a symbol is forced, 0 is drawn
-        state=_keep_alive(g, inputs.is_alive, new, state),
+        state=keep_alive(g, inputs.is_alive, new, state),
         automaton=automaton,
     )
 
 
-def _keep_alive(
-    g: Graph, is_alive: str, new: RecurrentState, old: RecurrentState
-) -> RecurrentState:
-    # Activations of a row that is not alive go on unkept: what they lead to means nothing.
+def keep_alive(g: Graph, is_alive: str, new: RecurrentState, old: RecurrentState) -> RecurrentState:
+    """Take the old state in rows that are not alive.
+
+    Activations of such a row go on unkept: what they lead to means nothing.
+    """
     tensors = {
         name: [
             g.op("Where", is_alive, tensor, before)
@@ -186,7 +187,7 @@ def compile_decode(
     token = g.input("tokens", np.int64, ["batch"])
     forced = g.input("forced", np.int64, ["time", "batch"])
     g.input("uniform", np.float32, ["time", "batch"])
-    is_alive = _is_alive(g, g.input("steps", np.int64, ["batch"]))
+    is_alive = is_alive_at(g, g.input("steps", np.int64, ["batch"]))
     sampler, uniform = prepare(g, model.sampled_size, filtered=False)
     rows = None if name == DECODE else prepare_filtered_rows(g, model.sampled_size)
     shape = model.state_shape
@@ -223,7 +224,7 @@ def compile_decode(
     return g.model()
 
 
-def _is_alive(g: Graph, steps: str) -> str:
+def is_alive_at(g: Graph, steps: str) -> str:
     """Whether a row's state goes on at each step, (T, N, 1)."""
     time = g.op("Squeeze", g.op("Shape", "forced", end=1))
     zero, one = g.constant("zero_id", 0, np.int64), g.constant("one_id", 1, np.int64)

@@ -258,6 +258,11 @@ def _invariance_rungs(decoder: Decoder, case: Case, tolerance: Tolerance) -> Ite
     yield _equal(
         "decode: full", whole, decoder.run(asking, case.state), "filters that keep all, 1 likeliest"
     )
+    if decoder.has_read:
+        given = LoopRun.plain(case.tokens[0], case.tokens[1:], case.uniform)
+        in_loop = decoder.run(replace(given, asking=np.arange(N), alternatives=1), case.state)
+        block = f"{T} symbols x {N} rows, all outputs"
+        yield _equal("read: loop", in_loop, decoder.run(given, case.state), block)
     alone = []
     for row in range(N):
         only = slice(row, row + 1)

@@ -29,7 +29,9 @@ class RunLength:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._samples: dict[int, deque[float]] = {}  # by the power of two above the batch size
+        # By the power of two above the batch size, of runs that draw symbols and that only read.
+        self._samples: dict[int, deque[float]] = {}
+        self._read_samples: dict[int, deque[float]] = {}
         self._pauses: deque[float] = deque(maxlen=REMEMBERED)
         self._ended: float | None = None
         self._written = self._stops = 0.0  # by texts with stop strings; old ones count less
@@ -51,14 +53,34 @@ class RunLength:
             is_awaited: whether others wait for the rows' slots.
         """
         size = _size_class(len(left))
-        longest = self._in_time(size)
+        longest = self._in_time(size, self._samples)
         if is_awaited and self._pauses and size in self._samples:
             longest = self._most_fruitful(left, may_stop, longest, size)
         return max(min(longest, until_first, int(left.max())), 1)
 
-    def learn(self, rows: int, steps: int, began: float, ended: float) -> None:
-        """Record when a loop run began and ended, in seconds of one clock."""
-        samples = self._samples.setdefault(_size_class(rows), deque(maxlen=REMEMBERED))
+    def reading_steps(self, rows: int, known: int) -> int:
+        """Return how many steps the next loop run makes if it only reads.
+
+        Args:
+            rows: how many it has.
+            known: how many symbols of each row are known.
+        """
+        return min(self._in_time(_size_class(rows), self._read_samples), known)
+
+    def learn(
+        self, rows: int, steps: int, began: float, ended: float, *, is_read: bool = False
+    ) -> None:
+        """Record when a loop run began and ended, in seconds of one clock.
+
+        Args:
+            rows: that made it.
+            steps: that it made.
+            began: when.
+            ended: when.
+            is_read: whether every symbol was known.
+        """
+        of_kind = self._read_samples if is_read else self._samples
+        samples = of_kind.setdefault(_size_class(rows), deque(maxlen=REMEMBERED))
         samples.append((ended - began) / steps)
         if self._ended is not None:
             self._pauses.append(began - self._ended)
@@ -83,15 +105,15 @@ class RunLength:
         """How likely a text with stop strings ends by one with its next symbol."""
         return self._stops / self._written if self._written else 0.0
 
-    def _in_time(self, size: int) -> int:
+    def _in_time(self, size: int, samples: dict[int, deque[float]]) -> int:
         """Return how many steps of a batch are in time; a guess at a new size stays short."""
-        if size in self._samples:
-            return min(LONGEST_RUN, round(self._seconds / _median(self._samples[size])))
-        if not self._samples:
+        if size in samples:
+            return min(LONGEST_RUN, round(self._seconds / _median(samples[size])))
+        if not samples:
             return 1
-        near = min(self._samples, key=lambda known: abs(known - size))
+        near = min(samples, key=lambda known: abs(known - size))
         # A step of twice the rows takes at most twice as long.
-        longest = max(self._samples[near]) * 2 ** max(size - near, 0)
+        longest = max(samples[near]) * 2 ** max(size - near, 0)
         return min(FIRST_SYMBOLS, int(self._seconds / longest))
 
 

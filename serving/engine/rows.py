@@ -280,6 +280,7 @@ class Rows:
             asking=asking,
             alternatives=int(row["alternatives"].max()) if len(asking) else 0,
             automata=self._automata(row),
+            is_scored=bool(row["is_score"].any()),
         )
 
     def _automata(self, row: NDArray[np.void]) -> Automata | None:

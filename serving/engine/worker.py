@@ -58,6 +58,8 @@ class Worker:
         if steps is None:
             until_first = rows.until_first(left)
             steps = self._length.steps(left, may_stop, until_first, is_awaited=is_awaited)
+            known = int(rows.reading[rows.held].min())
+            steps = max(steps, self._length.reading_steps(len(left), known))
         made = np.minimum(left, steps)
         read = rows.read(made)
         run = rows.run(steps, made)
@@ -65,7 +67,7 @@ class Worker:
         began = time.perf_counter()
         written = self.slots.run(run)
         ended = time.perf_counter()
-        self._length.learn(len(made), steps, began, ended)
+        self._length.learn(len(made), steps, began, ended, is_read=read == made.sum())
         self._count(len(made), steps, int(made.sum()), read, ended - began)
         return self._collect(run, written, before)
 

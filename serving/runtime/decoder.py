@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from serving.runtime.likeliest import Likeliest
 from serving.runtime.onnx import Device, open_bundle_graphs, open_graph_session
 from unroll.bundle.folder import Bundle
-from unroll.bundle.manifest import BATCH, DECODE, DECODE_FILTERED, DECODE_FULL, DECODES
+from unroll.bundle.manifest import BATCH, DECODE, DECODE_FILTERED, DECODE_FULL, DECODES, READ
 
 State = dict[str, NDArray[np.float32]]
 """Recurrent state by the graph's input name, each (layers, batch, hidden)."""
 
 FREE = -1  # in `forced`: sample this symbol
+LOGITS_AT_MOST = 2**24  # of a run of read.onnx; bounds the memory
 FULL_OUTPUTS = ("automata", "alternative_ids", "alternative_log_probs")
 
 
@@ -59,6 +60,7 @@ class LoopRun:
         asking: the rows that want to know the likeliest symbols at each step, (asking,).
         alternatives: how many of them, 0 to V.
         automata: what bans symbols or favours them; None if nothing does.
+        is_scored: whether log-probabilities of forced symbols are wanted, too.
     """
 
     tokens: NDArray[np.int64]
@@ -72,6 +74,7 @@ class LoopRun:
     asking: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     alternatives: int = 0
     automata: Automata | None = None
+    is_scored: bool = True
 
     @classmethod
     def plain(
@@ -95,6 +98,14 @@ class LoopRun:
         )
 
     @property
+    def is_read(self) -> bool:
+        """Whether every symbol is given, but for those after a row's last step."""
+        if (self.forced[0] == FREE).any():  # as of most runs that draw symbols
+            return False
+        steps = np.arange(len(self.forced))[:, None]
+        return bool(((self.forced != FREE) | (steps >= self.steps)).all())
+
+    @property
     def is_filtered(self) -> bool:
         """Whether a filter leaves out symbols of any row."""
         return bool(((self.top_k != 0) | (self.top_p < 1) | (self.min_p > 0)).any())
@@ -106,7 +117,8 @@ class LoopResult:
 
     Attributes:
         tokens: the symbols that came, (T, N).
-        log_probs: of each under the model, before temperature, (T, N).
+        log_probs: of each under the model, before temperature, (T, N); NaN where they may be left
+            out.
         state: after the loop run, by the input's name; it has consumed all of the row's
             steps but the last symbol.
         likeliest: of each row that asked.
@@ -134,13 +146,15 @@ class Decoder:
     """
 
     def __init__(self, bundle: Bundle, device: Device, threads: int = 1) -> None:
-        names = [name for name in DECODES if name in bundle.manifest.graphs]
+        graphs = DECODES if device is Device.CUDA else (*DECODES, READ)
+        names = [name for name in graphs if name in bundle.manifest.graphs]
         opened = open_bundle_graphs(
             bundle, names, lambda files: open_graph_session(files, device, threads)
         )
         self._graph_sessions = dict(zip(names, opened, strict=True))
         self._state = bundle.manifest.state
         self._sampled_size = bundle.vocabulary.sampled_size
+        self._vocabulary_size = len(bundle.vocabulary)
         self._outputs = ["tokens_out", "log_probs", *(tensor.output for tensor in self._state)]
         self.provider: str = opened[0].get_providers()[0]
 
@@ -148,6 +162,11 @@ class Decoder:
     def is_full(self) -> bool:
         """Whether rows may have alternatives and automata; bundles of before have no such graph."""
         return DECODE_FULL in self._graph_sessions
+
+    @property
+    def has_read(self) -> bool:
+        """Whether symbols that are all given are read without the sampler."""
+        return READ in self._graph_sessions
 
     def zero_state(self, batch: int) -> State:
         """Return the state before any symbol."""
@@ -160,6 +179,9 @@ class Decoder:
 
     def run(self, run: LoopRun, state: State) -> LoopResult:
         """Make T steps from a state; threads may do so at the same time."""
+        needs_full = len(run.asking) > 0 or run.automata is not None
+        if self.has_read and not needs_full and run.is_read:
+            return self._read(run, state)
         name, outputs = DECODE, self._outputs
         feeds: dict[str, NDArray[Any]] = {
             "tokens": run.tokens,
@@ -169,7 +191,6 @@ class Decoder:
             "temperature": run.temperature,
             **state,
         }
-        needs_full = len(run.asking) > 0 or run.automata is not None
         if run.is_filtered or needs_full:
             name = DECODE_FILTERED
             feeds |= {"top_k": run.top_k, "top_p": run.top_p, "min_p": run.min_p}
@@ -192,3 +213,25 @@ class Decoder:
         return LoopResult(
             tokens=tokens, log_probs=log_probs, state=state, likeliest=likeliest, automata=states
         )
+
+    def _read(self, run: LoopRun, state: State) -> LoopResult:
+        """Make T steps whose symbols are all given."""
+        T, N = run.forced.shape
+        forced = np.maximum(run.forced, 0)
+        tokens, log_probs = run.tokens, np.full(T * N, np.nan, np.float32)
+        outputs = ["log_probs", *(tensor.output for tensor in self._state)]
+        at_once = max(1, LOGITS_AT_MOST // (N * self._vocabulary_size)) if run.is_scored else T
+        for first in range(0, T, at_once):
+            some = forced[first : first + at_once]
+            feeds = {
+                "tokens": tokens,
+                "forced": some,
+                "steps": run.steps - first,
+                "asked": np.arange(some.size if run.is_scored else 0),
+                **state,
+            }
+            told, *last = self._graph_sessions[READ].run(outputs, feeds)
+            log_probs[first * N :][: len(told)] = told
+            state = {t.input: new for t, new in zip(self._state, last, strict=True)}
+            tokens = some[-1]
+        return LoopResult(tokens=forced, log_probs=log_probs.reshape(T, N), state=state)

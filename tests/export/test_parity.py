@@ -34,6 +34,7 @@ RUNGS = [
     "decode: one at a time",
     "decode: filters",
     "decode: full",
+    "read: loop",
     "decode: row alone",
     "inspect: units",
     "inspect: loop",

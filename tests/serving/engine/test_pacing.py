@@ -2,6 +2,7 @@
 
 from math import inf
 
+import numpy as np
 import pytest
 
 from serving.engine.pacing import FIRST_SYMBOLS, LENGTHS, LONGEST_RUN, RunLength
@@ -166,3 +167,13 @@ def test_run_gives_most_symbols_a_second(bundle: Bundle) -> None:
     best = max(LENGTHS.tolist(), key=rate)
     assert 1 < best < LONGEST_RUN
     assert steps_of(length, rows, is_awaited=True) == best
+
+
+def test_runs_that_only_read_are_paced_apart_and_end_where_symbols_are_drawn() -> None:
+    length = taught(2)
+    assert length.reading_steps(2, 900) == 1  # nothing is known of such runs
+    for _ in range(5):
+        length.learn(2, 4, 0.0, STEP, is_read=True)
+    assert length.reading_steps(2, 900) == min(LONGEST_RUN, 4 * IN_TIME + 2)
+    assert length.reading_steps(2, 3) == 3
+    assert length.steps(np.array([900] * 2), np.array([False] * 2)) == IN_TIME
