@@ -18,7 +18,7 @@ from tests.serving.runtime.runs import random_run
 from training.model.model import CELLS, CharRNN
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
-from unroll.bundle.manifest import BATCH, DECODES, INSPECT, STEP, TIME, WEIGHTS, TensorSpec
+from unroll.bundle.manifest import BATCH, DECODES, INSPECT, READ, STEP, TIME, WEIGHTS, TensorSpec
 
 SYMBOLS = 2000
 # fp32 in two orders of summation; a random number this near to a boundary is a tie (see
@@ -39,14 +39,14 @@ def bundle(cell: Cell, tiny_bundles: dict[Cell, Path]) -> Bundle:
     return load_bundle(tiny_bundles[cell])
 
 
-@pytest.mark.parametrize("name", [STEP, INSPECT, *DECODES])
+@pytest.mark.parametrize("name", [STEP, INSPECT, READ, *DECODES])
 def test_graph_passes_the_full_check(bundle: Bundle, name: str) -> None:
     onnx.checker.check_model(str(bundle.folder / name), full_check=True)
 
 
 def test_weights_lie_in_the_file_and_nothing_beyond_it(bundle: Bundle) -> None:
     size = (bundle.folder / WEIGHTS).stat().st_size
-    for name in (STEP, INSPECT, *DECODES):
+    for name in (STEP, INSPECT, READ, *DECODES):
         graph = onnx.load(str(bundle.folder / name), load_external_data=False).graph
         outside = [t for t in graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
         assert outside
@@ -62,10 +62,11 @@ def shape_of(spec: TensorSpec, T: int, N: int) -> tuple[int, ...]:
     """Put numbers in the place of names."""
     sampled = len(TINY_SYMBOLS)
     numbers = {TIME: T, BATCH: N, "asking": N, "count": 2, "states": 3, "transitions": 3 * sampled}
+    numbers["asked"] = T * N
     return tuple(size if isinstance(size, int) else numbers[size] for size in spec.shape)
 
 
-@pytest.mark.parametrize("name", [STEP, INSPECT, *DECODES])
+@pytest.mark.parametrize("name", [STEP, INSPECT, READ, *DECODES])
 @pytest.mark.parametrize(("T", "N"), [(1, 1), (2, 3), (13, 5)])
 def test_inputs_and_outputs_are_what_the_manifest_says(
     bundle: Bundle, name: str, T: int, N: int

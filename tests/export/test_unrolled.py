@@ -22,7 +22,7 @@ from tests.serving.runtime.runs import FILTERED, PLAIN, random_run
 from training.model.model import CELLS
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
-from unroll.bundle.manifest import DECODES, INSPECT, STEP, UNROLLED, WEIGHTS, Unrolled
+from unroll.bundle.manifest import DECODES, INSPECT, READ, STEP, UNROLLED, WEIGHTS, Unrolled
 from unroll.errors import ParityError
 
 pytestmark = pytest.mark.slow
@@ -219,5 +219,5 @@ def test_unrolled_graphs_change_neither_weights_nor_fingerprint(
     without = load_bundle(tiny_bundles[cell]).manifest
     assert bundle.manifest.fingerprint == without.fingerprint
     assert {*bundle.manifest.files} - {*without.files} == {kind.name for kind in UNROLLED}
-    for name in (STEP, INSPECT, *DECODES, WEIGHTS):
+    for name in (STEP, INSPECT, READ, *DECODES, WEIGHTS):
         assert bundle.manifest.files[name] == without.files[name]

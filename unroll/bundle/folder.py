@@ -6,6 +6,7 @@
     decode-filtered.onnx   the same with top-k, top-p and min-p
     decode-full.onnx       the same with the likeliest symbols; bundles of before have none
     inspect.onnx           the loop's steps with all that they hold; likewise
+    read.onnx              the loop over symbols that are all given; likewise, and none in fp16
     unrolled-*.onnx the loop's body, some fixed numbers of times; only in a bundle for CUDA
     weights.bin     the external data of all graphs
 

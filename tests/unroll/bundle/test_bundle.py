@@ -14,11 +14,11 @@ from tests.conftest import TINY_SYMBOLS
 from training.settings import Cell
 from unroll.bundle.files import describe
 from unroll.bundle.folder import load_bundle
-from unroll.bundle.manifest import DECODE, DECODES, INSPECT, MANIFEST, STEP, WEIGHTS
+from unroll.bundle.manifest import DECODE, DECODES, INSPECT, MANIFEST, READ, STEP, WEIGHTS
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import BundleError
 
-FILES = (STEP, INSPECT, *DECODES, WEIGHTS)
+FILES = (STEP, INSPECT, READ, *DECODES, WEIGHTS)
 Json = Any  # a manifest as it lies on disk
 
 

@@ -21,6 +21,7 @@ from unroll.bundle.manifest import (
     DECODES,
     INSPECT,
     MANIFEST,
+    READ,
     STEP,
     WEIGHTS,
     FileSpec,
@@ -31,7 +32,7 @@ from unroll.bundle.manifest import (
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import BundleError
 
-FILES = (STEP, INSPECT, *DECODES, WEIGHTS)
+FILES = (STEP, INSPECT, READ, *DECODES, WEIGHTS)
 
 
 @pytest.fixture
