@@ -63,7 +63,7 @@ class RunLength:
 
         Args:
             rows: how many it has.
-            known: how many symbols of each row are known.
+            known: how many symbols of every row are known; below 1 for none.
         """
         return min(self._in_time(_size_class(rows), self._read_samples), known)
 

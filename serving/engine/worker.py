@@ -58,8 +58,7 @@ class Worker:
         if steps is None:
             until_first = rows.until_first(left)
             steps = self._length.steps(left, may_stop, until_first, is_awaited=is_awaited)
-            known = int(rows.reading[rows.held].min())
-            steps = max(steps, self._length.reading_steps(len(left), known))
+            steps = max(steps, self._length.reading_steps(len(left), rows.known))
         made = np.minimum(left, steps)
         read = rows.read(made)
         run = rows.run(steps, made)
