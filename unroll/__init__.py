@@ -149,10 +149,9 @@ if not TYPE_CHECKING:  # type checkers know the names from above, and no others
         try:
             return vars(import_module(_WITH_EXTRAS[name]))[name]
         except ModuleNotFoundError as error:
-            raise import_module("unroll.errors").MissingExtraError(
-                f"unroll.{name} needs {error.name}, which is not installed; "
-                "pip install 'unroll[cpu,export]' brings it"
-            ) from error
+            errors = import_module("unroll.errors")
+            told = errors.lacking(f"unroll.{name}", error.name, "cpu,export")
+            raise errors.MissingExtraError(told) from error
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__, *_WITH_EXTRAS})

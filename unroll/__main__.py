@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 
 from cyclopts import App, Parameter
 
-from unroll.errors import MissingExtraError, UnrollError
+from unroll.errors import MissingExtraError, UnrollError, lacking
 
 Tokens = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
 
@@ -74,11 +74,8 @@ def _starter(name: str, command: Command) -> Callable[..., None]:
         except ModuleNotFoundError as error:
             if not command.extra or error.name is None or _is_ours(error.name):
                 raise
-            raise MissingExtraError(
-                f"unroll {name} needs {error.name}, which is not installed; "
-                f"pip install 'unroll[{command.extra}]' brings it, in a checkout "
-                f"'.[{command.extra}]'"
-            ) from error
+            told = lacking(f"unroll {name}", error.name, command.extra)
+            raise MissingExtraError(told) from error
         getattr(imported, function)(tokens)
 
     return start

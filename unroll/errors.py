@@ -241,6 +241,14 @@ def shown(text: str, most: int = 64) -> str:
     return repr(text) if len(text) <= most else repr(text[:most]) + f"… ({len(text)} symbols)"
 
 
+def lacking(what: str, package: str | None, extra: str) -> str:
+    """Return what an error says where a package is not installed that an extra brings."""
+    return (
+        f"{what} needs {package}, which is not installed; pip install 'unroll[{extra}]' brings it, "
+        f"in a checkout '.[{extra}]'"
+    )
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return advice for an unknown name: the nearest known one, or all of them."""
     names = sorted(known)

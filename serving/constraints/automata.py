@@ -16,7 +16,7 @@ import numpy as np
 from serving.constraints.automaton import Automaton, ending_with
 from serving.constraints.construction import NONE
 from unroll.bundle.vocabulary import Vocabulary
-from unroll.errors import InputError, OverloadedError
+from unroll.errors import InputError, OverloadedError, lacking
 from unroll.terms import PATTERN_BYTES_AT_MOST, SCHEMA_BYTES_AT_MOST
 
 CHILD = "serving.constraints.child"
@@ -67,8 +67,8 @@ class Automata:
         if find_spec("outlines_core") is None:
             raise InputError(
                 "json_schema",
-                "needs outlines-core where the model runs: pip install 'unroll[schema]'; or give "
-                "a pattern",
+                lacking("a schema", "outlines-core", "schema")
+                + ", where the model runs; or give a pattern",
             )
         return await self._find("json_schema", schema, vocabulary, account)
 

@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 
-from unroll.errors import MissingExtraError
+from unroll.errors import MissingExtraError, lacking
 
 BOTH = ("onnxruntime", "onnxruntime-gpu")
 
@@ -18,8 +18,7 @@ def check_runtime() -> None:
     """
     if find_spec("onnxruntime") is None:
         raise MissingExtraError(
-            "ONNX Runtime is not installed; pip install 'unroll[cpu]' brings it, or 'unroll[gpu]' "
-            "for an NVIDIA GPU; in a checkout '.[cpu]' or '.[gpu]'"
+            lacking("a model", "ONNX Runtime", "cpu") + "; for an NVIDIA GPU, gpu in place of cpu"
         )
     folders = [_folder_of(name) for name in BOTH]
     if folders[0] is not None and folders[0] == folders[1]:

@@ -8,7 +8,7 @@ from serving.sessions.cached_store import CachedStore
 from serving.sessions.disk_store import DiskStore
 from serving.sessions.memory_store import MemoryStore
 from serving.sessions.redis_settings import RedisSettings
-from unroll.errors import MissingExtraError
+from unroll.errors import MissingExtraError, lacking
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +47,7 @@ async def open_store(
         try:
             from serving.sessions.redis_store import RedisStore
         except ModuleNotFoundError as error:
-            raise MissingExtraError(
-                f"--store needs {error.name}, which is not installed; pip install "
-                "'unroll[redis]' brings it, in a checkout '.[redis]'"
-            ) from error
+            raise MissingExtraError(lacking("--store", error.name, "redis")) from error
 
         redis = await RedisStore.open(options.redis, options.idle_seconds, on_change)
         return CachedStore(redis, options.in_memory, options.spill_seconds)

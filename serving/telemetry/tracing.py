@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from serving.access.call import Call
-from unroll.errors import SettingsError
+from unroll.errors import MissingExtraError, SettingsError, lacking
 from unroll.wire import SERVICE
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def open_tracing(endpoint: str | None) -> Tracing | None:
         endpoint: as http://HOST:4317 or https://HOST:4317.
 
     Raises:
-        SettingsError: the extra `otel` is not installed, or it is no such address.
+        MissingExtraError: the extra `otel` is not installed.
+        SettingsError: it is no such address.
     """
     if endpoint is None:
         return None
@@ -90,10 +91,7 @@ def open_tracing(endpoint: str | None) -> Tracing | None:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
-        raise SettingsError(
-            f"otel_endpoint = {endpoint!r}: needs packages that are not installed ({error.name}); "
-            "pip install 'unroll[otel]', or leave --otel-endpoint out"
-        ) from error
+        raise MissingExtraError(lacking("--otel-endpoint", error.name, "otel")) from error
     provider = TracerProvider(resource=Resource.create({"service.name": SERVICE_NAME}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
     return Tracing(provider)

@@ -114,7 +114,7 @@ def test_version_is_the_package_s() -> None:
 @pytest.mark.parametrize(
     ("name", "missing", "told"),
     [
-        ("load", "onnxruntime", "ONNX Runtime is not installed; pip install 'unroll[cpu]'"),
+        ("load", "onnxruntime", "a model needs ONNX Runtime, which is not installed; pip install"),
         ("adopt", "torch", "unroll.adopt needs torch, which is not installed; pip install"),
         ("adopt", "onnx", "unroll.adopt needs onnx, which is not installed; pip install"),
     ],

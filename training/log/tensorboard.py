@@ -9,23 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from training.log.metrics import Metrics
-from unroll.errors import SettingsError
+from unroll.errors import MissingExtraError, lacking
 
 
 def require_tensorboard() -> None:
     """Make sure that TensorBoard's package is there.
 
     Raises:
-        SettingsError: it is not.
+        MissingExtraError: it is not.
     """
     try:
         import tensorboard  # noqa: F401
     except ImportError as error:
-        raise SettingsError(
-            "tensorboard = True: needs the package tensorboard, and it cannot be imported "
-            f"({error}); install it with pip install 'unroll[tensorboard]' or leave --tensorboard "
-            "out"
-        ) from error
+        raise MissingExtraError(lacking("--tensorboard", "tensorboard", "tensorboard")) from error
 
 
 class TensorBoardLog:

@@ -154,8 +154,14 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         values = parse(read_file(path))
     except FileNotFoundError as error:
+        folder = path.parent
+        if any(folder.glob("*.safetensors")):
+            raise BundleError(
+                f"{folder}: this is a run, not a bundle; export it with `unroll export "
+                f"--checkpoint {folder} --bundle bundles/{folder.name}`"
+            ) from error
         raise BundleError(
-            f"{path.parent}: no bundle there ({MANIFEST} is missing); `unroll export` writes one"
+            f"{folder}: no bundle there ({MANIFEST} is missing); `unroll export` writes one"
         ) from error
     except ValueError as error:
         raise BundleError(f"{path}: is not JSON in UTF-8 as it should be: {error}") from error

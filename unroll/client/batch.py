@@ -60,6 +60,7 @@ def generate_records(model: Face, settings: GenerateSettings) -> None:
         SystemExit: some records failed, each with its own error.
     """
     form = _output_format(settings)
+    _check_input(settings)
     with _output(settings) as (file, start):
         seed = settings.seed
         if seed is None:
@@ -86,6 +87,7 @@ def generate_records(model: Face, settings: GenerateSettings) -> None:
 def score_records(model: Face, settings: ScoreSettings) -> None:
     """Score each text; raises as generate_records does."""
     form = _output_format(settings)
+    _check_input(settings)
     with _output(settings) as (file, start):
         answers = model.score_many(
             islice(_texts(settings, "text", settings.text or ""), start.first, None),
@@ -217,6 +219,13 @@ def _total(settings: BatchSettings) -> int | None:
     with _opened(settings.input) as file:
         chunks = iter(lambda: file.read(CHUNK), b"")
         return sum(chunk.count(b"\n") for chunk in chunks)
+
+
+def _check_input(settings: BatchSettings) -> None:
+    """Check that the input can be read, before anything is said or written."""
+    path = settings.input
+    if path is not None and path != STANDARD and not path.is_fifo():  # a pipe can be opened once
+        _opened(path).close()
 
 
 def _opened(path: Path) -> IO[bytes]:

@@ -55,6 +55,11 @@ def test_missing_folder_is_named_with_what_makes_one(tmp_path: Path) -> None:
     refuse(tmp_path / "none", "no bundle there", "unroll export")
 
 
+def test_run_in_place_of_a_bundle_is_named_with_how_to_export_it(tmp_path: Path) -> None:
+    (tmp_path / "best.safetensors").touch()
+    refuse(tmp_path, "this is a run", f"unroll export --checkpoint {tmp_path}")
+
+
 def test_folder_without_a_manifest_is_no_bundle(bundle: Path) -> None:
     (bundle / MANIFEST).unlink()
     refuse(bundle, "no bundle there", MANIFEST)

@@ -102,6 +102,19 @@ def test_standard_input_and_output(
     assert b"2 records" in errors
 
 
+@pytest.mark.parametrize("command", ["generate", "score"])
+def test_input_that_cannot_be_read_is_all_that_is_told(
+    run: Run, tiny_bundles: dict[Cell, Path], tmp_path: Path, capfd: Captured, command: str
+) -> None:
+    output = tmp_path / "out.jsonl"
+    flags = ("--bundle", tiny_bundles["gru"], "--input", tmp_path / "none", "--output", output)
+    assert run(command, *flags) == 2
+    told = capfd.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert "cannot be read" in told[0]
+    assert not output.exists()
+
+
 def test_other_settings_or_input_do_not_go_on(
     run: Run, tiny_bundles: dict[Cell, Path], prompts: Path, capfd: Captured
 ) -> None:
