@@ -2,10 +2,14 @@
 
 import { set, show, state, subscribe, tell } from "./store.js";
 import { split } from "./symbols.js";
+import { ends, merged } from "./tree.js";
 
 const KEY = "unroll.tree";
 const SETTINGS = "unroll.settings";
 const LATER_MS = 800;
+
+let had; // the tree that need not be kept again
+let base = new Set(); // ids of the nodes in the browser's storage, as this tab knows it
 
 const packFloats = (numbers) => {
   const bytes = new Uint8Array(Float32Array.from(numbers).buffer);
@@ -46,7 +50,7 @@ export function unpack(text) {
   return { nodes: tree, leaf: tree.has(leaf) ? leaf : null };
 }
 
-/** Bring back what the browser has kept, and keep what changes from now on. */
+/** Bring back what the browser has kept, and keep what changes from now on; take what other tabs add. */
 export function keep() {
   set({ settings: { ...state.settings, ...JSON.parse(localStorage.getItem(SETTINGS) ?? "{}") } });
   const kept = localStorage.getItem(KEY);
@@ -55,12 +59,16 @@ export function keep() {
       const { nodes, leaf } = unpack(kept);
       set({ nodes });
       show(leaf);
+      base = new Set(nodes.keys());
     } catch (error) {
       tell(`What this browser had kept cannot be read: ${error.message}`);
     }
   }
+  addEventListener("storage", ({ key, newValue }) => {
+    if (key === KEY && newValue) take(unpack(newValue).nodes);
+  });
   let timer;
-  let had = state.nodes;
+  had = state.nodes;
   let hadSettings = state.settings;
   subscribe(({ nodes, settings, writing }) => {
     if (settings !== hadSettings) localStorage.setItem(SETTINGS, JSON.stringify(settings));
@@ -74,7 +82,17 @@ export function keep() {
   addEventListener("pagehide", save);
 }
 
+/** Take what another tab has kept. */
+function take(theirs) {
+  const nodes = merged(state.nodes, theirs, base);
+  base = new Set(theirs.keys());
+  if (nodes.size === theirs.size) had = nodes; // else the two tabs would tell each other for ever
+  set({ nodes });
+  if (!nodes.has(state.leaf)) show(ends(nodes).at(-1)?.id ?? null);
+}
+
 function save() {
+  base = new Set(state.nodes.keys());
   try {
     localStorage.setItem(KEY, pack(state));
   } catch (error) {

@@ -1,7 +1,7 @@
 // The tree of texts. A node is one step of a text: what was typed, or what a model wrote. It goes on
 // from the first `at` symbols of its parent. Nodes are a Map by id; what is here changes none of them.
 
-let last = 0;
+const newId = () => Array.from(crypto.getRandomValues(new Uint32Array(2)), (each) => each.toString(36)).join("");
 
 /** Make a node.
  *
@@ -12,9 +12,8 @@ let last = 0;
  * model, fingerprint: that wrote or scored it.
  */
 export function makeNode(fields) {
-  const id = `n${Date.now().toString(36)}${(last++).toString(36)}`;
   const empty = { parent: null, at: 0, symbols: [], logProbs: [], marks: [], written: null };
-  return { id, ...empty, model: "", fingerprint: "", finish: "", name: "", session: "", ...fields };
+  return { id: newId(), ...empty, model: "", fingerprint: "", finish: "", name: "", session: "", ...fields };
 }
 
 /** Return the steps of the text that ends with a node, first step first: [{node, from, to}], where
@@ -82,6 +81,20 @@ export function departures(nodes, path) {
     const first = childrenOf(nodes, parent.id).find((each) => each.at === parent.symbols.length);
     return node.at < parent.symbols.length || first !== node;
   });
+}
+
+/** Return one tree of two that began as the same, given the ids of that one: what either added, and
+ * not what either deleted, unless something goes on from it. */
+export function merged(ours, theirs, base) {
+  const both = new Map([...theirs, ...ours]);
+  const kept = new Set();
+  for (const id of both.keys()) {
+    const isWanted = base.has(id) ? ours.has(id) && theirs.has(id) : true;
+    for (let each = id; isWanted && both.has(each) && !kept.has(each); each = both.get(each).parent) {
+      kept.add(each);
+    }
+  }
+  return new Map([...both].filter(([id]) => kept.has(id)));
 }
 
 /** Return how many symbols two lists have in common from their start. */

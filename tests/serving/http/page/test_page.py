@@ -221,3 +221,28 @@ def test_text_is_kept_as_a_session_of_the_server(opened: Opened, server: Running
     assert opened.text + on == written(server, "abc", 60)
     opened.button("End session").click()
     expect(opened.page.locator(".tree code")).to_have_count(0)
+
+
+def test_tabs_of_one_browser_share_their_texts(opened: Opened) -> None:
+    opened.settle(length=40, seed=7)
+    opened.write("abc")
+    kept = "localStorage.getItem('unroll.tree')?.includes('abc') ?? false"
+    wait_for(lambda: opened.page.evaluate(kept))
+    other = Opened(opened.page.context.new_page(), opened.server)
+    assert other.text == opened.text
+    other.tab("Branches")
+    other.button("New text").click()
+    other.write("fed")
+    opened.tab("Branches")
+    texts = opened.page.locator(".tree li")
+    expect(texts).to_have_count(2)
+    opened.page.once("dialog", lambda dialog: dialog.accept("the second"))
+    texts.nth(1).get_by_role("button", name="Name").click()
+    expect(texts.nth(1).locator("b")).to_have_text("the second")
+    texts.nth(0).get_by_role("button", name="Delete").click()
+    expect(texts).to_have_count(1)
+    opened.page.reload()
+    opened.tab("Branches")
+    expect(texts).to_have_count(1)
+    assert opened.text == other.text
+    other.check()
