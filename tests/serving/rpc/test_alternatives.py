@@ -2,7 +2,9 @@
 
 import shutil
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,6 +73,17 @@ def test_text_is_the_same_with_alternatives_and_they_come_only_if_asked_for(
     assert (plain.text, plain.log_probs) == (written.text, written.log_probs)
     assert plain.alternatives == ()
     assert client.score("abc").alternatives == ()
+
+
+def test_alternatives_are_the_same_whatever_runs_beside_them(client: Client) -> None:
+    def ask(count: int, **more: Any) -> GenerateOptions:
+        return GenerateOptions(**{**vars(OPTIONS), "top_log_probs": count, **more})
+
+    requests = [ask(seed % 4 * 3, seed=seed, top_k=seed % 5) for seed in range(24)]
+    alone = [client.generate(PROMPT, each) for each in requests]
+    with ThreadPoolExecutor(24) as pool:
+        together = list(pool.map(lambda each: client.generate(PROMPT, each), requests))
+    assert together == alone
 
 
 def test_vocabulary_smaller_than_what_is_asked_for_is_told_whole(client: Client) -> None:
