@@ -3,7 +3,7 @@
 import io
 import subprocess
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,8 @@ from report.__main__ import make_report
 from report.settings import ReportSettings
 from tests.shared import SharedFolders
 from training.__main__ import train
-from training.presets import preset_files
-from training.settings import TrainingSettings
+from training.presets import preset_files, preset_settings
+from training.settings import Cell, TrainingSettings
 from unroll.cli import run
 
 SECONDS = 1.5  # of each training
@@ -41,14 +41,21 @@ def _make_report(out: Path) -> None:
         patch.delenv("CORPUS_DIR", raising=False)
         patch.setenv("XDG_CACHE_HOME", str(out / "cache"))
         patch.setattr(subprocess, "run", train_in_process)
+        patch.setattr("report.settings.preset_settings", small_preset)
         make_report(settings)
     (out / "printed.txt").write_text(printed.getvalue(), "utf-8")
 
 
+def small_preset(name: str, cell: Cell) -> TrainingSettings:
+    """Return a preset's settings with few hidden units: the page is the same, and sooner there."""
+    return replace(preset_settings(name, cell), hidden_size=48)
+
+
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let trainings run in this process: to start another one takes seconds."""
+    """Let trainings run in this process, and be small: to start another one takes seconds."""
     monkeypatch.setattr(subprocess, "run", train_in_process)
+    monkeypatch.setattr("report.settings.preset_settings", small_preset)
 
 
 def train_in_process(command: list[str], **_: object) -> "subprocess.CompletedProcess[str]":

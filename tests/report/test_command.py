@@ -36,6 +36,7 @@ def test_models_are_trained_alike_but_for_their_cell(made: Made) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_process")
 def test_finished_trainings_of_a_report_are_reused_by_the_next_one(made: Made) -> None:
     report = ReportSettings(minutes=SECONDS / 60, out=made.folder.parent)
     corpus, said = load_corpus("casebook"), list[str]()
