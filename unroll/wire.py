@@ -46,6 +46,7 @@ from unroll.results import Unit
 from unroll.terms import Capsules, FinishReason, UnitKind, UnknownSymbols
 from unroll.v1 import text_generation_pb2 as pb
 
+AFFINITY = "x-unroll-affinity"  # metadata that is the same for all calls of a session
 SERVICE: str = pb.DESCRIPTOR.services_by_name["TextGenerationService"].full_name
 
 # The proto's enums. Where the caller leaves one out, the contract's default holds.

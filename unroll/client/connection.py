@@ -11,7 +11,8 @@ from unroll.wire import SERVICE
 DEFAULT_TARGET = "127.0.0.1:50051"
 POLL_SECONDS = 0.05  # between two questions whether the server is ready
 
-_OPTIONS = [
+_OPTIONS: list[tuple[str, int | str]] = [
+    ("grpc.lb_policy_name", "round_robin"),  # over all addresses that a name has
     ("grpc.max_receive_message_length", 8 * 2**20),
     ("grpc.initial_reconnect_backoff_ms", 100),  # a server that is just starting is found soon
     ("grpc.max_reconnect_backoff_ms", 5000),
@@ -19,7 +20,7 @@ _OPTIONS = [
     ("grpc.keepalive_timeout_ms", 20_000),
 ]
 # A proxy of the environment (`http_proxy`) would be told all that is sent in plain text.
-CHANNEL_OPTIONS = [*_OPTIONS, ("grpc.enable_http_proxy", 0)]
+CHANNEL_OPTIONS: list[tuple[str, int | str]] = [*_OPTIONS, ("grpc.enable_http_proxy", 0)]
 
 HEALTH_REQUEST = health_pb2.HealthCheckRequest(service=SERVICE)
 
@@ -65,7 +66,7 @@ def check_retries(retries: int) -> int:
     return retries
 
 
-def channel_options(*, is_encrypted: bool) -> list[tuple[str, int]]:
+def channel_options(*, is_encrypted: bool) -> list[tuple[str, int | str]]:
     """Return a new channel's options; proxies only pass on what is encrypted."""
     return _OPTIONS if is_encrypted else CHANNEL_OPTIONS
 

@@ -1,5 +1,6 @@
 """How a client authenticates itself and its server; for both clients."""
 
+import hashlib
 import os
 import ssl
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import grpc
 
 from unroll.errors import InputError, SettingsError
 from unroll.terms import is_loopback
+from unroll.wire import AFFINITY
 
 TOKEN_VARIABLE = "UNROLL_TOKEN"
 
@@ -81,33 +83,50 @@ class Security:
         )
 
     def authorize(self, channel: Any) -> Any:
-        """Return a channel, blocking or asynchronous, whose calls carry the token."""
-        return _TokenChannel(channel, self.token) if self.token else channel
+        """Return a channel, blocking or asynchronous, whose calls carry token and affinity."""
+        return _MarkedChannel(channel, self.token)
 
 
-class _TokenChannel:
-    """The methods of a channel that stubs use here; their calls carry a token.
+class _MarkedChannel:
+    """The methods of a channel that stubs use here; their calls carry metadata.
+
+    A call about a session carries AFFINITY, by which a proxy can send all of them to one server.
 
     Args:
         channel: that makes the calls.
-        token: to be sent.
+        token: to be sent; empty for none.
     """
 
     def __init__(self, channel: Any, token: str) -> None:
         self._channel = channel
-        self._metadata = (("authorization", f"Bearer {token}"),)
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
 
     def unary_unary(self, *arguments: Any, **options: Any) -> Any:
         """See grpc.Channel."""
-        return partial(self._channel.unary_unary(*arguments, **options), metadata=self._metadata)
+        return self._marked(self._channel.unary_unary(*arguments, **options))
 
     def unary_stream(self, *arguments: Any, **options: Any) -> Any:
         """See grpc.Channel."""
-        return partial(self._channel.unary_stream(*arguments, **options), metadata=self._metadata)
+        return self._marked(self._channel.unary_stream(*arguments, **options))
 
     def stream_stream(self, *arguments: Any, **options: Any) -> Any:
         """See grpc.Channel."""
         return partial(self._channel.stream_stream(*arguments, **options), metadata=self._metadata)
+
+    def _marked(self, method: Any) -> Any:
+        def call(request: Any, **options: Any) -> Any:
+            metadata = (*self._metadata, *_affinity(getattr(request, "session", "")))
+            return method(request, metadata=metadata, **options)
+
+        return call
+
+
+def _affinity(session: object) -> tuple[tuple[str, str], ...]:
+    """Return metadata that is the same for all calls of a session and does not tell its id."""
+    if not isinstance(session, str) or not session:
+        return ()
+    digest = hashlib.sha256(session.encode(errors="surrogatepass")).hexdigest()
+    return ((AFFINITY, digest[:16]),)
 
 
 def read_token(file: Path | None) -> str:
