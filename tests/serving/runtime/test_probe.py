@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from serving.runtime.decoder import Decoder
+from serving.runtime.initializers import external_initializers
 from serving.runtime.onnx import Device
 from serving.runtime.probe import probe
+from tests.before import without_graphs
 from training.model.model import CELLS
 from training.settings import Cell
 from unroll.bundle.files import describe
 from unroll.bundle.folder import Bundle, load_bundle
-from unroll.bundle.manifest import DECODE, MANIFEST, STEP, WEIGHTS
+from unroll.bundle.manifest import DECODE, MANIFEST, READ, STEP, WEIGHTS
 from unroll.errors import BundleError
 
 Json = Any
@@ -82,6 +84,36 @@ def test_weights_that_overflow_are_refused(folder: Path) -> None:
     (weights * np.float32(1e30)).tofile(folder / WEIGHTS)
     forge(folder, lambda manifest: None)
     refuse(folder, "numbers that are not finite")
+
+
+@pytest.mark.parametrize("reads_apart", [True, False])
+def test_every_symbol_of_a_large_vocabulary_is_read(
+    tiny_bundles: dict[Cell, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reads_apart: bool,
+) -> None:
+    folder = Path(shutil.copytree(tiny_bundles["gru"], tmp_path / "gru"))
+    monkeypatch.setattr("serving.runtime.probe._check_weights", lambda bundle: None)
+    monkeypatch.setattr("serving.runtime.probe.WHOLE_AT_MOST", 4)
+    monkeypatch.setattr("serving.runtime.probe.ROWS", 2)
+    if not reads_apart:
+        without_graphs(folder, READ)
+    probed(folder)
+    offset, V, row = _table_of_the_first_layer(folder)
+    weights = np.fromfile(folder / WEIGHTS, "<f4")
+    weights[offset + 5 * row : offset + 6 * row] = np.nan  # of one symbol in the middle
+    weights.tofile(folder / WEIGHTS)
+    forge(folder, lambda manifest: None)
+    refuse(folder, f"some of its {V} symbols give states that are not finite")
+
+
+def _table_of_the_first_layer(folder: Path) -> tuple[int, int, int]:
+    """Return where the table begins, in numbers, and how many rows and columns it has."""
+    found = external_initializers((folder / DECODE).read_bytes())
+    (table,) = (each for each in found if each.name == "layer0.z.table")
+    rows, columns = table.shape
+    return table.offset // 4, rows, columns
 
 
 def _a_symbol_more(manifest: Json) -> None:
