@@ -57,14 +57,24 @@ export function keepAddress() {
   if (isShort && location.hash !== now) history.replaceState(null, "", bare + now);
 }
 
+const isStep = (step) =>
+  typeof step?.text === "string" || (Number.isInteger(step?.write) && typeof step.seed === "string");
+
+const isRecipe = ({ v, model, fingerprint, steps }) =>
+  v === 1 &&
+  typeof model === "string" &&
+  typeof fingerprint === "string" &&
+  Array.isArray(steps) &&
+  steps.every(isStep);
+
 function told() {
   if (location.hash.length < 2) return null;
   try {
     const read = JSON.parse(decodeURIComponent(location.hash.slice(1)));
-    if (read.v !== 1 || !Array.isArray(read.steps)) throw new Error("it is of another version");
+    if (!isRecipe(read)) throw new Error("it is not of a form that this page knows.");
     return read;
   } catch (error) {
-    tell(`The address holds no text: ${error.message}`);
+    tell(`The address tells of no text: ${error.message}`);
     return null;
   }
 }

@@ -30,7 +30,7 @@ export function App(props) {
   const { models, model, tab, needsToken, reading, cursor, writing } = props;
   const [title, Panel] = TABS[tab] ?? ["", null];
   return html`
-    <header>
+    <header inert=${needsToken}>
       <h1>unroll</h1>
       <label class="model">
         <span class="unseen">Model</span>
@@ -40,14 +40,14 @@ export function App(props) {
       </label>
       <nav aria-label="Panels">${Object.entries(TABS).map(([key, [label]]) => tabButton(key, label, tab))}</nav>
     </header>
-    <main>
+    <main inert=${needsToken}>
       <${TextPane} ...${props} />
       <${Beside} ...${props} />
       <${Notice} ...${props} />
       <${Composer} ...${props} />
     </main>
-    ${Panel && html`<aside aria-label=${title} tabindex="0"><h2>${title}</h2><${Panel} ...${props} /></aside>`}
-    ${needsToken && html`<${Token} />`}
+    ${Panel && html`<aside aria-label=${title} tabindex="0" inert=${needsToken}><h2>${title}</h2><${Panel} ...${props} /></aside>`}
+    ${needsToken && html`<${Token} notice=${props.notice} />`}
     <p class="unseen" role="status">${writing ? "" : spoken(reading, cursor)}</p>
   `;
 }

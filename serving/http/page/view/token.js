@@ -5,7 +5,7 @@ import { set } from "../store.js";
 import { keepToken } from "../wire.js";
 import { begin } from "../begin.js";
 
-export function Token() {
+export function Token({ notice }) {
   const [token, setToken] = useState("");
   const enter = (event) => {
     event.preventDefault();
@@ -27,6 +27,7 @@ export function Token() {
             onInput=${(event) => setToken(event.target.value)}
           />
         </label>
+        ${notice && html`<p class="problem">${notice.text}</p>`}
         <p class="hint">It stays in this tab and is forgotten with it.</p>
         <button type="submit" class="main">Go on</button>
       </form>

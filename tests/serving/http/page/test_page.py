@@ -130,6 +130,17 @@ def test_link_of_another_fingerprint_is_told(opened_at: Open, server: RunningSer
     assert page.text == written(server, "abc", 20)
 
 
+@pytest.mark.parametrize(
+    "fragment", ["%", "nonsense", quote('{"v": 2}'), quote('{"v": 1, "model": "", "steps": [7]}')]
+)
+def test_link_that_is_broken_is_told(opened_at: Open, server: RunningServer, fragment: str) -> None:
+    page = opened_at(f"{server.server.http_address}#{fragment}")
+    expect(page.notice).to_contain_text("The address tells of no text")
+    page.settle(length=20, seed=7)
+    page.write("abc")
+    assert page.symbols == 23
+
+
 def test_surprise_is_that_of_score(opened: Opened, server: RunningServer) -> None:
     opened.settle(length=50, seed=7)
     opened.write("abc")
