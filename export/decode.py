@@ -11,14 +11,12 @@
          h_n (and c_n)
 
 decode-filtered.onnx also takes top_k (batch) int64, 0 keeps all, and top_p, min_p (batch) float.
-decode-full.onnx takes those and
+decode-constrained.onnx follows automata, see automata.py. decode-full.onnx takes all of these and
 
     in   alternative_rows (asking) int64   the rows that want to know the likeliest symbols
          alternative_count (1) int64       how many of them, 0 to V
-         automaton, bias, next             see automata.py
     out  alternative_ids (time, asking, count) int64        the likeliest first
          alternative_log_probs (time, asking, count) float  of each, as log_probs
-         automata (time, batch) int64
 
 With values that keep all symbols, no bias and no row that asks, each gives the same bits as
 decode.onnx, so runs need not pay for what no row of theirs asks for.
@@ -42,7 +40,7 @@ from export.filtered_rows import FilteredRows, prepare_filtered_rows, redraw
 from export.graph import Graph, Shape, WeightFile
 from export.sampler import WHOLE_AT_MOST, Sampler, prepare, sample, that_may_be_drawn
 from export.weights import ModelWeights
-from unroll.bundle.manifest import DECODE, DECODE_FULL
+from unroll.bundle.manifest import DECODE, DECODE_CONSTRAINED, DECODE_FULL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,12 +187,13 @@ def compile_decode(
     g.input("uniform", np.float32, ["time", "batch"])
     is_alive = is_alive_at(g, g.input("steps", np.int64, ["batch"]))
     sampler, uniform = prepare(g, model.sampled_size, filtered=False)
-    rows = None if name == DECODE else prepare_filtered_rows(g, model.sampled_size)
+    has_filters = name not in {DECODE, DECODE_CONSTRAINED}
+    rows = prepare_filtered_rows(g, model.sampled_size) if has_filters else None
     shape = model.state_shape
     inputs = {name: g.input(f"{name}_0", np.float32, shape) for name in model.state_names}
     state = enter(g, model, arithmetic, inputs, axis=0)
     before, slices, automata = [token, *state.names], [uniform, forced, is_alive], None
-    if name == DECODE_FULL:
+    if name in {DECODE_CONSTRAINED, DECODE_FULL}:
         automata, automaton = declare_automata(g, model.sampled_size)
         before, slices = [*before, automaton], [*slices, automata.is_free]
     collected = 2 if automata is None else 3
@@ -218,6 +217,7 @@ def compile_decode(
         asked: Shape = ["time", "asking", "count"]
         g.output(found.ids, "alternative_ids", np.int64, asked)
         g.output(found.log_probs, "alternative_log_probs", np.float32, asked)
+    if automata is not None:
         g.output(automata_out[0], "automata", np.int64, ["time", "batch"])
     for tensor, layers in state.renamed(after).tensors.items():
         g.output(leave(g, arithmetic, layers, axis=0), f"{tensor}_n", np.float32, shape)

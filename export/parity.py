@@ -263,6 +263,10 @@ def _invariance_rungs(decoder: Decoder, case: Case, tolerance: Tolerance) -> Ite
         in_loop = decoder.run(replace(given, asking=np.arange(N), alternatives=1), case.state)
         block = f"{T} symbols x {N} rows, all outputs"
         yield _equal("read: loop", in_loop, decoder.run(given, case.state), block)
+    free = replace(LoopRun.plain(case.tokens[0], forced, case.uniform), automata=decoder.free(N))
+    yield _equal(
+        "decode: constrained", whole, decoder.run(free, case.state), "automata that allow all"
+    )
     alone = []
     for row in range(N):
         only = slice(row, row + 1)

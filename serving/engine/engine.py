@@ -32,7 +32,7 @@ from serving.runtime.device import DeviceRunner, unrolled_weights
 from serving.runtime.host import HostRunner, Runner
 from serving.runtime.onnx import Device
 from unroll.bundle.folder import Bundle
-from unroll.bundle.manifest import DECODE_FULL
+from unroll.bundle.manifest import DECODE_CONSTRAINED
 from unroll.errors import ClosedError, InputError
 
 CLOSE_SECONDS = 10.0
@@ -265,8 +265,8 @@ class Engine:
         if not self.decoder.is_full:
             raise InputError(
                 field,
-                f"cannot be had from this model, whose bundle has no {DECODE_FULL}; export the "
-                "checkpoint again, or leave it out",
+                f"cannot be had from this model, whose bundle has no {DECODE_CONSTRAINED}; export "
+                "the checkpoint again, or leave it out",
             )
 
     def _skip_prefix(self, sequence: Sequence) -> None:

@@ -9,14 +9,22 @@ from numpy.typing import NDArray
 from serving.runtime.likeliest import Likeliest
 from serving.runtime.onnx import Device, open_bundle_graphs, open_graph_session
 from unroll.bundle.folder import Bundle
-from unroll.bundle.manifest import BATCH, DECODE, DECODE_FILTERED, DECODE_FULL, DECODES, READ
+from unroll.bundle.manifest import (
+    BATCH,
+    DECODE,
+    DECODE_CONSTRAINED,
+    DECODE_FILTERED,
+    DECODE_FULL,
+    DECODES,
+    READ,
+)
 
 State = dict[str, NDArray[np.float32]]
 """Recurrent state by the graph's input name, each (layers, batch, hidden)."""
 
 FREE = -1  # in `forced`: sample this symbol
 LOGITS_AT_MOST = 2**24  # of a run of read.onnx; bounds the memory
-FULL_OUTPUTS = ("automata", "alternative_ids", "alternative_log_probs")
+ALTERNATIVES = ("alternative_ids", "alternative_log_probs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +169,7 @@ class Decoder:
     @property
     def is_full(self) -> bool:
         """Whether rows may have alternatives and automata; bundles of before have no such graph."""
-        return DECODE_FULL in self._graph_sessions
+        return DECODE_CONSTRAINED in self._graph_sessions
 
     @property
     def has_read(self) -> bool:
@@ -177,10 +185,14 @@ class Decoder:
             for tensor in self._state
         }
 
+    def free(self, rows: int) -> Automata:
+        """Return automata that allow all to so many rows."""
+        return Automata.free(rows, self._sampled_size)
+
     def run(self, run: LoopRun, state: State) -> LoopResult:
         """Make T steps from a state; threads may do so at the same time."""
-        needs_full = len(run.asking) > 0 or run.automata is not None
-        if self.has_read and not needs_full and run.is_read:
+        is_asked = len(run.asking) > 0
+        if self.has_read and run.is_read and not is_asked and run.automata is None:
             return self._read(run, state)
         name, outputs = DECODE, self._outputs
         feeds: dict[str, NDArray[Any]] = {
@@ -191,22 +203,21 @@ class Decoder:
             "temperature": run.temperature,
             **state,
         }
-        if run.is_filtered or needs_full:
+        if run.is_filtered or is_asked:
             name = DECODE_FILTERED
             feeds |= {"top_k": run.top_k, "top_p": run.top_p, "min_p": run.min_p}
-        if needs_full:
-            automata = run.automata or Automata.free(len(run.tokens), self._sampled_size)
-            name, outputs = DECODE_FULL, [*outputs, *FULL_OUTPUTS]
-            feeds |= {
-                "alternative_rows": run.asking,
-                "alternative_count": np.array([run.alternatives]),
-                "automaton": automata.states,
-                "bias": automata.bias,
-                "next": automata.next,
-            }
+        if run.automata is not None or is_asked:
+            name = DECODE_FULL if name == DECODE_FILTERED else DECODE_CONSTRAINED
+            automata = run.automata or self.free(len(run.tokens))
+            outputs = [*outputs, "automata"]
+            feeds |= {"automaton": automata.states, "bias": automata.bias, "next": automata.next}
+        if name == DECODE_FULL:
+            outputs = [*outputs, *ALTERNATIVES]
+            feeds["alternative_rows"] = run.asking
+            feeds["alternative_count"] = np.array([run.alternatives])
         tokens, log_probs, *last = self._graph_sessions[name].run(outputs, feeds)
         state = {tensor.input: last.pop(0) for tensor in self._state}
-        states = last.pop(0) if needs_full else None
+        states = last.pop(0) if "automata" in outputs else None
         likeliest = [
             Likeliest(*(tensor[:, row] for tensor in last)) for row in range(len(run.asking))
         ]

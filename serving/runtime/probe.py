@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from serving.runtime.decoder import FREE, Decoder, LoopRun
+from serving.runtime.decoder import FREE, Automata, Decoder, LoopRun
 from serving.runtime.inspector import Inspector
 from serving.runtime.onnx import Device, open_bundle_graphs, open_graph_session
 from unroll.bundle.folder import Bundle
@@ -36,6 +36,7 @@ def probe(bundle: Bundle, decoder: Decoder, inspector: Inspector | None = None) 
         for top_k in (0, V):  # without the filters' graph, and with it
             _check_run(bundle, decoder, tokens, top_k)
         if decoder.is_full:
+            _check_run(bundle, decoder, tokens, 0, automata=decoder.free(len(tokens)))
             _check_run(bundle, decoder, tokens, V, alternatives=min(V, WHOLE_AT_MOST))
     if V > WHOLE_AT_MOST:
         _check_reading(bundle, decoder)
@@ -96,7 +97,12 @@ def _check_inspection(bundle: Bundle, decoder: Decoder, inspector: Inspector) ->
 
 
 def _check_run(
-    bundle: Bundle, decoder: Decoder, tokens: np.ndarray, top_k: int, alternatives: int = 0
+    bundle: Bundle,
+    decoder: Decoder,
+    tokens: np.ndarray,
+    top_k: int,
+    alternatives: int = 0,
+    automata: Automata | None = None,
 ) -> None:
     N, V = len(tokens), len(bundle.vocabulary)
     run = LoopRun(
@@ -110,6 +116,7 @@ def _check_run(
         min_p=np.zeros(N, np.float32),
         asking=np.arange(N if alternatives else 0),
         alternatives=alternatives,
+        automata=automata,
     )
     try:
         result = decoder.run(run, decoder.zero_state(N))

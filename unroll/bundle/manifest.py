@@ -15,10 +15,12 @@ STEP = "step.onnx"
 DECODE = "decode.onnx"
 DECODE_FILTERED = "decode-filtered.onnx"
 DECODE_FULL = "decode-full.onnx"
-DECODES = (DECODE, DECODE_FILTERED, DECODE_FULL)
+DECODE_CONSTRAINED = "decode-constrained.onnx"
+DECODES = (DECODE, DECODE_FILTERED, DECODE_FULL, DECODE_CONSTRAINED)
 INSPECT = "inspect.onnx"
 READ = "read.onnx"
-LATER = {DECODE_FULL, INSPECT, READ}  # bundles of 0.1 have none of them, and stay valid
+# Bundles of 0.1 have none of them, and stay valid.
+LATER = {DECODE_FULL, DECODE_CONSTRAINED, INSPECT, READ}
 WEIGHTS = "weights.bin"
 BATCH = "batch"
 TIME = "time"

@@ -21,7 +21,7 @@ from serving.texts.text import join
 from tests.before import without_graphs
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
-from unroll.bundle.manifest import DECODE_FULL
+from unroll.bundle.manifest import DECODE_CONSTRAINED, DECODE_FULL
 from unroll.errors import InputError
 from unroll.terms import Capsules, FinishReason
 
@@ -146,7 +146,7 @@ def test_symbols_held_by_a_snapshot_have_no_alternatives(engine: Engine) -> None
 
 def test_bundle_of_before_tells_to_export_again(bundle: Bundle, tmp_path: Path) -> None:
     old = Path(shutil.copytree(bundle.folder, tmp_path / "old"))
-    without_graphs(old, DECODE_FULL)
+    without_graphs(old, DECODE_CONSTRAINED, DECODE_FULL)
     engine = Engine(load_bundle(old), Decoder(load_bundle(old), Device.CPU))
     with pytest.raises(InputError, match=r"top_log_probs: .* export the checkpoint again"):
         engine.submit(ask([1], 1), print)
@@ -157,7 +157,7 @@ def test_another_device_than_the_cpu_tells_so_at_once(bundle: Bundle) -> None:
     decoder = Decoder(bundle, Device.CPU)
     options = EngineOptions(device=Device.CUDA)
     engine = Engine(bundle, decoder, options, new_runner=partial(HostRunner, decoder))
-    with pytest.raises(InputError, match="top_log_probs: cannot be told by a model on cuda"):
+    with pytest.raises(InputError, match="top_log_probs: cannot be had from a model on cuda"):
         engine.submit(ask([1], 1), print)
     assert whole(engine, replace(ask([1], 3), alternatives=0)).text
 

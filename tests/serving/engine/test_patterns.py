@@ -29,7 +29,7 @@ from tests.serving.engine.harness import Reader
 from training.model.model import CELLS
 from training.settings import Cell
 from unroll.bundle.folder import load_bundle
-from unroll.bundle.manifest import DECODE_FULL
+from unroll.bundle.manifest import DECODE_CONSTRAINED, DECODE_FULL
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import InputError
 from unroll.terms import Capsules, FinishReason
@@ -241,11 +241,13 @@ def test_bundle_of_before_refuses_by_name(
     tiny_bundles: dict[Cell, Path], tmp_path: Path, field: str
 ) -> None:
     old = Path(shutil.copytree(tiny_bundles["gru"], tmp_path / "old"))
-    without_graphs(old, DECODE_FULL)
+    without_graphs(old, DECODE_CONSTRAINED, DECODE_FULL)
     bundle = load_bundle(old)
     before = Engine(bundle, Decoder(bundle, Device.CPU))
     request = ask(automaton("a+", VOCABULARY))
     if field != "pattern":
         request = ask(None, sampling=SamplingParams(logit_bias=((3, 1.0),)))
-    with pytest.raises(InputError, match=f"{field}: .*{DECODE_FULL}; export the checkpoint again"):
+    with pytest.raises(
+        InputError, match=f"{field}: .*{DECODE_CONSTRAINED}; export the checkpoint again"
+    ):
         before.submit(request, Reader())

@@ -12,7 +12,7 @@ from tests.before import without_graphs
 from tests.conftest import TINY_SYMBOLS
 from tests.serving.running import serve
 from training.settings import Cell
-from unroll.bundle.manifest import DECODE_FULL
+from unroll.bundle.manifest import DECODE_CONSTRAINED, DECODE_FULL
 from unroll.client.client import Client
 from unroll.errors import InputError
 from unroll.options import GenerateOptions, ScoreOptions
@@ -157,7 +157,7 @@ def test_bundle_of_before_tells_to_export_again(
     tiny_bundles: dict[Cell, Path], tmp_path: Path
 ) -> None:
     old = Path(shutil.copytree(tiny_bundles["gru"], tmp_path / "old"))
-    without_graphs(old, DECODE_FULL)
+    without_graphs(old, DECODE_CONSTRAINED, DECODE_FULL)
     with serve(str(old)) as running, running.client() as client:
         for call in (
             lambda: client.generate("a", OPTIONS),

@@ -25,7 +25,7 @@ from tests.serving.runtime.runs import (
 from training.model.model import CELLS
 from training.settings import Cell
 from unroll.bundle.folder import load_bundle
-from unroll.bundle.manifest import DECODE_FULL
+from unroll.bundle.manifest import DECODE_CONSTRAINED, DECODE_FULL
 
 V = len(TINY_SYMBOLS)
 ROWS = 11
@@ -98,7 +98,7 @@ def test_bundle_of_before_runs_without_alternatives(
     tiny_bundles: dict[Cell, Path], tmp_path: Path
 ) -> None:
     old = Path(shutil.copytree(tiny_bundles["gru"], tmp_path / "old"))
-    without_graphs(old, DECODE_FULL)
+    without_graphs(old, DECODE_CONSTRAINED, DECODE_FULL)
     before, now = (
         Decoder(load_bundle(folder), Device.CPU) for folder in (old, tiny_bundles["gru"])
     )

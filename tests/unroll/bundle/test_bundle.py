@@ -314,11 +314,11 @@ def _other_start(m: Json) -> None:
         (_file_too_many, "lists the files ['../secret'"),
         (
             _file_too_few,
-            "lists the files ['decode-filtered.onnx', 'decode-full.onnx', 'decode.onnx', ",
+            "lists the files ['decode-constrained.onnx', 'decode-filtered.onnx', 'decode-full",
         ),
         (
             _graph_too_few,
-            "describes the graphs ['decode-filtered.onnx', 'decode-full.onnx', 'decode",
+            "describes the graphs ['decode-constrained.onnx', 'decode-filtered.onnx', 'decode",
         ),
         (_no_state, "lists no state"),
         (_state_of_another_input, "'d_0'"),
