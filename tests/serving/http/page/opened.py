@@ -8,6 +8,8 @@ from playwright.sync_api import ConsoleMessage, Locator, Page, Request, expect
 
 MILLISECONDS = 20_000  # far more than anything here takes
 
+SLOW = {"offline": False, "latency": 0, "downloadThroughput": 100_000, "uploadThroughput": -1}
+
 expect.set_options(timeout=MILLISECONDS)
 TOLD = re.compile(r"Failed to load resource: .*(status of 4|ERR_)")  # the page tells it, too
 
@@ -101,6 +103,14 @@ class Opened:
         expect(self.pane).not_to_have_attribute("data-symbols", str(before))
         if prompt:
             expect(self.pane).not_to_have_attribute("data-symbols", str(before + len(prompt)))
+
+    def begin_long(self, prompt: str) -> None:
+        """Begin a text that is still being written when the test has done what it wants to."""
+        session = self.page.context.new_cdp_session(self.page)
+        session.send("Network.enable")
+        session.send("Network.emulateNetworkConditions", SLOW)
+        self.settle(length=65536)
+        self.begin(prompt)
 
     def wait(self) -> None:
         expect(self.pane).to_have_attribute("aria-busy", "false")

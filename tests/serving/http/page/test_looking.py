@@ -166,8 +166,7 @@ def test_values_of_units_are_torchs(lstm: Opened) -> None:
 
 def test_units_are_read_while_a_text_is_written(lstm: Opened) -> None:
     show_unit(lstm, 3, 2, "cell c")
-    lstm.settle(length=65536)
-    lstm.begin("abc")
+    lstm.begin_long("abc")
     wait_for(lambda: sum(value is not None for value in known(lstm, "c3, layer 2")) > 100)
     expect(lstm.pane).to_have_attribute("aria-busy", "true")
     lstm.button("Stop").click()

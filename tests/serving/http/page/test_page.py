@@ -35,8 +35,8 @@ def test_text_is_that_of_a_grpc_client(opened: Opened, server: RunningServer) ->
 
 
 def test_stopped_text_goes_on_as_if_it_had_not_been(opened: Opened, server: RunningServer) -> None:
-    opened.settle(length=65536, temperature=0.75, seed=7)
-    opened.begin("abc")
+    opened.settle(temperature=0.75, seed=7)
+    opened.begin_long("abc")
     opened.button("Stop").click()
     opened.wait()
     wait_for(lambda: not server.sequences())

@@ -62,9 +62,8 @@ def test_text_is_read_and_left_by_keys_alone(opened: Opened) -> None:
 
 
 def test_log_is_busy_while_a_text_is_written(opened: Opened) -> None:
-    opened.settle(length=65536)
     expect(opened.pane).to_have_attribute("aria-busy", "false")
-    opened.begin("abc")
+    opened.begin_long("abc")
     expect(opened.pane).to_have_attribute("aria-busy", "true")
     opened.pane.focus()
     opened.page.keyboard.press("Escape")
@@ -74,8 +73,7 @@ def test_log_is_busy_while_a_text_is_written(opened: Opened) -> None:
 def test_nothing_moves_for_those_who_want_it_so(opened_at: Open, server: RunningServer) -> None:
     for wanted, name in (("reduce", "none"), ("no-preference", "breathe")):
         opened = opened_at(server.server.http_address, reduced_motion=wanted)
-        opened.settle(length=65536)
-        opened.begin("abc")
+        opened.begin_long("abc")
         busy = "getComputedStyle(document.querySelector('.busy')).animationName"
         assert opened.page.evaluate(busy) == name
         opened.button("Stop").click()

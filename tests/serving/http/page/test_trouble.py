@@ -58,8 +58,8 @@ def test_stalled_and_killed_servers_are_told_and_survived(
     with ExitStack() as first:
         process, _ = first.enter_context(server_process(tmp_path, *arguments))
         opened = opened_at(f"http://127.0.0.1:{port}")
-        opened.settle(length=65536, temperature=0.75, seed=7)
-        opened.begin("abc")
+        opened.settle(temperature=0.75, seed=7)
+        opened.begin_long("abc")
         os.kill(process.pid, signal.SIGSTOP)
         expect(opened.notice).to_contain_text("The server has sent nothing for 5 s")
         stalled = opened.symbols
