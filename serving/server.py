@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
@@ -136,16 +136,7 @@ class Server:
         self._tracing = open_tracing(self.settings.otel_endpoint)
         self.gate = _gate(self.settings, self.calls, self._tracing)
         self.http = self._open_http(paths)
-        self._grpc = grpc.aio.server(
-            interceptors=[RpcGate(self.gate, longest, PATHS | triton.PATHS, triton.OPEN_PATHS)],
-            options=_channel_options(self.settings, shares_port=self._shares_port),
-        )
-        # Handlers get the gate's Call, of which the stubs know nothing.
-        methods: Any = GenericHandlers(self._grpc)
-        add_TextGenerationServiceServicer_to_server(self._servicer, methods)  # type: ignore[arg-type]
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
-        triton.add_inference(self._grpc, self._triton)
-        add_reflection(self._grpc, [pb.DESCRIPTOR, health_pb2.DESCRIPTOR, inference_pb2.DESCRIPTOR])
+        self._grpc = self._open_grpc(longest)
         self.port = self._listen()
         self.metrics_page = self._open_metrics()
         self.models.start()
@@ -155,6 +146,20 @@ class Server:
             await self.http.start()
         self._tidying = asyncio.create_task(self._tidy())
         self._reloading = asyncio.Lock()
+
+    def _open_grpc(self, longest: Mapping[str, int]) -> grpc.aio.Server:
+        """Make the gRPC server with all its services behind the gate."""
+        server = grpc.aio.server(
+            interceptors=[RpcGate(self.gate, longest, PATHS | triton.PATHS, triton.OPEN_PATHS)],
+            options=_channel_options(self.settings, shares_port=self._shares_port),
+        )
+        # Handlers get the gate's Call, of which the stubs know nothing.
+        methods: Any = GenericHandlers(server)
+        add_TextGenerationServiceServicer_to_server(self._servicer, methods)  # type: ignore[arg-type]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
+        triton.add_inference(server, self._triton)
+        add_reflection(server, [pb.DESCRIPTOR, health_pb2.DESCRIPTOR, inference_pb2.DESCRIPTOR])
+        return server
 
     async def reload(self) -> None:
         """Serve the bundles that the models' folders hold now; see Models.reload.

@@ -68,21 +68,7 @@ def find_held_out(
             "corpus: the model was adopted without the text that it was trained on, so no text can "
             "be known to be held out; adopt it again with --corpus"
         )
-    rules_of_text = Rules.of(settings)
-    asked = load_corpus(corpus or settings.corpus, rules_of_text)
-    same = corpus is None or asked.sha256 == checkpoint.corpus_sha256
-    trained = load_same_corpus(
-        (same and corpus) or settings.corpus,
-        rules_of_text,
-        sha256=checkpoint.corpus_sha256,
-    )
-    rules = (
-        replace(settings, split=split or settings.split)
-        if same
-        else TrainingSettings(
-            split=split or "test", documents=settings.documents, records=settings.records
-        )
-    )
+    asked, trained, rules = _texts(checkpoint, corpus, split)
     seen = split_symbols(len(trained), settings, unit_starts(trained, settings)).training
     starts = unit_starts(asked, rules)
     parts = split_symbols(len(asked), rules, starts)
@@ -103,6 +89,29 @@ def find_held_out(
         text=text,
         tuning=trained.part(seen[len(seen) - min(len(seen) // 10, TUNING_SYMBOLS) :]),
         units=None if starts is None else _units(checkpoint, asked, parts, starts, rules),
+    )
+
+
+def _texts(
+    checkpoint: Checkpoint, corpus: str | None, split: Split | None
+) -> tuple[Corpus, Corpus, TrainingSettings]:
+    """Load the text that is asked for and the training's; return how the first is split, too."""
+    settings = checkpoint.training_settings
+    rules_of_text = Rules.of(settings)
+    asked = load_corpus(corpus or settings.corpus, rules_of_text)
+    same = corpus is None or asked.sha256 == checkpoint.corpus_sha256
+    trained = load_same_corpus(
+        (same and corpus) or settings.corpus,
+        rules_of_text,
+        sha256=checkpoint.corpus_sha256,
+    )
+    if same:
+        return asked, trained, replace(settings, split=split or settings.split)
+    documents, records = settings.documents, settings.records
+    return (
+        asked,
+        trained,
+        TrainingSettings(split=split or "test", documents=documents, records=records),
     )
 
 
