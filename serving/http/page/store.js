@@ -25,6 +25,7 @@ export const state = {
   cursor: 0, // before which symbol it stands
   anchor: null, // the other end of the selection
   writing: null, // {nodes, stop, isSilent} while a model writes
+  pace: null, // {symbols, first, seconds}: of what is being written, or was last
   beside: [], // ids of samples that are shown side by side
   notice: null, // {text, error, action}
   needsToken: false,

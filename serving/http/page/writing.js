@@ -96,7 +96,9 @@ export async function write(asked = {}) {
 
 async function follow(nodes, reading, place, body) {
   const ending = new AbortController();
-  set({ writing: { nodes, stop: () => ending.abort(), isSilent: false, began: performance.now() } });
+  const began = performance.now();
+  const pace = { symbols: 0, first: 0, seconds: 0 };
+  set({ pace, writing: { nodes, stop: () => ending.abort(), isSilent: false } });
   let watch;
   const hear = (isSilent) => {
     clearTimeout(watch);
@@ -108,6 +110,9 @@ async function follow(nodes, reading, place, body) {
     hear(false);
     const node = nodes[message.sampleIndex ?? 0];
     extend(node, message);
+    pace.symbols = nodes.reduce((sum, { symbols }) => sum + symbols.length, 0);
+    pace.seconds = (performance.now() - began) / 1000;
+    pace.first ||= pace.seconds;
     if (node.id === state.leaf) grow();
     else set({});
   };

@@ -16,7 +16,7 @@ async function look() {
   }
 }
 
-export function Server({ models, model, nodes, writing }) {
+export function Server({ models, model, nodes, pace }) {
   const [seen, setSeen] = useState({ state: "…" });
   useEffect(() => {
     let isOn = true;
@@ -28,13 +28,12 @@ export function Server({ models, model, nodes, writing }) {
       clearInterval(timer);
     };
   }, []);
-  const speed = speedOf(writing);
   const sessions = [...nodes.values()].filter((node) => node.session).length;
   return html`
     <dl>
       <dt>State</dt><dd>${seen.state}</dd>
       ${seen.version && html`<dt>Version</dt><dd>${seen.version}, ${seen.runtime}</dd>`}
-      <dt>Speed</dt><dd>${speed ? `${counted(speed)} symbols a second, for this page` : "nothing is being written"}</dd>
+      <dt>Speed</dt><dd>${speedOf(pace)}</dd>
       <dt>Sessions</dt><dd>${sessions || "none"} of this page's texts</dd>
     </dl>
     ${models.map((each) => html`<${Model} key=${each.name} ...${each} isChosen=${each.name === model} />`)}
@@ -42,10 +41,11 @@ export function Server({ models, model, nodes, writing }) {
   `;
 }
 
-function speedOf(writing) {
-  if (!writing) return 0;
-  const count = writing.nodes.reduce((sum, node) => sum + node.symbols.length, 0);
-  return Math.round((1000 * count) / (performance.now() - writing.began));
+function speedOf(pace) {
+  if (!pace?.symbols) return "nothing has been written yet";
+  const { symbols, first, seconds } = pace;
+  const speed = seconds > first ? `, ${counted(Math.round(symbols / seconds))} symbols a second` : "";
+  return `first symbols after ${Math.round(1000 * first)} ms${speed}`;
 }
 
 function Model(model) {

@@ -257,3 +257,17 @@ def test_tabs_of_one_browser_share_their_texts(opened: Opened) -> None:
     expect(texts).to_have_count(1)
     assert opened.text == other.text
     other.check()
+
+
+def test_server_and_its_models_are_described(opened: Opened, server: RunningServer) -> None:
+    opened.tab("Server")
+    panel = opened.page.get_by_role("complementary")
+    expect(panel).to_contain_text("ready")
+    expect(panel).to_contain_text("nothing has been written yet")
+    opened.write("abc")
+    expect(panel).to_contain_text(re.compile(r"first symbols after \d+ ms"))
+    with server.client() as client:
+        for model in client.list_models():
+            card = panel.locator(".model-card", has=opened.page.get_by_text(model.name, exact=True))
+            expect(card).to_contain_text(f"{model.cell}, 3 × 7")
+            expect(card).to_contain_text(model.fingerprint[:16])
