@@ -21,7 +21,7 @@ from serving.engine.options import EngineOptions
 from serving.engine.outbox import Batch, Outbox
 from serving.engine.prefixes import PrefixCache
 from serving.engine.request import Chunk, SequenceRequest, check_request
-from serving.engine.rows import prepare
+from serving.engine.row import prepare
 from serving.engine.scheduler import LONGEST_WAIT, Scheduler
 from serving.engine.sequence import SHORTEST_PREFIX, Delivery, Sequence
 from serving.engine.slots import Slots

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.engine.counts import EngineCounts
+from serving.engine.lines import Taken
 from serving.engine.request import Chunk
-from serving.engine.rows import Taken
 from serving.engine.sequence import Delivery, Sequence
 from serving.engine.snapshot import NO_LOG_PROBS
 from unroll.bundle.vocabulary import Vocabulary

@@ -6,133 +6,19 @@ sequence takes that in when there is something to deliver, when its text ends, o
 used up; until then a loop run does nothing for its row alone.
 """
 
-from dataclasses import dataclass
 from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.engine.lines import LAST, Lines, Taken
 from serving.engine.pacing import FIRST_SYMBOLS, LONGEST_RUN
-from serving.engine.rules import NO_RULE
+from serving.engine.row import AHEAD, NEVER, ROW, TIMES, News, next_news, row_of
 from serving.engine.sequence import Sequence
-from serving.engine.stops import StopMasks
+from serving.engine.stops import StopRows
 from serving.engine.tables import Tables
-from serving.runtime.decoder import FREE, Automata, LoopRun
+from serving.runtime.decoder import Automata, LoopRun
 from serving.runtime.host import Written
-from serving.runtime.sampling import BLOCK
-from unroll.terms import Capsules
-
-AHEAD = BLOCK  # columns that are known ahead at most; each block of random numbers is drawn once
-WIDTH = 4 * AHEAD + LONGEST_RUN  # columns of a line
-NEVER = 2**62
-ONE = np.uint64(1)
-
-ROW = np.dtype(
-    [
-        # Times by the clock; those of a row that waits for a slot count from there.
-        ("end", "i8"),  # something is to be done for it: its text ends, or a block of its prompt
-        ("read", "i8"),  # its prompt is read, or whatever else is forced
-        ("first", "i8"),  # its text has its first symbol; past if it has one, or gets none
-        ("news", "i8"),  # its sequence must take in what was written
-        ("known", "i8"),  # the end of what is known ahead
-        ("taken", "i8"),  # its sequence has taken in what was written up to here
-        ("token", "i8"),  # the last symbol, not yet consumed
-        ("due", "f8"),  # time.monotonic() from which its text may go out
-        ("top_k", "i8"),
-        ("alternatives", "i8"),
-        ("stop_begins", "u8"),  # see StopMasks, as for the next two
-        ("stop_ends", "u8"),
-        ("stop_state", "u8"),
-        ("automaton", "i8"),  # state of its automaton before its next step; 0 without one
-        ("temperature", "f4"),
-        ("top_p", "f4"),
-        ("min_p", "f4"),
-        ("has_rule", "?"),  # whether something says which symbols may come
-        ("may_stop", "?"),  # whether a stop string or its pattern may end it
-        ("may_go_back", "?"),  # whether its state is wanted where that happens
-        ("is_streamed", "?"),
-        ("is_score", "?"),
-        ("is_plain", "?"),  # whether nothing but its last chunk is to be made when it ends
-    ],
-    align=True,
-)
-TIMES = slice(0, 6)  # of the first fields
-Taken = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]
-"""Token ids, their log-probabilities, and the states of the automaton after each."""
-
-
-def prepare(sequence: Sequence) -> None:
-    """Make what a slot will hold of a new sequence: its caller has more time than a worker."""
-    sequence.draw_ahead()
-    sequence.row = _row(sequence)
-
-
-def _row(sequence: Sequence) -> NDArray[np.void]:
-    request, sampling, stops = sequence.request, sequence.request.sampling, sequence.stops
-    is_score = not request.max_new_symbols
-    known = min(AHEAD, sequence.left)
-    row = (
-        sequence.steps,
-        sequence.known_left,
-        0 if is_score or sequence.generated else sequence.prompt_left + 1,
-        _next_news(sequence, known),
-        known,
-        0,
-        sequence.token,
-        sequence.chunk_due,
-        sampling.top_k,
-        request.alternatives,
-        0 if stops is None else stops.begins,
-        0 if stops is None else stops.ends,
-        0 if stops is None else stops.after(sequence.held_text),
-        sequence.automaton_state if sequence.rule.automaton is not None else 0,
-        sampling.temperature,
-        sampling.top_p,
-        sampling.min_p,
-        sequence.rule is not NO_RULE,
-        request.may_stop,
-        sequence.may_go_back,
-        sequence.is_streamed,
-        is_score,
-        request.snapshots is Capsules.NEVER
-        and request.automaton is None
-        and not sequence.is_watched,
-    )
-    return np.array(row, ROW)
-
-
-def _next_news(sequence: Sequence, known: int) -> int:
-    """Return after how many steps a sequence must take in what was written.
-
-    Args:
-        sequence: which.
-        known: for how many steps its line is good.
-    """
-    if sequence.is_watched:
-        return 1
-    last = sequence.left if known == sequence.left else known - LONGEST_RUN
-    return min(sequence.steps, sequence.room, last)
-
-
-@dataclass(kw_only=True, slots=True)
-class News:
-    """What a loop run changed.
-
-    Attributes:
-        rows: whose sequences must take in what was written, in [0, N).
-        ended: slots of rows whose text ended, and that is all.
-        begun: slots of rows whose text has its first symbol by it.
-        stoppable: steps of rows that a stop string may end.
-        stops: how many of `ended` did so by a stop string.
-        excess: steps that were made behind those.
-    """
-
-    rows: list[int]
-    ended: list[int]
-    begun: list[int]
-    stoppable: int
-    stops: int
-    excess: int
 
 
 class Rows:
@@ -152,16 +38,10 @@ class Rows:
         self._table = np.zeros(capacity, ROW)
         self._times = self._table.view("i8").reshape(capacity, -1)[:, TIMES]
         self._sequences: list[Sequence | None] = [None] * capacity
-        self._forced = np.full((capacity, WIDTH), FREE, np.int64)
-        self._is_forced = [False] * capacity
-        self._uniform = np.zeros((capacity, WIDTH), np.float32)
-        self._tokens = np.zeros((capacity, WIDTH), np.int64)
-        self._log_probs = np.zeros((capacity, WIDTH), np.float32)
-        self._stops: list[StopMasks | None] = [None] * capacity
-        self._stop_masks = np.zeros((capacity, 0), np.uint64)  # by token id
+        self._lines = Lines(capacity)
+        self._stops = StopRows(capacity)
         self._tables = Tables()
         self._begins: NDArray[np.int64] | None = None  # of each row's automaton in the tables
-        self._states = np.zeros((capacity, 0), np.int64)  # of automata; has columns once one came
         self._waiting: list[int] = []  # slots that are not in the next loop run
 
     @property
@@ -172,19 +52,13 @@ class Rows:
     def put(self, slot: int, sequence: Sequence) -> None:
         """Give a slot to a sequence, or know more ahead of one that has taken in all."""
         row, sequence.row = sequence.row, None
-        self._table[slot] = _row(sequence) if row is None else row
+        self._table[slot] = row_of(sequence) if row is None else row
         self._times[slot] += self._clock
         self._sequences[slot] = sequence
         self._begins = None
         known = min(AHEAD, sequence.left)
-        forced = sequence.forced(known)
-        if self._is_forced[slot]:
-            self._forced[slot] = FREE
-        self._is_forced[slot] = len(forced) > 0
-        self._forced[slot, self._clock : self._clock + len(forced)] = forced
-        self._uniform[slot, self._clock : self._clock + known] = sequence.uniform(known)
-        if sequence.stops is not None and self._stops[slot] is not sequence.stops:
-            self._put_stops(slot, sequence.stops)
+        self._lines.know(slot, self._clock, sequence.forced(known), sequence.uniform(known))
+        self._stops.put(slot, sequence.stops, sequence.held_text)
 
     def drop(self, slot: int) -> None:
         """Take a slot from its sequence."""
@@ -212,7 +86,7 @@ class Rows:
         if sequence.is_watched or end <= 0 or (known < AHEAD // 2 and known < sequence.left):
             self.put(slot, sequence)
         else:
-            self._table["news"][slot] = self._clock + _next_news(sequence, known)
+            self._table["news"][slot] = self._clock + next_news(sequence, known)
             self._table["due"][slot] = sequence.chunk_due
 
     @property
@@ -271,12 +145,13 @@ class Rows:
             made: how many of them each row makes, (N,).
         """
         columns = slice(self._clock, self._clock + steps)
+        forced, uniform = self._lines.ahead(self._rows, columns)
         row = self._table[self.held]  # a copy: the table changes before the run has been taken in
         asking = np.flatnonzero(row["alternatives"])
         return LoopRun(
             tokens=row["token"],
-            forced=np.ascontiguousarray(self._forced[self._rows, columns].T),
-            uniform=np.ascontiguousarray(self._uniform[self._rows, columns].T),
+            forced=forced,
+            uniform=uniform,
             steps=made,
             temperature=row["temperature"],
             top_k=row["top_k"],
@@ -307,12 +182,13 @@ class Rows:
         """
         tokens, began = written.tokens, self._clock
         clock = self._clock = began + len(tokens)
-        columns = slice(began, clock)
-        self._tokens[self._rows, columns] = tokens.T
-        self._log_probs[self._rows, columns] = written.log_probs.T
+        states = None
+        if written.automata is not None and self._begins is not None:
+            states = written.automata - self._begins
+        self._lines.write(self._rows, slice(began, clock), written, states)
         self._table["token"][self._rows] = tokens[-1]  # who made fewer steps is put anew, or ends
         row = self._table[self._rows]
-        stops_at = self._stops_at(tokens, made, row["read"] - began)
+        stops_at = self._stops.follow(self.held, tokens, row["read"] - began, made)
         stopped, is_plain = stops_at > 0, row["is_plain"]
         ended = (stopped | (row["end"] <= clock)) & is_plain
         news = stopped | (row["news"] <= clock)
@@ -322,10 +198,10 @@ class Rows:
         if tokens.view(np.uint64).max() >= symbols:  # negative ones are huge
             is_wrong = (tokens.view(np.uint64) >= symbols).any(axis=0)
             news, ended = news | is_wrong, ended & ~is_wrong
-        if written.automata is not None and self._begins is not None:
-            news |= self._follow(written.automata - self._begins, made, columns)
+        if states is not None:
+            news |= self._is_over(states[made - 1, np.arange(len(made))])
         begun = (row["first"] > began) & (row["first"] <= clock)
-        if clock > WIDTH - AHEAD:
+        if clock > LAST:
             self._turn_back()
         return News(
             rows=np.flatnonzero(news & ~ended).tolist(),
@@ -336,31 +212,18 @@ class Rows:
             excess=int((made - stops_at).sum(where=stopped & is_plain)),
         )
 
-    def _follow(
-        self, states: NDArray[np.int64], made: NDArray[np.int64], columns: slice
-    ) -> NDArray[np.bool_]:
-        """Note the rows' states after each step, (T, N); return whose pattern has ended, (N,)."""
+    def _is_over(self, states: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Note the states of the rows' automata, (N,); return whose pattern has ended, (N,)."""
         assert self._begins is not None
-        if not self._states.shape[1]:
-            self._states = np.zeros((len(self._table), WIDTH), np.int64)
-        self._states[self._rows, columns] = states.T
-        last = states[made - 1, np.arange(len(made))]
-        self._table["automaton"][self._rows] = last
-        return self._tables.is_final(self._begins + last)
+        self._table["automaton"][self._rows] = states
+        return self._tables.is_final(self._begins + states)
 
     def take(self, slots: list[int]) -> list[Taken]:
         """Return what rows wrote since their sequences took it in."""
         ends = np.minimum(self._table["end"][slots], self._clock)
         ranges = zip(slots, self._table["taken"][slots].tolist(), ends.tolist(), strict=True)
         self._table["taken"][slots] = self._clock
-        return [
-            (
-                self._tokens[slot, begin:end].copy(),
-                self._log_probs[slot, begin:end].copy(),
-                self._states[slot, begin:end],
-            )
-            for slot, begin, end in ranges
-        ]
+        return [self._lines.cut(*each) for each in ranges]
 
     def catch_up(self, slot: int) -> None:
         """Let a sequence take in what its row wrote, of which nothing goes out."""
@@ -374,49 +237,6 @@ class Rows:
     def _turn_back(self) -> None:
         """Turn the clock back, so that lines have columns for what is known ahead."""
         steps = self._clock - AHEAD  # no sequence leaves more untaken
-        for lines, rest in (
-            (self._forced, FREE),
-            (self._uniform, 0),
-            (self._tokens, 0),
-            (self._log_probs, 0),
-            (self._states, 0),
-        ):
-            if not lines.shape[1]:
-                continue
-            lines[:, :-steps] = lines[:, steps:].copy()
-            lines[:, -steps:] = rest
+        self._lines.shift(steps)
         self._times -= steps
         self._clock -= steps
-
-    def _put_stops(self, slot: int, stops: StopMasks) -> None:
-        if not self._stop_masks.shape[1]:
-            self._stop_masks = np.zeros((len(self._stops), len(stops.masks)), np.uint64)
-        self._stop_masks[slot], self._stops[slot] = stops.masks, stops
-
-    def _stops_at(
-        self, tokens: NDArray[np.int64], made: NDArray[np.int64], reading: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """Follow the stop strings; return after how many steps one is complete, (N,); 0 for none.
-
-        Args:
-            tokens: that came, (T, N).
-            made: how many of them count, (N,).
-            reading: how many of them were forced, (N,).
-        """
-        ends = self._table["stop_ends"][self._rows]
-        if not ends.any():
-            return np.zeros(len(ends), np.int64)
-        begins = self._table["stop_begins"][self._rows]
-        masks = self._stop_masks[self.held, tokens]  # (T, N)
-        time = np.arange(len(tokens))[:, None]
-        if (reading > 0).any():
-            masks[time < reading] = 0
-        masks[time >= made] = 0
-        if not (begins == ends).all():  # not of one symbol each
-            state = self._table["stop_state"][self._rows]
-            for mask in masks:
-                state = mask & (state << ONE | begins)
-                mask[:] = state
-            self._table["stop_state"][self._rows] = state
-        found = (masks & ends) != 0
-        return np.where(found.any(axis=0), found.argmax(axis=0) + 1, 0)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from unroll.bundle.vocabulary import Vocabulary
 
+ONE = np.uint64(1)
 BITS = 64  # of a row's state; stop strings with more symbols are looked for in the text
 
 
@@ -103,3 +104,61 @@ def stop_masks(stops: tuple[str, ...], vocabulary: Vocabulary) -> StopMasks | No
     for symbol, bits in places.items():
         masks[vocabulary.encode(symbol)] = bits
     return StopMasks(masks=masks, begins=np.uint64(begins), ends=np.uint64(ends), places=places)
+
+
+class StopRows:
+    """Follows the stop strings of all rows of a worker.
+
+    Args:
+        capacity: how many slots.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._of: list[StopMasks | None] = [None] * capacity
+        self._masks = np.zeros((capacity, 0), np.uint64)  # has columns once a stop string came
+        self._begins, self._ends, self._states = np.zeros((3, capacity), np.uint64)
+
+    def put(self, slot: int, stops: StopMasks | None, held: str) -> None:
+        """Note what a row's text ends with, and what of it may become a stop string."""
+        if stops is not self._of[slot]:
+            self._of[slot] = stops
+            self._begins[slot] = 0 if stops is None else stops.begins
+            self._ends[slot] = 0 if stops is None else stops.ends
+            if stops is not None:
+                if not self._masks.shape[1]:
+                    self._masks = np.zeros((len(self._of), len(stops.masks)), np.uint64)
+                self._masks[slot] = stops.masks
+        if stops is not None:
+            self._states[slot] = stops.after(held)
+
+    def follow(
+        self,
+        slots: NDArray[np.int64],
+        tokens: NDArray[np.int64],
+        reading: NDArray[np.int64],
+        made: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
+        """Return after how many steps a stop string is complete, (N,); 0 for none.
+
+        Args:
+            slots: of the rows, (N,).
+            tokens: that came, (T, N).
+            reading: how many of them were forced, (N,).
+            made: how many of them count, (N,).
+        """
+        begins, ends = self._begins[slots], self._ends[slots]
+        if not ends.any():
+            return np.zeros(len(slots), np.int64)
+        masks = self._masks[slots, tokens]  # (T, N)
+        time = np.arange(len(tokens))[:, None]
+        if (reading > 0).any():
+            masks[time < reading] = 0
+        masks[time >= made] = 0
+        if not (begins == ends).all():  # not of one symbol each
+            state = self._states[slots]
+            for mask in masks:
+                state = mask & (state << ONE | begins)
+                mask[:] = state
+            self._states[slots] = state
+        found = (masks & ends) != 0
+        return np.where(found.any(axis=0), found.argmax(axis=0) + 1, 0)

@@ -1,0 +1,78 @@
+"""A line of columns for each slot, one a step: what is known ahead, and what loop runs wrote."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.engine.pacing import LONGEST_RUN
+from serving.engine.row import AHEAD
+from serving.runtime.decoder import FREE
+from serving.runtime.host import Written
+
+WIDTH = 4 * AHEAD + LONGEST_RUN  # columns
+LAST = WIDTH - AHEAD  # column from which a row may still know all ahead
+Taken = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]
+"""Token ids, their log-probabilities, and the states of the automaton after each."""
+
+
+class Lines:
+    """The lines of a worker's slots.
+
+    Args:
+        capacity: how many slots.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._forced = np.full((capacity, WIDTH), FREE, np.int64)
+        self._is_forced = [False] * capacity
+        self._uniform = np.zeros((capacity, WIDTH), np.float32)
+        self._tokens = np.zeros((capacity, WIDTH), np.int64)
+        self._log_probs = np.zeros((capacity, WIDTH), np.float32)
+        self._states = np.zeros((capacity, 0), np.int64)  # of automata; has columns once one came
+
+    def know(
+        self, slot: int, column: int, forced: NDArray[np.int64], uniform: NDArray[np.float32]
+    ) -> None:
+        """Note the symbols, as far as they are known, and the random numbers from a column on."""
+        if self._is_forced[slot]:
+            self._forced[slot] = FREE
+        self._is_forced[slot] = len(forced) > 0
+        self._forced[slot, column : column + len(forced)] = forced
+        self._uniform[slot, column : column + len(uniform)] = uniform
+
+    def ahead(
+        self, rows: slice | NDArray[np.int64], columns: slice
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return forced symbols and random numbers, both (T, N)."""
+        return (
+            np.ascontiguousarray(self._forced[rows, columns].T),
+            np.ascontiguousarray(self._uniform[rows, columns].T),
+        )
+
+    def write(
+        self,
+        rows: slice | NDArray[np.int64],
+        columns: slice,
+        written: Written,
+        states: NDArray[np.int64] | None,
+    ) -> None:
+        """Note what a loop run wrote, and the states of the rows' own automata, (T, N)."""
+        self._tokens[rows, columns] = written.tokens.T
+        self._log_probs[rows, columns] = written.log_probs.T
+        if states is not None:
+            if not self._states.shape[1]:
+                self._states = np.zeros(self._tokens.shape, np.int64)
+            self._states[rows, columns] = states.T
+
+    def cut(self, slot: int, begin: int, end: int) -> Taken:
+        """Return what was written in some columns."""
+        return (
+            self._tokens[slot, begin:end].copy(),
+            self._log_probs[slot, begin:end].copy(),
+            self._states[slot, begin:end].copy(),
+        )
+
+    def shift(self, columns: int) -> None:
+        """Forget the first columns, so that there are more at the end."""
+        for lines in (self._forced, self._uniform, self._tokens, self._log_probs, self._states):
+            lines[:, :-columns] = lines[:, columns:].copy()
+        self._forced[:, -columns:] = FREE

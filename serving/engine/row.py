@@ -1,0 +1,115 @@
+"""What loop runs know of one sequence, as a row of numbers, and what they change of all."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.engine.pacing import LONGEST_RUN
+from serving.engine.rules import NO_RULE
+from serving.engine.sequence import Sequence
+from serving.runtime.sampling import BLOCK
+from unroll.terms import Capsules
+
+AHEAD = BLOCK  # steps that are known ahead at most; each block of random numbers is drawn once
+NEVER = 2**62
+
+ROW = np.dtype(
+    [
+        # Times by the clock; those of a row that waits for a slot count from there.
+        ("end", "i8"),  # something is to be done for it: its text ends, or a block of its prompt
+        ("read", "i8"),  # its prompt is read, or whatever else is forced
+        ("first", "i8"),  # its text has its first symbol; past if it has one, or gets none
+        ("news", "i8"),  # its sequence must take in what was written
+        ("known", "i8"),  # the end of what is known ahead
+        ("taken", "i8"),  # its sequence has taken in what was written up to here
+        ("token", "i8"),  # the last symbol, not yet consumed
+        ("due", "f8"),  # time.monotonic() from which its text may go out
+        ("top_k", "i8"),
+        ("alternatives", "i8"),
+        ("automaton", "i8"),  # state of its automaton before its next step; 0 without one
+        ("temperature", "f4"),
+        ("top_p", "f4"),
+        ("min_p", "f4"),
+        ("has_rule", "?"),  # whether something says which symbols may come
+        ("may_stop", "?"),  # whether a stop string or its pattern may end it
+        ("may_go_back", "?"),  # whether its state is wanted where that happens
+        ("is_streamed", "?"),
+        ("is_score", "?"),
+        ("is_plain", "?"),  # whether nothing but its last chunk is to be made when it ends
+    ],
+    align=True,
+)
+TIMES = slice(0, 6)  # of the first fields
+
+
+def prepare(sequence: Sequence) -> None:
+    """Make what a slot will hold of a new sequence: its caller has more time than a worker."""
+    sequence.draw_ahead()
+    sequence.row = row_of(sequence)
+
+
+def row_of(sequence: Sequence) -> NDArray[np.void]:
+    """Return what a slot holds of a sequence as it stands, a ROW."""
+    request, sampling = sequence.request, sequence.request.sampling
+    is_score = not request.max_new_symbols
+    known = min(AHEAD, sequence.left)
+    row = (
+        sequence.steps,
+        sequence.known_left,
+        0 if is_score or sequence.generated else sequence.prompt_left + 1,
+        next_news(sequence, known),
+        known,
+        0,
+        sequence.token,
+        sequence.chunk_due,
+        sampling.top_k,
+        request.alternatives,
+        sequence.automaton_state if sequence.rule.automaton is not None else 0,
+        sampling.temperature,
+        sampling.top_p,
+        sampling.min_p,
+        sequence.rule is not NO_RULE,
+        request.may_stop,
+        sequence.may_go_back,
+        sequence.is_streamed,
+        is_score,
+        request.snapshots is Capsules.NEVER
+        and request.automaton is None
+        and not sequence.is_watched,
+    )
+    return np.array(row, ROW)
+
+
+def next_news(sequence: Sequence, known: int) -> int:
+    """Return after how many steps a sequence must take in what was written.
+
+    Args:
+        sequence: which.
+        known: for how many steps its line is good.
+    """
+    if sequence.is_watched:
+        return 1
+    last = sequence.left if known == sequence.left else known - LONGEST_RUN
+    return min(sequence.steps, sequence.room, last)
+
+
+@dataclass(kw_only=True, slots=True)
+class News:
+    """What a loop run changed.
+
+    Attributes:
+        rows: whose sequences must take in what was written, in [0, N).
+        ended: slots of rows whose text ended, and that is all.
+        begun: slots of rows whose text has its first symbol by it.
+        stoppable: steps of rows that a stop string may end.
+        stops: how many of `ended` did so by a stop string.
+        excess: steps that were made behind those.
+    """
+
+    rows: list[int]
+    ended: list[int]
+    begun: list[int]
+    stoppable: int
+    stops: int
+    excess: int
