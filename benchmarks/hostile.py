@@ -89,18 +89,8 @@ def report(settings: HostileSettings) -> None:
 
 def measure(settings: HostileSettings) -> Found:
     """Start a server, measure and stop it."""
-    found = Found(alone=[], beside=[], waits=[])
-    numbers = count()
     with running("serving", "--model", str(settings.bundle)) as server:
-        for _ in range(settings.turns):
-            each = settings.patterns // settings.turns
-            began = time.perf_counter()
-            found.beside.append(
-                asyncio.run(_turn(settings, server.target, found.waits, numbers, each))
-            )
-            seconds = time.perf_counter() - began
-            found.alone.append(asyncio.run(_alone(settings, server.target, seconds)))
-    return found
+        return asyncio.run(_measure(settings, server.target))
 
 
 def hostile(number: int) -> str:
@@ -119,30 +109,33 @@ def hostile(number: int) -> str:
     return kinds[number % len(kinds)]
 
 
-async def _turn(
-    settings: HostileSettings, target: str, waits: list[float], numbers: "count[int]", patterns: int
-) -> float:
-    """Send patterns beside the streams; return the streams' symbols a second meanwhile."""
+async def _measure(settings: HostileSettings, target: str) -> Found:
+    found = Found(alone=[], beside=[], waits=[])
+    numbers = count()
     async with AsyncClient(target) as client:
-
-        async def send() -> None:
-            for _ in range(patterns // SENDERS):
-                options = GenerateOptions(pattern=hostile(next(numbers)), max_new_symbols=9)
-                began = time.perf_counter()
-                try:
-                    await client.generate("", options)
-                except (InputError, OverloadedError):
-                    waits.append(time.perf_counter() - began)
-
-        async def all_of_them() -> None:
-            await asyncio.gather(*(send() for _ in range(SENDERS)))
-
-        return await _rate(settings, client, all_of_them())
+        for _ in range(settings.turns):
+            began = time.perf_counter()
+            senders = [
+                _send(client, numbers, settings.patterns // settings.turns // SENDERS, found.waits)
+                for _ in range(SENDERS)
+            ]
+            found.beside.append(await _rate(settings, client, asyncio.gather(*senders)))
+            seconds = time.perf_counter() - began
+            found.alone.append(await _rate(settings, client, asyncio.sleep(seconds)))
+    return found
 
 
-async def _alone(settings: HostileSettings, target: str, seconds: float) -> float:
-    async with AsyncClient(target) as client:
-        return await _rate(settings, client, asyncio.sleep(seconds))
+async def _send(
+    client: AsyncClient, numbers: "count[int]", patterns: int, waits: list[float]
+) -> None:
+    """Send patterns, one after another, and note how long each error took."""
+    for _ in range(patterns):
+        options = GenerateOptions(pattern=hostile(next(numbers)), max_new_symbols=9)
+        began = time.perf_counter()
+        try:
+            await client.generate("", options)
+        except (InputError, OverloadedError):
+            waits.append(time.perf_counter() - began)
 
 
 async def _rate(

@@ -136,3 +136,31 @@ def test_every_example_is_run_here() -> None:
     names = {path.stem for path in EXAMPLES.glob("*.py")} - {"__init__"}
     assert names == {name.removeprefix("test_") for name in globals()} & names
     assert len(names) == 8
+
+
+def test_valid_texts(tmp_path: Path) -> None:
+    text = tmp_path / "people.txt"
+    run("valid_texts", str(text))
+    brief = ["--preset", "quick", "--minutes", "0.03", "--hidden-size", "24"]
+    for arguments in (
+        [
+            "train",
+            *brief,
+            "--corpus",
+            str(text),
+            "--name",
+            "p",
+            "--runs-dir",
+            str(tmp_path / "runs"),
+        ],
+        ["export", "--checkpoint", str(tmp_path / "runs/p"), "--bundle", str(tmp_path / "bundle")],
+    ):
+        subprocess.run(
+            [sys.executable, "-m", "unroll", *arguments],
+            check=True,
+            capture_output=True,
+            cwd=EXAMPLES.parent,
+        )
+    output = run("valid_texts", str(tmp_path / "bundle"))
+    for kind in ("name", "date", "JSON"):
+        assert len(re.findall(f"^{kind}: ", output, re.MULTILINE)) == 5
