@@ -8,7 +8,7 @@ from serving.engine.row import AHEAD
 from serving.runtime.decoder import FREE
 from serving.runtime.host import Written
 
-WIDTH = 4 * AHEAD + LONGEST_RUN  # columns
+WIDTH = 4 * AHEAD + 2 * LONGEST_RUN  # columns
 LAST = WIDTH - AHEAD  # column from which a row may still know all ahead
 Taken = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]
 """Token ids, their log-probabilities, and the states of the automaton after each."""

@@ -236,7 +236,7 @@ class Rows:
 
     def _turn_back(self) -> None:
         """Turn the clock back, so that lines have columns for what is known ahead."""
-        steps = self._clock - AHEAD  # no sequence leaves more untaken
+        steps = self._clock - AHEAD - LONGEST_RUN  # no sequence leaves more untaken
         self._lines.shift(steps)
         self._times -= steps
         self._clock -= steps

@@ -13,8 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.engine.engine import Engine
+from serving.engine.lines import WIDTH
 from serving.engine.options import EngineOptions
+from serving.engine.pacing import LONGEST_RUN
 from serving.engine.request import Chunk, SequenceRequest
+from serving.engine.row import AHEAD
 from serving.engine.sequence import Sequence
 from serving.engine.snapshot import StateLayout
 from serving.runtime.decoder import Decoder
@@ -222,6 +225,25 @@ def test_stop_string_ends_what_was_gathered_where_it_begins(
     if snapshots is not Capsules.NEVER:
         left = 90 - own.generated
         assert rest(engine, reader.chunks[-1], left).text == free.text[own.generated :]
+
+
+@pytest.mark.parametrize("steps", [23, LONGEST_RUN])
+@pytest.mark.parametrize("new", [AHEAD - 60, AHEAD, 2 * AHEAD])
+def test_whole_texts_are_the_same_at_any_time(
+    bundle: Bundle, decoder: Decoder, new: int, steps: int
+) -> None:
+    engine, begun = Engine(bundle, decoder, EngineOptions(slots=2)), itertools.count()
+    asked = request(bundle.vocabulary, "", new, seed=SEED, chunk_seconds=inf)
+    own = alone(decoder, bundle.vocabulary, asked)
+    readers = []
+    while next(begun) < 3 * WIDTH // new:
+        for _ in range(2):
+            readers.append(Reader())
+            engine.submit(asked, readers[-1])
+        engine.step(steps=steps // 2)  # so that the two are out of step
+        while engine.step(steps=steps):
+            pass
+    assert [reader.wait() for reader in readers] == [own] * len(readers)
 
 
 def rest(engine: Engine, chunk: Chunk, new: int, **others: object) -> Outcome:
