@@ -11,7 +11,9 @@ export function Beside({ beside, nodes, leaf, writing }) {
   const samples = beside.map((id) => nodes.get(id)).filter(Boolean);
   return html`
     <section class="beside" aria-label="Seeds side by side" aria-busy=${writing ? "true" : "false"}>
-      <div class="samples">${samples.map((node) => html`<${Sample} key=${node.id} node=${node} isShown=${node.id === leaf} count=${node.symbols.length} />`)}</div>
+      <div class="samples">
+        ${samples.map((node) => html`<${Sample} key=${node.id} node=${node} isShown=${node.id === leaf} />`)}
+      </div>
       <button type="button" class="quiet close" aria-label="Close the seeds side by side" onClick=${() => set({ beside: [] })}>✕</button>
     </section>
   `;

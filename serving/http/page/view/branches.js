@@ -23,7 +23,17 @@ export function Branches({ nodes, leaf, writing }) {
       <label class="file quiet">Import<input type="file" accept="application/json,.json" onChange=${onFile} /></label>
     </div>
     <ul class="tree">
-      ${texts.map((node) => html`<${Text} key=${node.id} node=${node} nodes=${nodes} isShown=${node.id === leaf} isBusy=${writing} isOther=${node.id === other} setOther=${setOther} />`)}
+      ${texts.map((node) => html`
+        <${Text}
+          key=${node.id}
+          node=${node}
+          nodes=${nodes}
+          isShown=${node.id === leaf}
+          isBusy=${writing}
+          isOther=${node.id === other}
+          setOther=${setOther}
+        />
+      `)}
     </ul>
     ${!texts.length && html`<p class="hint">Nothing has been written yet.</p>`}
     ${isOther && html`<${Comparison} nodes=${nodes} first=${leaf} second=${other} />`}

@@ -8,7 +8,11 @@ import { choose, sampling } from "../writing.js";
 const SHOWN = 10;
 const PAUSE_MS = 120; // so that a cursor on its way does not ask
 
-const percent = (share) => (share >= 0.0995 ? `${(100 * share).toFixed(0)} %` : share >= 0.00005 ? `${(100 * share).toFixed(2)} %` : share > 0 ? "<0.01 %" : "0");
+function percent(share) {
+  if (share >= 0.0995) return `${(100 * share).toFixed(0)} %`;
+  if (share >= 0.00005) return `${(100 * share).toFixed(2)} %`;
+  return share > 0 ? "<0.01 %" : "0";
+}
 
 export function Here({ reading, cursor, writing, model, models, settings }) {
   const [error, setError] = useState(null);
@@ -42,13 +46,24 @@ function Table({ list, actual, place, isBusy }) {
     <table class="bars choices">
       <caption>The likeliest symbols</caption>
       <thead>
-        <tr><th scope="col">symbol</th><th scope="col"><span class="unseen">share</span></th><th scope="col">model</th><th scope="col">drawn</th></tr>
+        <tr>
+          <th scope="col">symbol</th>
+          <th scope="col"><span class="unseen">share</span></th>
+          <th scope="col">model</th>
+          <th scope="col">drawn</th>
+        </tr>
       </thead>
       <tbody>
         ${rows.map(({ symbol, logProb, at }) => html`
           <tr key=${at} class=${symbol === actual ? "actual" : ""}>
             <th scope="row">
-              <button type="button" class="symbol" disabled=${isBusy} aria-label=${`Choose ${shown(symbol)}`} onClick=${() => choose(place, symbol)}>${shown(symbol)}</button>
+              <button
+                type="button"
+                class="symbol"
+                disabled=${isBusy}
+                aria-label=${`Choose ${shown(symbol)}`}
+                onClick=${() => choose(place, symbol)}
+              >${shown(symbol)}</button>
             </th>
             <td><i style=${{ width: `${100 * Math.exp(logProb)}%` }}></i></td>
             <td>${percent(Math.exp(logProb))}</td>

@@ -59,11 +59,18 @@ function Curve({ list, label }) {
   const y = (value) => HIGH * (1 - share(value));
   const line = list.map((value, at) => `${at ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}`).join("");
   const marks = [1, 0.1, 0.01, 0.001];
+  const [first, last] = [list[0], list.at(-1)].map((value) => value.toPrecision(2));
+  const told = `${first} at first, ${last} after ${list.length} symbols`;
   return html`
     <figure class="curve">
       <figcaption>${label}</figcaption>
-      <svg viewBox=${`-34 -6 ${WIDE + 40} ${HIGH + 24}`} role="img" aria-label=${`${label}: ${list[0]?.toPrecision(2)} at first, ${list.at(-1)?.toPrecision(2)} after ${list.length} symbols`}>
-        ${marks.map((mark) => html`<g key=${mark}><line x1="0" x2=${WIDE} y1=${y(mark)} y2=${y(mark)} /><text x="-5" y=${y(mark) + 3.5} text-anchor="end">${mark}</text></g>`)}
+      <svg viewBox=${`-34 -6 ${WIDE + 40} ${HIGH + 24}`} role="img" aria-label=${`${label}: ${told}`}>
+        ${marks.map((mark) => html`
+          <g key=${mark}>
+            <line x1="0" x2=${WIDE} y1=${y(mark)} y2=${y(mark)} />
+            <text x="-5" y=${y(mark) + 3.5} text-anchor="end">${mark}</text>
+          </g>
+        `)}
         <path d=${line} />
         <text x="0" y=${HIGH + 15}>0</text>
         <text x=${WIDE} y=${HIGH + 15} text-anchor="end">${list.length - 1} symbols since</text>

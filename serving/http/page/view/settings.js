@@ -20,7 +20,14 @@ export function Settings({ settings }) {
       ${FIELDS.map(([key, label, hint, range]) => html`
         <label key=${key}>
           <span>${label}</span>
-          <input type="number" ...${range} value=${settings[key]} placeholder=${DEFAULTS[key] || "–"} onInput=${change(key)} aria-describedby=${`hint-${key}`} />
+          <input
+            type="number"
+            ...${range}
+            value=${settings[key]}
+            placeholder=${DEFAULTS[key] || "–"}
+            onInput=${change(key)}
+            aria-describedby=${`hint-${key}`}
+          />
           <small id=${`hint-${key}`}>${hint}</small>
         </label>
       `)}

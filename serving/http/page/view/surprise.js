@@ -34,11 +34,18 @@ export function Surprise({ reading, anchor, shade, colouring }) {
     </fieldset>
     <p>The more surprised the model was by a symbol, the darker its shade and the thicker the line below it.</p>
     <p class="figure">
-      <b>${Number.isNaN(mean) ? "–" : mean.toFixed(3)}</b> bits per character ${anchor === null ? "of the text" : "of the selection"}, ${counted(to - from)} symbols
+      <b>${Number.isNaN(mean) ? "–" : mean.toFixed(3)}</b> bits per character
+      ${anchor === null ? " of the text, " : " of the selection, "}${counted(to - from)} symbols
     </p>
     <table class="bars">
       <caption>Symbols by bits of surprise</caption>
-      <thead><tr><th scope="col">bits</th><th scope="col"><span class="unseen">share</span></th><th scope="col">symbols</th></tr></thead>
+      <thead>
+        <tr>
+          <th scope="col">bits</th>
+          <th scope="col"><span class="unseen">share</span></th>
+          <th scope="col">symbols</th>
+        </tr>
+      </thead>
       <tbody>
         ${bins.map((count, bin) => html`
           <tr key=${bin}>

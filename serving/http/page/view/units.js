@@ -28,16 +28,21 @@ export function Units({ units, colouring, models, problem, reading }) {
 
 function List({ shown, colouring }) {
   const all = [...shown, ...(colouring && !shown.some(({ key }) => key === colouring.key) ? [colouring] : [])];
-  return html`<ul class="plain">${all.map(({ key, unit }) => html`<${Row} key=${key} unit=${unit} shown=${shown} colouring=${colouring} />`)}</ul>`;
+  const row = ({ key, unit }) => html`<${Row} key=${key} unit=${unit} shown=${shown} colouring=${colouring} />`;
+  return html`<ul class="plain">${all.map(row)}</ul>`;
 }
 
 function Row({ unit, shown, colouring, children }) {
   const key = nameOf(unit);
+  const hasStrip = shown.some((each) => each.key === key);
+  const button = (label, name, isOn, act) => html`
+    <button type="button" class="quiet" aria-label=${name} aria-pressed=${isOn} onClick=${() => act(unit)}>${label}</button>
+  `;
   return html`
     <li class="row">
       <span class="unit">${key} ${children}</span>
-      <button type="button" class="quiet" aria-label=${`Strip of ${key}`} aria-pressed=${shown.some((each) => each.key === key)} onClick=${() => toggle(unit)}>Strip</button>
-      <button type="button" class="quiet" aria-label=${`Colour by ${key}`} aria-pressed=${colouring?.key === key} onClick=${() => colour(unit)}>Colour</button>
+      ${button("Strip", `Strip of ${key}`, hasStrip, toggle)}
+      ${button("Colour", `Colour by ${key}`, colouring?.key === key, colour)}
     </li>
   `;
 }
@@ -91,16 +96,26 @@ function Finder({ reading, units, colouring }) {
   return html`
     <h3>Find units that follow</h3>
     <div class="row">
-      ${PATTERNS.map(([label, each]) => html`<button type="button" key=${label} class="quiet" aria-pressed=${each === pattern} onClick=${() => setPattern(each)}>${label}</button>`)}
+      ${PATTERNS.map(([label, each]) => html`
+        <button type="button" key=${label} class="quiet" aria-pressed=${each === pattern} onClick=${() => setPattern(each)}>
+          ${label}
+        </button>
+      `)}
     </div>
     <div class="chooser">
-      <label class="wide"><span>Regular expression</span><input type="text" spellcheck="false" value=${pattern} onInput=${({ target }) => setPattern(target.value)} /></label>
+      <label class="wide">
+        <span>Regular expression</span>
+        <input type="text" spellcheck="false" value=${pattern} onInput=${({ target }) => setPattern(target.value)} />
+      </label>
       <button type="button" class="act" disabled=${isBusy || !reading.length} onClick=${search}>${isBusy ? "…" : "Find"}</button>
     </div>
     <p class="hint">In the selection, or in all of the text if nothing is selected.</p>
     ${error && html`<p class="problem">${error.message}</p>`}
     ${found && html`
-      <p>Holds at ${(100 * found.share).toFixed(1)} % of ${found.to - found.from} symbols. The score is the area under the ROC curve: 0.5 is chance, 1 tells it always. “Falls”: the value is lower where it holds.</p>
+      <p>
+        Holds at ${(100 * found.share).toFixed(1)} % of ${found.to - found.from} symbols. The score is the area under the
+        ROC curve: 0.5 is chance, 1 tells it always. “Falls”: the value is lower where it holds.
+      </p>
       <ol class="plain">${found.units.map(({ unit, score, falls }) => html`
         <${Row} key=${nameOf(unit)} unit=${unit} shown=${units} colouring=${colouring}><b>${score.toFixed(3)}</b>${falls ? " falls" : ""}<//>
       `)}</ol>
