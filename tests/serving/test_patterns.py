@@ -7,15 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from export.compiler import export
 from serving.local.model import LocalModel, load
-from tests.conftest import TINY_SYMBOLS
+from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
 from tests.serving.http.asking import ask
 from tests.serving.running import RunningServer, serve
 from training.settings import Cell
+from unroll.bundle.form import TextForm
 from unroll.client.client import Client
-from unroll.errors import InputError
-from unroll.options import GenerateOptions
+from unroll.client.commands import generate
+from unroll.client.resume import Resumption
+from unroll.errors import InputError, UnavailableError
+from unroll.options import GenerateOptions, Origin
 from unroll.terms import Capsules, FinishReason
+from unroll.v1 import text_generation_pb2 as pb
 
 PATTERN = "(?:ab|c){4}(?: [a-d]{3,5})*£"
 OPTIONS = GenerateOptions(pattern=PATTERN, seed=11, max_new_symbols=60)
@@ -186,3 +191,62 @@ def test_new_pattern_waits_for_what_is_held(client: Client) -> None:
     if first.completion is None:
         with pytest.raises(InputError, match="symbols were generated earlier and not yet"):
             client.generate("", GenerateOptions(pattern="b"), capsule=first.capsule)
+
+
+def test_model_of_records_ends_its_matches_itself(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint("gru")
+    form = TextForm(unit="record")
+    checkpoint = replace(checkpoint, vocabulary=checkpoint.vocabulary.with_form(form))
+    export(checkpoint, tmp_path / "bundle")
+    with load(tmp_path / "bundle") as model:
+        lengths = set()
+        for seed in range(30):
+            options = GenerateOptions(pattern="[a-d]{2,40}", seed=seed, temperature=2.0)
+            answer = model.generate("", options)
+            assert re.fullmatch("[a-d]{2,40}", answer.text)
+            assert answer.completion.is_match is True
+            is_full = len(answer.text) == 40
+            expected = FinishReason.PATTERN if is_full else FinishReason.STOP
+            assert answer.completion.finish_reason is expected
+            lengths.add(len(answer.text))
+            again = model.generate("", GenerateOptions(), capsule=answer.capsule)
+            assert again.completion.is_match is None, "the match is over, and so is the pattern"
+    assert len(lengths) > 5, "the model chooses where"
+
+
+def test_request_that_only_reads_leaves_the_pattern_where_it_is(client: Client) -> None:
+    whole = client.generate("ab", replace(OPTIONS, max_new_symbols=60))
+    first = client.generate("ab", replace(OPTIONS, max_new_symbols=5))
+    read = client.generate("a", GenerateOptions(max_new_symbols=0), capsule=first.capsule)
+    assert read.completion.is_match is False
+    rest = client.generate("", GenerateOptions(max_new_symbols=60), capsule=read.capsule)
+    assert re.fullmatch(PATTERN, first.text + rest.text)
+    assert whole.text[:5] == first.text
+
+
+def test_command_line_takes_patterns_schemas_and_biases(
+    tiny_bundles: dict[Cell, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--bundle", str(tiny_bundles["gru"]), "--prompt", "ab", "--seed", "11"]
+    biases = ["--logit-bias", "c=2.5", "--logit-bias", "d=-inf"]
+    with pytest.raises(SystemExit, match="0"):
+        generate([*common, "--pattern", PATTERN, *biases])
+    out, err = capsys.readouterr()
+    assert re.fullmatch(PATTERN + "\n", out)
+    assert "d" not in out
+    assert "ended by pattern" in err
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"enum": [1]}', encoding="utf-8")
+    with pytest.raises(SystemExit, match="2"):
+        generate([*common, "--json-schema", str(schema)])
+    assert "json_schema: has no match without '1'" in capsys.readouterr().err
+
+
+def test_stream_that_is_resumed_sends_no_pattern_again() -> None:
+    resumption = Resumption("ab", OPTIONS, Origin(), target_count=1, timeout=None)
+    assert resumption.request.pattern == PATTERN
+    resumption.take(pb.StreamGenerateResponse(text="aba", capsule=b"capsule"))
+    resumption.break_off(UnavailableError("gone"))
+    assert not resumption.request.HasField("pattern")
+    assert resumption.request.capsule == b"capsule"
+    assert resumption.request.max_new_symbols == 57

@@ -1,0 +1,19 @@
+"""The benchmark of hostile patterns runs and counts."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.hostile import SENDERS, HostileSettings, hostile, measure
+from training.settings import Cell
+
+pytestmark = pytest.mark.slow
+
+
+def test_streams_are_counted_beside_hostile_patterns(tiny_bundles: dict[Cell, Path]) -> None:
+    found = measure(
+        HostileSettings(bundle=tiny_bundles["gru"], streams=3, patterns=SENDERS, turns=1)
+    )
+    assert len(found.waits) == SENDERS
+    assert found.kept > 0
+    assert len({hostile(number) for number in range(200)}) == 200
