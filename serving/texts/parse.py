@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from serving.engine.pacing import LONGEST_RUN
 from serving.engine.request import SequenceRequest
+from serving.runtime.sampling import SamplingParams
 from serving.texts.constraint import FREE, Constraint
 from serving.texts.origins import Origin
 from serving.texts.sampling import parse_sampling, parse_seed
@@ -102,12 +103,14 @@ def parse_generate(
     new = _max_new_symbols(prompt, options, limits)
     samples = _samples(options, origin, new)
     capsules = Capsules.FINAL if options.capsules is None else options.capsules
+    seed, sampling = parse_seed(options, origin.sampler), parse_sampling(options, origin)
+    sizes = _sizes(options, origin, constraint, sampling)
     if not is_streamed:
-        _check_size(options, samples, new, origin, constraint, limits.message)
+        _check_size(samples, new, sizes, limits.message)
     check_replacement(options)
     unknown = count_unknown(prompt, options.unknown_symbols, vocabulary)
     request = SequenceRequest(
-        seed=parse_seed(options, origin.sampler),
+        seed=seed,
         max_new_symbols=new,
         origin=origin.snapshot,
         snapshots=Capsules.FINAL
@@ -115,12 +118,12 @@ def parse_generate(
         else capsules,
         stop=_stops(options, vocabulary),
         deadline=deadline,
-        buffer_symbols=_buffer(options, origin, constraint, limits) if is_streamed else None,
+        buffer_symbols=_buffer(origin, sizes, limits) if is_streamed else None,
         chunk_seconds=0.0 if is_streamed else math.inf,
         is_cut_on_close=is_streamed and not origin.is_repeated,
         caller=account.encode(),
         alternatives=_alternatives(options, vocabulary),
-        sampling=parse_sampling(options, origin),
+        sampling=sampling,
         prompt=vocabulary.encode(
             prompt,
             unknown=options.unknown_symbols,
@@ -201,16 +204,9 @@ def _samples(options: GenerateOptions, origin: Origin, new: int) -> int:
     return count
 
 
-def _check_size(
-    options: GenerateOptions,
-    samples: int,
-    new: int,
-    origin: Origin,
-    constraint: Constraint,
-    limit: int,
-) -> None:
+def _check_size(samples: int, new: int, sizes: tuple[int, int], limit: int) -> None:
     """Refuse an answer in one message that might not go through, before it is computed."""
-    symbol, rest = _sizes(options, origin, constraint)
+    symbol, rest = sizes
     worst = samples * (new * symbol + rest)
     if worst > limit:
         raise InputError(
@@ -220,15 +216,13 @@ def _check_size(
         )
 
 
-def _buffer(
-    options: GenerateOptions, origin: Origin, constraint: Constraint, limits: Limits
-) -> int:
+def _buffer(origin: Origin, sizes: tuple[int, int], limits: Limits) -> int:
     """Return how many symbols may wait, so that all of them fit into one message of a stream.
 
     As many again may be gathered meanwhile, and the last loop run and a possible stop string come
     on top.
     """
-    symbol, rest = _sizes(options, origin, constraint)
+    symbol, rest = sizes
     on_top = LONGEST_RUN + STOP_LENGTH_AT_MOST
     if limits.message < (least := (2 + on_top) * symbol + rest):
         raise InputError(
@@ -239,7 +233,9 @@ def _buffer(
     return min(limits.buffer, ((limits.message - rest) // symbol - on_top) // 2)
 
 
-def _sizes(options: GenerateOptions, origin: Origin, constraint: Constraint) -> tuple[int, int]:
+def _sizes(
+    options: GenerateOptions, origin: Origin, constraint: Constraint, sampling: SamplingParams
+) -> tuple[int, int]:
     """Return how many bytes a symbol of the answer takes at most, and all that is no symbol."""
     vocabulary = origin.model.bundle.vocabulary
     symbol = vocabulary.symbol_bytes + alternative_bytes(
@@ -248,7 +244,7 @@ def _sizes(options: GenerateOptions, origin: Origin, constraint: Constraint) -> 
     capsule = origin.model.engine.layout.size + 8 * STOP_LENGTH_AT_MOST
     if constraint.automaton is not None:
         capsule += len(constraint.automaton.pattern.encode())
-    capsule += 8 * len(parse_sampling(options, origin).logit_bias)
+    capsule += 8 * len(sampling.logit_bias)
     return symbol + (4 if options.log_probs else 0), capsule + FIXED_BYTES
 
 
