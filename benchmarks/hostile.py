@@ -106,7 +106,7 @@ def hostile(number: int) -> str:
         f"(x+x+)+y{{{a}{b}}}",
         "(" * (200 + a) + "é" + ")*" * (200 + a),
     )
-    return kinds[number % len(kinds)]
+    return f"{kinds[number % len(kinds)]}|é{{{number + 1}}}"  # whose last part makes it new
 
 
 async def _measure(settings: HostileSettings, target: str) -> Found:

@@ -57,7 +57,7 @@ def test_image_has_the_extra_that_it_is_built_for() -> None:
     chosen = re.findall(r"RUNTIME[=:] ?([a-z]+)", dockerfile + compose)
     assert set(chosen) == {"cpu", "gpu"}
     assert set(chosen) <= set(extras["optional-dependencies"])
-    assert ".[${RUNTIME},otel,redis]" in dockerfile
+    assert ".[${RUNTIME},otel,redis,schema]" in dockerfile
 
 
 DEPLOYMENT = """
