@@ -7,7 +7,7 @@ import numpy as np
 from export.filters import Filters, declare_filters, keep_likeliest
 from export.graph import Graph
 from export.sampler import Drawn, draw
-from export.threshold import keep_by_threshold
+from export.threshold import Has, keep_by_threshold
 
 SMALL = 256  # up to so many symbols are sorted faster than a threshold is found
 
@@ -19,10 +19,12 @@ class FilteredRows:
     Attributes:
         rows: which rows of the batch they are, (F + 1,) int64; the last is row 0.
         filters: theirs, (F + 1, 1) each; the last row's keep one symbol.
+        has: which filters leave out symbols of any row.
     """
 
     rows: str
     filters: Filters
+    has: Has
 
 
 def prepare_filtered_rows(g: Graph, vocabulary_size: int) -> FilteredRows:
@@ -47,6 +49,10 @@ def prepare_filtered_rows(g: Graph, vocabulary_size: int) -> FilteredRows:
             top_p=of_rows(filters.top_p, "last_top_p", 1, np.float32),
             min_p=of_rows(filters.min_p, "last_min_p", 0, np.float32),
         ),
+        has=Has(
+            top_k=g.op("Less", g.op("ReduceMin", top_k, keepdims=0), V),
+            top_p=g.op("Less", g.op("ReduceMin", filters.top_p, keepdims=0), one),
+        ),
     )
 
 
@@ -66,8 +72,10 @@ def redraw(
         The ids with those rows' replaced, (N,).
     """
     p, u = (g.op("Gather", tensor, filtered.rows, axis=0) for tensor in (drawn.p, uniform))
-    keep = keep_likeliest if vocabulary_size <= SMALL else keep_by_threshold
-    p = keep(g, p, filtered.filters, vocabulary_size)
+    if vocabulary_size <= SMALL:
+        p = keep_likeliest(g, p, filtered.filters, vocabulary_size)
+    else:
+        p = keep_by_threshold(g, p, filtered.filters, filtered.has, vocabulary_size)
     ids = draw(g, p, u, vocabulary_size).ids
     but_last = (g.constant("first_id", [0], np.int64), g.constant("minus_one_1", [-1], np.int64))
     rows, ids = (g.op("Slice", tensor, *but_last) for tensor in (filtered.rows, ids))

@@ -6,6 +6,9 @@ only those are sorted. Masses are sums of whole numbers, which are exact in any 
 so a row keeps in a batch what it keeps alone, however many steps the others need.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import onnx
 from onnx import TensorProto
@@ -18,16 +21,56 @@ BISECTIONS = 64  # at most; of more than WINDOW equal probabilities it finds no 
 UNITS = 2.0**23  # of mass in a row: with rounding, sums stay below 2^24, where fp32 is exact
 
 
-def keep_by_threshold(g: Graph, p: str, filters: Filters, vocabulary_size: int) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Has:
+    """Which filters leave out symbols of any row, bool; the passes of the others are not made."""
+
+    top_k: str
+    top_p: str
+
+
+def keep_by_threshold(g: Graph, p: str, filters: Filters, has: Has, vocabulary_size: int) -> str:
     """Zero in p, (N, V), what the filters leave out; the others keep their bits.
 
     top_p's mass counts in units of 2^-23 of a row's.
     """
-    zero = g.constant("zero", 0.0, np.float32)
-    p, likeliest, total = _keep_top_k(g, p, filters, vocabulary_size)
-    p = _keep_top_p(g, p, likeliest, total, filters)
-    probable = g.op("GreaterOrEqual", p, g.op("Mul", filters.min_p, likeliest))
-    return g.op("Where", probable, p, zero)
+    among_k, likeliest, total = _where(
+        g,
+        has.top_k,
+        lambda g: list(_keep_top_k(g, p, filters, vocabulary_size)),
+        lambda g: _keep_all(g, p),
+    )
+    (kept,) = _where(
+        g,
+        has.top_p,
+        lambda g: [_keep_top_p(g, among_k, likeliest, total, filters)],
+        lambda g: [among_k],
+    )
+    probable = g.op("GreaterOrEqual", kept, g.op("Mul", filters.min_p, likeliest))
+    return g.op("Mul", kept, g.op("Cast", probable, to=TensorProto.FLOAT))
+
+
+Branch = Callable[[Graph], list[str]]
+
+
+def _where(g: Graph, condition: str, then: Branch, otherwise: Branch) -> list[str]:
+    """Append what one of two branches gives; only that one is computed."""
+    branches, count = {}, 0
+    for name, branch in (("then_branch", then), ("else_branch", otherwise)):
+        body = g.body(name)
+        outputs = branch(body)
+        for index, tensor in enumerate(outputs):
+            body.output(tensor, f"{tensor}_of_{name}{index}", np.float32, None)
+        branches[name], count = body.proto(), len(outputs)
+    return g.ops("If", condition, count=count, **branches)
+
+
+def _keep_all(g: Graph, p: str) -> list[str]:
+    """Return what _keep_top_k does where no row has a top_k."""
+    likeliest = g.op("ReduceMax", p, axes=[1])
+    one = g.constant("one", 1.0, np.float32)
+    zero = g.op("Mul", likeliest, g.constant("zero", 0.0, np.float32))
+    return [p, likeliest, g.op("Add", zero, one)]
 
 
 def _keep_top_k(g: Graph, p: str, filters: Filters, vocabulary_size: int) -> tuple[str, str, str]:
@@ -56,11 +99,12 @@ def _keep_top_p(g: Graph, p: str, likeliest: str, total: str, filters: Filters) 
     axes = g.constant("axes_1", [1], np.int64)
     unit = g.op("Div", total, g.constant("units", UNITS, np.float32))  # (N, 1)
     units = g.op("Floor", g.op("Div", p, unit))  # (N, V)
+    half = g.constant("half", 0.5, np.float32)
     mass = g.op("Mul", filters.top_p, g.op("ReduceSum", units, axes))
-    mass = g.op("Max", mass, g.constant("half", 0.5, np.float32))  # the likeliest stays
+    mass = g.op("Max", mass, half)  # the likeliest stays
     keeps_all = g.op("Equal", filters.top_p, one)
     # Whatever is below a unit has no mass: it is below every boundary.
-    low = g.op("Where", keeps_all, zero, g.op("Mul", unit, g.constant("half", 0.5, np.float32)))
+    low = g.op("Where", keeps_all, zero, g.op("Mul", unit, half))
     high = g.op("Where", keeps_all, zero, g.op("Add", likeliest, likeliest))
     all_of_them = g.op("ReduceSum", g.op("Cast", g.op("GreaterOrEqual", p, low), to=1), axes)
     nothing = g.op("Mul", total, zero)  # (N, 1)
@@ -78,7 +122,7 @@ def _keep_top_p(g: Graph, p: str, likeliest: str, total: str, filters: Filters) 
         body=_bisect(g, p, units, mass, keeps_all),
     )
     is_above = g.op("GreaterOrEqual", p, high)
-    kept = g.op("Where", is_above, p, zero)
+    kept = g.op("Mul", p, g.op("Cast", is_above, to=TensorProto.FLOAT))
     near = g.op("And", g.op("GreaterOrEqual", p, low), g.op("Not", is_above))
     in_window = g.op("ReduceSum", g.op("Cast", near, to=1), axes)
     K = g.op("Max", g.op("ReduceMax", in_window, axes=[0], keepdims=0), one)
@@ -115,10 +159,10 @@ def _bisect(outer: Graph, p: str, units: str, mass: str, keeps_all: str) -> onnx
     )
     axes = g.constant("axes_1", [1], np.int64)
     middle = g.op("Mul", g.op("Sqrt", low), g.op("Sqrt", high))
-    are_in = g.op("GreaterOrEqual", p, middle)
-    count = g.op("ReduceSum", g.op("Cast", are_in, to=TensorProto.FLOAT), axes)
-    zero = g.constant("zero", 0.0, np.float32)
-    sum_ = g.op("ReduceSum", g.op("Where", are_in, units, zero), axes)
+    # 1 or 0: a product with it is one pass, Where is three.
+    are_in = g.op("Cast", g.op("GreaterOrEqual", p, middle), to=TensorProto.FLOAT)
+    count = g.op("ReduceSum", are_in, axes)
+    sum_ = g.op("ReduceSum", g.op("Mul", are_in, units), axes)
     is_enough = g.op("GreaterOrEqual", sum_, mass)
     lower = g.op("And", is_enough, g.op("Not", keeps_all))
     higher = g.op("Not", g.op("Or", is_enough, keeps_all))
