@@ -55,14 +55,15 @@ Branch = Callable[[Graph], list[str]]
 
 def _where(g: Graph, condition: str, then: Branch, otherwise: Branch) -> list[str]:
     """Append what one of two branches gives; only that one is computed."""
-    branches, count = {}, 0
-    for name, branch in (("then_branch", then), ("else_branch", otherwise)):
+    count, protos = 0, []
+    for name, branch in (("then", then), ("else", otherwise)):
         body = g.body(name)
         outputs = branch(body)
         for index, tensor in enumerate(outputs):
             body.output(tensor, f"{tensor}_of_{name}{index}", np.float32, None)
-        branches[name], count = body.proto(), len(outputs)
-    return g.ops("If", condition, count=count, **branches)
+        protos.append(body.proto())
+        count = len(outputs)
+    return g.ops("If", condition, count=count, then_branch=protos[0], else_branch=protos[1])
 
 
 def _keep_all(g: Graph, p: str) -> list[str]:
