@@ -90,7 +90,7 @@ def test_bundle_replaced_while_it_is_read_is_read_anew(
 def test_bundle_that_fails_its_probe_is_not_served(
     tiny_bundles: dict[Cell, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(bundle: Bundle, decoder: Decoder) -> None:
+    def refuse(bundle: Bundle, *_: object) -> None:
         raise BundleError(f"{bundle.folder}: no numbers")
 
     monkeypatch.setattr("serving.engine.served.probe", refuse)

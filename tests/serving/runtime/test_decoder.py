@@ -75,6 +75,7 @@ def test_row_in_a_batch_equals_row_alone(
         assert_same_bits(run(rows), result_rows(alone, rows))
 
 
+@pytest.mark.slow
 def test_two_threads_give_the_bits_of_one(sized_bundle: Bundle) -> None:
     one, two = (Decoder(sized_bundle, Device.CPU, threads) for threads in (1, 2))
     for rows in (1, 16, MOST_ROWS):

@@ -37,10 +37,13 @@ def pair(folder: Path, copy: Path) -> Pair:
     return both
 
 
-@pytest.fixture(params=[*CELLS, "gru in int8", "two lstms"])
+@pytest.fixture(scope="module", params=[*CELLS, "gru in int8", "two lstms"])
 def decoders(
-    request: pytest.FixtureRequest, tiny_bundles: dict[Cell, Path], tmp_path: Path
+    request: pytest.FixtureRequest,
+    tiny_bundles: dict[Cell, Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Pair:
+    tmp_path = tmp_path_factory.mktemp("decoders")
     if request.param in CELLS:
         return pair(tiny_bundles[request.param], tmp_path / "copy")
     if request.param == "two lstms":

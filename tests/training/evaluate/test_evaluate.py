@@ -103,6 +103,7 @@ def test_without_a_rate_adaptive_is_the_stream(cell: Cell) -> None:
     assert losses == pytest.approx(stream_losses(model, ids, chunk=SEGMENT), abs=1e-5)
 
 
+@pytest.mark.slow
 @cells
 def test_adapting_learns_from_a_text_that_repeats_itself(cell: Cell) -> None:
     model = model_of(cell)

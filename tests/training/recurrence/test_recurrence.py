@@ -72,6 +72,7 @@ def multiply_by(way: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(weight, "ONEDNN", way == "oneDNN")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["tiles", "oneDNN", "torch"])
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("cell", CELLS)
@@ -114,6 +115,7 @@ def test_with_tiles_a_row_comes_to_the_same_bits_whoever_is_beside_it(
     assert all(torch.equal(after[name], after_shared[name]) for name in after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("cell", CELLS)
@@ -146,6 +148,7 @@ def test_bf16_products_stay_near_and_are_not_fp32(
     assert max(differences.values()) < of_gradients, differences
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_window_by_window_with_the_state_carried_is_the_whole(

@@ -341,6 +341,7 @@ def test_minutes_end_on_time_with_the_rate_at_zero(room: Room) -> None:
     assert rates[-1] < 0.05 * settings.learning_rate
 
 
+@pytest.mark.slow
 def test_a_long_text_is_validated_on_the_same_stretches_each_time_and_says_so(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
