@@ -35,6 +35,7 @@ RUNGS = [
     "decode: filters",
     "decode: full",
     "read: loop",
+    "decode: constrained",
     "decode: row alone",
     "inspect: units",
     "inspect: loop",
