@@ -61,7 +61,8 @@ class Engines:
         for row in range(rows):
             write_on(row, _requests(row, settings.new_symbols))
         engine.start()
-        threads = [t for t in threading.enumerate() if t.name.startswith("engine-")]
+        names = {f"engine-{number}" for number in range(len(cores))}  # its workers
+        threads = [t for t in threading.enumerate() if t.name in names]
         for thread, core in zip(threads, cores, strict=True):
             assert thread.native_id is not None
             os.sched_setaffinity(thread.native_id, {core})
