@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -16,8 +16,9 @@ from serving.settings import ServerSettings
 from unroll.bundle.manifest import architecture
 from unroll.errors import EngineFailedError, SettingsError
 
+Handlers = Mapping[signal.Signals, Callable[[int, FrameType | None], object] | signal.Handlers]
 # What ends the process at once, as if nobody had asked for these signals.
-AT_ONCE: dict[signal.Signals, Callable[[int, FrameType | None], object] | signal.Handlers] = {
+AT_ONCE: Handlers = {
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGINT: signal.default_int_handler,
 }
@@ -64,14 +65,16 @@ async def serve(
     Args:
         settings: what to serve, where and how.
         announce: called once the server is ready.
-        shares_port: whether other processes listen on the same ports, too.
+        shares_port: whether it is one of several processes on the same ports. A second signal then
+            does nothing: systemd sends one to each process, and the supervisor another.
 
     Raises:
         EngineFailedError: an engine failed, and `exit_on_engine_failure` is set.
         UnrollError: as Server.start.
     """
     loop, stopping, reloading = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
-    _stop_on_signal(loop, stopping)
+    afterwards = dict.fromkeys(AT_ONCE, signal.SIG_IGN) if shares_port else AT_ONCE
+    _stop_on_signal(loop, stopping, afterwards)
     loop.add_signal_handler(signal.SIGHUP, reloading.set)
     try:
         async with Server(settings, shares_port=shares_port) as server:
@@ -80,7 +83,7 @@ async def serve(
                 write_port(settings.port_file, server.port)
             announce(server)
             await _first(stopping, *[server.engine_failed] * settings.exit_on_engine_failure)
-            _end_on_signal()
+            _handle(afterwards)
             loop.remove_signal_handler(signal.SIGHUP)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # to the very end
             reloads.cancel()
@@ -92,25 +95,27 @@ async def serve(
                     "it again (exit_on_engine_failure)"
                 )
     finally:
-        _end_on_signal()
+        _handle(afterwards)
 
 
-def _stop_on_signal(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
-    """Let the first signal set an event, and the second end the process at once.
+def _stop_on_signal(
+    loop: asyncio.AbstractEventLoop, stopping: asyncio.Event, afterwards: Handlers
+) -> None:
+    """Let the first signal set an event; those that follow have handlers of their own.
 
     The loop's own handlers would wait until it is free, which it is not while models are loaded.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
-        _end_on_signal()
+        _handle(afterwards)
         loop.call_soon_threadsafe(stopping.set)
 
     for number in AT_ONCE:
         signal.signal(number, stop)
 
 
-def _end_on_signal() -> None:
-    for number, handler in AT_ONCE.items():
+def _handle(handlers: Handlers) -> None:
+    for number, handler in handlers.items():
         signal.signal(number, handler)
 
 

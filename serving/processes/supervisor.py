@@ -66,6 +66,7 @@ class Supervisor:
         self.settings = settings
         self._children: dict[int, Child] = {}  # by number, from 0
         self._is_stopping = asyncio.Event()
+        self._is_reloading = asyncio.Event()
 
     async def serve(self, announce: Callable[[list[str]], None]) -> None:
         """Start the processes, start those again that end, and drain all of them in the end.
@@ -77,22 +78,22 @@ class Supervisor:
             UnrollError: a process cannot begin to serve.
         """
         self._loop = asyncio.get_running_loop()
-        self._stop_on_signal()
+        self._heed_signals()
         with ExitStack() as closing:
             each = self._shared(closing)
             try:
                 for number in range(self.settings.processes):
                     self._start(number, each)
                 lines = await self._all_ready()
+                if self._is_stopping.is_set():
+                    return
                 page = self._open_metrics()
                 if page is not None:
                     closing.callback(page.close)
                 if self.settings.port_file is not None:
                     write_port(self.settings.port_file, each.port)
                 keeping = [self._loop.create_task(self._keep(n, each)) for n in self._children]
-                reloading = asyncio.Event()
-                self._loop.add_signal_handler(signal.SIGHUP, reloading.set)
-                keeping.append(self._loop.create_task(self._reload(reloading)))
+                keeping.append(self._loop.create_task(self._reload()))
                 announce([*lines, f"{self.settings.processes} processes"])
                 await self._is_stopping.wait()
                 for task in keeping:
@@ -188,17 +189,16 @@ class Supervisor:
             log.error("server process %d has ended; it starts again in %g s", number, pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
-            child = self._start(number, settings)
             try:
-                await child.ready
-            except UnrollError as error:
+                await self._start(number, settings).ready
+            except (UnrollError, OSError) as error:
                 log.error("server process %d cannot start: %s", number, error)
 
-    async def _reload(self, asked: asyncio.Event) -> None:
+    async def _reload(self) -> None:
         """Reload bundles, one process after the other, each time that it is asked for."""
         while True:
-            await asked.wait()
-            asked.clear()
+            await self._is_reloading.wait()
+            self._is_reloading.clear()
             for child in list(self._children.values()):
                 with suppress(asyncio.CancelledError, OSError):
                     await self._ask(child, Ask.RELOAD, Told.RELOAD)
@@ -230,8 +230,8 @@ class Supervisor:
     async def _ask(self, child: Child, ask: Ask, answer: Told) -> Any:
         waiting = child.answers.get(answer)
         if waiting is None:
+            child.pipe.send(ask)  # fails if the process is gone, and then nobody waits
             waiting = child.answers[answer] = self._loop.create_future()
-            child.pipe.send(ask)
         return await asyncio.shield(waiting)
 
     async def _end(self) -> None:
@@ -248,8 +248,8 @@ class Supervisor:
                 child.process.kill()
                 await child.ended.wait()
 
-    def _stop_on_signal(self) -> None:
-        """Let the first signal stop, and the second end all processes at once."""
+    def _heed_signals(self) -> None:
+        """Let the first signal stop, the second end all processes at once, and SIGHUP reload."""
 
         def stop() -> None:
             if self._is_stopping.is_set():
@@ -259,6 +259,7 @@ class Supervisor:
 
         for number in AT_ONCE:
             self._loop.add_signal_handler(number, stop)
+        self._loop.add_signal_handler(signal.SIGHUP, self._is_reloading.set)
 
 
 def _settle(future: "asyncio.Future[Any]", outcome: Any) -> None:

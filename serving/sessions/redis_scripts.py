@@ -77,8 +77,12 @@ RENEW = (
     + """
 local key = key_of(ARGV[2])
 if redis.call('HGET', key, 'l') ~= ARGV[3] then return 0 end
-redis.call('HSET', key, 'u', text(now), 'x', text(now + ARGV[4]))
-if ARGV[4] == '0' then redis.call('HDEL', key, 'l', 'x') end
+if ARGV[4] == '0' then
+  redis.call('HDEL', key, 'l', 'x')  -- first, which a full Redis allows, and then what follows, too
+else
+  redis.call('HSET', key, 'x', text(now + ARGV[4]))
+end
+redis.call('HSET', key, 'u', text(now))
 redis.call('ZADD', ARGV[1] .. 'used', text(now), ARGV[2])
 return 1
 """

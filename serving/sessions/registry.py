@@ -269,10 +269,7 @@ class Sessions:
         )
         use.is_over = True
         if not await self._finish(self._write(use.lease, change)):
-            raise SessionBusyError(
-                f"session {session.session_id!r} was taken over by another server while this "
-                "request ran, and is as that one left it; send the request again"
-            )
+            raise _taken_over(session.session_id)
         session.marks, session.last_request = changed.marks, request
         session.stored_marks = len(session.marks)
         session.idle = 0.0
@@ -286,10 +283,12 @@ class Sessions:
             raise
 
     async def end(self, session_id: str, owner: bytes) -> Session:
-        """End a session and return what it was; raises as `use`."""
+        """End a session and return what it was; raises as `use` and `advance`."""
         async with self.use(session_id, owner) as session:
             assert session.use is not None
             session.use.is_over = await self._finish(self._store.end(session.use.lease))
+            if not session.use.is_over:
+                raise _taken_over(session_id)
             self.gone[Gone.ENDED] += 1
             return session
 
@@ -318,6 +317,13 @@ class Sessions:
         self._finishing.add(task)
         task.add_done_callback(self._finishing.discard)
         return task
+
+
+def _taken_over(session_id: str) -> SessionBusyError:
+    return SessionBusyError(
+        f"session {session_id!r} was taken over by another server while this request ran, and is "
+        "as that one left it; send the request again"
+    )
 
 
 def _new(session: Session) -> NewSession:

@@ -16,8 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.serving.key_servers import free_port
 from tests.serving.running import PATIENCE, server_process, wait_for
-from tests.unroll.client.stub import Stub, connected, refused
+from tests.unroll.client.stub import Stub, ask, connected, refused
 from training.settings import Cell
+from unroll.v1 import text_generation_pb2 as pb
 
 pytestmark = pytest.mark.slow
 
@@ -141,6 +142,54 @@ def test_sighup_reloads_each_process_and_all_end_with_their_supervisor(
             assert any("the same bundle" in line for line in lines)
         server.kill()
         wait_for(lambda: not any("spawn_main" in command_of(pid) for pid in pair))
+
+
+def test_sighup_while_processes_start_ends_nothing(gru: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "serving", "--port", "0", *arguments(gru)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            wait_for(lambda: bool(children(server)))
+            server.send_signal(signal.SIGHUP)
+            assert server.stderr is not None
+            lines = iter(server.stderr.readline, "")
+            assert any("the same bundle" in line for line in lines)
+        finally:
+            server.kill()
+
+
+def test_sighup_reloads_again_after_two_that_met_a_process_that_was_down(
+    gru: Path, tmp_path: Path
+) -> None:
+    with server_process(tmp_path, *arguments(gru)) as (server, at):
+        pair = children(server)
+        assert server.stderr is not None
+        lines = iter(server.stderr.readline, "")
+        os.kill(pair[0], signal.SIGKILL)
+        assert any("has ended" in line for line in lines)
+        for _ in range(2):
+            server.send_signal(signal.SIGHUP)
+            assert any("the same bundle" in line for line in lines)
+        wait_for(lambda: len(ready := children(server)) == 2 and all(listens(p, at) for p in ready))
+        server.send_signal(signal.SIGHUP)
+        for _ in pair:
+            assert any("the same bundle" in line for line in lines)
+
+
+def test_signal_that_each_process_gets_beside_the_supervisor_drains(
+    gru: Path, tmp_path: Path
+) -> None:
+    """As systemd stops a unit: SIGTERM to all of its processes."""
+    with server_process(tmp_path, *arguments(gru, "--grace-seconds", "0.5")) as (server, at):
+        everyone = [*children(server), server.pid]
+        with connected(at) as stub:
+            stream = stub.calls.StreamGenerate(ask("abc", 65536), timeout=PATIENCE)
+            next(stream)
+            for pid in everyone:
+                os.kill(pid, signal.SIGTERM)
+            *_, last = stream
+        assert last.completion.finish_reason == pb.FINISH_REASON_SHUTDOWN
+        server.communicate(timeout=PATIENCE)
+        assert server.returncode == 0
 
 
 def test_what_cannot_be_served_is_told_once(tmp_path: Path) -> None:

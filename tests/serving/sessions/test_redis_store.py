@@ -112,6 +112,22 @@ async def comes_back(store: RedisStore) -> bool:
 
 
 @kinds
+def test_full_memory_keeps_no_lease_from_being_given_back(kind: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with running(kind, tmp_path) as server:
+            async with store_at(settings(server.url)) as store:
+                await store.create([new("a")])
+                lease = await begin(store, "a")
+                with server.client as client:
+                    client.config_set("maxmemory", "1")
+                    await store.release(lease)
+                    client.config_set("maxmemory", "0")
+                await begin(store, "a")
+
+    asyncio.run(scenario())
+
+
+@kinds
 def test_full_memory_is_told_and_changes_nothing(kind: str, tmp_path: Path) -> None:
     async def scenario() -> None:
         with running(kind, tmp_path) as server:

@@ -493,6 +493,28 @@ def test_session_that_another_server_took_over_is_not_written() -> None:
     asyncio.run(scenario())
 
 
+def test_session_that_another_server_took_over_is_not_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        store = MemoryStore(10)
+        made = Sessions(store, {FINGERPRINT: LAYOUT})
+        session_id = (await made.start(ANNA, FINGERPRINT, contents(0))).session_id
+        end = store.end
+
+        async def late(lease: Lease) -> bool:
+            store._leases[session_id] = bytes(16)  # another server's
+            return await end(lease)
+
+        monkeypatch.setattr(store, "end", late)
+        with pytest.raises(SessionBusyError, match="taken over by another server"):
+            await made.end(session_id, ANNA)
+        assert made.gone[Gone.ENDED] == 0
+        assert (await made.get(session_id, ANNA)).position == 0
+
+    asyncio.run(scenario())
+
+
 def test_lease_is_renewed_for_as_long_as_the_answer_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
