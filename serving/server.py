@@ -118,6 +118,7 @@ class Server:
             self.sessions,
             Origins(self.models, self.sessions, self._keys.keys),
             limits,
+            self._store,
         )
         self._health = Health()
         self._sequences = Sequences(

@@ -89,6 +89,12 @@ class EngineCounts:
         return Histogram(f"unroll_{name}", text, bounds, self.registry)
 
 
+def total(counter: Counter) -> int:
+    """Return what a counter of whole numbers, one with all its labels, has come to."""
+    (family,) = counter.collect()
+    return next(int(each.value) for each in family.samples if each.name.endswith("_total"))
+
+
 @dataclass(slots=True)
 class Times:
     """When things happened to a request, by time.monotonic(); None for not yet.

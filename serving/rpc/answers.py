@@ -2,6 +2,7 @@
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from serving.engine.counts import total
 from serving.engine.request import Chunk
 from serving.engine.served import ServedModel
 from serving.sessions.session import Session
@@ -134,6 +135,21 @@ def write_model(model: ServedModel) -> pb.Model:
     )
 
 
+def write_model_status(model: ServedModel) -> pb.ModelStatus:
+    """Tell what a model is doing."""
+    load, counts = model.engine.load(), model.engine.counts
+    return pb.ModelStatus(
+        name=model.name,
+        fingerprint=model.fingerprint,
+        queued=load.queued,
+        running=load.running,
+        slots=load.slots,
+        workers=load.workers,
+        symbols_read=total(counts.symbols_read),
+        symbols_written=total(counts.symbols_written),
+    )
+
+
 def write_session(session: Session, model: str, expires: float | None, symbols: str) -> pb.Session:
     """Describe a session; arguments as in session_info."""
     info = session_info(session, model, expires, symbols)
@@ -153,12 +169,13 @@ def write_session(session: Session, model: str, expires: float | None, symbols: 
         seed=info.seed,
         sampling=sampling,
         pattern=info.pattern,
-        create_time=_timestamp(session.created),
-        expire_time=None if expires is None else _timestamp(expires),
+        create_time=write_time(session.created),
+        expire_time=None if expires is None else write_time(expires),
     )
 
 
-def _timestamp(seconds: float) -> Timestamp:
+def write_time(seconds: float) -> Timestamp:
+    """Translate a time by time.time()."""
     stamp = Timestamp()
     stamp.FromMicroseconds(round(seconds * 1e6))
     return stamp

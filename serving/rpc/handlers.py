@@ -10,7 +10,7 @@ class GenericHandlers:
     """A server as the stubs' `add_...Servicer_to_server` sees it; takes generic handlers alone.
 
     For each method that is registered as well, gRPC's server on asyncio waits for the next call of
-    its own, and it sets up all these waits anew with every call: for our 14 methods, a twentieth of
+    its own, and it sets up all these waits anew with every call: for our 15 methods, a twentieth of
     what a short text costs.
 
     Args:

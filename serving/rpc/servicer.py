@@ -1,5 +1,7 @@
 """The gRPC service: translates, and lets the engines do the rest."""
 
+import time
+from collections.abc import Sized
 from contextlib import AbstractAsyncContextManager
 
 from serving.access.call import Call
@@ -9,8 +11,10 @@ from serving.rpc.answers import (
     write_found_units,
     write_inspection,
     write_model,
+    write_model_status,
     write_piece,
     write_score,
+    write_time,
 )
 from serving.rpc.many_servicer import ManyServicer
 from serving.rpc.texts import Texts, run
@@ -30,18 +34,29 @@ from unroll.v1 import text_generation_pb2 as pb
 
 
 class TextGenerationServicer(ManyServicer):
-    """Answers calls on an event loop to which the models' engines deliver; made as its base.
+    """Answers calls on an event loop to which the models' engines deliver.
+
+    Args:
+        models, sessions, origins, limits: as its base.
+        in_memory: has the length of how many sessions are in memory.
 
     Attributes:
         texts: that it opens.
     """
 
     def __init__(
-        self, models: Models, sessions: Sessions, origins: Origins, limits: Limits
+        self,
+        models: Models,
+        sessions: Sessions,
+        origins: Origins,
+        limits: Limits,
+        in_memory: Sized,
     ) -> None:
         super().__init__(models, sessions, origins, limits)
         self.texts = Texts(origins, limits)
         self._inspections = Inspections(limits)
+        self._in_memory = in_memory
+        self._started = time.time()
 
     async def Generate(  # noqa: N802
         self, request: pb.GenerateRequest, call: Call
@@ -128,6 +143,17 @@ class TextGenerationServicer(ManyServicer):
     ) -> pb.ListModelsResponse:
         """Describe all models."""
         return pb.ListModelsResponse(models=[write_model(model) for model in self._models])
+
+    async def GetStatus(  # noqa: N802
+        self, request: pb.GetStatusRequest, call: Call
+    ) -> pb.GetStatusResponse:
+        """Tell what the server is doing."""
+        return pb.GetStatusResponse(
+            models=[write_model_status(model) for model in self._models.everyone],
+            sessions_in_use=self._sessions.in_use,
+            sessions_in_memory=len(self._in_memory),
+            start_time=write_time(self._started),
+        )
 
     async def _look_at(
         self, request: pb.ScoreRequest | pb.InspectRequest | pb.FindUnitsRequest, call: Call

@@ -406,6 +406,42 @@ class ListModelsResponse(_message.Message):
     models: _containers.RepeatedCompositeFieldContainer[Model]
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
+class GetStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatusResponse(_message.Message):
+    __slots__ = ("models", "sessions_in_use", "sessions_in_memory", "start_time")
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_IN_USE_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_IN_MEMORY_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[ModelStatus]
+    sessions_in_use: int
+    sessions_in_memory: int
+    start_time: _timestamp_pb2.Timestamp
+    def __init__(self, models: _Optional[_Iterable[_Union[ModelStatus, _Mapping]]] = ..., sessions_in_use: _Optional[int] = ..., sessions_in_memory: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ModelStatus(_message.Message):
+    __slots__ = ("name", "fingerprint", "queued", "running", "slots", "workers", "symbols_read", "symbols_written")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    SYMBOLS_READ_FIELD_NUMBER: _ClassVar[int]
+    SYMBOLS_WRITTEN_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    fingerprint: str
+    queued: int
+    running: int
+    slots: int
+    workers: int
+    symbols_read: int
+    symbols_written: int
+    def __init__(self, name: _Optional[str] = ..., fingerprint: _Optional[str] = ..., queued: _Optional[int] = ..., running: _Optional[int] = ..., slots: _Optional[int] = ..., workers: _Optional[int] = ..., symbols_read: _Optional[int] = ..., symbols_written: _Optional[int] = ...) -> None: ...
+
 class Model(_message.Message):
     __slots__ = ("name", "fingerprint", "vocabulary", "start_symbol", "cell", "layer_count", "hidden_size", "parameter_count", "precision", "validation_loss", "corpus_sha256", "runtime", "execution_provider", "member_count", "unknown_symbol")
     NAME_FIELD_NUMBER: _ClassVar[int]

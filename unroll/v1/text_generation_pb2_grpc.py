@@ -80,6 +80,11 @@ class TextGenerationServiceStub:
                 request_serializer=unroll_dot_v1_dot_text__generation__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=unroll_dot_v1_dot_text__generation__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/unroll.v1.TextGenerationService/GetStatus',
+                request_serializer=unroll_dot_v1_dot_text__generation__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=unroll_dot_v1_dot_text__generation__pb2.GetStatusResponse.FromString,
+                _registered_method=True)
         self.StartSession = channel.unary_unary(
                 '/unroll.v1.TextGenerationService/StartSession',
                 request_serializer=unroll_dot_v1_dot_text__generation__pb2.StartSessionRequest.SerializeToString,
@@ -213,6 +218,14 @@ class TextGenerationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStatus(self, request, context):
+        """Tells what the server is doing at this moment. Of a server with several processes, it is what the
+        process that answers is doing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StartSession(self, request, context):
         """Starts a session, at the start symbol or from a capsule.
 
@@ -303,6 +316,11 @@ def add_TextGenerationServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=unroll_dot_v1_dot_text__generation__pb2.ListModelsRequest.FromString,
                     response_serializer=unroll_dot_v1_dot_text__generation__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=unroll_dot_v1_dot_text__generation__pb2.GetStatusRequest.FromString,
+                    response_serializer=unroll_dot_v1_dot_text__generation__pb2.GetStatusResponse.SerializeToString,
             ),
             'StartSession': grpc.unary_unary_rpc_method_handler(
                     servicer.StartSession,
@@ -574,6 +592,33 @@ class TextGenerationService:
             '/unroll.v1.TextGenerationService/ListModels',
             unroll_dot_v1_dot_text__generation__pb2.ListModelsRequest.SerializeToString,
             unroll_dot_v1_dot_text__generation__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/unroll.v1.TextGenerationService/GetStatus',
+            unroll_dot_v1_dot_text__generation__pb2.GetStatusRequest.SerializeToString,
+            unroll_dot_v1_dot_text__generation__pb2.GetStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

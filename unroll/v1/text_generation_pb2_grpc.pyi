@@ -110,6 +110,10 @@ class TextGenerationServiceStub:
     """Describes all models, in the order in which the server was given them; the first is the
     default model. There are few, so there is no paging.
     """
+    GetStatus: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.GetStatusRequest, _text_generation_pb2.GetStatusResponse]
+    """Tells what the server is doing at this moment. Of a server with several processes, it is what the
+    process that answers is doing.
+    """
     StartSession: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.StartSessionRequest, _text_generation_pb2.StartSessionResponse]
     """Starts a session, at the start symbol or from a capsule.
 
@@ -201,6 +205,10 @@ class TextGenerationServiceAsyncStub(TextGenerationServiceStub):
     ListModels: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.ListModelsRequest, _text_generation_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Describes all models, in the order in which the server was given them; the first is the
     default model. There are few, so there is no paging.
+    """
+    GetStatus: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.GetStatusRequest, _text_generation_pb2.GetStatusResponse]  # type: ignore[assignment]
+    """Tells what the server is doing at this moment. Of a server with several processes, it is what the
+    process that answers is doing.
     """
     StartSession: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.StartSessionRequest, _text_generation_pb2.StartSessionResponse]  # type: ignore[assignment]
     """Starts a session, at the start symbol or from a capsule.
@@ -344,6 +352,16 @@ class TextGenerationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_text_generation_pb2.ListModelsResponse, _abc.Awaitable[_text_generation_pb2.ListModelsResponse]]:
         """Describes all models, in the order in which the server was given them; the first is the
         default model. There are few, so there is no paging.
+        """
+
+    @_abc_1.abstractmethod
+    def GetStatus(
+        self,
+        request: _text_generation_pb2.GetStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_text_generation_pb2.GetStatusResponse, _abc.Awaitable[_text_generation_pb2.GetStatusResponse]]:
+        """Tells what the server is doing at this moment. Of a server with several processes, it is what the
+        process that answers is doing.
         """
 
     @_abc_1.abstractmethod

@@ -75,6 +75,8 @@ def test_every_unary_method_answers_buf(server: RunningServer, ours: Client) -> 
     (models,) = buf(server, "ListModels", {})
     (model,) = buf(server, "GetModel", {"model": "small"})
     assert models["models"] == [model["model"]]
+    (status,) = buf(server, "GetStatus", {})
+    assert [each["fingerprint"] for each in status["models"]] == [model["model"]["fingerprint"]]
     session = buf(server, "StartSession", {"seed": 3})[0]["session"]
     here = {"session": session["id"]}
     assert buf(server, "Generate", here | {"prompt": "abc", "maxNewSymbols": 2})[0]["text"]

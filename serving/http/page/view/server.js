@@ -1,8 +1,9 @@
-// The server: its models, whether it is ready, and how fast it writes for this page.
+// The server: its models, whether it is ready, what it is doing, and how fast it writes for this page.
 
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
 import { counted } from "../symbols.js";
 import { get } from "../wire.js";
+import { Load } from "./load.js";
 
 const EVERY_MS = 3_000;
 
@@ -36,8 +37,9 @@ export function Server({ models, model, nodes, pace }) {
       <dt>Speed</dt><dd>${speedOf(pace)}</dd>
       <dt>Sessions</dt><dd>${sessions || "none"} of this page's texts</dd>
     </dl>
+    <${Load} />
     ${models.map((each) => html`<${Model} key=${each.name} ...${each} isChosen=${each.name === model} />`)}
-    <p class="hint">Queue, slots and all callers' sessions are on the server's metrics page.</p>
+    <p class="hint">Of several processes, queue, slots and sessions are those of the one that answers.</p>
   `;
 }
 
