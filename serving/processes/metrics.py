@@ -29,7 +29,7 @@ class MergedMetrics:
         self._last.update(running)
         families: dict[str, Metric] = {}
         values: dict[Key, float] = {}
-        for process, page in self._last.items():
+        for process, page in list(self._last.items()):  # other readers add some
             for family in text_string_to_metric_families(page):
                 if process in running or family.type in _COUNTED:
                     families.setdefault(family.name, family)

@@ -31,6 +31,7 @@ from serving.sessions.transactions import Transactions, connect
 from unroll.errors import SettingsError, StoreError
 
 WAL_BYTES_AT_MOST = 64 * 2**20  # what is kept of the write-ahead log after a checkpoint
+START_SECONDS = 60.0  # at the start, another process may hold the database for so long
 PORTION = 1000  # sessions that expire in one transaction
 _ROW = "SELECT key, owner, used, tag, lease, until, first, head FROM sessions WHERE id = ?"
 _GONE = "INSERT OR REPLACE INTO gone SELECT id, '{}', ?, owner FROM sessions WHERE {}"
@@ -89,7 +90,7 @@ class DiskStore:
 
     def _join(self, db: sqlite3.Connection) -> float:
         """Prepare the database, and let others see until the lock's end that it is in use."""
-        db.execute("BEGIN IMMEDIATE")  # those who start at the same time do so one by one
+        _begin_patiently(db)  # those who start at the same time do so one by one
         try:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -292,6 +293,19 @@ class DiskStore:
     async def _write(self, chore: Callable[[sqlite3.Connection], T]) -> T:
         with _typed("write"):
             return await self._writes.do(chore)
+
+
+def _begin_patiently(db: sqlite3.Connection) -> None:
+    """Begin a transaction, though another process may have to migrate the database first."""
+    ends = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
+                raise
+        else:
+            return
 
 
 def _marks(db: sqlite3.Connection, key: int) -> tuple[bytes, ...]:

@@ -205,9 +205,10 @@ class Sessions:
         return begun
 
     async def _give_back(self, beginning: "asyncio.Task[Lease | Busy | Gone]") -> None:
-        begun = await beginning
-        if isinstance(begun, Lease):
-            await self._store.release(begun)
+        with suppress(StoreError):  # nobody waits for it, and a lease ends by itself
+            begun = await beginning
+            if isinstance(begun, Lease):
+                await self._store.release(begun)
 
     def _renew_later(self, use: Use) -> None:
         """Renew a lease in a while, and again and again until its use is over."""

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import signal
 import sqlite3
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -34,6 +35,34 @@ async def begin(store: DiskStore, name: str) -> Lease:
     begun = await store.begin(name, ANNA)
     assert isinstance(begun, Lease), begun
     return begun
+
+
+def test_start_waits_for_another_process_that_migrates_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asyncio.run(DiskStore(tmp_path).close())
+    monkeypatch.setattr("serving.sessions.transactions.BUSY_SECONDS", 0.01)
+    path = tmp_path / "sessions.sqlite3"
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        migrated = threading.Timer(0.2, other.execute, ["COMMIT"])
+        migrated.start()
+        store = DiskStore(tmp_path)
+        migrated.join()
+    asyncio.run(store.close())
+
+
+def test_start_gives_up_on_a_database_that_stays_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asyncio.run(DiskStore(tmp_path).close())
+    monkeypatch.setattr("serving.sessions.transactions.BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("serving.sessions.disk_store.START_SECONDS", 0.05)
+    path = tmp_path / "sessions.sqlite3"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(SettingsError, match="database is locked"):
+            DiskStore(tmp_path)
 
 
 def test_new_store_on_the_same_folder_has_everything(tmp_path: Path) -> None:

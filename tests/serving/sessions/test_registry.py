@@ -1,6 +1,7 @@
 """Sessions between store and service: marks, ownership, expiry, what a record takes."""
 
 import asyncio
+import gc
 import secrets
 import struct
 import time
@@ -29,6 +30,7 @@ from unroll.errors import (
     SessionEndedError,
     SessionExpiredError,
     SessionUnknownError,
+    StoreError,
     UnknownModelError,
 )
 
@@ -449,6 +451,34 @@ def test_cancelled_request_leaves_no_lease() -> None:
         assert made.in_use == 0
 
     asyncio.run(scenario())
+
+
+def test_failure_that_a_cancelled_request_left_behind_is_no_accident(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Away(Slow):
+        async def begin(
+            self, session_id: str, owner: bytes, known: bytes = b""
+        ) -> Lease | Busy | Gone:
+            await super().begin(session_id, owner, known)
+            raise StoreError("away")
+
+    async def scenario() -> None:
+        store = Away()
+        made = Sessions(store, {FINGERPRINT: LAYOUT})
+        session_id = (await made.start(ANNA, FINGERPRINT, contents(0))).session_id
+        waiting = asyncio.create_task(made.use(session_id, ANNA).__aenter__())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        store.go.set()
+        while made._finishing:
+            await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+    gc.collect()  # which reports the exceptions that nobody has seen
+    assert not caplog.records
 
 
 def test_commit_that_has_begun_is_finished_though_its_request_is_cancelled() -> None:
