@@ -135,7 +135,7 @@ def test_bulk_ray(tiny_bundles: dict[Cell, Path]) -> None:
 def test_every_example_is_run_here() -> None:
     names = {path.stem for path in EXAMPLES.glob("*.py")} - {"__init__"}
     assert names == {name.removeprefix("test_") for name in globals()} & names
-    assert len(names) == 8
+    assert len(names) == 9
 
 
 def test_valid_texts(tmp_path: Path) -> None:
