@@ -1,6 +1,7 @@
 """The supervisor of several server processes: it starts them, keeps them and ends them."""
 
 import asyncio
+import itertools
 import logging
 import multiprocessing
 import os
@@ -40,6 +41,7 @@ class Child:
     """A process.
 
     Attributes:
+        serial: how many were started before it.
         process: itself.
         pipe: to it.
         ready: what it serves, once it does; or why it cannot.
@@ -47,6 +49,7 @@ class Child:
         answers: what it told last, by kind of question.
     """
 
+    serial: int
     process: SpawnProcess
     pipe: Connection
     ready: "asyncio.Future[list[str]]"
@@ -65,6 +68,7 @@ class Supervisor:
         settings.validate()
         self.settings = settings
         self._children: dict[int, Child] = {}  # by number, from 0
+        self._serials = itertools.count()
         self._is_stopping = asyncio.Event()
         self._is_reloading = asyncio.Event()
 
@@ -136,7 +140,7 @@ class Supervisor:
         process = context.Process(target=run_child, args=(settings, theirs), daemon=False)
         process.start()
         theirs.close()
-        child = Child(process, ours, self._loop.create_future())
+        child = Child(next(self._serials), process, ours, self._loop.create_future())
         self._children[number] = child
         Thread(target=self._listen, args=(child,), daemon=True).start()
         return child
@@ -208,8 +212,11 @@ class Supervisor:
         if port is None:
             return None
         registry = CollectorRegistry()
-        registry.register(MergedMetrics(self._pages))
+        registry.register(MergedMetrics(self._pages, self._living))
         return MetricsPage(registry, self.settings.host, port)
+
+    def _living(self) -> list[int]:
+        return [child.serial for child in list(self._children.values())]
 
     def _pages(self) -> dict[int, str]:
         """Return the metrics of each process; called on the page's threads."""
@@ -220,8 +227,7 @@ class Supervisor:
             with suppress(asyncio.CancelledError, TimeoutError, OSError):
                 async with asyncio.timeout(ANSWER_SECONDS):
                     page: str = await self._ask(child, Ask.METRICS, Told.METRICS)
-                    assert child.process.pid is not None
-                    return child.process.pid, page
+                    return child.serial, page
             return None
 
         found = await asyncio.gather(*map(one, list(self._children.values())))
