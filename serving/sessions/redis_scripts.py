@@ -136,8 +136,8 @@ local ids = redis.call('ZRANGEBYSCORE', ARGV[1] .. 'used', '-inf', '(' .. text(n
 local expired = 0
 for _, id in ipairs(ids) do
   local key = key_of(id)
-  local s = redis.call('HMGET', key, 'o', 'l', 'x')
-  if not s[1] then
+  local s = redis.pcall('HMGET', key, 'o', 'l', 'x')
+  if s.err or not s[1] then  -- no session of ours: it must not keep the others
     redis.call('ZREM', ARGV[1] .. 'used', id)
   elseif s[2] and tonumber(s[3]) > now then
     redis.call('ZADD', ARGV[1] .. 'used', text(now), id)

@@ -112,6 +112,23 @@ async def comes_back(store: RedisStore) -> bool:
 
 
 @kinds
+def test_key_that_is_no_session_keeps_none_from_expiring(kind: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with running(kind, tmp_path) as server:
+            async with store_at(settings(server.url)) as store:
+                await store.create([new("a"), new("b")])
+                with server.client as client:
+                    client.set("{p}:session:a", "not ours")
+                    client.zadd("{p}:used", {"a": 1, "b": 2})
+                    store._idle_seconds = 60.0
+                    assert await store.expire() == 1
+                    assert client.get("{p}:session:a") == b"not ours"
+                assert await store.read("b", ANNA) is Gone.EXPIRED
+
+    asyncio.run(scenario())
+
+
+@kinds
 def test_full_memory_keeps_no_lease_from_being_given_back(kind: str, tmp_path: Path) -> None:
     async def scenario() -> None:
         with running(kind, tmp_path) as server:
