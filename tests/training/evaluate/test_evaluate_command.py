@@ -116,7 +116,9 @@ def test_the_figures_are_those_of_the_held_out_part(folder: Path, call: Call) ->
     )
     assert (status, err) == (0, "")
     written = json.loads((folder / "figures.json").read_text("utf-8"))
-    assert written["symbols"] == {"first": 6480, "end": 7200, "count": 720}
+    assert written["symbols"] == {
+        "first": 6480, "end": 7200, "count": 720, "unknown": 0,
+    }  # fmt: skip
     assert (written["split"], written["corpus"]["name"]) == ("tune", "novel")
     figures = written["figures"]
     assert list(figures) == ["stream", "window", "adaptive"]
@@ -139,7 +141,7 @@ def test_the_test_split_of_a_tune_run_is_the_text_s_end(folder: Path, call: Call
     status, _, _ = call(f"--checkpoint={folder / 'tune'}", "--split=test", f"--json={file}")
     assert status == 0
     written = json.loads(file.read_text("utf-8"))
-    assert written["symbols"] == {"first": 7200, "end": SYMBOLS, "count": 800}
+    assert written["symbols"] == {"first": 7200, "end": SYMBOLS, "count": 800, "unknown": 0}
     assert written["adaptive"] is None
 
 

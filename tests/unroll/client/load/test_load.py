@@ -137,7 +137,7 @@ def test_a_prompt_outside_the_vocabulary_is_refused_once(server: RunningServer) 
 def test_a_load_that_only_fails_is_an_error(server: RunningServer) -> None:
     # The first request alone is in time; the deadline of those that follow is too short for any.
     settings = LoadSettings(
-        target=server.address, clients=2, seconds=0.5, new_symbols=60_000, timeout=0.02
+        target=server.address, clients=2, seconds=0.5, new_symbols=65_536, timeout=0.25
     )
     with pytest.raises(UnrollError, match=r"every request failed.*DEADLINE_EXCEEDED"):
         load(settings)
