@@ -137,7 +137,11 @@ class RedisStore:
             return Busy(float(first))
         idle, *contents = rest
         return Found(
-            first, float(idle), Contents(contents[0], tuple(contents[1:])) if contents else None
+            first,
+            float(idle),
+            Contents(contents[0], tuple(mark or b"" for mark in contents[1:]))
+            if contents
+            else None,
         )
 
     async def renew(self, lease: Lease) -> bool:

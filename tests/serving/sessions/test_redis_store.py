@@ -370,3 +370,16 @@ def test_addresses_are_read() -> None:
     assert many.tls
     one = settings("redis://[::1]/2")
     assert (one.kind, one.addresses, one.database) == ("server", (("::1", 6379),), 2)
+
+
+def test_session_that_lacks_a_mark_is_damaged_and_no_accident(redis: KeyServer) -> None:
+    async def scenario() -> None:
+        async with store_at(settings(redis.url, prefix="damaged")) as store:
+            await store.create([new("a")])
+            with redis.client as client:
+                client.hdel("{damaged}:session:a", "m0")
+            found = await store.read("a", ANNA)
+            assert isinstance(found, Found)
+            assert found.contents == Contents(b"head", (b"",))
+
+    asyncio.run(scenario())
