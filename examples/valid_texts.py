@@ -6,7 +6,7 @@
     python -m examples.valid_texts bundles/people
 
 A pattern or a JSON schema says what a text must match; the model says what is likely. The schema
-needs outlines-core: `pip install 'unroll[schema]'`.
+needs outlines-core: `pip install '.[schema]'`.
 """
 
 import json
@@ -76,5 +76,7 @@ def ask(folder: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python -m examples.valid_texts FILE.txt or BUNDLE")
     place = sys.argv[1]
     write_corpus(Path(place)) if place.endswith(".txt") else ask(place)

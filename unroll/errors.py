@@ -244,8 +244,8 @@ def shown(text: str, most: int = 64) -> str:
 def lacking(what: str, package: str | None, extra: str) -> str:
     """Return what an error says where a package is not installed that an extra brings."""
     return (
-        f"{what} needs {package}, which is not installed; pip install 'unroll[{extra}]' brings it, "
-        f"in a checkout '.[{extra}]'"
+        f"{what} needs {package}, which is not installed; pip install '.[{extra}]' in a clone of "
+        "unroll brings it"
     )
 
 

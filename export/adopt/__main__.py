@@ -79,7 +79,8 @@ def describe(made: Adoption) -> str:
         f"{names}\n"
         f"proved: {proof.symbols:,} symbols, log-probabilities at most {proof.difference:.1e} nats "
         f"apart from {proof.way}\n"
-        f"{made.checkpoint} holds the checkpoint: unroll export --checkpoint {made.checkpoint}"
+        f"{made.checkpoint} holds the checkpoint: unroll export --checkpoint {made.checkpoint} "
+        f"--bundle bundles/{Path(made.checkpoint).name}"
     )
 
 

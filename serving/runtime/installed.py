@@ -25,7 +25,7 @@ def check_runtime() -> None:
         raise MissingExtraError(
             f"onnxruntime and onnxruntime-gpu are both installed in {folders[0]} and have "
             f"overwritten each other's files; pip uninstall --yes {' '.join(BOTH)}, then pip "
-            "install 'unroll[cpu]' or 'unroll[gpu]'"
+            "install '.[cpu]' or '.[gpu]' in a clone of unroll"
         )
 
 

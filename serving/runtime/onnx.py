@@ -234,7 +234,7 @@ def _provider(device: Device, **cuda_options: str) -> Provider:
 def _missing(device: Device, got: list[str]) -> DeviceError:
     return DeviceError(
         f"{device.value} was asked for, but ONNX Runtime {ort.__version__} has {got}; install "
-        "unroll[gpu] in an environment without onnxruntime (make setup RUNTIME=gpu) and check the "
+        "'.[gpu]' in an environment without onnxruntime (make setup RUNTIME=gpu) and check the "
         "driver, or ask for cpu"
     )
 

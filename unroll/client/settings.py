@@ -229,7 +229,11 @@ class GenerateSettings(BatchSettings):
         try:
             return self.json_schema.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"json_schema: {self.json_schema}: {error}") from error
+            why = getattr(error, "strerror", None) or error
+            raise SettingsError(
+                f"json_schema = {str(self.json_schema)!r}: cannot be read: {why}; give the name "
+                "of a file that holds the schema"
+            ) from error
 
     @property
     def options(self) -> GenerateOptions:

@@ -119,6 +119,8 @@ export async function find(pattern) {
   const from = Math.max(start, to - LONGEST);
   const symbols = reading.symbols.slice(from, to);
   const targets = targetsOf(symbols, pattern);
+  if (!targets.includes("1")) throw new Error("It holds nowhere in this text. Write more, or choose another.");
+  if (!targets.includes("0")) throw new Error("It holds everywhere in this text. Choose another.");
   const model = chosen();
   const capsule = await capsuleAt(reading, from, model);
   const body = { model: model.name, text: symbols.join(""), targets, capsule };

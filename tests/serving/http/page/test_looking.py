@@ -205,6 +205,10 @@ def test_found_units_are_those_that_follow_the_pattern(lstm: Opened) -> None:
     lstm.page.get_by_label("Regular expression").fill("[")
     lstm.button("Find").click()
     expect(lstm.page.locator(".problem")).to_contain_text("Invalid regular expression")
+    for pattern, told in (("Q", "It holds nowhere"), ("[^]", "It holds everywhere")):
+        lstm.page.get_by_label("Regular expression").fill(pattern)
+        lstm.button("Find").click()
+        expect(lstm.page.locator(".problem")).to_contain_text(told)
 
 
 def test_memory_is_how_long_two_readings_differ(opened: Opened) -> None:
