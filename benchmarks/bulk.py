@@ -34,7 +34,7 @@ from serving.sessions.capsule import CapsuleKeys
 from unroll.bundle.folder import Bundle, load_bundle
 from unroll.cli import run
 from unroll.client.client import Client
-from unroll.client.face import Face
+from unroll.client.faces.face import Face
 from unroll.machine import describe
 from unroll.options import GenerateOptions
 from unroll.ranges import Range

@@ -12,11 +12,11 @@ from pathlib import Path
 CLIENT = Path(__file__).parents[1] / "unroll" / "client"
 FILES = {
     "aio.py": "client.py",
-    "aio_backend.py": "backend.py",
-    "aio_bulk.py": "bulk.py",
-    "aio_calls.py": "calls.py",
-    "aio_face.py": "face.py",
-    "aio_session.py": "session.py",
+    "faces/aio_backend.py": "faces/backend.py",
+    "remote/aio_bulk.py": "remote/bulk.py",
+    "remote/aio_calls.py": "remote/calls.py",
+    "faces/aio_face.py": "faces/face.py",
+    "faces/aio_session.py": "faces/session.py",
 }
 REPLACED = (
     # Texts that differ; each must occur somewhere.
@@ -30,7 +30,7 @@ REPLACED = (
     ),
     (r"for asyncio\b", "for threads"),
     # Modules.
-    (r"\bunroll\.client\.aio_", "unroll.client."),
+    (r"\bunroll\.client\.(\w+)\.aio_", r"unroll.client.\1."),
     (r"\bimport asyncio\b", "import time"),
     (r"\bfrom asyncio import Queue\b", "from queue import SimpleQueue as Queue"),
     (r"\basyncio\.sleep\b", "time.sleep"),
@@ -53,7 +53,9 @@ def blocking(name: str, unused: set[str]) -> str:
         text, count = re.subn(pattern, replacement, text)
         if count:
             unused.discard(pattern)
-    head = f"# Made from {name} by scripts/unasync.py: edit that file, then `make fix`.\n\n"
+    head = (
+        f"# Made from {Path(name).name} by scripts/unasync.py: edit that file, then `make fix`.\n\n"
+    )
     fixes = ["check", "--quiet", "--select", "I,UP028", "--fix", "--unsafe-fixes"]
     return _ruff(["format"], FILES[name], _ruff(fixes, FILES[name], head + text))
 

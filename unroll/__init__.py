@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from serving.local.model import load as load
     from serving.local.model import load_async as load_async
     from unroll.client.aio import AsyncClient
-    from unroll.client.aio_session import AsyncSession
     from unroll.client.client import Client
-    from unroll.client.security import Security
-    from unroll.client.session import Session
+    from unroll.client.faces.aio_session import AsyncSession
+    from unroll.client.faces.session import Session
+    from unroll.client.remote.security import Security
     from unroll.errors import (
         AuthenticationError,
         DeadlineError,
@@ -123,10 +123,10 @@ if not TYPE_CHECKING:  # type checkers know the names from above, and no others
         "unroll.errors",
         "unroll.options",
         "unroll.results",
-        "unroll.client.security",
-        "unroll.client.session",
+        "unroll.client.remote.security",
+        "unroll.client.faces.session",
         "unroll.client.client",
-        "unroll.client.aio_session",
+        "unroll.client.faces.aio_session",
         "unroll.client.aio",
     )
 

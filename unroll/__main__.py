@@ -34,10 +34,10 @@ COMMANDS = {
     ),
     "export": Command("export.__main__:main", "Compile a checkpoint into a bundle.", "export"),
     "serve": Command("serving.__main__:main", "Serve bundles over gRPC."),
-    "generate": Command("unroll.client.commands:generate", "Continue a prompt."),
-    "score": Command("unroll.client.commands:score", "Score a text: bits per character."),
-    "models": Command("unroll.client.commands:models", "List a server's models."),
-    "health": Command("unroll.client.commands:health", "Ask whether a server is ready."),
+    "generate": Command("unroll.client.commands.ask:generate", "Continue a prompt."),
+    "score": Command("unroll.client.commands.ask:score", "Score a text: bits per character."),
+    "models": Command("unroll.client.commands.ask:models", "List a server's models."),
+    "health": Command("unroll.client.commands.ask:health", "Ask whether a server is ready."),
     "load": Command("unroll.client.load.command:main", "Load a server and measure it."),
     "evaluate": Command(
         "training.evaluate.__main__:main", "Measure a model on held-out text.", "train"

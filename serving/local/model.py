@@ -12,8 +12,8 @@ from serving.local.aio import AsyncLocal
 from serving.local.threads import Local
 from serving.runtime.onnx import Device
 from serving.sessions.capsule import KEY_BYTES_AT_LEAST, KEYS_VARIABLE, CapsuleKeys
-from unroll.client.aio_face import AsyncFace
-from unroll.client.face import Face
+from unroll.client.faces.aio_face import AsyncFace
+from unroll.client.faces.face import Face
 from unroll.errors import SettingsError
 
 PathOrName = str | PathLike[str]

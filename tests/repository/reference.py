@@ -12,7 +12,7 @@ from report.settings import ReportSettings
 from serving.settings import ServerSettings
 from training.evaluate.settings import EvaluationSettings
 from training.settings import TrainingSettings
-from unroll.client import settings as client
+from unroll.client.commands import settings as client
 from unroll.client.load.settings import LoadSettings
 
 ROOT = Path(__file__).parents[2]

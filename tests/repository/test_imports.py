@@ -114,7 +114,9 @@ LEAN = ("unroll", "serving")
 # Who may see gRPC and protobuf messages, beside the generated stubs themselves.
 WIRED = (
     "unroll.wire",
-    "unroll.client",
+    "unroll.client.aio",
+    "unroll.client.client",
+    "unroll.client.remote",
     "unroll.client.load",
     "unroll.v1",
     "serving.rpc",

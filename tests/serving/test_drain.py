@@ -121,7 +121,7 @@ def test_resumed_stream_survives_a_drain_without_anybody_noticing(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.INFO, "unroll.client.resume")
+    caplog.set_level(logging.INFO, "unroll.client.remote.resume")
     monkeypatch.setenv(KEYS_VARIABLE, secrets.token_hex(32))
     asked = replace(LONG, max_new_symbols=20_000)
     with (

@@ -69,7 +69,7 @@ def breaks(caplog: pytest.LogCaptureFixture) -> int:
 def test_streams_of_a_killed_server_go_on_elsewhere(
     two_servers: tuple[Process, Process], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "unroll.client.resume")
+    caplog.set_level(logging.INFO, "unroll.client.remote.resume")
     (process, first), (_, second) = two_servers
     everybody_reads = threading.Barrier(STREAMS + 1)
 

@@ -14,7 +14,7 @@ from serving.local.model import load
 from tests.serving.running import RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
-from unroll.client.face import Face
+from unroll.client.faces.face import Face
 from unroll.errors import (
     ClosedError,
     DeadlineError,

@@ -15,8 +15,8 @@ from tests.serving.running import RunningServer, serve
 from training.settings import Cell
 from unroll.bundle.form import TextForm
 from unroll.client.client import Client
-from unroll.client.commands import generate
-from unroll.client.resume import Resumption
+from unroll.client.commands.ask import generate
+from unroll.client.remote.resume import Resumption
 from unroll.errors import InputError, UnavailableError
 from unroll.options import GenerateOptions, Origin
 from unroll.terms import Capsules, FinishReason

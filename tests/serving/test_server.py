@@ -168,7 +168,7 @@ def test_server_can_start_again_in_one_process(tiny_bundles: dict[Cell, Path]) -
 def test_serving_process_imports_neither_torch_nor_onnx(tiny_bundles: dict[Cell, Path]) -> None:
     code = """
 import asyncio, json, sys
-import serving.__main__, unroll.client.commands
+import serving.__main__, unroll.client.commands.ask
 from unroll.client.aio import AsyncClient
 from serving.server import Server
 from serving.settings import ServerSettings

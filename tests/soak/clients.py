@@ -20,7 +20,7 @@ from tests.soak.texts import OPERATIONS
 from unroll.client.aio import AsyncClient
 from unroll.client.load.processes import SPAWN
 
-RESUMPTIONS = "unroll.client.resume"  # the logger that tells of each break
+RESUMPTIONS = "unroll.client.remote.resume"  # the logger that tells of each break
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from tests.soak.account import TIMEOUT, Asker, Attempt, Claim
 from tests.soak.plan import Asked, Kind, Step
 from tests.soak.texts import MIDDLE, SHORT
 from unroll.client.aio import AsyncClient
-from unroll.client.aio_session import AsyncSession
+from unroll.client.faces.aio_session import AsyncSession
 from unroll.errors import PositionError, SessionBusyError, SessionEndedError
 from unroll.options import SessionOptions
 from unroll.results import SessionInfo

@@ -11,7 +11,7 @@ from tests.soak.account import TIMEOUT, Asker, Claim
 from tests.soak.plan import Kind, Step
 from tests.soak.server import OTHER
 from unroll.client.aio import AsyncClient
-from unroll.client.connection import CHANNEL_OPTIONS
+from unroll.client.remote.connection import CHANNEL_OPTIONS
 from unroll.errors import CancelledError, DeadlineError
 from unroll.results import Piece
 from unroll.terms import SEED_LIMIT, Capsules

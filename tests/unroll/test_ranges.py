@@ -11,7 +11,7 @@ from report.settings import ReportSettings
 from serving.settings import ServerSettings
 from training.evaluate.settings import EvaluationSettings
 from training.settings import TrainingSettings
-from unroll.client.settings import GenerateSettings
+from unroll.client.commands.settings import GenerateSettings
 from unroll.errors import SettingsError
 from unroll.ranges import Range, check_ranges, ranges_of
 

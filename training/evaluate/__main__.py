@@ -20,7 +20,7 @@ from training.model.model import CharRNN
 from training.run.checkpoint import load_checkpoint
 from unroll.cli import run
 from unroll.client.client import Client
-from unroll.client.security import Security, read_token
+from unroll.client.remote.security import Security, read_token
 from unroll.errors import DeviceError, SettingsError
 
 

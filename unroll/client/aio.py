@@ -4,11 +4,11 @@ from collections.abc import AsyncGenerator, Sequence
 
 import grpc
 
-from unroll.client.aio_calls import AsyncCalls
-from unroll.client.aio_face import AsyncFace
-from unroll.client.connection import DEFAULT_TARGET
-from unroll.client.resume import Resumption
-from unroll.client.security import Security
+from unroll.client.faces.aio_face import AsyncFace
+from unroll.client.remote.aio_calls import AsyncCalls
+from unroll.client.remote.connection import DEFAULT_TARGET
+from unroll.client.remote.resume import Resumption
+from unroll.client.remote.security import Security
 from unroll.options import GenerateOptions, Origin
 from unroll.results import Piece
 

@@ -6,11 +6,11 @@ from collections.abc import Generator, Sequence
 
 import grpc
 
-from unroll.client.calls import Calls
-from unroll.client.connection import DEFAULT_TARGET
-from unroll.client.face import Face
-from unroll.client.resume import Resumption
-from unroll.client.security import Security
+from unroll.client.faces.face import Face
+from unroll.client.remote.calls import Calls
+from unroll.client.remote.connection import DEFAULT_TARGET
+from unroll.client.remote.resume import Resumption
+from unroll.client.remote.security import Security
 from unroll.options import GenerateOptions, Origin
 from unroll.results import Piece
 

@@ -11,7 +11,7 @@ from tests.serving.access.certificates import Authority, Pair
 from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.client import Client
-from unroll.client.security import Security
+from unroll.client.remote.security import Security
 from unroll.errors import InputError, SessionUnknownError
 from unroll.options import GenerateOptions
 

@@ -19,7 +19,7 @@ from tests.serving.running import PATIENCE, serve, wait_for
 from tests.unroll.client.stub import connected, refused
 from training.settings import Cell
 from unroll.client.client import Client
-from unroll.client.security import Security
+from unroll.client.remote.security import Security
 from unroll.errors import CallerBusyError, InputError, RateError
 from unroll.options import GenerateOptions
 from unroll.v1 import text_generation_pb2 as pb

@@ -17,7 +17,7 @@ from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from tests.unroll.client.stub import ask, connected, refused
 from training.settings import Cell
 from unroll.client.client import Client
-from unroll.client.security import Security
+from unroll.client.remote.security import Security
 from unroll.options import GenerateOptions
 from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
 

@@ -16,7 +16,7 @@ from tests.serving.running import PATIENCE, RunningServer, serve
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
-from unroll.client.security import Security
+from unroll.client.remote.security import Security
 from unroll.errors import InputError, SessionUnknownError, SettingsError, UnavailableError
 from unroll.options import GenerateOptions
 

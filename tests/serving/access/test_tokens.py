@@ -16,10 +16,10 @@ from tests.serving.rpc.health import SERVING, check_health
 from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from tests.unroll.client.stub import refused
 from training.settings import Cell
-from unroll.client import commands
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
-from unroll.client.security import TOKEN_VARIABLE, Security
+from unroll.client.commands import ask as commands
+from unroll.client.remote.security import TOKEN_VARIABLE, Security
 from unroll.errors import (
     AuthenticationError,
     InputError,

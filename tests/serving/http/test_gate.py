@@ -19,7 +19,7 @@ from tests.serving.http.asking import LONG, SERVICE, RawRequest, ask, call
 from tests.serving.running import PATIENCE, RunningServer, serve, server_process, wait_for
 from training.settings import Cell
 from unroll.client.client import Client
-from unroll.client.security import Security
+from unroll.client.remote.security import Security
 from unroll.errors import CallerBusyError, SettingsError
 from unroll.options import GenerateOptions
 

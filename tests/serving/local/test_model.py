@@ -16,7 +16,7 @@ from serving.local.model import load, load_async
 from serving.local.threads import Local
 from tests.serving.running import PATIENCE, wait_for
 from training.settings import Cell
-from unroll.client.face import Face
+from unroll.client.faces.face import Face
 from unroll.errors import BundleError, CapsuleError, ClosedError, SettingsError
 from unroll.options import GenerateOptions, Origin
 from unroll.results import Piece

@@ -17,7 +17,7 @@ from tests.shared import SharedFolders
 from training.model.model import CELLS
 from training.settings import Cell
 from unroll.client.client import Client
-from unroll.client.face import Face
+from unroll.client.faces.face import Face
 from unroll.errors import InputError, UnrollError
 from unroll.options import (
     FindUnitsOptions,

@@ -38,7 +38,7 @@ def slow_client(running: RunningServer) -> Client:
 def test_resumed_stream_outlives_its_connections(
     impatient: RunningServer, tiny_bundles: dict[Cell, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "unroll.client.resume")
+    caplog.set_level(logging.INFO, "unroll.client.remote.resume")
     text = ""
     log_probs: list[float] = []
     with slow_client(impatient) as client:

@@ -17,7 +17,7 @@ from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
-from unroll.client.resume import ATTEMPTS_AT_MOST
+from unroll.client.remote.resume import ATTEMPTS_AT_MOST
 from unroll.errors import (
     CapsuleError,
     DeadlineError,
@@ -223,7 +223,7 @@ def cut(
 def test_cut_stream_goes_on_as_if_it_had_not_been(
     pair: tuple[RunningServer, RunningServer], case: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "unroll.client.resume")
+    caplog.set_level(logging.INFO, "unroll.client.remote.resume")
     prompt, options = RESUMED[case]
     streamed = cut(pair, prompt, options)
     assert "stream broke" in caplog.text, "the stream must be cut, else this tests nothing"
@@ -275,7 +275,7 @@ def test_resumed_stream_goes_on_from_a_capsule(shared_server: RunningServer) -> 
 def test_what_was_asked_wrongly_is_not_asked_again(
     shared_server: RunningServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "unroll.client.resume")
+    caplog.set_level(logging.INFO, "unroll.client.remote.resume")
     with Client([shared_server.address, NOBODY]) as client:
         with pytest.raises(UnknownSymbolError):
             list(client.stream("한", resume=True))

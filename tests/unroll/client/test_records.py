@@ -4,7 +4,13 @@ import json
 
 import pytest
 
-from unroll.client.records import Format, read_texts, seed_of, write_generation, write_score
+from unroll.client.commands.records import (
+    Format,
+    read_texts,
+    seed_of,
+    write_generation,
+    write_score,
+)
 from unroll.errors import InputError, SettingsError
 from unroll.results import Answer, Completion, Generation, Usage
 from unroll.terms import FinishReason

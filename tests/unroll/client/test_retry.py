@@ -12,11 +12,11 @@ import pytest
 
 from tests.serving.running import PATIENCE, serve
 from training.settings import Cell
-from unroll.client import retry
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
-from unroll.client.resume import Resumption
-from unroll.client.retry import JITTER, LONGEST_PAUSE, Attempts
+from unroll.client.remote import retry
+from unroll.client.remote.resume import Resumption
+from unroll.client.remote.retry import JITTER, LONGEST_PAUSE, Attempts
 from unroll.errors import (
     CallerBusyError,
     CancelledError,
@@ -263,7 +263,7 @@ def test_retries_are_checked() -> None:
 def test_busy_caller_gets_its_answer_once_its_stream_is_closed(
     tiny_bundles: dict[Cell, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "unroll.client.retry")
+    caplog.set_level(logging.INFO, "unroll.client.remote.retry")
     with (
         serve(str(tiny_bundles["gru"]), max_calls_per_caller=1) as running,
         running.client() as reader,
@@ -272,11 +272,11 @@ def test_busy_caller_gets_its_answer_once_its_stream_is_closed(
         stream = reader.stream("abc", GenerateOptions(max_new_symbols=65_536))
         next(stream)
         closes = Closing(stream.close)
-        logging.getLogger("unroll.client.retry").addHandler(closes)
+        logging.getLogger("unroll.client.remote.retry").addHandler(closes)
         try:
             assert client.generate("abc", timeout=PATIENCE).text
         finally:
-            logging.getLogger("unroll.client.retry").removeHandler(closes)
+            logging.getLogger("unroll.client.remote.retry").removeHandler(closes)
     assert "retrying in" in caplog.text
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.serving.running import PATIENCE, RunningServer
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
-from unroll.client.security import Security
+from unroll.client.remote.security import Security
 from unroll.errors import UnavailableError
 
 TOKEN = "this-is-a-secret"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from unroll.client.aio import AsyncClient
-from unroll.client.aio_session import AsyncSession
 from unroll.client.client import Client
-from unroll.client.session import Session
+from unroll.client.faces.aio_session import AsyncSession
+from unroll.client.faces.session import Session
 
 ROOT = Path(__file__).parents[3]
 

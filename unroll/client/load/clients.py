@@ -12,10 +12,10 @@ from typing import Any
 
 import grpc
 
-from unroll.client import messages
-from unroll.client.connection import channel_options, not_ready
 from unroll.client.load.settings import LoadSettings, Mode
 from unroll.client.load.tally import Tally
+from unroll.client.remote import messages
+from unroll.client.remote.connection import channel_options, not_ready
 from unroll.options import GenerateOptions
 from unroll.terms import Capsules
 from unroll.v1 import text_generation_pb2 as pb

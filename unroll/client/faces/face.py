@@ -8,8 +8,8 @@ from itertools import islice
 from types import TracebackType
 from typing import Self, TypeVar
 
-from unroll.client.backend import Backend, Bulk
-from unroll.client.session import Session
+from unroll.client.faces.backend import Backend, Bulk
+from unroll.client.faces.session import Session
 from unroll.options import (
     FindUnitsOptions,
     GenerateOptions,

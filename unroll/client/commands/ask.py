@@ -10,11 +10,16 @@ from typing import Any, TypeVar
 
 from unroll.bundle.manifest import architecture
 from unroll.cli import run
-from unroll.client.batch import generate_records, score_records
 from unroll.client.client import Client
-from unroll.client.face import Face
-from unroll.client.records import escaped
-from unroll.client.settings import BatchSettings, GenerateSettings, ScoreSettings, ServerSettings
+from unroll.client.commands.batch import generate_records, score_records
+from unroll.client.commands.records import escaped
+from unroll.client.commands.settings import (
+    BatchSettings,
+    GenerateSettings,
+    ScoreSettings,
+    ServerSettings,
+)
+from unroll.client.faces.face import Face
 from unroll.errors import InputError
 from unroll.options import InspectOptions
 from unroll.results import Piece

@@ -1,18 +1,19 @@
-"""The calls of a client for asyncio: to which servers, how often, with which errors."""
+# Made from aio_calls.py by scripts/unasync.py: edit that file, then `make fix`.
 
-import asyncio
+"""The calls of a client for threads: to which servers, how often, with which errors."""
+
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2_grpc
 
-from unroll.client import messages
-from unroll.client.aio_bulk import AsyncCallBulk
-from unroll.client.connection import (
+from unroll.client.remote import messages
+from unroll.client.remote.bulk import CallBulk
+from unroll.client.remote.connection import (
     HEALTH_REQUEST,
     POLL_SECONDS,
     channel_options,
@@ -22,9 +23,9 @@ from unroll.client.connection import (
     not_ready,
     read_targets,
 )
-from unroll.client.resume import BREAKS, Resumption, vocabulary_of
-from unroll.client.retry import Attempts
-from unroll.client.security import Security
+from unroll.client.remote.resume import BREAKS, Resumption, vocabulary_of
+from unroll.client.remote.retry import Attempts
+from unroll.client.remote.security import Security
 from unroll.errors import UnrollError
 from unroll.options import (
     FindUnitsOptions,
@@ -48,14 +49,14 @@ from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
 from unroll.wire import from_rpc_error
 
 
-class AsyncCalls:
-    """What a client and its sessions call servers with; arguments and errors as AsyncClient's."""
+class Calls:
+    """What a client and its sessions call servers with; arguments and errors as Client's."""
 
     def __init__(
         self,
         target: str | Sequence[str],
         *,
-        channel: grpc.aio.Channel | None,
+        channel: grpc.Channel | None,
         security: Security,
         retries: int,
     ) -> None:
@@ -69,39 +70,37 @@ class AsyncCalls:
         self._stub = self._stubs[0]
         self._health = health_pb2_grpc.HealthStub(self._channels[0])
 
-    async def generate(
+    def generate(
         self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
     ) -> Generation:
-        """See AsyncBackend."""
+        """See Backend."""
         request = messages.generate_request(prompt, options, origin)
         is_repeatable = not origin.session
-        response = await self._ask(
-            self._stub.Generate, request, timeout, is_repeatable=is_repeatable
-        )
+        response = self._ask(self._stub.Generate, request, timeout, is_repeatable=is_repeatable)
         return messages.read_generation(response)
 
     def stream(
         self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
-    ) -> AsyncGenerator[Piece]:
-        """See AsyncBackend."""
+    ) -> Generator[Piece]:
+        """See Backend."""
         return self._pieces(messages.generate_request(prompt, options, origin), timeout)
 
-    async def score(
+    def score(
         self, text: str, options: ScoreOptions, origin: Origin, timeout: float | None
     ) -> Score:
-        """See AsyncBackend."""
+        """See Backend."""
         request = messages.score_request(text, options, origin)
-        response = await self._ask(self._stub.Score, request, timeout)
+        response = self._ask(self._stub.Score, request, timeout)
         return messages.read_score(response)
 
-    async def inspect(
+    def inspect(
         self, text: str, options: InspectOptions, origin: Origin, timeout: float | None
     ) -> Inspection:
-        """See AsyncBackend."""
+        """See Backend."""
         request = messages.inspect_request(text, options, origin)
-        return messages.read_inspection(await self._ask(self._stub.Inspect, request, timeout))
+        return messages.read_inspection(self._ask(self._stub.Inspect, request, timeout))
 
-    async def find_units(
+    def find_units(
         self,
         text: str,
         targets: str,
@@ -109,115 +108,111 @@ class AsyncCalls:
         origin: Origin,
         timeout: float | None,
     ) -> FoundUnits:
-        """See AsyncBackend."""
+        """See Backend."""
         request = messages.find_units_request(text, targets, options, origin)
-        return messages.read_found_units(await self._ask(self._stub.FindUnits, request, timeout))
+        return messages.read_found_units(self._ask(self._stub.FindUnits, request, timeout))
 
-    async def generate_many(
+    def generate_many(
         self, options: GenerateOptions, origin: Origin, timeout: float | None, *, in_order: bool
-    ) -> AsyncCallBulk[Generation]:
-        """See AsyncBackend."""
+    ) -> CallBulk[Generation]:
+        """See Backend."""
         common = messages.generate_request("", options, origin)
         first = pb.GenerateManyRequest(common=common, in_order=in_order)
         method, target = self._stub.GenerateMany, self.targets[0]
-        return AsyncCallBulk(
+        return CallBulk(
             method, first, messages.write_prompts, messages.read_generations, timeout, target
         )
 
-    async def score_many(
+    def score_many(
         self, options: ScoreOptions, origin: Origin, timeout: float | None, *, in_order: bool
-    ) -> AsyncCallBulk[Score]:
-        """See AsyncBackend."""
+    ) -> CallBulk[Score]:
+        """See Backend."""
         common = messages.score_request("", options, origin)
         first = pb.ScoreManyRequest(common=common, in_order=in_order)
         method, target = self._stub.ScoreMany, self.targets[0]
-        return AsyncCallBulk(
-            method, first, messages.write_texts, messages.read_scores, timeout, target
-        )
+        return CallBulk(method, first, messages.write_texts, messages.read_scores, timeout, target)
 
-    async def start_session(
+    def start_session(
         self, options: SessionOptions, capsule: bytes, timeout: float | None
     ) -> SessionInfo:
-        """See AsyncBackend."""
+        """See Backend."""
         request = messages.start_request(options, capsule)
-        response = await self._ask(self._stub.StartSession, request, timeout, is_repeatable=False)
+        response = self._ask(self._stub.StartSession, request, timeout, is_repeatable=False)
         return messages.read_session(response.session)
 
-    async def get_session(self, session_id: str, timeout: float | None) -> SessionInfo:
-        """See AsyncBackend."""
+    def get_session(self, session_id: str, timeout: float | None) -> SessionInfo:
+        """See Backend."""
         request = messages.get_session_request(session_id)
-        response = await self._ask(self._stub.GetSession, request, timeout)
+        response = self._ask(self._stub.GetSession, request, timeout)
         return messages.read_session(response.session)
 
-    async def fork_session(
+    def fork_session(
         self, session_id: str, seeds: Iterable[int], timeout: float | None
     ) -> list[SessionInfo]:
-        """See AsyncBackend."""
+        """See Backend."""
         request = messages.fork_request(session_id, seeds)
-        response = await self._ask(self._stub.ForkSession, request, timeout, is_repeatable=False)
+        response = self._ask(self._stub.ForkSession, request, timeout, is_repeatable=False)
         return [messages.read_session(fork) for fork in response.sessions]
 
-    async def rewind_session(
-        self, session_id: str, position: int, timeout: float | None
-    ) -> SessionInfo:
-        """See AsyncBackend."""
+    def rewind_session(self, session_id: str, position: int, timeout: float | None) -> SessionInfo:
+        """See Backend."""
         request = messages.rewind_request(session_id, position)
-        response = await self._ask(self._stub.RewindSession, request, timeout, is_repeatable=False)
+        response = self._ask(self._stub.RewindSession, request, timeout, is_repeatable=False)
         return messages.read_session(response.session)
 
-    async def end_session(self, session_id: str, timeout: float | None) -> None:
-        """See AsyncBackend."""
+    def end_session(self, session_id: str, timeout: float | None) -> None:
+        """See Backend."""
         request = pb.EndSessionRequest(session=session_id)
-        await self._ask(self._stub.EndSession, request, timeout, is_repeatable=False)
+        self._ask(self._stub.EndSession, request, timeout, is_repeatable=False)
 
-    async def get_model(self, name: str, timeout: float | None) -> ModelInfo:
-        """See AsyncBackend."""
+    def get_model(self, name: str, timeout: float | None) -> ModelInfo:
+        """See Backend."""
         request = messages.model_request(name)
-        return messages.read_model((await self._ask(self._stub.GetModel, request, timeout)).model)
+        return messages.read_model((self._ask(self._stub.GetModel, request, timeout)).model)
 
-    async def list_models(self, timeout: float | None) -> list[ModelInfo]:
-        """See AsyncBackend."""
-        response = await self._ask(self._stub.ListModels, pb.ListModelsRequest(), timeout)
+    def list_models(self, timeout: float | None) -> list[ModelInfo]:
+        """See Backend."""
+        response = self._ask(self._stub.ListModels, pb.ListModelsRequest(), timeout)
         return [messages.read_model(model) for model in response.models]
 
-    async def resume(self, resumption: Resumption) -> AsyncGenerator[Piece]:
+    def resume(self, resumption: Resumption) -> Generator[Piece]:
         """Generate a text piece by piece, from one server after another."""
         piece = None
         resumption.begin()
         while piece is None or piece.completion is None:
             attempt = self._messages(resumption.target, resumption.request, resumption.seconds_left)
             try:
-                async with aclosing(attempt) as received:
-                    async for message in received:
-                        vocabulary = await self._vocabulary(resumption, message)
+                with closing(attempt) as received:
+                    for message in received:
+                        vocabulary = self._vocabulary(resumption, message)
                         piece = resumption.take(message, vocabulary)
                         if piece.text or piece.completion is not None:
                             yield piece
                 resumption.check_ended(piece)
             except BREAKS as error:
                 pause = resumption.break_off(error)
-                await asyncio.sleep(pause)
+                time.sleep(pause)
 
-    async def wait_until_ready(self, timeout: float) -> None:
+    def wait_until_ready(self, timeout: float) -> None:
         """Wait until the first server is ready."""
         ends = time.monotonic() + timeout
         while (left := ends - time.monotonic()) > 0:
             try:
                 if is_serving(
-                    await self._health.Check(HEALTH_REQUEST, timeout=left, wait_for_ready=True)
+                    self._health.Check(HEALTH_REQUEST, timeout=left, wait_for_ready=True)
                 ):
                     return
             except grpc.RpcError:  # nobody there yet, or somebody who is leaving
                 pass
-            await asyncio.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
         raise not_ready(self.targets[0], timeout)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close the connections."""
         for channel in self._channels:
-            await channel.close()
+            channel.close()
 
-    async def _ask(
+    def _ask(
         self,
         method: Callable[..., Any],
         request: Message,
@@ -230,39 +225,36 @@ class AsyncCalls:
         while True:
             try:
                 with self._translating():
-                    return await method(request, timeout=attempts.seconds_left)
+                    return method(request, timeout=attempts.seconds_left)
             except UnrollError as error:
-                await asyncio.sleep(attempts.pause(error))
+                time.sleep(attempts.pause(error))
 
-    async def _pieces(
-        self, request: pb.GenerateRequest, timeout: float | None
-    ) -> AsyncGenerator[Piece]:
+    def _pieces(self, request: pb.GenerateRequest, timeout: float | None) -> Generator[Piece]:
         piece = None
-        async with aclosing(self._messages(0, request, timeout)) as received:
-            async for message in received:
+        with closing(self._messages(0, request, timeout)) as received:
+            for message in received:
                 piece = messages.read_piece(message)
                 yield piece
         messages.check_ended(piece)
 
-    async def _messages(
+    def _messages(
         self, target: int, request: pb.GenerateRequest, timeout: float | None
-    ) -> AsyncGenerator[pb.StreamGenerateResponse]:
+    ) -> Generator[pb.StreamGenerateResponse]:
         with self._translating(target):
             call = self._stubs[target].StreamGenerate(request, timeout=timeout)
             try:
-                async for message in call:
-                    yield message
+                yield from call
             finally:
                 call.cancel()  # nothing to an ended call
 
-    async def _vocabulary(self, resumption: Resumption, last: pb.StreamGenerateResponse) -> str:
+    def _vocabulary(self, resumption: Resumption, last: pb.StreamGenerateResponse) -> str:
         reason = last.completion.finish_reason
         is_end = reason not in {pb.FINISH_REASON_UNSPECIFIED, pb.FINISH_REASON_SHUTDOWN}
         if not resumption.needs_vocabulary or not is_end:
             return ""
         with self._translating(resumption.target):
             stub, timeout = self._stubs[resumption.target], resumption.seconds_left
-            models = await stub.ListModels(pb.ListModelsRequest(), timeout=timeout)
+            models = stub.ListModels(pb.ListModelsRequest(), timeout=timeout)
         return vocabulary_of(models, last.completion.fingerprint)
 
     @contextmanager
@@ -274,12 +266,12 @@ class AsyncCalls:
             raise from_rpc_error(error, self.targets[target]) from error
 
 
-def _connect(targets: Sequence[str], security: Security) -> list[grpc.aio.Channel]:
+def _connect(targets: Sequence[str], security: Security) -> list[grpc.Channel]:
     credentials = security.credentials()
     options = channel_options(is_encrypted=credentials is not None)
     return [
-        grpc.aio.insecure_channel(target, options=options)
+        grpc.insecure_channel(target, options=options)
         if credentials is None
-        else grpc.aio.secure_channel(target, credentials, options=options)
+        else grpc.secure_channel(target, credentials, options=options)
         for target in targets
     ]

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from unroll.client.connection import DEFAULT_TARGET
-from unroll.client.records import STANDARD, Format, format_of
-from unroll.client.security import Security, read_token
+from unroll.client.commands.records import STANDARD, Format, format_of
+from unroll.client.remote.connection import DEFAULT_TARGET
+from unroll.client.remote.security import Security, read_token
 from unroll.errors import SettingsError
 from unroll.options import GenerateOptions, ScoreOptions
 from unroll.ranges import Range, check_ranges

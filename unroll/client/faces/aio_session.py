@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
-from unroll.client.aio_backend import AsyncBackend
+from unroll.client.faces.aio_backend import AsyncBackend
 from unroll.options import GenerateOptions, InspectOptions, Origin, ScoreOptions
 from unroll.results import Completion, Generation, Inspection, Piece, Score, SessionInfo
 

@@ -1,19 +1,18 @@
-# Made from aio_calls.py by scripts/unasync.py: edit that file, then `make fix`.
+"""The calls of a client for asyncio: to which servers, how often, with which errors."""
 
-"""The calls of a client for threads: to which servers, how often, with which errors."""
-
+import asyncio
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2_grpc
 
-from unroll.client import messages
-from unroll.client.bulk import CallBulk
-from unroll.client.connection import (
+from unroll.client.remote import messages
+from unroll.client.remote.aio_bulk import AsyncCallBulk
+from unroll.client.remote.connection import (
     HEALTH_REQUEST,
     POLL_SECONDS,
     channel_options,
@@ -23,9 +22,9 @@ from unroll.client.connection import (
     not_ready,
     read_targets,
 )
-from unroll.client.resume import BREAKS, Resumption, vocabulary_of
-from unroll.client.retry import Attempts
-from unroll.client.security import Security
+from unroll.client.remote.resume import BREAKS, Resumption, vocabulary_of
+from unroll.client.remote.retry import Attempts
+from unroll.client.remote.security import Security
 from unroll.errors import UnrollError
 from unroll.options import (
     FindUnitsOptions,
@@ -49,14 +48,14 @@ from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
 from unroll.wire import from_rpc_error
 
 
-class Calls:
-    """What a client and its sessions call servers with; arguments and errors as Client's."""
+class AsyncCalls:
+    """What a client and its sessions call servers with; arguments and errors as AsyncClient's."""
 
     def __init__(
         self,
         target: str | Sequence[str],
         *,
-        channel: grpc.Channel | None,
+        channel: grpc.aio.Channel | None,
         security: Security,
         retries: int,
     ) -> None:
@@ -70,37 +69,39 @@ class Calls:
         self._stub = self._stubs[0]
         self._health = health_pb2_grpc.HealthStub(self._channels[0])
 
-    def generate(
+    async def generate(
         self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
     ) -> Generation:
-        """See Backend."""
+        """See AsyncBackend."""
         request = messages.generate_request(prompt, options, origin)
         is_repeatable = not origin.session
-        response = self._ask(self._stub.Generate, request, timeout, is_repeatable=is_repeatable)
+        response = await self._ask(
+            self._stub.Generate, request, timeout, is_repeatable=is_repeatable
+        )
         return messages.read_generation(response)
 
     def stream(
         self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
-    ) -> Generator[Piece]:
-        """See Backend."""
+    ) -> AsyncGenerator[Piece]:
+        """See AsyncBackend."""
         return self._pieces(messages.generate_request(prompt, options, origin), timeout)
 
-    def score(
+    async def score(
         self, text: str, options: ScoreOptions, origin: Origin, timeout: float | None
     ) -> Score:
-        """See Backend."""
+        """See AsyncBackend."""
         request = messages.score_request(text, options, origin)
-        response = self._ask(self._stub.Score, request, timeout)
+        response = await self._ask(self._stub.Score, request, timeout)
         return messages.read_score(response)
 
-    def inspect(
+    async def inspect(
         self, text: str, options: InspectOptions, origin: Origin, timeout: float | None
     ) -> Inspection:
-        """See Backend."""
+        """See AsyncBackend."""
         request = messages.inspect_request(text, options, origin)
-        return messages.read_inspection(self._ask(self._stub.Inspect, request, timeout))
+        return messages.read_inspection(await self._ask(self._stub.Inspect, request, timeout))
 
-    def find_units(
+    async def find_units(
         self,
         text: str,
         targets: str,
@@ -108,111 +109,115 @@ class Calls:
         origin: Origin,
         timeout: float | None,
     ) -> FoundUnits:
-        """See Backend."""
+        """See AsyncBackend."""
         request = messages.find_units_request(text, targets, options, origin)
-        return messages.read_found_units(self._ask(self._stub.FindUnits, request, timeout))
+        return messages.read_found_units(await self._ask(self._stub.FindUnits, request, timeout))
 
-    def generate_many(
+    async def generate_many(
         self, options: GenerateOptions, origin: Origin, timeout: float | None, *, in_order: bool
-    ) -> CallBulk[Generation]:
-        """See Backend."""
+    ) -> AsyncCallBulk[Generation]:
+        """See AsyncBackend."""
         common = messages.generate_request("", options, origin)
         first = pb.GenerateManyRequest(common=common, in_order=in_order)
         method, target = self._stub.GenerateMany, self.targets[0]
-        return CallBulk(
+        return AsyncCallBulk(
             method, first, messages.write_prompts, messages.read_generations, timeout, target
         )
 
-    def score_many(
+    async def score_many(
         self, options: ScoreOptions, origin: Origin, timeout: float | None, *, in_order: bool
-    ) -> CallBulk[Score]:
-        """See Backend."""
+    ) -> AsyncCallBulk[Score]:
+        """See AsyncBackend."""
         common = messages.score_request("", options, origin)
         first = pb.ScoreManyRequest(common=common, in_order=in_order)
         method, target = self._stub.ScoreMany, self.targets[0]
-        return CallBulk(method, first, messages.write_texts, messages.read_scores, timeout, target)
+        return AsyncCallBulk(
+            method, first, messages.write_texts, messages.read_scores, timeout, target
+        )
 
-    def start_session(
+    async def start_session(
         self, options: SessionOptions, capsule: bytes, timeout: float | None
     ) -> SessionInfo:
-        """See Backend."""
+        """See AsyncBackend."""
         request = messages.start_request(options, capsule)
-        response = self._ask(self._stub.StartSession, request, timeout, is_repeatable=False)
+        response = await self._ask(self._stub.StartSession, request, timeout, is_repeatable=False)
         return messages.read_session(response.session)
 
-    def get_session(self, session_id: str, timeout: float | None) -> SessionInfo:
-        """See Backend."""
+    async def get_session(self, session_id: str, timeout: float | None) -> SessionInfo:
+        """See AsyncBackend."""
         request = messages.get_session_request(session_id)
-        response = self._ask(self._stub.GetSession, request, timeout)
+        response = await self._ask(self._stub.GetSession, request, timeout)
         return messages.read_session(response.session)
 
-    def fork_session(
+    async def fork_session(
         self, session_id: str, seeds: Iterable[int], timeout: float | None
     ) -> list[SessionInfo]:
-        """See Backend."""
+        """See AsyncBackend."""
         request = messages.fork_request(session_id, seeds)
-        response = self._ask(self._stub.ForkSession, request, timeout, is_repeatable=False)
+        response = await self._ask(self._stub.ForkSession, request, timeout, is_repeatable=False)
         return [messages.read_session(fork) for fork in response.sessions]
 
-    def rewind_session(self, session_id: str, position: int, timeout: float | None) -> SessionInfo:
-        """See Backend."""
+    async def rewind_session(
+        self, session_id: str, position: int, timeout: float | None
+    ) -> SessionInfo:
+        """See AsyncBackend."""
         request = messages.rewind_request(session_id, position)
-        response = self._ask(self._stub.RewindSession, request, timeout, is_repeatable=False)
+        response = await self._ask(self._stub.RewindSession, request, timeout, is_repeatable=False)
         return messages.read_session(response.session)
 
-    def end_session(self, session_id: str, timeout: float | None) -> None:
-        """See Backend."""
+    async def end_session(self, session_id: str, timeout: float | None) -> None:
+        """See AsyncBackend."""
         request = pb.EndSessionRequest(session=session_id)
-        self._ask(self._stub.EndSession, request, timeout, is_repeatable=False)
+        await self._ask(self._stub.EndSession, request, timeout, is_repeatable=False)
 
-    def get_model(self, name: str, timeout: float | None) -> ModelInfo:
-        """See Backend."""
+    async def get_model(self, name: str, timeout: float | None) -> ModelInfo:
+        """See AsyncBackend."""
         request = messages.model_request(name)
-        return messages.read_model((self._ask(self._stub.GetModel, request, timeout)).model)
+        return messages.read_model((await self._ask(self._stub.GetModel, request, timeout)).model)
 
-    def list_models(self, timeout: float | None) -> list[ModelInfo]:
-        """See Backend."""
-        response = self._ask(self._stub.ListModels, pb.ListModelsRequest(), timeout)
+    async def list_models(self, timeout: float | None) -> list[ModelInfo]:
+        """See AsyncBackend."""
+        response = await self._ask(self._stub.ListModels, pb.ListModelsRequest(), timeout)
         return [messages.read_model(model) for model in response.models]
 
-    def resume(self, resumption: Resumption) -> Generator[Piece]:
+    async def resume(self, resumption: Resumption) -> AsyncGenerator[Piece]:
         """Generate a text piece by piece, from one server after another."""
         piece = None
         resumption.begin()
         while piece is None or piece.completion is None:
             attempt = self._messages(resumption.target, resumption.request, resumption.seconds_left)
             try:
-                with closing(attempt) as received:
-                    for message in received:
-                        vocabulary = self._vocabulary(resumption, message)
+                async with aclosing(attempt) as received:
+                    async for message in received:
+                        vocabulary = await self._vocabulary(resumption, message)
                         piece = resumption.take(message, vocabulary)
                         if piece.text or piece.completion is not None:
                             yield piece
                 resumption.check_ended(piece)
             except BREAKS as error:
                 pause = resumption.break_off(error)
-                time.sleep(pause)
+                await asyncio.sleep(pause)
 
-    def wait_until_ready(self, timeout: float) -> None:
+    async def wait_until_ready(self, timeout: float) -> None:
         """Wait until the first server is ready."""
         ends = time.monotonic() + timeout
         while (left := ends - time.monotonic()) > 0:
             try:
                 if is_serving(
-                    self._health.Check(HEALTH_REQUEST, timeout=left, wait_for_ready=True)
+                    await self._health.Check(HEALTH_REQUEST, timeout=left, wait_for_ready=True)
                 ):
                     return
             except grpc.RpcError:  # nobody there yet, or somebody who is leaving
                 pass
-            time.sleep(POLL_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
         raise not_ready(self.targets[0], timeout)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the connections."""
         for channel in self._channels:
-            channel.close()
+            await channel.close()
 
-    def _ask(
+    async def _ask(
         self,
         method: Callable[..., Any],
         request: Message,
@@ -225,36 +230,39 @@ class Calls:
         while True:
             try:
                 with self._translating():
-                    return method(request, timeout=attempts.seconds_left)
+                    return await method(request, timeout=attempts.seconds_left)
             except UnrollError as error:
-                time.sleep(attempts.pause(error))
+                await asyncio.sleep(attempts.pause(error))
 
-    def _pieces(self, request: pb.GenerateRequest, timeout: float | None) -> Generator[Piece]:
+    async def _pieces(
+        self, request: pb.GenerateRequest, timeout: float | None
+    ) -> AsyncGenerator[Piece]:
         piece = None
-        with closing(self._messages(0, request, timeout)) as received:
-            for message in received:
+        async with aclosing(self._messages(0, request, timeout)) as received:
+            async for message in received:
                 piece = messages.read_piece(message)
                 yield piece
         messages.check_ended(piece)
 
-    def _messages(
+    async def _messages(
         self, target: int, request: pb.GenerateRequest, timeout: float | None
-    ) -> Generator[pb.StreamGenerateResponse]:
+    ) -> AsyncGenerator[pb.StreamGenerateResponse]:
         with self._translating(target):
             call = self._stubs[target].StreamGenerate(request, timeout=timeout)
             try:
-                yield from call
+                async for message in call:
+                    yield message
             finally:
                 call.cancel()  # nothing to an ended call
 
-    def _vocabulary(self, resumption: Resumption, last: pb.StreamGenerateResponse) -> str:
+    async def _vocabulary(self, resumption: Resumption, last: pb.StreamGenerateResponse) -> str:
         reason = last.completion.finish_reason
         is_end = reason not in {pb.FINISH_REASON_UNSPECIFIED, pb.FINISH_REASON_SHUTDOWN}
         if not resumption.needs_vocabulary or not is_end:
             return ""
         with self._translating(resumption.target):
             stub, timeout = self._stubs[resumption.target], resumption.seconds_left
-            models = stub.ListModels(pb.ListModelsRequest(), timeout=timeout)
+            models = await stub.ListModels(pb.ListModelsRequest(), timeout=timeout)
         return vocabulary_of(models, last.completion.fingerprint)
 
     @contextmanager
@@ -266,12 +274,12 @@ class Calls:
             raise from_rpc_error(error, self.targets[target]) from error
 
 
-def _connect(targets: Sequence[str], security: Security) -> list[grpc.Channel]:
+def _connect(targets: Sequence[str], security: Security) -> list[grpc.aio.Channel]:
     credentials = security.credentials()
     options = channel_options(is_encrypted=credentials is not None)
     return [
-        grpc.insecure_channel(target, options=options)
+        grpc.aio.insecure_channel(target, options=options)
         if credentials is None
-        else grpc.secure_channel(target, credentials, options=options)
+        else grpc.aio.secure_channel(target, credentials, options=options)
         for target in targets
     ]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from grpc_health.v1 import health_pb2
 
-from unroll.client.security import Security
+from unroll.client.remote.security import Security
 from unroll.errors import InputError, UnavailableError, shown
 from unroll.wire import SERVICE
 

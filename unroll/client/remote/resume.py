@@ -4,7 +4,7 @@ import logging
 import secrets
 from dataclasses import replace
 
-from unroll.client import messages, retry
+from unroll.client.remote import messages, retry
 from unroll.errors import (
     ClosedError,
     InputError,

@@ -5,7 +5,7 @@
 from collections.abc import Generator, Iterable
 from contextlib import closing
 
-from unroll.client.backend import Backend
+from unroll.client.faces.backend import Backend
 from unroll.options import GenerateOptions, InspectOptions, Origin, ScoreOptions
 from unroll.results import Completion, Generation, Inspection, Piece, Score, SessionInfo
 

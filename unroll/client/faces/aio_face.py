@@ -6,8 +6,8 @@ from itertools import islice
 from types import TracebackType
 from typing import Self, TypeVar
 
-from unroll.client.aio_backend import AsyncBackend, AsyncBulk
-from unroll.client.aio_session import AsyncSession
+from unroll.client.faces.aio_backend import AsyncBackend, AsyncBulk
+from unroll.client.faces.aio_session import AsyncSession
 from unroll.options import (
     FindUnitsOptions,
     GenerateOptions,

@@ -13,8 +13,7 @@ from typing import IO, TypeVar
 from rich.console import Console
 from rich.progress import Progress
 
-from unroll.client.face import Face
-from unroll.client.records import (
+from unroll.client.commands.records import (
     STANDARD,
     Format,
     format_of,
@@ -23,7 +22,8 @@ from unroll.client.records import (
     write_generation,
     write_score,
 )
-from unroll.client.settings import BatchSettings, GenerateSettings, ScoreSettings
+from unroll.client.commands.settings import BatchSettings, GenerateSettings, ScoreSettings
+from unroll.client.faces.face import Face
 from unroll.errors import SettingsError
 from unroll.results import Answer, Generation, Score
 from unroll.terms import SEED_LIMIT

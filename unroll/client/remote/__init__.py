@@ -1,0 +1,1 @@
+"""How a call reaches a server: channels, encryption, messages, repetitions, resumed streams."""
