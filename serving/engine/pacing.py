@@ -20,8 +20,8 @@ class RunLength:
     size, so that a run which the machine held up does not shorten those that follow.
 
     A row that ends within a run makes the rest of it for nothing. While others wait for its slot,
-    a run is as long as gives most symbols a second: the longer, the more steps are wasted; the
-    shorter, the more time goes between runs.
+    or where a run only reads, it is as long as gives most symbols a second: the longer, the more
+    steps are wasted; the shorter, the more time goes between runs.
 
     Args:
         seconds: about how long a loop run may take; half a step more or less.
@@ -33,7 +33,6 @@ class RunLength:
         self._samples: dict[int, deque[float]] = {}
         self._read_samples: dict[int, deque[float]] = {}
         self._pauses: deque[float] = deque(maxlen=REMEMBERED)
-        self._ended: float | None = None
         self._written = self._stops = 0.0  # by texts with stop strings; old ones count less
 
     def steps(
@@ -42,6 +41,7 @@ class RunLength:
         may_stop: NDArray[np.bool_],
         until_first: int = LONGEST_RUN,
         *,
+        known: int = 0,
         is_awaited: bool = False,
     ) -> int:
         """Return the number of steps of the next loop run, 1 or more.
@@ -50,41 +50,37 @@ class RunLength:
             left: steps that each row makes at most, (N,).
             may_stop: which rows a stop string may end, (N,).
             until_first: after how many steps somebody waits for the first symbols of a row.
+            known: for how many steps the run would only read.
             is_awaited: whether others wait for the rows' slots.
         """
-        size = _size_class(len(left))
-        longest = self._in_time(size, self._samples)
-        if is_awaited and self._pauses and size in self._samples:
-            longest = self._most_fruitful(left, may_stop, longest, size)
-        return max(min(longest, until_first, int(left.max())), 1)
-
-    def reading_steps(self, rows: int, known: int) -> int:
-        """Return how many steps the next loop run makes if it only reads.
-
-        Args:
-            rows: how many it has.
-            known: how many symbols of every row are known; below 1 for none.
-        """
-        return min(self._in_time(_size_class(rows), self._read_samples), known)
+        size, most = _size_class(len(left)), int(left.max())
+        steps = max(min(self._in_time(size, self._samples), until_first, most), 1)
+        if known >= steps:
+            steps = max(min(self._in_time(size, self._read_samples), known, most), 1)
+            if size in self._read_samples:  # a longer one would delay rows that end
+                step = _median(self._read_samples[size])
+                steps = self._most_fruitful(left, np.zeros_like(may_stop), steps, step)
+        elif is_awaited and size in self._samples:
+            steps = self._most_fruitful(left, may_stop, steps, _median(self._samples[size]))
+        return steps
 
     def learn(
-        self, rows: int, steps: int, began: float, ended: float, *, is_read: bool = False
+        self, rows: int, steps: int, seconds: float, pause: float, *, is_read: bool = False
     ) -> None:
-        """Record when a loop run began and ended, in seconds of one clock.
+        """Record a loop run.
 
         Args:
             rows: that made it.
             steps: that it made.
-            began: when.
-            ended: when.
+            seconds: that it took.
+            pause: seconds that went before and after it, whatever its length; not those that go
+                for each text that ends or begins: they are the same for any length.
             is_read: whether every symbol was known.
         """
         of_kind = self._read_samples if is_read else self._samples
         samples = of_kind.setdefault(_size_class(rows), deque(maxlen=REMEMBERED))
-        samples.append((ended - began) / steps)
-        if self._ended is not None:
-            self._pauses.append(began - self._ended)
-        self._ended = ended
+        samples.append(seconds / steps)
+        self._pauses.append(pause)
 
     def learn_stops(self, written: int, stops: int) -> None:
         """Record how many symbols texts with stop strings got, and how many of them stopped."""
@@ -92,13 +88,21 @@ class RunLength:
         self._stops = (1 - FORGOTTEN) * self._stops + stops
 
     def _most_fruitful(
-        self, left: NDArray[np.int64], may_stop: NDArray[np.bool_], longest: int, size: int
+        self, left: NDArray[np.int64], may_stop: NDArray[np.bool_], longest: int, step: float
     ) -> int:
-        """Return the length, up to the longest, with most useful steps in a second."""
+        """Return the length, up to the longest, with most useful steps in a second.
+
+        Args:
+            left: steps that each row makes at most, (N,).
+            may_stop: which rows a stop string may end, (N,).
+            longest: length.
+            step: seconds of one.
+        """
         lengths = [*LENGTHS[longest > LENGTHS].tolist(), longest]
         useful = _useful(np.minimum.outer(lengths, left), may_stop, self._stop_rate)
-        seconds = np.array(lengths) * _median(self._samples[size]) + _median(self._pauses)
-        return int(lengths[int(np.argmax(useful / seconds))])
+        return int(
+            lengths[int(np.argmax(useful / (np.array(lengths) * step + _median(self._pauses))))]
+        )
 
     @property
     def _stop_rate(self) -> float:

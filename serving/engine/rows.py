@@ -101,10 +101,10 @@ class Rows:
         may_stop: NDArray[np.bool_] = self._table["may_stop"][self._rows]
         return may_stop
 
-    @property
-    def known(self) -> int:
-        """How many steps all rows only read."""
-        return int(self._table["read"][self._rows].min()) - self._clock
+    def known(self, left: NDArray[np.int64]) -> int:
+        """Return how many steps rows only read that make up to so many, (N,)."""
+        known = self._table["read"][self._rows] - self._clock
+        return int(known.min(where=known < left, initial=LONGEST_RUN))
 
     def read(self, made: NDArray[np.int64]) -> int:
         """Return how many symbols rows read that make so many steps, (N,)."""

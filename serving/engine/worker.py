@@ -53,22 +53,26 @@ class Worker:
             steps: how long it is, up to LONGEST_RUN; None for as long as it should be.
             is_awaited: whether others wait for their slots.
         """
+        came = time.perf_counter()
         rows = self.slots.arrange()
         left, may_stop = rows.left, rows.may_stop
         if steps is None:
-            until_first = rows.until_first(left)
-            steps = self._length.steps(left, may_stop, until_first, is_awaited=is_awaited)
-            steps = max(steps, self._length.reading_steps(len(left), rows.known))
+            until_first, known = rows.until_first(left), rows.known(left)
+            steps = self._length.steps(
+                left, may_stop, until_first, known=known, is_awaited=is_awaited
+            )
         made = np.minimum(left, steps)
         read = rows.read(made)
         run = rows.run(steps, made)
         before = {row: self.slots.read(row) for row in rows.may_go_back(steps)}
         began = time.perf_counter()
         written = self.slots.run(run)
-        ended = time.perf_counter()
-        self._length.learn(len(made), steps, began, ended, is_read=read == made.sum())
-        self._count(len(made), steps, int(made.sum()), read, ended - began)
-        return self._collect(run, written, before)
+        seconds = time.perf_counter() - began
+        self._count(len(made), steps, int(made.sum()), read, seconds)
+        batch = self._collect(run, written, before)
+        pause = time.perf_counter() - came - seconds
+        self._length.learn(len(made), steps, seconds, pause, is_read=read == made.sum())
+        return batch
 
     def _count(self, rows: int, steps: int, made: int, read: int, seconds: float) -> None:
         counts = self.slots.counts

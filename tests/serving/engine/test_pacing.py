@@ -2,7 +2,6 @@
 
 from math import inf
 
-import numpy as np
 import pytest
 
 from serving.engine.pacing import FIRST_SYMBOLS, LENGTHS, LONGEST_RUN, RunLength
@@ -32,7 +31,11 @@ def steps_of(length: RunLength, sequences: list[Sequence], *, is_awaited: bool =
         rows.put(slot, sequence)
     rows.arrange(list(range(len(sequences))))
     return length.steps(
-        rows.left, rows.may_stop, rows.until_first(rows.left), is_awaited=is_awaited
+        rows.left,
+        rows.may_stop,
+        rows.until_first(rows.left),
+        known=rows.known(rows.left),
+        is_awaited=is_awaited,
     )
 
 
@@ -41,16 +44,16 @@ def taught(*sizes: int) -> RunLength:
     length = RunLength(STEP * (IN_TIME + 0.5))
     for size in sizes:
         for steps in (1, 4, 7, 7, 7):
-            length.learn(size, steps, 0.0, STEP * steps)
+            length.learn(size, steps, STEP * steps, 0.0)
     return length
 
 
 def taught_pauses(seconds: float) -> RunLength:
-    """Make one that knows steps of two rows, and how long it takes from one run to the next."""
-    length, began = RunLength(STEP * (LONGEST_RUN + 0.5)), 0.0
+    """Make one that knows steps of two rows, and what goes before and after a run."""
+    length = RunLength(STEP * (LONGEST_RUN + 0.5))
     for _ in range(8):
-        length.learn(2, 1, began, began + STEP)
-        began += STEP + seconds
+        length.learn(2, 1, STEP, seconds)
+        length.learn(2, 1, STEP, seconds, is_read=True)
     return length
 
 
@@ -69,10 +72,10 @@ def test_one_slow_call_shortens_no_other_and_lasting_slowness_does(bundle: Bundl
     writer = row(bundle, 0, 900, done=5)
     length = taught(1)
     for _ in range(2):
-        length.learn(1, IN_TIME, 0.0, 900.0)
+        length.learn(1, IN_TIME, 900.0, 0.0)
         assert steps_of(length, [writer]) == IN_TIME
     for _ in range(3):
-        length.learn(1, IN_TIME, 0.0, STEP * IN_TIME * 2)
+        length.learn(1, IN_TIME, STEP * IN_TIME * 2, 0.0)
     assert steps_of(length, [writer]) == IN_TIME // 2
 
 
@@ -115,7 +118,7 @@ def test_text_that_is_scored_shortens_no_call(bundle: Bundle) -> None:
 def test_call_is_no_longer_than_its_rows_nor_than_the_longest(bundle: Bundle) -> None:
     length = RunLength(1.0)
     for _ in range(5):
-        length.learn(2, 1, 0.0, 1e-6)
+        length.learn(2, 1, 1e-6, 0.0)
     short = row(bundle, 0, 8, done=5)
     assert steps_of(length, [short, row(bundle, 0, 7, done=5)]) == 3
     assert steps_of(length, [short, row(bundle, 0, 900, done=5)]) == LONGEST_RUN
@@ -126,7 +129,7 @@ def test_call_takes_the_number_of_steps_nearest_to_its_time(
     bundle: Bundle, step: float, steps: int
 ) -> None:
     length = RunLength(0.01)
-    length.learn(1, 1, 0.0, step)
+    length.learn(1, 1, step, 0.0)
     assert steps_of(length, [row(bundle, 0, 900, done=5)]) == steps
 
 
@@ -169,11 +172,24 @@ def test_run_gives_most_symbols_a_second(bundle: Bundle) -> None:
     assert steps_of(length, rows, is_awaited=True) == best
 
 
-def test_runs_that_only_read_are_paced_apart_and_end_where_symbols_are_drawn() -> None:
+def test_runs_that_only_read_are_paced_apart_and_end_where_symbols_are_drawn(
+    bundle: Bundle,
+) -> None:
+    def steps(length: RunLength, prompt: int) -> int:
+        return steps_of(length, [row(bundle, prompt, 9, chunk_seconds=inf) for _ in range(2)])
+
     length = taught(2)
-    assert length.reading_steps(2, 900) == 1  # nothing is known of such runs
+    assert steps(length, 900) == 1  # nothing is known of such runs
     for _ in range(5):
-        length.learn(2, 4, 0.0, STEP, is_read=True)
-    assert length.reading_steps(2, 900) == min(LONGEST_RUN, 4 * IN_TIME + 2)
-    assert length.reading_steps(2, 3) == 3
-    assert length.steps(np.array([900] * 2), np.array([False] * 2)) == IN_TIME
+        length.learn(2, 4, STEP, STEP, is_read=True)
+    assert steps(length, 900) == 4 * IN_TIME + 2
+    assert steps(length, 17) == 17
+    assert steps(length, 3) == IN_TIME
+
+
+def test_texts_that_are_scored_end_within_a_run_rather_than_make_many_short_ones(
+    bundle: Bundle,
+) -> None:
+    rows = [row(bundle, symbols, 0) for symbols in (2, 40)]
+    assert steps_of(taught_pauses(100 * STEP), rows) == 40
+    assert steps_of(taught_pauses(STEP / 100), rows) == 2
