@@ -21,7 +21,6 @@ OTHERS = ("gru-16x1", "gru-24x1")
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
-    """Parse the command line and soak."""
     run(SoakSettings, soak, name="python -m tests.soak", tokens=tokens)
 
 
@@ -51,13 +50,11 @@ def _bundles(folder: Path | None) -> Iterator[list[Bundle]]:
     """Give the bundle in a folder, or one of random weights; and two others."""
     from benchmarks.models import exported, random_checkpoint  # torch; clients do without
 
-    names = OTHERS if folder is not None else (MODEL, *OTHERS)
+    first = [] if folder is None else [load_bundle(folder)]
     with ExitStack() as stack:
-        made = [
-            stack.enter_context(exported(random_checkpoint(name, SYMBOLS), "fp32"))
-            for name in names
-        ]
-        yield made if folder is None else [load_bundle(folder), *made]
+        names = OTHERS if first else (MODEL, *OTHERS)
+        ways = [exported(random_checkpoint(name, SYMBOLS), "fp32") for name in names]
+        yield first + [stack.enter_context(way) for way in ways]
 
 
 if __name__ == "__main__":

@@ -5,17 +5,11 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from tests.soak.plan import Asked, Kind
+from tests.soak.plan import Asked, Kind, Step
 from unroll.client.aio import AsyncClient
-from unroll.errors import (
-    ClosedError,
-    OverloadedError,
-    StoreError,
-    UnavailableError,
-    UnrollError,
-)
+from unroll.errors import ClosedError, OverloadedError, StoreError, UnavailableError, UnrollError
 from unroll.results import Generation, Piece, Score
 from unroll.terms import FinishReason
 
@@ -30,35 +24,21 @@ TIMEOUT = 120.0  # of a call; nothing here takes so long
 
 @dataclass(kw_only=True)
 class Claim:
-    """A text that reached a client, whole or in part.
-
-    Attributes:
-        kind: what the client was doing.
-        before: all that the model had read by then, the prompt included.
-        asked: what was asked for.
-        text: that came.
-        log_probs: of its symbols, in nats.
-        finish: how it ended; None if it is only the beginning.
-        position: where the server says that it ended; None if it said nothing.
-        fingerprint: of the model, if it is the one whose bundle is exchanged.
-        is_scored: whether the text was the client's, and only the log-probabilities came.
-        capsules: that came, each with the number of symbols received by then.
-    """
+    """A text that reached a client, whole or in part."""
 
     kind: Kind
-    before: str
+    before: str  # all that the model had read by then, the prompt included
     asked: Asked
     text: str = ""
-    log_probs: list[float] = field(default_factory=list)
-    finish: FinishReason | None = None
-    position: int | None = None
-    fingerprint: str = ""
-    is_scored: bool = False
-    capsules: list[tuple[int, bytes]] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)  # of its symbols, in nats
+    finish: FinishReason | None = None  # None if it is only the beginning
+    position: int | None = None  # where the server says that it ended
+    fingerprint: str = ""  # of the model, if it is the one whose bundle is exchanged
+    is_scored: bool = False  # the text was the client's, and only the log-probabilities came
+    capsules: list[tuple[int, bytes]] = field(default_factory=list)  # and symbols by then
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of the text has come."""
         return self.finish not in {None, FinishReason.SHUTDOWN}
 
     def take(self, part: Piece | Generation) -> None:
@@ -80,8 +60,7 @@ class Claim:
                     return
 
 
-@dataclass(frozen=True, kw_only=True)
-class Failure:
+class Failure(NamedTuple):
     """An error that a client met: its class and code, its text, and whether a kill explains it."""
 
     name: str
@@ -91,23 +70,14 @@ class Failure:
 
 @dataclass(kw_only=True)
 class Attempt:
-    """The account of one thing that a client does.
-
-    Attributes:
-        kind: of what.
-        is_done: whether it came to its end.
-        claims: the texts.
-        failures: the errors, those that a repeat made good too.
-        problems: what else was not as it should be.
-        takeovers: streams that went on at another server with a part of their text received.
-    """
+    """The account of one thing that a client does."""
 
     kind: Kind
-    is_done: bool = False
+    is_done: bool = False  # whether it came to its end
     claims: list[Claim] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)  # those that a repeat made good too
     problems: list[str] = field(default_factory=list)
-    takeovers: int = 0
+    takeovers: int = 0  # streams that went on at another server in mid-text
 
     def hear(self, before: str, asked: Asked) -> Claim:
         """Begin a text that goes on after `before`."""
@@ -116,14 +86,8 @@ class Attempt:
 
     def score(self, before: str, asked: Asked, score: Score) -> None:
         """Claim a score of the prompt after `before`."""
-        claim = Claim(
-            kind=self.kind,
-            before=before,
-            asked=asked,
-            text=asked.prompt,
-            log_probs=list(score.log_probs),
-            is_scored=True,
-        )
+        claim = Claim(kind=self.kind, before=before, asked=asked, text=asked.prompt, is_scored=True)
+        claim.log_probs += score.log_probs
         self.claims.append(claim)
 
     def expect(self, holds: bool, problem: str) -> None:
@@ -134,13 +98,9 @@ class Attempt:
     def fail(self, error: UnrollError, *expected: type[UnrollError]) -> None:
         """Note an error."""
         code = getattr(error.__cause__, "code", None)
-        shown = f" {code().name}" if callable(code) else ""
-        failure = Failure(
-            name=f"{type(error).__name__}{shown}",
-            message=f"{self.kind.value}: {error}",
-            is_expected=isinstance(error, (*ALWAYS, *expected)),
-        )
-        self.failures.append(failure)
+        name = type(error).__name__ + (f" {code().name}" if callable(code) else "")
+        is_expected = isinstance(error, (*ALWAYS, *expected))
+        self.failures.append(Failure(name, f"{self.kind.value}: {error}", is_expected))
 
     async def persist(self, ask: Callable[[], Awaitable[T]], *expected: type[UnrollError]) -> T:
         """Ask again and again until there is an answer.
@@ -164,19 +124,12 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class Asker:
-    """What a client asks with.
+    """What a client asks with."""
 
-    Attributes:
-        targets: addresses of the two servers.
-        clients: connected to both, each with another server first.
-        tell: takes accounts to the soak.
-        take_breaks: returns how many streams went on elsewhere since it was last called.
-    """
-
-    targets: tuple[str, ...]
-    clients: tuple[AsyncClient, ...]
-    tell: Callable[[Attempt], Awaitable[None]]
-    take_breaks: Callable[[], int]
+    targets: tuple[str, ...]  # addresses of the two servers
+    clients: tuple[AsyncClient, ...]  # connected to both, each with another server first
+    tell: Callable[[Attempt], Awaitable[None]]  # takes accounts to the soak
+    take_breaks: Callable[[], int]  # streams that went on elsewhere since the last call
 
     @asynccontextmanager
     async def doing(self, kind: Kind, *expected: type[UnrollError]) -> AsyncIterator[Attempt]:
@@ -193,3 +146,22 @@ class Asker:
         await self.tell(attempt)
         if not attempt.is_done:
             await asyncio.sleep(REST)
+
+
+Act = Callable[[Asker, Step, Attempt], Awaitable[None]]
+OPERATIONS: dict[Kind, Callable[[Asker, Step], Awaitable[None]]] = {}
+"""How to do each kind of the deck; `texts`, `sessions` and `rude` fill it."""
+
+
+def operation(kind: Kind, *expected: type[UnrollError]) -> Callable[[Act], Act]:
+    """Register what a client does, and do it with an account of it."""
+
+    def register(act: Act) -> Act:
+        async def operate(asker: Asker, step: Step) -> None:
+            async with asker.doing(kind, *expected) as attempt:
+                await act(asker, step, attempt)
+
+        OPERATIONS[kind] = operate
+        return act
+
+    return register

@@ -11,12 +11,10 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from queue import Empty, Queue
 
-from tests.soak.account import Asker, Attempt
+from tests.soak import rude, sessions, texts  # noqa: F401 (they fill OPERATIONS)
+from tests.soak.account import OPERATIONS, Asker, Attempt
 from tests.soak.keeper import STEP_SECONDS, Lot
-from tests.soak.plan import Kind, Step, deal
-from tests.soak.rude import OPERATIONS as RUDE
-from tests.soak.sessions import live
-from tests.soak.texts import OPERATIONS
+from tests.soak.plan import Step, deal
 from unroll.client.aio import AsyncClient
 from unroll.client.load.processes import SPAWN
 
@@ -25,18 +23,11 @@ RESUMPTIONS = "unroll.client.remote.resume"  # the logger that tells of each bre
 
 @dataclass(frozen=True, kw_only=True)
 class Crowd:
-    """The clients of one process.
+    """The clients of one process."""
 
-    Attributes:
-        targets: addresses of the two servers.
-        symbols: of the model.
-        name: the soak's seed, the number of the process and how many were in its place before.
-        clients: how many.
-    """
-
-    targets: tuple[str, str]
-    symbols: str
-    name: tuple[int, ...]
+    targets: tuple[str, str]  # addresses of the two servers
+    symbols: str  # of the model
+    name: tuple[int, ...]  # the soak's seed, the process's number and how many were in its place
     clients: int
 
 
@@ -110,18 +101,16 @@ class CrowdKeeper(threading.Thread):
 class Breaks(logging.Handler):
     """Counts streams that went on elsewhere with a part of their text received."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._count = 0
+    count = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         """Count a line of the log."""
         received = record.args[0] if isinstance(record.args, tuple) else 0
-        self._count += bool(received)
+        self.count += bool(received)
 
     def take(self) -> int:
         """Return the count and begin anew."""
-        count, self._count = self._count, 0
+        count, self.count = self.count, 0
         return count
 
 
@@ -132,8 +121,7 @@ def be_crowd(crowd: Crowd, pipe: Connection) -> None:
 
 
 async def _run(crowd: Crowd, pipe: Connection) -> None:
-    breaks = Breaks()
-    resumptions = logging.getLogger(RESUMPTIONS)
+    breaks, resumptions = Breaks(), logging.getLogger(RESUMPTIONS)
     resumptions.addHandler(breaks)
     resumptions.setLevel(logging.INFO)
     resumptions.propagate = False
@@ -144,16 +132,12 @@ async def _run(crowd: Crowd, pipe: Connection) -> None:
             await asyncio.to_thread(pipe.send, attempt)
 
     async with AsyncExitStack() as stack:
-        clients = [
-            await stack.enter_async_context(AsyncClient(order))
-            for order in (crowd.targets, crowd.targets[::-1])
-        ]
+        orders = crowd.targets, crowd.targets[::-1]
+        clients = [await stack.enter_async_context(AsyncClient(order)) for order in orders]
         asker = Asker(
             targets=crowd.targets, clients=tuple(clients), tell=tell, take_breaks=breaks.take
         )
-        tasks = [
-            asyncio.create_task(_be_client(asker, crowd, number)) for number in range(crowd.clients)
-        ]
+        tasks = [asyncio.create_task(_be_client(asker, crowd, n)) for n in range(crowd.clients)]
         ending = asyncio.create_task(asyncio.to_thread(pipe.recv))
         await asyncio.wait([ending, *tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
@@ -168,6 +152,4 @@ async def _run(crowd: Crowd, pipe: Connection) -> None:
 async def _be_client(asker: Asker, crowd: Crowd, number: int) -> None:
     name = (*crowd.name, number)
     for index, kind in enumerate(deal(*name)):
-        step = Step(crowd.symbols, *name, index)
-        operation = live if kind is Kind.START else (OPERATIONS | RUDE)[kind]
-        await operation(asker, step)
+        await OPERATIONS[kind](asker, Step(crowd.symbols, *name, index))

@@ -40,12 +40,9 @@ ENDS = (End.KILLED, End.KILLED, End.DRAINED)  # in turn, after the first
 
 
 class Lot:
-    """Durations of lives, drawn from the soak's seed, and their ends.
+    """Durations of lives, half to one and a half of some seconds, and their ends.
 
-    Args:
-        life_seconds: half to one and a half of this.
-        first: how the first life ends.
-        name: the soak's seed and whose lives.
+    All are drawn from a name: the soak's seed and whose lives.
     """
 
     def __init__(self, life_seconds: float, first: End, *name: object) -> None:
@@ -54,7 +51,6 @@ class Lot:
         self.ends = chain([first], cycle(ENDS))
 
     def life(self) -> float:
-        """Draw how long a life lasts, in seconds."""
         return self._life_seconds * self._random.uniform(0.5, 1.5)
 
     def rest(self) -> float:
@@ -78,21 +74,14 @@ class ServerKeeper(threading.Thread):
         server: to keep.
         lot: its lives.
         may_end: whether a life may be ended now, by the number of those that were.
-
-    Attributes:
-        is_living: whether the server answers.
-        looks: at its metrics.
-        ends: of its lives, but for the last.
-        pranks: that were played on it.
-        problems: what should not have happened.
     """
 
     def __init__(self, server: Server, lot: Lot, may_end: Callable[[int], bool]) -> None:
         super().__init__(daemon=True, name=f"keeper of {server.address}")
         self.server = server
-        self.is_living = False
+        self.is_living = False  # whether the server answers
         self.looks: list[Look] = []
-        self.ends: list[End] = []
+        self.ends: list[End] = []  # of its lives, but for the last
         self.pranks: Counter[Prank] = Counter()
         self.problems: list[str] = []
         self._pranks = cycle(Prank)
@@ -132,18 +121,19 @@ class ServerKeeper(threading.Thread):
                 return f"ended by itself with {code}"
         else:
             return f"was not ready within {READY_SECONDS:g} s"
-        self.is_living, due = True, time.monotonic() + self._lot.life()
-        look, prank = 0.0, time.monotonic() + PRANK_SECONDS
+        now = time.monotonic()
+        self.is_living, due, look, prank = True, now + self._lot.life(), now, now + PRANK_SECONDS
         while not self._is_last.is_set():
+            now = time.monotonic()
             if (code := self.server.exit_code()) is not None:
                 return f"ended by itself with {code}"
-            if time.monotonic() >= look:
+            if now >= look:
                 self._look()
-                look = time.monotonic() + LOOK_SECONDS
-            if time.monotonic() >= prank:
+                look = now + LOOK_SECONDS
+            if now >= prank:
                 self._play(next(self._pranks))
                 prank = time.monotonic() + PRANK_SECONDS
-            if time.monotonic() >= due and self._may_end(len(self.ends)):
+            if now >= due and self._may_end(len(self.ends)):
                 self.ends.append(next(self._lot.ends))
                 if self.ends[-1] is End.DRAINED:
                     break

@@ -22,6 +22,7 @@ GENERATE, LIST = f"/{SERVICE}/Generate", f"/{SERVICE}/ListModels"
 MESSAGE = 8 * 2**20  # bytes; the server's limit
 LOOK_SECONDS, HOLD_SECONDS, REST_SECONDS = 0.02, 3.0, 3.0
 SENDERS = 16  # at once
+HEAD = ("", "MiB at rest", "at most", "after", "again at most", "after that")
 Attack = Callable[[str], None]
 
 
@@ -33,8 +34,7 @@ def unfinished_messages(target: str) -> None:
             raw.send_part(raw.begin(GENERATE), announced=MESSAGE, sent=MESSAGE - 1)
 
     with ExitStack() as stack:
-        connections = [stack.enter_context(RawConnection(target)) for _ in range(100)]
-        for raw in connections:
+        for raw in [stack.enter_context(RawConnection(target)) for _ in range(100)]:
             threading.Thread(target=send, args=(raw,), daemon=True).start()
         time.sleep(HOLD_SECONDS)
 
@@ -72,20 +72,6 @@ def answers_not_taken(target: str) -> None:
         time.sleep(HOLD_SECONDS)
 
 
-def _most_during(server: ServerProcess, attack: Attack) -> float:
-    thread = threading.Thread(target=attack, args=(server.target,))
-    thread.start()
-    most = 0.0
-    while thread.is_alive():
-        most = max(most, _mebibytes(server))
-        time.sleep(LOOK_SECONDS)
-    return most
-
-
-def _mebibytes(server: ServerProcess) -> float:
-    return server.usage().resident_bytes / 2**20
-
-
 def measure(folder: Path, attack: Attack) -> list[str]:
     """Attack a new server twice; return its memory meanwhile and afterwards, beside that before."""
     with running("serving", "--model", str(folder)) as server, Client(server.target) as client:
@@ -99,16 +85,26 @@ def measure(folder: Path, attack: Attack) -> list[str]:
         return [f"{before:.0f}", *(f"{each:+.0f}" for each in found)]
 
 
+def _most_during(server: ServerProcess, attack: Attack) -> float:
+    thread, most = threading.Thread(target=attack, args=(server.target,)), 0.0
+    thread.start()
+    while thread.is_alive():
+        most = max(most, _mebibytes(server))
+        time.sleep(LOOK_SECONDS)
+    return most
+
+
+def _mebibytes(server: ServerProcess) -> float:
+    return server.usage().resident_bytes / 2**20
+
+
 def main() -> None:
     """Attack servers and print their memory."""
-    head = "MiB at rest", "at most", "after", "again at most", "after that"
     attacks = unfinished_messages, refused_giants, streams_without_a_message, answers_not_taken
     with exported(random_checkpoint(MODEL, SYMBOLS), "fp32") as bundle:
-        rows = [
-            [each.__name__.replace("_", " "), *measure(bundle.folder, each)] for each in attacks
-        ]
-    for row in ["", *head], *rows:
-        print(" | ".join(f"{cell:26}" if cell is row[0] else f"{cell:>13}" for cell in row))
+        rows = [[each.__name__, *measure(bundle.folder, each)] for each in attacks]
+    for name, *figures in HEAD, *rows:
+        print(f"{name:26}", *(f"{figure:>13}" for figure in figures))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from serving.runtime.sampling import SamplingParams
-from unroll.options import GenerateOptions
+from unroll.options import GenerateOptions, SessionOptions
 from unroll.terms import SEED_LIMIT, Capsules
 
 
@@ -48,7 +49,8 @@ DECK = (
     *(Kind.CAPSULE, Kind.START, Kind.START, Kind.SWAPPED),
     *(Kind.FAR_DEADLINE, Kind.DEAF, Kind.UNFINISHED, Kind.GIANT, Kind.GREEDY),
 )
-_SAMPLINGS = (
+DRAWN = ("temperature", "top_k", "top_p", "min_p")
+SAMPLINGS = (
     *(SamplingParams(), SamplingParams(), SamplingParams(temperature=0.7)),
     *(SamplingParams(temperature=0.0), SamplingParams(top_k=5, temperature=1.3)),
     *(SamplingParams(top_p=0.9), SamplingParams(min_p=0.05)),
@@ -57,15 +59,7 @@ _SAMPLINGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A text that is asked for.
-
-    Attributes:
-        prompt: what is read before it.
-        new: symbols to generate at most, 1 or more.
-        seed: of its random numbers.
-        sampling: how it is drawn.
-        stop: strings before which it ends.
-    """
+    """A text that is asked for: at most `new` symbols, 1 or more, that go on after a prompt."""
 
     prompt: str
     new: int
@@ -73,23 +67,25 @@ class Asked:
     sampling: SamplingParams
     stop: tuple[str, ...] = ()
 
-    def options(
-        self, *, is_in_session: bool = False, capsules: Capsules | None = None
-    ) -> GenerateOptions:
-        """Write it as a client does; a session has seed and sampling parameters in force."""
-        if is_in_session:
-            return GenerateOptions(max_new_symbols=self.new, log_probs=True, capsules=capsules)
+    def options(self, capsules: Capsules | None = None) -> GenerateOptions:
         return GenerateOptions(
-            max_new_symbols=self.new,
-            seed=self.seed,
-            temperature=self.sampling.temperature,
-            top_k=self.sampling.top_k,
-            top_p=self.sampling.top_p,
-            min_p=self.sampling.min_p,
-            stop=self.stop,
-            log_probs=True,
-            capsules=capsules,
-        )
+            max_new_symbols=self.new, seed=self.seed, stop=self.stop, log_probs=True,
+            capsules=capsules, **self.drawn,
+        )  # fmt: skip
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """How it is drawn, by the parameters' names."""
+        return {name: getattr(self.sampling, name) for name in DRAWN}
+
+    @property
+    def in_session(self) -> GenerateOptions:
+        """The same in a session, which has seed and sampling parameters in force."""
+        return GenerateOptions(max_new_symbols=self.new, log_probs=True)
+
+    @property
+    def start(self) -> SessionOptions:
+        return SessionOptions(seed=self.seed, **self.drawn)
 
 
 class Step:
@@ -101,38 +97,21 @@ class Step:
     """
 
     def __init__(self, symbols: str, *name: int) -> None:
-        self._random = random.Random(":".join(map(str, name)))
+        self.chance = random.Random(":".join(map(str, name)))
         self._symbols = symbols
 
     def text(self, longest: int, *, has_stops: bool = False) -> Asked:
         """Draw a text of so many symbols at most."""
         return Asked(
-            prompt=self.symbols(self.below(30)),
-            new=1 + self.below(longest),
-            seed=self.seed(),
-            sampling=self._random.choice(_SAMPLINGS),
-            stop=tuple(self.symbols(2) for _ in range(self.below(3))) if has_stops else (),
+            prompt=self.symbols(self.chance.randrange(30)),
+            new=1 + self.chance.randrange(longest),
+            seed=self.chance.randrange(SEED_LIMIT),
+            sampling=self.chance.choice(SAMPLINGS),
+            stop=tuple(self.symbols(2) for _ in range(self.chance.randrange(3)) if has_stops),
         )
 
     def symbols(self, count: int) -> str:
-        """Draw a string."""
-        return "".join(self._random.choices(self._symbols, k=count))
-
-    def seed(self) -> int:
-        """Draw a seed of a text."""
-        return self._random.randrange(SEED_LIMIT)
-
-    def below(self, limit: int) -> int:
-        """Draw a number in [0, limit)."""
-        return self._random.randrange(limit)
-
-    def seconds(self, least: float, most: float) -> float:
-        """Draw a duration."""
-        return self._random.uniform(least, most)
-
-    def choice(self, of: list[int]) -> int:
-        """Draw one of several."""
-        return self._random.choice(of)
+        return "".join(self.chance.choices(self._symbols, k=count))
 
 
 def deal(*name: int) -> Iterator[Kind]:

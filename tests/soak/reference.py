@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,30 +20,16 @@ SHOWN = 40  # symbols of a text that differs
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """A text alone.
-
-    Attributes:
-        text: without a stop string that ended it.
-        log_probs: of its symbols, in nats.
-        finish: how it ends.
-        generated: its symbols, those of the stop string included.
-    """
+    """A text alone, without a stop string that ended it."""
 
     text: str
-    log_probs: NDArray[np.float32]
+    log_probs: NDArray[np.float32]  # of its symbols, in nats
     finish: FinishReason
-    generated: int
-
-
-Write = Callable[[str, Asked], Expected]
+    generated: int  # symbols, those of the stop string included
 
 
 class Reference:
-    """Computes texts, and the log-probabilities of given ones.
-
-    Args:
-        bundle: that the servers serve.
-    """
+    """Computes texts of a bundle, and the log-probabilities of given ones."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._vocabulary = bundle.vocabulary
@@ -52,9 +39,8 @@ class Reference:
         """Continue a text; `before` has the prompt already."""
         tokens, log_probs = self._run(before, asked, asked.new)
         text = "".join(self._vocabulary.symbols[token] for token in tokens)
-        found = [
-            (text.find(stop) + len(stop), text.find(stop)) for stop in asked.stop if stop in text
-        ]
+        starts = [(text.find(stop) + len(stop), text.find(stop)) for stop in asked.stop]
+        found = [each for each in starts if each[1] >= 0]
         end, start = min(found, default=(len(text), len(text)))
         return Expected(
             text=text[:start],
@@ -65,10 +51,9 @@ class Reference:
 
     def score(self, before: str, asked: Asked) -> Expected:
         """Judge the prompt after `before`."""
-        text = asked.prompt
-        _, log_probs = self._run(before + text, asked, 0)
+        _, log_probs = self._run(before + asked.prompt, asked, 0)
         return Expected(
-            text=text,
+            text=asked.prompt,
             log_probs=log_probs[len(before) :],
             finish=FinishReason.LENGTH,
             generated=0,
@@ -82,17 +67,13 @@ class Reference:
         P, T = len(read), len(read) + new
         forced = np.full((T, 1), FREE, np.int64)
         forced[:P, 0] = read
-        plain = LoopRun.plain(
-            np.array([self._vocabulary.start_id]), forced, uniforms(asked.seed, 0, T)[:, None]
-        )
-        call = replace(
-            plain,
-            temperature=np.array([asked.sampling.temperature], np.float32),
-            top_k=np.array([asked.sampling.top_k]),
-            top_p=np.array([asked.sampling.top_p], np.float32),
-            min_p=np.array([asked.sampling.min_p], np.float32),
-        )
-        result = self._decoder.run(call, self._decoder.zero_state(1))
+        uniform = uniforms(asked.seed, 0, T)[:, None]
+        plain = LoopRun.plain(np.array([self._vocabulary.start_id]), forced, uniform)
+        drawn: dict[str, Any] = {
+            name: np.array([value], np.int64 if isinstance(value, int) else np.float32)
+            for name, value in asked.drawn.items()
+        }
+        result = self._decoder.run(replace(plain, **drawn), self._decoder.zero_state(1))
         first = P if new else 0
         return result.tokens[first:, 0], result.log_probs[first:, 0]
 
@@ -101,10 +82,8 @@ def difference(claim: Claim, expected: Expected) -> str:
     """Tell how what came differs from what comes alone; empty if it does not."""
     got, wanted = claim.text, expected.text
     if got != (wanted if claim.is_whole else wanted[: len(got)]):
-        same = next(
-            (i for i, pair in enumerate(zip(got, wanted, strict=False)) if len({*pair}) > 1), None
-        )
-        at = min(len(got), len(wanted)) if same is None else same
+        pairs = enumerate(zip(got, wanted, strict=False))
+        at = next((i for i, (a, b) in pairs if a != b), min(len(got), len(wanted)))
         return (
             f"{len(got)} symbols, from {at} on {got[at : at + SHOWN]!r}; alone {len(wanted)}, "
             f"{wanted[at : at + SHOWN]!r}"
@@ -128,7 +107,7 @@ def difference(claim: Claim, expected: Expected) -> str:
 
 def check(reference: Reference, claim: Claim) -> str:
     """Compare a claim with the text alone; return the difference, empty for none."""
-    way: Write = reference.score if claim.is_scored else reference.write
+    way = reference.score if claim.is_scored else reference.write
     asked = claim.asked
     if claim.finish is None and not claim.is_scored:  # no more than what came
         asked = replace(asked, new=max(len(claim.text), 1))

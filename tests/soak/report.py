@@ -1,6 +1,6 @@
 """What a soak saw, and whether that is good enough."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from tests.soak.account import Attempt, Claim
@@ -13,45 +13,24 @@ GROWTH_AT_MOST = 32.0  # MiB in a life; caches fill, and sessions that nobody en
 
 @dataclass(kw_only=True)
 class Report:
-    """What a soak saw.
+    """What a soak saw."""
 
-    Attributes:
-        seconds: how long it has lasted.
-        done: by kind, what clients did to the end.
-        broken_off: by kind, what an error ended.
-        texts: that were compared, parts of texts too.
-        symbols: of those.
-        takeovers: streams that the other server took over with a part of their text received.
-        expected: errors that belong to servers that are killed, by name.
-        unexpected: the others.
-        mismatches: texts that were not those computed alone.
-        problems: what else was not as it should be; the first of many.
-        examples: of unexpected errors and of mismatches.
-        ends: how each server was ended.
-        pranks: that were played on the servers.
-        clients_killed: processes of clients that were killed.
-        looks: at each server's metrics.
-        leaks: what the servers hold after the clients have gone, by name.
-        logged: errors in the servers' logs.
-    """
-
-    seconds: float = 0.0
-    done: Counter[Kind] = field(default_factory=Counter)
-    broken_off: Counter[Kind] = field(default_factory=Counter)
-    texts: int = 0
-    symbols: int = 0
-    takeovers: int = 0
-    expected: Counter[str] = field(default_factory=Counter)
+    done: Counter[Kind] = field(default_factory=Counter)  # what clients did to the end
+    broken_off: Counter[Kind] = field(default_factory=Counter)  # what an error ended
+    texts: int = 0  # that were compared, parts of texts too
+    symbols: int = 0  # of those
+    takeovers: int = 0  # streams that the other server took over in mid-text
+    expected: Counter[str] = field(default_factory=Counter)  # errors that a kill explains, by name
     unexpected: Counter[str] = field(default_factory=Counter)
-    mismatches: int = 0
+    mismatches: int = 0  # texts that were not those computed alone
     problems: list[str] = field(default_factory=list)
-    examples: list[str] = field(default_factory=list)
-    ends: list[list[End]] = field(default_factory=list)
+    examples: list[str] = field(default_factory=list)  # of unexpected errors and of mismatches
+    ends: list[list[End]] = field(default_factory=list)  # of each server
     pranks: Counter[Prank] = field(default_factory=Counter)
-    clients_killed: int = 0
-    looks: list[list[Look]] = field(default_factory=list)
-    leaks: dict[str, float] = field(default_factory=dict)
-    logged: list[str] = field(default_factory=list)
+    clients_killed: int = 0  # processes of them
+    looks: list[list[Look]] = field(default_factory=list)  # at each server's metrics
+    leaks: dict[str, float] = field(default_factory=dict)  # what servers hold in the end
+    logged: list[str] = field(default_factory=list)  # errors in the servers' logs
 
     def add(self, attempt: Attempt) -> None:
         """Count what a client did, but for its texts."""
@@ -80,15 +59,14 @@ class Report:
 
         In MiB; None if there are fewer than four looks at it.
         """
-        lives: dict[tuple[int, int], list[Look]] = {}
+        lives: dict[tuple[int, int], list[Look]] = defaultdict(list)
         for index, looks in enumerate(self.looks):
             for look in looks:
-                lives.setdefault((index, look.life), []).append(look)
+                lives[index, look.life].append(look)
         longest = max(lives.values(), key=len, default=[])  # looks come at equal intervals
         if len(longest) < 4:
             return None
-        early, late = longest[len(longest) // 4], longest[-1]
-        return early.page.resident_bytes / 2**20, late.page.resident_bytes / 2**20
+        return _mebibytes(longest[len(longest) // 4]), _mebibytes(longest[-1])
 
     def rows(self) -> dict[str, str]:
         """Lay out what was seen."""
@@ -106,8 +84,7 @@ class Report:
             "held at the end": ", ".join(f"{n} {v:g}" for n, v in self.leaks.items()),
             "memory of the longest life": f"{grown[0]:.1f} to {grown[1]:.1f} MiB" if grown else "-",
             **{
-                f"MiB by minute, server {n}": _by_minute(each)
-                for n, each in enumerate(self.looks, 1)
+                f"MiB by minute, server {n}": _minutes(each) for n, each in enumerate(self.looks, 1)
             },
             "failures": "; ".join([*failures(self), *self.examples]) or "none",
         }
@@ -121,19 +98,6 @@ class Report:
             self.examples.append(example)
 
 
-def _by_minute(looks: list[Look]) -> str:
-    """Tell a server's memory, the most of each minute."""
-    most: dict[float, float] = {}
-    for look in looks:
-        minute = (look.seconds - looks[0].seconds) // 60
-        most[minute] = max(most.get(minute, 0.0), look.page.resident_bytes / 2**20)
-    return " ".join(f"{each:.0f}" for each in most.values())
-
-
-def _counted(errors: Counter[str]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in errors.most_common()) or "none"
-
-
 def failures(report: Report) -> list[str]:
     """Tell why a soak has failed; nothing if it has not."""
     return [*faults(report), *gaps(report)]
@@ -144,10 +108,8 @@ def gaps(report: Report) -> list[str]:
     found = [f"never done: {kind.value}" for kind in Kind if not report.done[kind]]
     found += [f"never done: {prank.value}" for prank in Prank if not report.pranks[prank]]
     found += [f"no server was ended by {end.value}" for end in End if not report.count_of(end)]
-    if not report.clients_killed:
-        found.append("no clients were killed")
-    if not report.takeovers:
-        found.append("no stream was taken over by the other server")
+    found += [] if report.clients_killed else ["no clients were killed"]
+    found += [] if report.takeovers else ["no stream was taken over by the other server"]
     return found
 
 
@@ -156,12 +118,9 @@ def faults(report: Report) -> list[str]:
     found = []
     if report.mismatches:
         found.append(f"{report.mismatches} of {report.texts} texts are not those computed alone")
-    found += [
-        f"unexpected error: {name}, {count} times" for name, count in report.unexpected.items()
-    ]
+    found += [f"unexpected error: {name}, {n} times" for name, n in report.unexpected.items()]
     found += [f"still held at the end: {name} = {n:g}" for name, n in report.leaks.items() if n]
-    never = sum(map(_never, report.looks))
-    if never:
+    if never := sum(map(_never, report.looks)):
         found.append(f"{never} calls ended with INTERNAL or UNKNOWN on the servers")
     if report.logged:
         found.append(f"{len(report.logged)} errors in the servers' logs: {report.logged[0]}")
@@ -172,5 +131,22 @@ def faults(report: Report) -> list[str]:
 
 
 def _never(looks: list[Look]) -> int:
-    last_of_life = {look.life: look.page.never for look in looks}
-    return sum(last_of_life.values())
+    """Count over all lives; the last look at a life has all of it."""
+    return sum({look.life: look.page.never for look in looks}.values())
+
+
+def _mebibytes(look: Look) -> float:
+    return look.page.resident_bytes / 2**20
+
+
+def _minutes(looks: list[Look]) -> str:
+    """Tell a server's memory, the most of each minute."""
+    most: dict[float, float] = defaultdict(float)
+    for look in looks:
+        minute = (look.seconds - looks[0].seconds) // 60
+        most[minute] = max(most[minute], _mebibytes(look))
+    return " ".join(f"{each:.0f}" for each in most.values())
+
+
+def _counted(errors: Counter[str]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in errors.most_common()) or "none"

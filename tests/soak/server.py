@@ -25,15 +25,15 @@ MESSAGE_BYTES = 2**20
 # Less than the clients ask for, so that requests wait, streams pause, sessions leave the memory and
 # connections grow old.
 LIMITS = {
-    "slots": "8",
-    "buffer-symbols": "256",
-    "sessions-in-memory": "16",
-    "session-spill-seconds": "1",
-    "prefix-cache-mb": "1",
-    "grace-seconds": "0.3",
-    "max-connection-age-seconds": "10",
-    "max-connection-age-grace-seconds": "3",
-    "max-message-bytes": str(MESSAGE_BYTES),
+    "slots": 8,
+    "buffer-symbols": 256,
+    "sessions-in-memory": 16,
+    "session-spill-seconds": 1,
+    "prefix-cache-mb": 1,
+    "grace-seconds": 0.3,
+    "max-connection-age-seconds": 10,
+    "max-connection-age-grace-seconds": 3,
+    "max-message-bytes": MESSAGE_BYTES,
 }
 PAGE_SECONDS = 2.0
 LOWEST_PORT = 10_000
@@ -47,17 +47,11 @@ NEVER = ("INTERNAL", "UNKNOWN")  # codes
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """What a server tells of itself.
+    """What a server tells of itself."""
 
-    Attributes:
-        held: by name, what is taken at the moment.
-        never: calls that ended with a code of NEVER.
-        resident_bytes: memory of the process.
-    """
-
-    held: dict[str, float]
-    never: int
-    resident_bytes: float
+    held: dict[str, float]  # by name, what is taken at the moment
+    never: int  # calls that ended with a code of NEVER
+    resident_bytes: float  # memory of the process
 
 
 class Server:
@@ -72,26 +66,16 @@ class Server:
     """
 
     def __init__(
-        self,
-        bundle: Path,
-        others: Sequence[Path],
-        folder: Path,
-        key: str,
-        ports: tuple[int, int],
+        self, bundle: Path, others: Sequence[Path], folder: Path, key: str, ports: tuple[int, int]
     ) -> None:
-        port, self._metrics_port = ports
+        port, metrics_port = ports
         self.address = f"{HOST}:{port}"
+        self._metrics = f"http://{HOST}:{metrics_port}/metrics"
         self._log, self._state, self._other = folder / "log", folder / "state", folder / OTHER
         self._others = cycle(others)
         self.swap()
-        flags = {
-            "port": str(port),
-            "metrics-port": str(self._metrics_port),
-            "state-dir": str(self._state),
-            "log-format": "json",
-            "log-level": "WARNING",
-            **LIMITS,
-        }
+        flags = LIMITS | {"port": port, "metrics-port": metrics_port, "state-dir": self._state}
+        flags |= {"log-format": "json", "log-level": "WARNING"}
         self._command = [sys.executable, "-m", "serving"]
         self._command += [f"--model={MODEL}={bundle}", f"--model={OTHER}={self._other}"]
         self._command += [f"--{name}={value}" for name, value in flags.items()]
@@ -100,7 +84,6 @@ class Server:
         self.starts = 0
 
     def start(self) -> None:
-        """Start a process."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, env=self._environment, stdout=subprocess.DEVNULL, stderr=log
@@ -118,7 +101,6 @@ class Server:
             self._process.wait()
 
     def send(self, number: signal.Signals) -> None:
-        """Send the process a signal."""
         assert self._process is not None
         self._process.send_signal(number)
 
@@ -140,19 +122,15 @@ class Server:
     def page(self) -> Page | None:
         """Read its metrics; None if it is not there yet."""
         try:
-            url = f"http://{HOST}:{self._metrics_port}/metrics"
-            with urllib.request.urlopen(url, timeout=PAGE_SECONDS) as answer:
+            with urllib.request.urlopen(self._metrics, timeout=PAGE_SECONDS) as answer:
                 text = answer.read().decode()
         except OSError:
             return None
         families = {family.name: family for family in text_string_to_metric_families(text)}
+        calls = families["unroll_requests"].samples
         return Page(
             held={name: _sum(families.get(name)) for name in HELD},
-            never=sum(
-                int(sample.value)
-                for sample in families["unroll_requests"].samples
-                if sample.labels["code"] in NEVER
-            ),
+            never=int(sum(each.value for each in calls if each.labels["code"] in NEVER)),
             resident_bytes=_sum(families.get("process_resident_memory_bytes")),
         )
 

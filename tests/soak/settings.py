@@ -44,11 +44,7 @@ class SoakSettings:
     """File for the report."""
 
     def validate(self) -> None:
-        """Check every range.
-
-        Raises:
-            SettingsError: one is broken; the message names the setting, its value and the range.
-        """
+        """Check every range; a SettingsError names the setting, its value and the range."""
         check_settings(self)
         if self.processes > self.clients:
             allowed = f"at most the number of clients, {self.clients}"

@@ -32,8 +32,6 @@ LAST_ENDS, LAST_KILL = (0.8, 0.5), 0.9
 EXPLAINED = re.compile("sessions cannot be written|expired sessions stay|the loaded bundle stays")
 TOLD_AT_MOST = 64  # outcomes that wait to be compared
 
-Check = Callable[[Claim], str]
-
 
 class Soak:
     """Two servers, their clients, and who ends them.
@@ -52,14 +50,15 @@ class Soak:
         bundle: Bundle,
         others: Sequence[Bundle],
         folder: Path,
-        check: Check,
+        check: Callable[[Claim], str],
     ) -> None:
         self._settings, self._check = settings, check
         self._symbols = bundle.vocabulary.symbols
+        self._seconds = settings.minutes * 60
         self._report = Report()
         self._began = time.monotonic()
         self._news = NEWS_SECONDS
-        self._last_ends = [part * settings.minutes * 60 for part in LAST_ENDS]
+        self._last_ends = [part * self._seconds for part in LAST_ENDS]
         self._told: Queue[Attempt] = Queue(TOLD_AT_MOST)
         self._crowds: list[CrowdKeeper] = []
         self._keepers = list(self._keep(bundle, others, folder))
@@ -69,9 +68,9 @@ class Soak:
         with self._cleaning_up():
             for keeper in self._keepers:
                 keeper.start()
-            self._until(lambda: all(keeper.is_living for keeper in self._keepers), START_SECONDS)
+            self._until(self._all_live, START_SECONDS)
             self._begin()
-            self._until(lambda: False, self._settings.minutes * 60)
+            self._until(lambda: False, self._seconds)
             self._go_on()
             self._dismiss()
             self._look_for_leaks()
@@ -82,18 +81,22 @@ class Soak:
     def _now(self) -> float:
         return time.monotonic() - self._began
 
+    def _all_live(self) -> bool:
+        return all(keeper.is_living for keeper in self._keepers)
+
+    def _everybody(self) -> list[CrowdKeeper | ServerKeeper]:
+        return [*self._crowds, *self._keepers]
+
     def _keep(
         self, bundle: Bundle, others: Sequence[Bundle], folder: Path
     ) -> Iterator[ServerKeeper]:
-        key = secrets.token_hex(32)
-        ports = free_ports(2 * len(LAST_ENDS))
-        for index in range(len(LAST_ENDS)):
+        key, folders = secrets.token_hex(32), [each.folder for each in others]
+        ports = iter(free_ports(2 * len(LAST_ENDS)))
+        # Each starts with another end, so that each way comes, however short the time.
+        for index, first in zip(range(len(LAST_ENDS)), End, strict=True):
             own = folder / f"server-{index}"
             own.mkdir()
-            own_ports = ports[2 * index], ports[2 * index + 1]
-            folders = [each.folder for each in others]
-            server = Server(bundle.folder, folders, own, key, own_ports)
-            first = list(End)[index % len(End)]  # so that each way comes, however short the time
+            server = Server(bundle.folder, folders, own, key, (next(ports), next(ports)))
             lot = Lot(self._settings.life_seconds, first, self._settings.seed, "server", index)
             yield ServerKeeper(server, lot, partial(self._may_end, index))
 
@@ -104,9 +107,8 @@ class Soak:
 
     def _begin(self) -> None:
         """Start the clients, and the clock."""
-        settings = self._settings
+        settings, last_kill = self._settings, LAST_KILL * self._seconds
         first, second = (keeper.server.address for keeper in self._keepers)
-        last_kill = LAST_KILL * settings.minutes * 60
         self._began = time.monotonic()
         for index, numbers in enumerate(shares(settings.clients, settings.processes)):
             crowd = Crowd(
@@ -155,47 +157,44 @@ class Soak:
         self._last_ends = [0.0 for _ in LAST_ENDS]
         for crowd in self._crowds:
             crowd.dismiss()
-        has_ended = self._until(
+        self._wait_for(
             lambda: not any(crowd.is_alive() for crowd in self._crowds) and self._told.empty(),
-            END_SECONDS,
+            f"clients did not end within {END_SECONDS:g} s",
         )
-        if not has_ended:
-            self._report.problems.append(f"clients did not end within {END_SECONDS:g} s")
 
     def _look_for_leaks(self) -> None:
         def is_free() -> bool:
-            leaks = dict.fromkeys(HELD, 0.0)
-            pages = [keeper.server.page() for keeper in self._keepers]
-            for page in pages:
-                for name, number in page.held.items() if page is not None else ():
-                    leaks[name] += number
+            pages = [page for keeper in self._keepers if (page := keeper.server.page())]
+            leaks = {name: sum(page.held[name] for page in pages) for name in HELD}
             self._report.leaks = leaks
-            all_live = all(keeper.is_living for keeper in self._keepers)
-            return all_live and None not in pages and not any(leaks.values())
+            return self._all_live() and len(pages) == len(self._keepers) and not any(leaks.values())
 
         self._until(is_free, FREE_SECONDS)
-        if not all(keeper.is_living for keeper in self._keepers):
+        if not self._all_live():
             self._report.problems.append("a server was not there at the end")
 
     def _stop_servers(self) -> None:
         for keeper in self._keepers:
             keeper.stop()
-        if not self._until(lambda: not any(k.is_alive() for k in self._keepers), END_SECONDS):
-            self._report.problems.append(f"servers did not end within {END_SECONDS:g} s")
+        self._wait_for(
+            lambda: not any(keeper.is_alive() for keeper in self._keepers),
+            f"servers did not end within {END_SECONDS:g} s",
+        )
+
+    def _wait_for(self, condition: Callable[[], bool], problem: str) -> None:
+        if not self._until(condition, END_SECONDS):
+            self._report.problems.append(problem)
 
     def _close(self) -> Report:
         report = self._take_stock()
-        for crowd in self._crowds:
-            report.problems += crowd.problems
+        for each in self._everybody():
+            report.problems += each.problems
         for keeper in self._keepers:
-            report.problems += keeper.problems
-            lines = keeper.server.said().splitlines()
-            report.logged += [line for line in lines if _is_error(line)]
+            report.logged += filter(_is_error, keeper.server.said().splitlines())
         return report
 
     def _take_stock(self) -> Report:
         report = self._report
-        report.seconds = self._now
         report.ends = [keeper.ends for keeper in self._keepers]
         report.looks = [keeper.looks for keeper in self._keepers]
         report.pranks = sum((keeper.pranks for keeper in self._keepers), Counter())
@@ -207,10 +206,8 @@ class Soak:
         try:
             yield
         finally:
-            for crowd in self._crowds:
-                crowd.give_up()
-            for keeper in self._keepers:
-                keeper.give_up()
+            for each in self._everybody():
+                each.give_up()
 
 
 def _is_error(line: str) -> bool:
