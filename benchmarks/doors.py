@@ -20,6 +20,7 @@ from cyclopts import Parameter
 
 from benchmarks.models import exported, random_checkpoint
 from benchmarks.process import ServerProcess, running
+from benchmarks.record import save
 from benchmarks.settings import check_settings
 from benchmarks.tables import Row, console, terminal
 from unroll.cli import run
@@ -27,7 +28,7 @@ from unroll.client.client import Client
 from unroll.machine import describe
 from unroll.options import GenerateOptions
 from unroll.ranges import Range
-from unroll.record import Record, settings_of, write
+from unroll.record import Record, settings_of
 
 PACKAGES = ("grpcio", "uvicorn", "starlette", "onnxruntime")
 FILE = "doors-cpu.json"
@@ -131,8 +132,7 @@ def measure(settings: DoorsSettings) -> None:
                     doors[name].append(_turn(server, read, settings))
     record = DoorsRecord(machine=describe(*PACKAGES), settings=settings_of(settings), doors=doors)
     console().print(terminal(door_rows(record), f"{settings.model}: streams by door"))
-    if settings.json is not None:
-        write(record, settings.json / FILE)
+    save(record, settings.json, FILE)
 
 
 def door_rows(record: DoorsRecord) -> list[Row]:
@@ -141,9 +141,13 @@ def door_rows(record: DoorsRecord) -> list[Row]:
     for name, samples in record.doors.items():
         messages = sum(each.messages for each in samples)
         symbols = record.settings["symbols"] * record.settings["streams"] * len(samples)
-        ratio = record.microseconds(name) / record.microseconds(GRPC)
-        figures = (f"{symbols / messages:.0f}", f"{record.microseconds(name):.1f}", f"{ratio:.2f}")
-        rows.append([name, f"{messages:,}", *figures])
+        time, ratio = (
+            record.microseconds(name),
+            record.microseconds(name) / record.microseconds(GRPC),
+        )
+        rows.append(
+            [name, f"{messages:,}", f"{symbols / messages:.0f}", f"{time:.1f}", f"{ratio:.2f}"]
+        )
     return rows
 
 
@@ -153,8 +157,7 @@ def _turn(
     before = server.usage().other_seconds
     with ThreadPoolExecutor(settings.streams) as pool:
         counts = list(pool.map(partial(read, settings.symbols), range(settings.streams)))
-    seconds = server.usage().other_seconds - before
-    return DoorSample(messages=sum(counts), seconds=seconds)
+    return DoorSample(messages=sum(counts), seconds=server.usage().other_seconds - before)
 
 
 if __name__ == "__main__":

@@ -51,17 +51,11 @@ class HostileSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What was measured.
+    """What was measured."""
 
-    Attributes:
-        alone: symbols a second of the streams, of each turn.
-        beside: likewise, beside hostile patterns.
-        waits: seconds until each pattern's error.
-    """
-
-    alone: list[float]
-    beside: list[float]
-    waits: list[float]
+    alone: list[float]  # symbols a second of the streams, of each turn
+    beside: list[float]  # likewise, beside hostile patterns
+    waits: list[float]  # seconds until each pattern's error
 
     @property
     def kept(self) -> float:
@@ -78,12 +72,11 @@ def report(settings: HostileSettings) -> None:
     """Measure and print the figures."""
     check_settings(settings)
     found = measure(settings)
-    waits = sorted(found.waits)
     print(
         f"{settings.streams} streams: {statistics.median(found.alone):,.0f} symbols/s alone, "
-        f"{statistics.median(found.beside):,.0f} beside {len(waits)} hostile patterns: "
-        f"{found.kept:.3f}; an error came after {statistics.median(waits):.2f} s, the last after "
-        f"{waits[-1]:.2f} s"
+        f"{statistics.median(found.beside):,.0f} beside {len(found.waits)} hostile patterns: "
+        f"{found.kept:.3f}; an error came after {statistics.median(found.waits):.2f} s, the last "
+        f"after {max(found.waits):.2f} s"
     )
 
 
@@ -95,8 +88,7 @@ def measure(settings: HostileSettings) -> Found:
 
 def hostile(number: int) -> str:
     """Return a pattern that nobody sent before, whose automaton or whose making is too large."""
-    drawn = random.Random(number)
-    a, b, c = drawn.sample(range(40, 99), 3)
+    a, b, c = random.Random(number).sample(range(40, 99), 3)
     kinds = (
         f"(?:a?){{{2000 + a}}}a{{{2000 + b}}}",
         f"(?:[ab]{{1,{a}}}c?){{1,{b}}}",
@@ -110,39 +102,31 @@ def hostile(number: int) -> str:
 
 
 async def _measure(settings: HostileSettings, target: str) -> Found:
-    found = Found(alone=[], beside=[], waits=[])
-    numbers = count()
+    found, numbers = Found(alone=[], beside=[], waits=[]), count()
+
+    async def send() -> None:
+        """Send patterns, one after another, and note how long each error took."""
+        for _ in range(settings.patterns // settings.turns // SENDERS):
+            options = GenerateOptions(pattern=hostile(next(numbers)), max_new_symbols=9)
+            began = time.perf_counter()
+            try:
+                await client.generate("", options)
+            except (InputError, OverloadedError):
+                found.waits.append(time.perf_counter() - began)
+
     async with AsyncClient(target) as client:
         for _ in range(settings.turns):
             began = time.perf_counter()
-            senders = [
-                _send(client, numbers, settings.patterns // settings.turns // SENDERS, found.waits)
-                for _ in range(SENDERS)
-            ]
-            found.beside.append(await _rate(settings, client, asyncio.gather(*senders)))
-            seconds = time.perf_counter() - began
-            found.alone.append(await _rate(settings, client, asyncio.sleep(seconds)))
+            senders = asyncio.gather(*(send() for _ in range(SENDERS)))
+            found.beside.append(await _rate(settings.streams, client, senders))
+            rest = asyncio.sleep(time.perf_counter() - began)
+            found.alone.append(await _rate(settings.streams, client, rest))
     return found
 
 
-async def _send(
-    client: AsyncClient, numbers: "count[int]", patterns: int, waits: list[float]
-) -> None:
-    """Send patterns, one after another, and note how long each error took."""
-    for _ in range(patterns):
-        options = GenerateOptions(pattern=hostile(next(numbers)), max_new_symbols=9)
-        began = time.perf_counter()
-        try:
-            await client.generate("", options)
-        except (InputError, OverloadedError):
-            waits.append(time.perf_counter() - began)
-
-
-async def _rate(
-    settings: HostileSettings, client: AsyncClient, meanwhile: Awaitable[object]
-) -> float:
+async def _rate(streams: int, client: AsyncClient, meanwhile: Awaitable[object]) -> float:
     """Return the streams' symbols a second while something else goes on."""
-    counts = [0] * settings.streams
+    counts = [0] * streams
 
     async def read(index: int) -> None:
         while True:  # a text that has ended is followed by another
@@ -151,7 +135,7 @@ async def _rate(
                 async for piece in stream:
                     counts[index] += len(piece.text)
 
-    tasks = [asyncio.create_task(read(index)) for index in range(settings.streams)]
+    tasks = [asyncio.create_task(read(index)) for index in range(streams)]
     try:
         while not all(counts):
             await asyncio.sleep(0.01)

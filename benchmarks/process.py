@@ -22,26 +22,15 @@ CLEARLY_SECONDS = 0.2  # of processor time; the system counts it in hundredths
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What a process has used so far.
+    """What a process has used so far: processor time, and memory that it has now."""
 
-    Attributes:
-        engine_seconds: processor time of the engine's thread.
-        other_seconds: processor time of all other threads.
-        resident_bytes: memory that it has now.
-    """
-
-    engine_seconds: float
-    other_seconds: float
+    engine_seconds: float  # of the engine's thread
+    other_seconds: float  # of all other threads
     resident_bytes: int
 
 
 class ServerProcess:
-    """A running server process.
-
-    Args:
-        process_id: of the process.
-        target: where it listens, as HOST:PORT.
-    """
+    """A running server process; the target is where it listens, as HOST:PORT."""
 
     def __init__(self, process_id: int, target: str) -> None:
         self.target = target

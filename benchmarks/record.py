@@ -1,4 +1,4 @@
-"""Reading the records of the benchmarks."""
+"""The files of the benchmarks' records."""
 
 import json
 from collections.abc import Iterable
@@ -8,9 +8,22 @@ from typing import TypeVar
 import dacite
 
 from unroll.errors import SettingsError
-from unroll.record import FORMAT_VERSION, Record
+from unroll.record import FORMAT_VERSION, Record, write
 
 R = TypeVar("R", bound=Record)
+
+
+def save(record: Record, folder: Path | None, name: str) -> None:
+    """Write a record into a folder, if there is to be one."""
+    if folder is not None:
+        folder.mkdir(exist_ok=True)
+        write(record, folder / name)
+
+
+def described(machine: dict[str, str], *left_out: str) -> str:
+    """Tell the machine of a record: the processor, then the packages by name and version."""
+    shown = {name: of for name, of in machine.items() if name not in left_out}
+    return ", ".join(of if name == "processor" else f"{name} {of}" for name, of in shown.items())
 
 
 def read(kind: type[R], path: Path) -> R:

@@ -8,11 +8,11 @@ import gc
 import secrets
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from cyclopts import Parameter
@@ -26,7 +26,6 @@ from serving.sessions.disk_store import DiskStore
 from serving.sessions.memory_store import MemoryStore
 from serving.sessions.registry import Sessions
 from serving.sessions.session import Session
-from serving.sessions.store import SessionStore
 from unroll.bundle.manifest import BATCH, StateTensor
 from unroll.cli import run
 from unroll.errors import UnrollError
@@ -37,6 +36,7 @@ LAYOUT = StateLayout(
     vocabulary_size=100,
 )
 FINGERPRINT, OWNER = "5e" * 32, bytes(16)
+Figures = dict[str, float]
 
 
 @Parameter(name="*")
@@ -57,31 +57,6 @@ class SessionsSettings:
     """Requests that the disk serves side by side."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Figures:
-    """What was measured.
-
-    Attributes:
-        state_bytes: the recurrent state of one session.
-        bytes_a_session: of the process's memory, the state included.
-        open_microseconds: to open one in memory, on average.
-        resume_microseconds: to find one in memory and unpack it: the median.
-        slow_resume_microseconds: the 99th percentile of the same.
-        disk_writes_a_second: sessions opened on disk, many at once.
-        disk_loads_a_second: sessions found on disk, many at once.
-        disk_bytes_a_session: of the database, the state included.
-    """
-
-    state_bytes: int
-    bytes_a_session: float
-    open_microseconds: float
-    resume_microseconds: float
-    slow_resume_microseconds: float
-    disk_writes_a_second: float
-    disk_loads_a_second: float
-    disk_bytes_a_session: float
-
-
 def main() -> None:
     """Run the command line."""
     run(SessionsSettings, report, name="python -m benchmarks.sessions")
@@ -90,32 +65,25 @@ def main() -> None:
 def report(settings: SessionsSettings) -> None:
     """Measure and print the figures."""
     check_settings(settings)
-    for name, value in asdict(asyncio.run(measure(settings))).items():
-        print(f"{name.replace('_', ' '):24} {value:,.1f}")
+    for name, value in asyncio.run(measure(settings)).items():
+        print(f"{name:24} {value:,.1f}")
     print("Every session of the samples came back bit for bit.")
 
 
 async def measure(settings: SessionsSettings) -> Figures:
-    """Measure both stores."""
-    in_memory = await _measure_memory(settings)
+    """Measure both stores; the bytes of a session are those of its state, too."""
+    figures = {"state bytes": LAYOUT.size, **await _measure_memory(settings)}
     with TemporaryDirectory() as folder:
         disk = DiskStore(Path(folder))
-        writes, loads = await _measure_disk(settings, disk)
+        figures |= await _measure_disk(settings, disk)
         await disk.close()
         size = sum(path.stat().st_size for path in Path(folder).iterdir())
-    return Figures(
-        **in_memory,
-        state_bytes=LAYOUT.size,
-        disk_writes_a_second=writes,
-        disk_loads_a_second=loads,
-        disk_bytes_a_session=size / settings.disk_sessions,
-    )
+    return figures | {"disk bytes a session": size / settings.disk_sessions}
 
 
-async def _measure_memory(settings: SessionsSettings) -> dict[str, Any]:
-    sessions = _sessions(MemoryStore(settings.sessions))
-    chosen = _sample(settings, settings.sessions)
-    kept = {}
+async def _measure_memory(settings: SessionsSettings) -> Figures:
+    sessions = Sessions(MemoryStore(settings.sessions), {FINGERPRINT: LAYOUT})
+    chosen, kept = _sample(settings, settings.sessions), {}
     gc.collect()
     before, seconds = resident_bytes(), 0.0
     for number in range(settings.sessions):
@@ -126,8 +94,7 @@ async def _measure_memory(settings: SessionsSettings) -> dict[str, Any]:
         if number in chosen:
             kept[session.session_id] = contents
     gc.collect()
-    grown = resident_bytes() - before
-    samples = []
+    grown, samples = resident_bytes() - before, []
     for session_id, contents in kept.items():
         started = time.perf_counter()
         found = await sessions.get(session_id, OWNER)
@@ -135,24 +102,23 @@ async def _measure_memory(settings: SessionsSettings) -> dict[str, Any]:
         _compare(found, contents)
     median, slow = map(float, np.quantile(samples, (0.5, 0.99)))
     return {
-        "bytes_a_session": grown / settings.sessions,
-        "open_microseconds": seconds / settings.sessions * 1e6,
-        "resume_microseconds": median,
-        "slow_resume_microseconds": slow,
+        "bytes a session": grown / settings.sessions,
+        "us to open": seconds / settings.sessions * 1e6,
+        "us to resume, median": median,
+        "us to resume, 99th": slow,
     }
 
 
-async def _measure_disk(settings: SessionsSettings, disk: DiskStore) -> tuple[float, float]:
-    sessions, total = _sessions(disk), settings.disk_sessions
-    all_contents = [_contents() for _ in range(total)]
-    ids = [""] * total
+async def _measure_disk(settings: SessionsSettings, disk: DiskStore) -> Figures:
+    sessions, total = Sessions(disk, {FINGERPRINT: LAYOUT}), settings.disk_sessions
+    all_contents, ids = [_contents() for _ in range(total)], [""] * total
 
     async def write(first: int) -> None:
         for number in range(first, total, settings.at_once):
             started = await sessions.start(OWNER, FINGERPRINT, all_contents[number])
             ids[number] = started.session_id
 
-    seconds = await _together(write, settings.at_once)
+    writing = await _together(write, settings.at_once)
     order = list(_sample(settings, total))
 
     async def load(first: int) -> None:
@@ -160,7 +126,7 @@ async def _measure_disk(settings: SessionsSettings, disk: DiskStore) -> tuple[fl
             _compare(await sessions.get(ids[number], OWNER), all_contents[number])
 
     loading = await _together(load, settings.at_once)
-    return total / seconds, len(order) / loading
+    return {"disk writes a second": total / writing, "disk loads a second": len(order) / loading}
 
 
 async def _together(work: Callable[[int], Coroutine[None, None, None]], count: int) -> float:
@@ -171,10 +137,6 @@ async def _together(work: Callable[[int], Coroutine[None, None, None]], count: i
 
 def _sample(settings: SessionsSettings, total: int) -> set[int]:
     return set(Random(1).sample(range(total), min(settings.sample, total)))
-
-
-def _sessions(store: SessionStore) -> Sessions:
-    return Sessions(store, {FINGERPRINT: LAYOUT})
 
 
 def _contents() -> CapsuleContents:

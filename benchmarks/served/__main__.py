@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from benchmarks.models import exported, random_checkpoint
 from benchmarks.process import running
+from benchmarks.record import save
 from benchmarks.served.calls import measure_one_character
 from benchmarks.served.points import Engines, measure_point, measure_scaling
 from benchmarks.served.record import ServedRecord, file_name
@@ -18,10 +19,9 @@ from unroll.bundle.folder import Bundle
 from unroll.cli import run
 from unroll.errors import SettingsError
 from unroll.machine import describe
-from unroll.record import settings_of, write
+from unroll.record import settings_of
 
-# What takes part.
-PACKAGES = ("onnxruntime", "onnxruntime-gpu", "numpy", "grpcio")
+PACKAGES = ("onnxruntime", "onnxruntime-gpu", "numpy", "grpcio")  # what takes part
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
@@ -57,9 +57,7 @@ def measure(settings: ServedSettings) -> None:
                 (model_target_rows([record]), "targets"),
             ):
                 screen.print(terminal(rows, f"{name}: {title}"))
-            if settings.json is not None:
-                settings.json.mkdir(exist_ok=True)
-                write(record, settings.json / file_name(name))
+            save(record, settings.json, file_name(name))
     finally:
         os.sched_setaffinity(0, usable)
 
@@ -70,7 +68,7 @@ def _measure_model(name: str, bundle: Bundle, settings: ServedSettings) -> Serve
     served = ("--model", f"{name}={bundle.folder}", "--slots", str(settings.slots))
     with (
         running("serving", *served, core=settings.loop_core) as server,
-        running("benchmarks.served.echo", core=settings.loop_core) as echo,
+        running("benchmarks.served.calls", core=settings.loop_core) as echo,
     ):
         server.pin_engine(settings.worker_core)
         one_character = measure_one_character(

@@ -29,24 +29,17 @@ LOOK_SECONDS = 0.25
 
 
 class Engines:
-    """The engine without gRPC, made anew for each measurement.
-
-    Args:
-        bundle: of the model.
-        decoder: of the same.
-        settings: how to measure.
-    """
+    """The engine of a bundle without gRPC, made anew for each measurement."""
 
     def __init__(self, bundle: Bundle, decoder: Decoder, settings: ServedSettings) -> None:
         self._bundle, self._decoder, self._settings = bundle, decoder, settings
 
     def symbols_per_second(self, rows: int, *cores: int) -> float:
         """Write so many texts side by side, with a worker's thread on each core."""
-        settings = self._settings
+        settings, stopping = self._settings, threading.Event()
         options = EngineOptions(slots=settings.slots, workers=len(cores), queue_limit=rows + 1)
         engine = Engine(self._bundle, self._decoder, options)
         written = [0] * rows  # by row: two workers may count at the same time
-        stopping = threading.Event()
 
         def write_on(row: int, requests: Iterator[SequenceRequest]) -> None:
             """Submit a row's next request whenever one has ended."""
@@ -120,14 +113,8 @@ def _measure_served(
     server: ServerProcess, clients: int, mode: Mode, settings: ServedSettings
 ) -> tuple[ServedSample, Tally]:
     """Load a server and look at its process meanwhile."""
-    load_settings = LoadSettings(
-        target=server.target,
-        clients=clients,
-        mode=mode,
-        seconds=settings.seconds,
-        warm_up=settings.warm_up,
-        new_symbols=settings.new_symbols,
-    )
+    asked = {name: getattr(settings, name) for name in ("seconds", "warm_up", "new_symbols")}
+    load_settings = LoadSettings(target=server.target, clients=clients, mode=mode, **asked)
     seen: list[tuple[float, Usage]] = []  # at which second
     with ThreadPoolExecutor(1) as pool:
         load = pool.submit(run_load, load_settings)
@@ -158,8 +145,6 @@ def _requests(row: int, new_symbols: int) -> Iterator[SequenceRequest]:
     """Yield what the load generator's clients ask for, as the server would translate it."""
     for seed in range(1 + row * SEEDS_A_CLIENT, 2**63):
         yield SequenceRequest(
-            prompt=np.zeros(0, np.int64),
-            max_new_symbols=new_symbols,
-            seed=seed,
+            prompt=np.zeros(0, np.int64), max_new_symbols=new_symbols, seed=seed,
             snapshots=Capsules.FINAL,
-        )
+        )  # fmt: skip

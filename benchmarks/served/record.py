@@ -13,40 +13,24 @@ from unroll.record import Record
 
 @dataclass(frozen=True, kw_only=True)
 class ServedSample:
-    """One measurement of the server.
+    """One measurement of the server."""
 
-    Attributes:
-        symbols_per_second: that the clients received.
-        least_over_median: the slowest client's rate over the median client's.
-        engine_microseconds: processor time of the engine's thread, a symbol.
-        other_microseconds: processor time of the server's other threads, a symbol.
-        client_microseconds: processor time of the clients, a symbol.
-        resident_bytes: the server's memory, a few times a second.
-    """
-
-    symbols_per_second: float
-    least_over_median: float
-    engine_microseconds: float
-    other_microseconds: float
-    client_microseconds: float
-    resident_bytes: list[int]
+    symbols_per_second: float  # that the clients received
+    least_over_median: float  # the slowest client's rate over the median client's
+    engine_microseconds: float  # processor time of the engine's thread, a symbol
+    other_microseconds: float  # likewise of the server's other threads
+    client_microseconds: float  # likewise of the clients
+    resident_bytes: list[int]  # the server's memory, a few times a second
 
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """The measurements of the server with one number of clients in one mode.
+    """The measurements of the server with one number of clients in one mode."""
 
-    Attributes:
-        samples: of each repeat.
-        first: from a request to its first character, of all repeats; None if there was none.
-        gaps: between two messages of a stream, likewise.
-        requests: from a request to the end of its answer, likewise.
-    """
-
-    samples: list[ServedSample]
-    first: Durations | None
-    gaps: Durations | None
-    requests: Durations | None
+    samples: list[ServedSample]  # of each repeat
+    first: Durations | None  # from a request to its first character, of all repeats
+    gaps: Durations | None  # between two messages of a stream
+    requests: Durations | None  # from a request to the end of its answer
 
     def median(self, name: str) -> float:
         """Median of the repeats of one figure of a ServedSample."""
@@ -55,19 +39,12 @@ class Served:
 
 @dataclass(frozen=True, kw_only=True)
 class ServedPoint:
-    """The measurements with one number of clients.
-
-    Attributes:
-        clients: how many.
-        alone: symbols a second of the engine alone, of each repeat.
-        stream: the server to clients that stream.
-        unary: the server to clients that wait for whole texts.
-    """
+    """The measurements with one number of clients."""
 
     clients: int
-    alone: list[float]
-    stream: Served
-    unary: Served
+    alone: list[float]  # symbols a second of the engine alone, of each repeat
+    stream: Served  # to clients that stream
+    unary: Served  # to clients that wait for whole texts
 
     def served(self, mode: Mode) -> Served:
         """The server's measurements in one mode."""
@@ -87,18 +64,11 @@ class ServedPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class OneCharacter:
-    """Seconds of each call.
+    """Seconds of each call."""
 
-    Attributes:
-        generate: of Generate for one character.
-        echo: of an echo of the same messages.
-        compute: of the step that Generate takes, in the decoder alone: by a thread that slept
-            before, as the engine's thread does between two calls.
-    """
-
-    generate: list[float]
-    echo: list[float]
-    compute: list[float]
+    generate: list[float]  # of Generate for one character
+    echo: list[float]  # of an echo of the same messages
+    compute: list[float]  # of the same step in the decoder alone, by a thread that slept before
 
     @property
     def times_compute(self) -> float:
@@ -122,14 +92,7 @@ class Scaling:
 
 @dataclass(frozen=True, kw_only=True)
 class ServedRecord(Record):
-    """One run of one model.
-
-    Attributes:
-        model: CELL-HIDDENxLAYERS.
-        points: by number of clients, in the order in which they were measured.
-        one_character: seconds of each call.
-        workers: symbols a second of one worker and of two.
-    """
+    """One run of one model; the points in the order in which they were measured."""
 
     model: str
     points: list[ServedPoint]

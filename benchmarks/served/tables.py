@@ -10,17 +10,19 @@ from unroll.client.load.settings import Mode
 STREAMED_RATIOS = {1: 0.85, 64: 0.9}  # by clients: served over alone
 CALL_TIMES_COMPUTE = 1.5
 FAIR_PART = 0.5  # of the median client's rate
-FAIR_CLIENTS = 256
+CROWD = 256  # clients
 WORKERS_FACTOR = 1.8
 FLAT_GROWTH = 1.05  # of the memory, from the first repeat's end to the last's
+LOAD = (
+    *("clients", "mode", "alone", "served", "served / alone"),
+    *("first character, ms", "gap, ms", "request, ms"),
+    *("engine, us", "other, us", "clients, us", "slowest / median"),
+)
 
 
 def load_rows(record: ServedRecord) -> list[Row]:
-    """Lay out a model's points: the header, then a row for each mode of each."""
-    rows = [["clients", "mode", "alone", "served", "served / alone"]]
-    rows[0] += ["first character, ms", "gap, ms", "request, ms"]
-    rows[0] += ["engine, us", "other, us", "clients, us", "slowest / median"]
-    return rows + [_load_row(point, mode) for point in record.points for mode in Mode]
+    """Lay a model's points out: the header, then a row for each mode of each."""
+    return [[*LOAD], *(_load_row(point, mode) for point in record.points for mode in Mode)]
 
 
 def _load_row(point: ServedPoint, mode: Mode) -> Row:
@@ -42,7 +44,7 @@ def call_rows(records: Sequence[ServedRecord]) -> list[Row]:
     rows = [["model", "echo", "Generate", "compute", "(Generate - echo) / compute"]]
     for record in records:
         call = record.one_character
-        medians = (statistics.median(part) for part in (call.echo, call.generate, call.compute))
+        medians = map(statistics.median, (call.echo, call.generate, call.compute))
         times = [f"{seconds * 1e6:,.0f}" for seconds in medians]
         rows.append([record.model, *times, f"{call.times_compute:.2f}"])
     return rows
@@ -52,9 +54,9 @@ def worker_rows(records: Sequence[ServedRecord]) -> list[Row]:
     """Lay out two workers beside one: the header, then a row a model; symbols a second."""
     rows = [["model", "one worker", "two workers", "two / one"]]
     for record in records:
-        workers = record.workers
-        rates = [f"{statistics.median(rates):,.0f}" for rates in (workers.one, workers.two)]
-        rows.append([record.model, *rates, f"{workers.factor:.2f}"])
+        rates = map(statistics.median, (record.workers.one, record.workers.two))
+        found = [f"{rate:,.0f}" for rate in rates]
+        rows.append([record.model, *found, f"{record.workers.factor:.2f}"])
     return rows
 
 
@@ -68,16 +70,12 @@ def targets(record: ServedRecord) -> Iterator[Target]:
     times = record.one_character.times_compute
     name = "one character, (Generate - echo) / compute"
     yield at_most(name, CALL_TIMES_COMPUTE, times, f"{times:.3f}")
-    if FAIR_CLIENTS in by_clients:
-        crowd = by_clients[FAIR_CLIENTS]
+    if crowd := by_clients.get(CROWD):
         part = crowd.stream.median("least_over_median")
-        name = f"{FAIR_CLIENTS} streaming, slowest client / median"
+        name = f"{CROWD} streaming, slowest client / median"
         yield at_least(name, FAIR_PART, part, f"{part:.3f}")
         if len(crowd.unary.samples) > 1:
-            name, growth = (
-                f"{FAIR_CLIENTS} clients, memory, last repeat / first",
-                crowd.memory_growth,
-            )
+            growth, name = crowd.memory_growth, f"{CROWD} clients, memory, last repeat / first"
             yield at_most(name, FLAT_GROWTH, growth, f"{growth:.3f}")
     factor = record.workers.factor
     yield at_least("two workers / one", WORKERS_FACTOR, factor, f"{factor:.3f}")
@@ -85,8 +83,7 @@ def targets(record: ServedRecord) -> Iterator[Target]:
 
 def model_target_rows(records: Sequence[ServedRecord]) -> list[Row]:
     """Lay the targets out: the header, then a row for each of each model."""
-    header, *_ = target_rows(())
-    rows = [["model", *header]]
+    rows = [["model", *target_rows(())[0]]]
     for record in records:
         rows += [[record.model, *row] for row in target_rows(targets(record))[1:]]
     return rows

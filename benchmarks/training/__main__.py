@@ -8,16 +8,22 @@ about freed memory (training/model/device.py).
 """
 
 from benchmarks.machine import COMPUTING
+from benchmarks.record import save
 from benchmarks.settings import check_settings
 from benchmarks.tables import console, target_rows, terminal
 from benchmarks.training.point import measure
-from benchmarks.training.record import TrainingPoint, TrainingRecord, file_name
+from benchmarks.training.record import (
+    TrainingPoint,
+    TrainingRecord,
+    file_name,
+    targets,
+    training_rows,
+)
 from benchmarks.training.settings import TrainingBenchSettings
-from benchmarks.training.tables import targets, training_rows
 from training.model.device import keep_freed_memory, resolve_precision
 from unroll.cli import run
 from unroll.machine import describe, processor
-from unroll.record import settings_of, write
+from unroll.record import settings_of
 
 
 def main() -> None:
@@ -37,35 +43,21 @@ def report(settings: TrainingBenchSettings) -> None:
     for precision in settings.precision:
         resolve_precision(precision, "cpu")
     keep_freed_memory()
-    screen = console()
+    screen, machine = console(), describe(*COMPUTING)
     screen.print(processor())
     points: list[TrainingPoint] = []
     for model in settings.model:
         with screen.status(f"measuring {model}"):
-            measured = measure_model(model, settings)
+            measured = [
+                measure(model, precision, threads, settings)
+                for precision in settings.precision
+                for threads in settings.threads
+            ]
         points += measured
-        if settings.json is not None:
-            settings.json.mkdir(exist_ok=True)
-            write(_record(settings, measured), settings.json / file_name(model))
+        record = TrainingRecord(machine=machine, settings=settings_of(settings), points=measured)
+        save(record, settings.json, file_name(model))
     screen.print(terminal(training_rows(points), "Characters a second"))
     screen.print(terminal(target_rows(targets(points)), "Targets"))
-
-
-def measure_model(model: str, settings: TrainingBenchSettings) -> list[TrainingPoint]:
-    """Measure one model in every precision with every number of threads."""
-    return [
-        measure(model, precision, threads, settings)
-        for precision in settings.precision
-        for threads in settings.threads
-    ]
-
-
-def _record(settings: TrainingBenchSettings, points: list[TrainingPoint]) -> TrainingRecord:
-    return TrainingRecord(
-        machine=describe(*COMPUTING),
-        settings=settings_of(settings),
-        points=points,
-    )
 
 
 if __name__ == "__main__":

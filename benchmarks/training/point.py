@@ -8,8 +8,13 @@ from torch import Tensor
 
 from benchmarks.models import model_settings
 from benchmarks.timing import Way, interleave
-from benchmarks.training.loops import TorchLoop
-from benchmarks.training.ours import batch_settings, lab_settings, random_corpus, trainer
+from benchmarks.training.loops import (
+    TorchLoop,
+    batch_settings,
+    lab_settings,
+    random_corpus,
+    trainer,
+)
 from benchmarks.training.products import operations_of, products_alone, products_of
 from benchmarks.training.record import LAB, MM, OURS, PRODUCTS, TORCH, TrainingPoint
 from benchmarks.training.settings import TrainingBenchSettings
@@ -36,13 +41,7 @@ WARM_UP = 25  # samples not timed: until then the heap grows, and pages that are
 def measure(
     name: str, precision: Precision, threads: int, plan: TrainingBenchSettings
 ) -> TrainingPoint:
-    """Verify that all compute the same, then time.
-
-    Args:
-        name: of the model, CELL-HIDDENxLAYERS.
-        precision: of our products.
-        threads: of the processor.
-        plan: how to measure.
+    """Verify that all compute the same, then time a model, CELL-HIDDENxLAYERS.
 
     Raises:
         UnrollError: loss or gradients are not torch's.
@@ -57,7 +56,7 @@ def measure(
         lab, lab_difference = _lab_loop(model)
         plain, ours, difference = _at_our_batch(stack, model, precision, plan)
         ways: dict[str, tuple[Way, int]] = {
-            LAB: (_several(lab), LAB_UPDATES * lab.streams.T),
+            LAB: (lambda: [lab.update() for _ in range(LAB_UPDATES)], LAB_UPDATES * lab.streams.T),
             TORCH: (plain.update, characters),
             OURS: (ours.update, characters),
             MM: (products_alone(products, DTYPES[precision], tuned=False), characters),
@@ -80,20 +79,11 @@ def measure(
     )
 
 
-def _several(loop: TorchLoop) -> Way:
-    def update() -> None:
-        for _ in range(LAB_UPDATES):
-            loop.update()
-
-    return update
-
-
 def _lab_loop(model: CharRNN) -> tuple[TorchLoop, float]:
     """Return the lab's own loop, and how far our trainer with the lab's settings is from it."""
     settings, theirs = lab_settings(model), copy.deepcopy(model)
-    corpus = random_corpus(
-        model.settings.vocabulary_size, WINDOWS * settings.window + settings.start_offset
-    )
+    symbols = WINDOWS * settings.window + settings.start_offset
+    corpus = random_corpus(model.settings.vocabulary_size, symbols)
     with trainer(settings, copy.deepcopy(model), corpus, "fp32") as ours:
         optimizer = torch.optim.Adam(theirs.parameters(), lr=settings.learning_rate)
         loop = TorchLoop(theirs, ours.streams, optimizer, settings.gradient_clip)

@@ -28,19 +28,14 @@ GATES: dict[Cell, int] = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
 
 @dataclass(frozen=True, kw_only=True)
 class Product:
-    """(rows, depth) times (depth, columns), so many times one after the other.
-
-    Attributes:
-        turned: which operands lie transposed in memory: neither (""), "a", or "b".
-        ours: whether the trainer has a way of its own for it; else torch.mm makes it.
-    """
+    """(rows, depth) times (depth, columns), so many times one after the other."""
 
     rows: int
     depth: int
     columns: int
     times: int = 1
-    turned: str = ""
-    ours: bool = False
+    turned: str = ""  # which operands lie transposed in memory: neither, "a", or "b"
+    ours: bool = False  # whether the trainer has a way of its own for it; else torch.mm makes it
 
     @property
     def operations(self) -> int:
@@ -49,13 +44,7 @@ class Product:
 
 
 def products_of(model: ModelSettings, streams: int, window: int) -> list[Product]:
-    """List the products of one update.
-
-    Args:
-        model: its cell and sizes.
-        streams: N.
-        window: T.
-    """
+    """List the products of one update of N streams and a window T."""
     H, E, V, T = model.hidden_size, model.embedding_size, model.vocabulary_size, window
     gates, symbols = GATES[model.cell] * H, window * streams
     return [
@@ -88,13 +77,10 @@ def operations_of(products: Sequence[Product]) -> int:
 def products_alone(
     products: Sequence[Product], dtype: torch.dtype, *, tuned: bool
 ) -> Callable[[], None]:
-    """Make operands; the result multiplies them.
+    """Make operands in float32 or bfloat16; the result multiplies them.
 
-    Args:
-        products: what to multiply.
-        dtype: of the operands and the results, float32 or bfloat16.
-        tuned: in the trainer's way, where it has one: the fastest that we know. Otherwise
-            torch.mm does each.
+    Tuned, it does so in the trainer's way, where it has one: the fastest that we know. Otherwise
+    torch.mm does each.
     """
     ways = [_way(product, dtype, tuned=tuned) for product in products]
 

@@ -25,9 +25,10 @@ from benchmarks.training.record import (
     TORCH,
     TrainingPoint,
     TrainingRecord,
+    targets,
+    training_rows,
 )
 from benchmarks.training.settings import TrainingBenchSettings
-from benchmarks.training.tables import targets, training_rows
 from training.model.model import CELLS, CharRNN, ModelSettings
 from training.recurrence import steps
 from training.recurrence.weight import Weight
