@@ -1,6 +1,7 @@
 """How long a loop run may be."""
 
 from collections import deque
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 LONGEST_RUN = 64  # steps
 FIRST_SYMBOLS = 4  # a loop run ends this many symbols after a row's first one
 REMEMBERED = 5  # runs; of an odd number of them up to half may be outliers
+TOGETHER = 0.75  # of the longest row's steps all rows have left on average, if they end together
 FORGOTTEN = 0.02  # of what is known about stop strings, with each run
 LENGTHS = np.array([1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, LONGEST_RUN])
 
@@ -56,10 +58,7 @@ class RunLength:
         size, most = _size_class(len(left)), int(left.max())
         steps = max(min(self._in_time(size, self._samples), until_first, most), 1)
         if known >= steps:
-            steps = max(min(self._in_time(size, self._read_samples), known, most), 1)
-            if size in self._read_samples:  # a longer one would delay rows that end
-                step = _median(self._read_samples[size])
-                steps = self._most_fruitful(left, np.zeros_like(may_stop), steps, step)
+            steps = self._reading_steps(left, min(known, most), size)
         elif is_awaited and size in self._samples:
             steps = self._most_fruitful(left, may_stop, steps, _median(self._samples[size]))
         return steps
@@ -86,6 +85,25 @@ class RunLength:
         """Record how many symbols texts with stop strings got, and how many of them stopped."""
         self._written = (1 - FORGOTTEN) * self._written + written
         self._stops = (1 - FORGOTTEN) * self._stops + stops
+
+    def _reading_steps(self, left: NDArray[np.int64], known: int, size: int) -> int:
+        """Return the number of steps of a run that only reads.
+
+        Rows with about as much left end together, so that those that follow begin together, too.
+        A run with most symbols a second would be shorter, and the next one shorter still.
+
+        Args:
+            left: steps that each row makes at most, (N,).
+            known: for how many steps the run would only read.
+            size: of the batch, as a class.
+        """
+        steps = max(min(self._in_time(size, self._read_samples), known), 1)
+        if left.mean() >= TOGETHER * known:
+            return ceil(known / ceil(known / steps))
+        if size not in self._read_samples:
+            return steps
+        step = _median(self._read_samples[size])
+        return self._most_fruitful(left, np.zeros(len(left), np.bool_), steps, step)
 
     def _most_fruitful(
         self, left: NDArray[np.int64], may_stop: NDArray[np.bool_], longest: int, step: float

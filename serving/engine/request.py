@@ -91,6 +91,12 @@ class SequenceRequest:
                     f"must have 1 to {STOP_LENGTH_AT_MOST} symbols, has {len(stop)}",
                 )
 
+    def with_seed(self, seed: int) -> "SequenceRequest":
+        """Return the same with another seed, in [0, 2^63); nothing is checked again."""
+        other = object.__new__(SequenceRequest)
+        other.__dict__.update(self.__dict__, seed=seed)
+        return other
+
     @property
     def may_stop(self) -> bool:
         """Whether the text may end before its last symbol."""

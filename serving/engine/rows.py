@@ -104,7 +104,7 @@ class Rows:
     def known(self, left: NDArray[np.int64]) -> int:
         """Return how many steps rows only read that make up to so many, (N,)."""
         known = self._table["read"][self._rows] - self._clock
-        return int(known.min(where=known < left, initial=LONGEST_RUN))
+        return int(known.min(where=known < left, initial=NEVER))
 
     def read(self, made: NDArray[np.int64]) -> int:
         """Return how many symbols rows read that make so many steps, (N,)."""

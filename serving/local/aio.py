@@ -19,7 +19,7 @@ from serving.sessions.session import Session, digest_of
 from serving.texts.begin import begin, check_seeds
 from serving.texts.constraint import constrain
 from serving.texts.delivery import LoopDelivery
-from serving.texts.each import each_generate, each_score
+from serving.texts.each import Parse, each_generate, each_score
 from serving.texts.inspection import Inspections
 from serving.texts.many import Item, Many
 from serving.texts.origins import Origins, Place
@@ -174,7 +174,8 @@ class AsyncLocal:
             text = Text(self._origins, found, parsed)
             return generation_of(text, text.part_of(chunk))
 
-        return LocalBulk(Many(found.model.engine, in_order=in_order), "prompt", parse, read)
+        parse = _sent("prompt", parse)
+        return LocalBulk(Many(found.model.engine, parse, in_order=in_order), read)
 
     async def score_many(
         self, options: ScoreOptions, origin: Origin, timeout: float | None, *, in_order: bool
@@ -190,7 +191,8 @@ class AsyncLocal:
             parsed, chunk = item.outcome
             return score_of(parsed, chunk, found.model)
 
-        return LocalBulk(Many(found.model.engine, in_order=in_order), "text", parse, read)
+        parse = _sent("text", parse)
+        return LocalBulk(Many(found.model.engine, parse, in_order=in_order), read)
 
     async def start_session(
         self, options: SessionOptions, capsule: bytes, timeout: float | None
@@ -283,6 +285,11 @@ class AsyncLocal:
     def _check_open(self) -> None:
         if self._is_closed:
             raise ClosedError("this model is closed; load its folder again")
+
+
+def _sent(field: str, parse: Parse) -> Parse:
+    """Translate texts as they would reach a server."""
+    return lambda key, text: parse(key, text_as_sent(field, text))
 
 
 def _deadline(timeout: float | None) -> float | None:

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import aclosing
 from dataclasses import replace
-from functools import partial
-from typing import TypeVar
+from itertools import islice
+from operator import attrgetter
+from typing import Any, TypeVar
 
 from serving.access.call import Call
 from serving.access.gate import MESSAGE_SECONDS
@@ -55,8 +56,10 @@ class ManyServicer(SessionServicer):
             text = Text(self._origins, origin, parsed)
             return pb.GenerateAnswer(key=item.key, response=write_answer(text, text.part_of(chunk)))
 
-        many = Many(origin.model.engine, in_order=first.in_order, hold=call.hold)
-        feeding = _feed(many, first, requests, lambda item: item.prompt, _noting(parse, call))
+        many = Many(
+            origin.model.engine, _noting(parse, call), in_order=first.in_order, hold=call.hold
+        )
+        feeding = _feed(many, first, requests, attrgetter("key", "prompt"))
         async with aclosing(_ended(many, feeding)) as ended:
             async for items in ended:
                 for answers in self._gathered(map(write, items)):
@@ -81,8 +84,10 @@ class ManyServicer(SessionServicer):
             response = write_score(parsed, chunk, origin.model)
             return pb.ScoreAnswer(key=item.key, response=response)
 
-        many = Many(origin.model.engine, in_order=first.in_order, hold=call.hold)
-        feeding = _feed(many, first, requests, lambda item: item.text, _noting(parse, call))
+        many = Many(
+            origin.model.engine, _noting(parse, call), in_order=first.in_order, hold=call.hold
+        )
+        feeding = _feed(many, first, requests, attrgetter("key", "text"))
         async with aclosing(_ended(many, feeding)) as ended:
             async for items in ended:
                 for answers in self._gathered(map(write, items)):
@@ -146,8 +151,7 @@ async def _feed(
     many: Many,
     first: Request,
     requests: AsyncIterator[Request],
-    text_of: Callable[..., str],
-    parse: Parse,
+    text_of: Callable[[Any], tuple[int, str]],
 ) -> None:
     """Put the items of a call's requests as there is room for them."""
     request: Request | None = first
@@ -158,8 +162,9 @@ async def _feed(
                     "items",
                     f"must be at most {ITEMS_AT_MOST} in one request, got {len(request.items)}",
                 )
-            for item in request.items:
-                await many.put(item.key, partial(parse, item.key, text_of(item)))
+            texts = map(text_of, request.items)
+            while batch := list(islice(texts, await many.wait_for_room())):
+                many.put(batch)
             request = await anext(requests, None)
             if request is not None and (request.HasField("common") or request.in_order):
                 raise InputError("common", "and `in_order` may only be in the first request")

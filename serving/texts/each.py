@@ -49,7 +49,7 @@ def each_generate(
             seed = secrets.randbelow(SEED_LIMIT) if origin.sampler is None else parsed.request.seed
         else:
             seed = (common.seed + key) % SEED_LIMIT
-        return replace(parsed, request=replace(parsed.request, seed=seed))
+        return parsed.with_seed(seed)
 
     if common.seed is not None and common.seed < 0:
         raise InputError("seed", f"must be 0 or more, got {common.seed}")

@@ -1,20 +1,23 @@
 """Many texts of one model at once: each ends in its own time, well or badly."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
 from serving.engine.engine import Engine
 from serving.engine.request import Chunk
 from serving.engine.sequence import Sequence
+from serving.texts.each import Parse
 from serving.texts.parse import Parsed
 from unroll.errors import ClosedError, DeadlineError, InputError, OverloadedError, UnrollError
 
 AHEAD = 2  # texts under way for each slot: whenever one ends, the next is waiting
+SORTED = 32  # texts for each slot that are put before they begin, so as to sort them
 ANSWERS = 4096  # that may wait for an earlier one, if they go out in order
-SYMBOLS = 2**20  # of them that may wait
+SYMBOLS = 2**20  # of them that may wait; of texts that are sorted, too
 PATIENCE = 0.05  # seconds, for others to make room
 
 
@@ -46,88 +49,108 @@ class Item:
         assert self.chunk is not None
         return self.parsed, self.chunk
 
+    @property
+    def symbols(self) -> int:
+        """How many it makes the model read."""
+        return 0 if self.parsed is None else len(self.parsed.request.prompt)
+
 
 class Many:
     """Runs many requests of an engine that delivers on this event loop.
 
-    What stops all texts, a deadline or an engine that closes, is raised once those that have ended
-    are taken. Whoever makes it closes it.
+    Texts that are only scored begin in order of their lengths, as far as they have been put: rows
+    that end together waste no steps. What stops all texts, a deadline or an engine that closes, is
+    raised once those that have ended are taken. Whoever makes it closes it.
 
     Args:
         engine: runs them.
+        parse: translates a text; what it raises is the text's answer.
         in_order: answer in the order of the texts.
-        hold: lets so many texts beside the first count as calls of the caller.
+        hold: lets so many texts beside the first count as calls of the caller; None if nobody
+            counts them.
     """
 
     def __init__(
         self,
         engine: Engine,
+        parse: Parse,
         *,
         in_order: bool,
-        hold: Callable[[int], AbstractContextManager[object]] = lambda more: nullcontext(),
+        hold: Callable[[int], AbstractContextManager[object]] | None = None,
     ) -> None:
         self._engine = engine
+        self._parse = parse
         self._in_order = in_order
         self._hold = hold
-        self._held: list[ExitStack] = []  # one a running text; which is whose makes no difference
-        self._window = AHEAD * sum(slots.capacity for slots in engine.slots)
+        self._held: list[AbstractContextManager[object]] = []  # whose is whose does not matter
+        self._slots = sum(slots.capacity for slots in engine.slots)
+        self._coming: list[Item] = []  # in the order in which they were put
+        self._next: list[Item] = []  # in the order in which they begin, the last one first
+        self._unbegun_symbols = 0
         self._running: dict[Item, Sequence] = {}
-        self._unanswered: dict[Item, None] = {}
+        self._answers: deque[Item] = deque()  # ended; in order, those that will end, too
+        self._unanswered = 0
         self._waiting_symbols = 0
-        self._waiters: list[asyncio.Future[None]] = []
-        self._error: Exception | None = None
+        self._has_changed = asyncio.Event()  # `take` waits for it
+        self._has_room = asyncio.Event()
+        self._later: asyncio.TimerHandle | None = None
+        self._error: Exception | None = None  # that ends all texts
+        self._last: Exception | None = None  # behind the last text
         self._is_complete = False
 
     def close(self) -> None:
         """Cancel what runs; closing again does no harm."""
+        self._error = self._error or ClosedError("the texts are no longer wanted")
+        if self._later is not None:
+            self._later.cancel()
         for sequence in self._running.values():
             self._engine.cancel(sequence)
         self._running.clear()
-        for held in self._held:
-            held.close()
-        self._held.clear()
+        self._release()
 
     @property
     def unanswered(self) -> int:
         """How many texts were put and not yet taken."""
-        return len(self._unanswered)
+        return self._unanswered
 
     @property
     def room(self) -> int:
         """How many texts may be put now."""
         if self._waiting_symbols >= SYMBOLS:
             return 0
-        waiting = len(self._unanswered) - len(self._running)
-        taken = len(self._running) + (0 if self._in_order else waiting)
-        return max(min(self._window - taken, ANSWERS - waiting), 0)
+        under_way = len(self._running) + len(self._coming) + len(self._next)
+        waiting = self._unanswered - under_way
+        ahead = self._slots * (SORTED if self._unbegun_symbols < SYMBOLS else AHEAD)
+        taken = under_way + (0 if self._in_order else waiting)
+        return max(min(ahead - taken, ANSWERS - waiting), 0)
 
-    async def put(self, key: int, parse: Callable[[], Parsed]) -> None:
-        """Begin a text as soon as there is room for it; what is wrong with it is its answer.
-
-        Raises:
-            ClosedError: the engine begins nothing any more.
-            DeadlineError: it is too late.
-        """
+    async def wait_for_room(self) -> int:
+        """Return how many texts may be put, once there is room."""
         while not self.room:
-            await self._wait()
-        item = Item(key=key)
-        self._unanswered[item] = None
-        try:
-            item.parsed = parse()
-            while not self._begins(item, item.parsed):
-                await self._wait(PATIENCE)
-        except (ClosedError, DeadlineError):
-            del self._unanswered[item]
-            raise
-        except UnrollError as error:
-            item.error = error
-            self._wake()
+            self._has_room.clear()
+            await self._has_room.wait()
+        return self.room
+
+    def put(self, texts: Iterable[tuple[int, str]]) -> None:
+        """Let texts with their keys begin as soon as they can, no more than there is room for."""
+        for key, text in texts:
+            item = Item(key=key)
+            self._unanswered += 1
+            if self._in_order:
+                self._answers.append(item)
+            try:
+                item.parsed = self._parse(key, text)
+            except UnrollError as error:
+                self._answer(item, error)
+            else:
+                self._coming.append(item)
+                self._unbegun_symbols += item.symbols
+        self._begin()
 
     def complete(self, error: Exception | None = None) -> None:
         """Say that no more texts come; what stopped them is raised behind the last answer."""
-        self._is_complete = True
-        self._error = self._error or error
-        self._wake()
+        self._is_complete, self._last = True, error
+        self._has_changed.set()
 
     async def take(self) -> list[Item]:
         """Return the texts that have ended since; wait for one. None is the end.
@@ -135,66 +158,106 @@ class Many:
         Raises:
             Exception: what stopped all texts.
         """
-        while not (ended := list(self._answers())):
+        while not (self._answers and self._answers[0].has_ended):
             if self._error is not None and not self._running:
                 raise self._error
             if self._is_complete and not self._unanswered:
+                if self._last is not None:
+                    raise self._last
                 return []
-            await self._wait()
-        for item in ended:
-            del self._unanswered[item]
+            self._has_changed.clear()
+            await self._has_changed.wait()
+        ended = []
+        while self._answers and self._answers[0].has_ended:
+            item = self._answers.popleft()
+            ended.append(item)
             if item.chunk is not None:
                 self._waiting_symbols -= len(item.chunk.log_probs)
-        self._wake()
+        self._unanswered -= len(ended)
+        self._has_room.set()
+        self._begin()
         return ended
 
-    def _answers(self) -> Iterator[Item]:
-        for item in self._unanswered:
-            if item.has_ended:
-                yield item
-            elif self._in_order:
+    def _begin(self) -> None:
+        """Submit texts, as long as they have room, their caller may and the queue is not full."""
+        while self._error is None and len(self._running) < AHEAD * self._slots:
+            if self._running and self._waiting_symbols >= SYMBOLS:
                 return
+            if not self._next:
+                if not self._coming:
+                    return
+                self._next, self._coming = self._sorted(self._coming), []
+            if not self._submit(self._next[-1]):
+                self._begin_later()
+                return
+            self._unbegun_symbols -= self._next.pop().symbols
 
-    def _wake(self) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._waiters.clear()
+    @staticmethod
+    def _sorted(items: list[Item]) -> list[Item]:
+        """Return the last one first: texts to write as they came, texts to score by length."""
+        items.reverse()
+        if all(item.parsed and not item.parsed.request.max_new_symbols for item in items):
+            items.sort(key=lambda item: item.symbols, reverse=True)
+        return items
 
-    async def _wait(self, seconds: float | None = None) -> None:
-        """Wait for a change, or for so many seconds."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        await asyncio.wait([waiter], timeout=seconds)
+    def _begin_later(self) -> None:
+        if self._later is None:
 
-    def _begins(self, item: Item, parsed: Parsed) -> bool:
-        """Submit a text, unless its caller has too many or the queue is full."""
-        if self._error is not None:
-            raise self._error
-        with ExitStack() as stack:
+            def begin() -> None:
+                self._later = None
+                self._begin()
+
+            self._later = asyncio.get_running_loop().call_later(PATIENCE, begin)
+
+    def _submit(self, item: Item) -> bool:
+        """Submit a text; return whether it could be, or has failed."""
+        assert item.parsed is not None
+        if self._running and self._hold is not None:
             try:
-                if self._running:
-                    stack.enter_context(self._hold(1))
+                held = self._hold(1)
             except (OverloadedError, InputError):  # more than it may have now, or ever
                 return False
-            try:
-                sequence = self._engine.submit(parsed.request, partial(self._end, item))
-            except OverloadedError:
+            held.__enter__()
+            self._held.append(held)
+        try:
+            sequence = self._engine.submit(item.parsed.request, partial(self._end, item))
+        except UnrollError as error:
+            self._release()
+            if isinstance(error, OverloadedError):
                 return False
+            self._fail(item, error)
+        else:
             self._running[item] = sequence
-            self._held.append(stack.pop_all())
         return True
 
     def _end(self, item: Item, chunk: Chunk) -> None:
         if self._running.pop(item, None) is None:
             return
-        self._held.pop().close()
-        if isinstance(chunk.error, (DeadlineError, ClosedError)):
-            self._error = self._error or chunk.error
-            del self._unanswered[item]
-        elif chunk.error is not None:
-            item.error = chunk.error
+        self._release()
+        if chunk.error is not None:
+            self._fail(item, chunk.error)
         else:
             item.chunk = chunk
             self._waiting_symbols += len(chunk.log_probs)
-        self._wake()
+            self._answer(item)
+        self._begin()
+
+    def _release(self) -> None:
+        """Count no more texts than run; the first one is counted as the call."""
+        while len(self._held) >= max(len(self._running), 1):
+            self._held.pop().__exit__(None, None, None)
+
+    def _fail(self, item: Item, error: UnrollError) -> None:
+        """Note why a text failed, or that all fail by it."""
+        if isinstance(error, (DeadlineError, ClosedError)):
+            self._error = self._error or error
+            self._has_changed.set()
+        else:
+            self._answer(item, error)
+
+    def _answer(self, item: Item, error: UnrollError | None = None) -> None:
+        item.error = error
+        if not self._in_order:
+            self._answers.append(item)
+        self._has_changed.set()
+        self._has_room.set()

@@ -69,6 +69,16 @@ class Parsed:
     wants_log_probs: bool = False
     wants_capsule: bool = False
 
+    def with_seed(self, seed: int) -> "Parsed":
+        """Return the same with another seed, in [0, 2^63)."""
+        return Parsed(
+            request=self.request.with_seed(seed),
+            unknown=self.unknown,
+            samples=self.samples,
+            wants_log_probs=self.wants_log_probs,
+            wants_capsule=self.wants_capsule,
+        )
+
 
 def parse_generate(
     prompt: str,

@@ -182,7 +182,7 @@ def test_runs_that_only_read_are_paced_apart_and_end_where_symbols_are_drawn(
     assert steps(length, 900) == 1  # nothing is known of such runs
     for _ in range(5):
         length.learn(2, 4, STEP, STEP, is_read=True)
-    assert steps(length, 900) == 4 * IN_TIME + 2
+    assert steps(length, 2 * (4 * IN_TIME + 2)) == 4 * IN_TIME + 2
     assert steps(length, 17) == 17
     assert steps(length, 3) == IN_TIME
 
@@ -193,3 +193,11 @@ def test_texts_that_are_scored_end_within_a_run_rather_than_make_many_short_ones
     rows = [row(bundle, symbols, 0) for symbols in (2, 40)]
     assert steps_of(taught_pauses(100 * STEP), rows) == 40
     assert steps_of(taught_pauses(STEP / 100), rows) == 2
+
+
+def test_texts_of_about_one_length_that_are_scored_end_together(bundle: Bundle) -> None:
+    length = taught_pauses(STEP / 100)
+    rows = [row(bundle, symbols, 0) for symbols in (37, 40)]
+    assert steps_of(length, rows) == 40
+    rows = [row(bundle, symbols, 0) for symbols in (3 * 50 - 9, 3 * 50)]
+    assert steps_of(length, rows) == 50  # the longest run has 64

@@ -27,6 +27,7 @@ from unroll.results import (
 )
 
 R = TypeVar("R")
+AT_ONCE = 256  # texts that are read before any of them begins
 
 
 class AsyncFace:
@@ -263,7 +264,7 @@ async def _answers(bulk: AsyncBulk[R], texts: Iterable[str]) -> AsyncGenerator[A
     numbered = enumerate(texts)
     try:
         while True:
-            batch = list(islice(numbered, bulk.room))
+            batch = list(islice(numbered, min(bulk.room, AT_ONCE)))
             if batch:
                 await bulk.send(batch)
             if not bulk.unanswered:

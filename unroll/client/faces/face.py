@@ -29,6 +29,7 @@ from unroll.results import (
 )
 
 R = TypeVar("R")
+AT_ONCE = 256  # texts that are read before any of them begins
 
 
 class Face:
@@ -263,7 +264,7 @@ def _answers(bulk: Bulk[R], texts: Iterable[str]) -> Generator[Answer[R]]:
     numbered = enumerate(texts)
     try:
         while True:
-            batch = list(islice(numbered, bulk.room))
+            batch = list(islice(numbered, min(bulk.room, AT_ONCE)))
             if batch:
                 bulk.send(batch)
             if not bulk.unanswered:
