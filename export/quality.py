@@ -113,13 +113,13 @@ def judge(decoder: Decoder, model: CharRNN, validation: Ids) -> Rung:
     each stream.
 
     Returns:
-        By how many nats per symbol the loop is worse.
+        By how many nats per symbol the loop is worse; below 0, it is better.
     """
     rows = judged_rows(validation, model.settings.vocabulary_size)
     compiled, trained = _compiled_loss(decoder, rows), loss_in_torch(model, rows)
     return Rung(
         name="quality: validation loss",
-        difference=max(compiled - trained, 0.0),
+        difference=compiled - trained,
         limit=WORSE_AT_MOST,
         compared=f"{rows[1:].size} of {len(validation)} symbols, {trained:.4f} nats in torch, "
         f"{compiled:.4f} here",

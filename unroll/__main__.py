@@ -30,9 +30,9 @@ class Command(NamedTuple):
 COMMANDS = {
     "train": Command("training.__main__:main", "Train a model on a text.", "train"),
     "adopt": Command(
-        "export.adopt.__main__:main", "Make a checkpoint of a model from elsewhere.", "export"
+        "export.adopt.__main__:main", "Make a checkpoint of a model from elsewhere.", "cpu,export"
     ),
-    "export": Command("export.__main__:main", "Compile a checkpoint into a bundle.", "export"),
+    "export": Command("export.__main__:main", "Compile a checkpoint into a bundle.", "cpu,export"),
     "serve": Command("serving.__main__:main", "Serve bundles over gRPC."),
     "generate": Command("unroll.client.commands.ask:generate", "Continue a prompt."),
     "score": Command("unroll.client.commands.ask:score", "Score a text: bits per character."),

@@ -20,6 +20,8 @@ from serving.http.paths import Path
 from serving.http.probes import Probe
 from serving.rpc.health import Health
 
+# OpenAI's paths for chats, which a model of plain texts has no roles for.
+CHATS = ("/v1/chat/completions", "/v1/responses")
 OPENAI = ("/v1/", "/tokenize", "/detokenize")  # where refusals have OpenAI's form
 
 
@@ -100,6 +102,8 @@ async def _refuse_path(request: Request, error: Exception) -> JSONResponse:
     number = getattr(error, "status_code", 404)
     message = "there is no such path" if number == 404 else "this path takes another method"
     path = request.url.path
+    if path in CHATS:
+        message = "these models continue texts and know no chats; ask /v1/completions for a prompt"
     return _refusal(
         path,
         number,

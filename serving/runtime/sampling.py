@@ -15,6 +15,19 @@ TEMPERATURE_RANGE = (1e-3, 1e3)
 BLOCK = 256  # positions; enough that making a block (20 us) is rare
 
 
+def check_bias(bias: float, of: str) -> float:
+    """Return a bias of what a caller calls so.
+
+    Raises:
+        InputError: it is out of its range.
+    """
+    least, most = BIAS_RANGE
+    if not (least <= bias <= most or bias == -math.inf):
+        told = f"must be between {least:g} and {most:g}, or -inf to ban the symbol"
+        raise InputError("logit_bias", f"{told}, got {bias:g} for {of}")
+    return bias
+
+
 @dataclass(frozen=True, kw_only=True)
 class SamplingParams:
     """How the next symbol is drawn from the model's distribution.
@@ -53,14 +66,8 @@ class SamplingParams:
             raise InputError("top_p", f"must be above 0 and at most 1, got {self.top_p:g}")
         if not 0 <= self.min_p <= 1 or math.isnan(self.min_p):
             raise InputError("min_p", f"must be between 0 and 1, got {self.min_p:g}")
-        least, most = BIAS_RANGE
         for token, bias in self.logit_bias:
-            if not (least <= bias <= most or bias == -math.inf):
-                raise InputError(
-                    "logit_bias",
-                    f"must be between {least:g} and {most:g}, or -inf to ban the symbol, got "
-                    f"{bias:g} for token {token}",
-                )
+            check_bias(bias, f"token {token}")
 
     @property
     def banned(self) -> tuple[int, ...]:

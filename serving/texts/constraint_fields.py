@@ -1,12 +1,16 @@
 """Fields that tell what a text must match and which symbols it favours: OpenAI's and ours."""
 
 import json
+import math
 from typing import Any
 
+from serving.runtime.sampling import check_bias
 from serving.texts.fields import Fields, Schema
 from unroll.errors import InputError, shown
 
-_BIASES: Schema = {"type": "object", "additionalProperties": {"type": "number"}}
+_BAN = "-Infinity"  # as a string, as strict JSON has no such number
+_BIAS: Schema = {"anyOf": [{"type": "number"}, {"const": _BAN}]}
+_BIASES: Schema = {"type": "object", "additionalProperties": _BIAS}
 _FORMAT: Schema = {
     "type": "object",
     "properties": {
@@ -48,16 +52,26 @@ def logit_bias(fields: Fields) -> dict[int, float] | None:
     """Read `logit_bias`, by token id; None if it is absent.
 
     Raises:
-        InputError: a key is no token id, or a value no number.
+        InputError: a key is no token id, or a value no bias.
     """
     value: Any = fields.get("logit_bias", _BIASES)
     if value is None:
         return None
     if not isinstance(value, dict):
         raise InputError("logit_bias", f"must be an object, got {shown(repr(value))}")
-    for key, bias in value.items():
-        if not (key.isascii() and key.isdigit() and len(key) < 10):
-            raise InputError("logit_bias", f"must have token ids as keys, got {shown(key)}")
-        if isinstance(bias, bool) or not isinstance(bias, (int, float)):
-            raise InputError("logit_bias", f"must be a number for {key}, got {shown(repr(bias))}")
-    return {int(key): float(bias) for key, bias in value.items()}
+    return {_token(key): _bias(key, bias) for key, bias in value.items()}
+
+
+def _token(key: str) -> int:
+    if not (key.isascii() and key.isdigit() and len(key) < 10):
+        raise InputError("logit_bias", f"must have token ids as keys, got {shown(key)}")
+    return int(key)
+
+
+def _bias(key: str, bias: Any) -> float:
+    if bias == _BAN:
+        return -math.inf
+    if isinstance(bias, bool) or not isinstance(bias, (int, float)):
+        told = f'must be a number for {key}, or "{_BAN}" to ban it, got {shown(repr(bias))}'
+        raise InputError("logit_bias", told)
+    return check_bias(float(bias), f"token {key}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from ctypes import c_float
 
 from serving.engine.snapshot import SamplerState
-from serving.runtime.sampling import SamplingParams
+from serving.runtime.sampling import SamplingParams, check_bias
 from serving.texts.origins import Origin
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import InputError, shown
@@ -57,7 +57,10 @@ def _biases(biases: Mapping[str, float], vocabulary: Vocabulary) -> tuple[tuple[
                 "logit_bias",
                 f"must be of symbols that the model writes, got {shown(symbol)}; leave it out",
             )
-    found = sorted((written.index(each), c_float(bias).value) for each, bias in biases.items())
+    found = sorted(
+        (written.index(each), check_bias(c_float(bias).value, shown(each)))
+        for each, bias in biases.items()
+    )
     if len(found) == len(written) and all(bias == -math.inf for _, bias in found):
         raise InputError("logit_bias", "bans all symbols; leave one at least")
     return tuple(found)

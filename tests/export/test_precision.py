@@ -88,6 +88,8 @@ def test_every_rung_holds_and_the_loss_is_judged(
     assert rungs["decode: chunks of 4"].limit == 0
     if precision is Precision.INT8:
         assert rungs["decode: row alone"].limit == 0
+    quality = rungs.pop("quality: validation loss")
+    assert 0 < abs(quality.difference) <= quality.limit, "a lower precision changes the loss"
     for rung in rungs.values():
         assert 0 <= rung.difference <= rung.limit, rung
 

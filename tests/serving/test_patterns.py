@@ -163,7 +163,10 @@ def test_biases_stay_in_force_and_are_told(client: Client) -> None:
             "sampling.logit_bias: bans symbols without which the pattern has no match",
         ),
         (GenerateOptions(logit_bias={"ab": 1.0}), "sampling.logit_bias: must be of symbols"),
-        (GenerateOptions(logit_bias={"a": 200.0}), "sampling.logit_bias: must be between -100"),
+        (
+            GenerateOptions(logit_bias={"a": 200.0}),
+            "sampling.logit_bias: must be between -100 and 100, or -inf .*, got 200 for 'a'",
+        ),
         (GenerateOptions(logit_bias={"a": float("nan")}), "sampling.logit_bias: must be between"),
         (
             GenerateOptions(logit_bias=dict.fromkeys(TINY_SYMBOLS, -float("inf"))),

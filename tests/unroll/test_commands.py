@@ -82,7 +82,7 @@ def test_unknown_command_names_the_nearest(capfd: Captured) -> None:
 LACKING = [
     ("train", "torch", "train"),
     ("evaluate", "torch", "train"),
-    ("export", "onnx", "export"),
+    ("export", "onnx", "cpu,export"),
     ("train", "numba", "train"),
     ("report", "jinja2", "report"),
     ("report", "matplotlib", "report"),

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -343,6 +345,17 @@ def test_text_matches_a_pattern_and_favours_symbols(theirs: openai.OpenAI, ours:
     assert ours.generate("abc", options).text == choice.text
 
 
+def test_symbol_is_banned_by_strict_json(server: RunningServer, ours: Client) -> None:
+    symbol = ours.get_model("small").vocabulary[3]
+    asked = GenerateOptions(model="small", seed=5, max_new_symbols=200)
+    banned = ours.generate("abc", replace(asked, logit_bias={symbol: -math.inf})).text
+    assert symbol in ours.generate("abc", asked).text
+    body = {"model": "small", "prompt": "abc", "seed": 5, "max_tokens": 200}
+    answer = post(server, **body, logit_bias={"3": "-Infinity"}).json
+    assert answer["choices"][0]["text"] == banned
+    assert symbol not in banned
+
+
 def test_errors_are_those_that_the_client_knows(
     theirs: openai.OpenAI, server: RunningServer
 ) -> None:
@@ -438,13 +451,19 @@ def test_unknown_symbols_are_left_out_or_replaced(
     assert ask(server, "POST", "/detokenize", {"tokens": told["tokens"]}).json["prompt"] == read
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/nothing"])
+@pytest.mark.parametrize(
+    ("path", "told"), [("/v1/chat/completions", "ask /v1/completions"), ("/v1/no", "no such path")]
+)
 def test_path_that_is_not_there_is_refused_in_openais_form(
-    server: RunningServer, theirs: openai.OpenAI, path: str
+    server: RunningServer, path: str, told: str
 ) -> None:
     answer = ask(server, "POST", path, {})
     assert (answer.status, set(answer.json["error"])) == (404, {"message", "type", "param", "code"})
-    with pytest.raises(openai.NotFoundError, match="no such path"):
+    assert told in answer.json["error"]["message"]
+
+
+def test_openais_chat_is_told_what_to_ask_instead(theirs: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="ask /v1/completions for a prompt"):
         theirs.chat.completions.create(model="small", messages=[])
 
 

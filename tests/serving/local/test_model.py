@@ -17,7 +17,7 @@ from serving.local.threads import Local
 from tests.serving.running import PATIENCE, wait_for
 from training.settings import Cell
 from unroll.client.faces.face import Face
-from unroll.errors import BundleError, CapsuleError, ClosedError, SettingsError
+from unroll.errors import BundleError, CapsuleError, ClosedError, InputError, SettingsError
 from unroll.options import GenerateOptions, Origin
 from unroll.results import Piece
 from unroll.terms import FinishReason
@@ -50,6 +50,11 @@ def model_threads() -> set[threading.Thread]:
 
 def options(seed: int) -> GenerateOptions:
     return GenerateOptions(max_new_symbols=300, seed=seed)
+
+
+def test_stream_that_is_to_be_resumed_is_refused(model: Face) -> None:
+    with pytest.raises(InputError, match="resume: is for streams from servers"):
+        model.stream("abc", resume=True)
 
 
 def test_many_threads_get_what_one_gets(model: Face) -> None:

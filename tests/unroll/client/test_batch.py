@@ -115,6 +115,15 @@ def test_input_that_cannot_be_read_is_all_that_is_told(
     assert not output.exists()
 
 
+def test_wrong_settings_are_all_that_is_told(
+    run: Run, shared_server: RunningServer, prompts: Path, capfd: Captured
+) -> None:
+    flags = ("--target", shared_server.address, "--input", prompts, "--model", "nobody")
+    assert run("generate", *flags) == 2
+    (told,) = capfd.readouterr().err.splitlines()
+    assert "nobody" in told
+
+
 def test_other_settings_or_input_do_not_go_on(
     run: Run, tiny_bundles: dict[Cell, Path], prompts: Path, capfd: Captured
 ) -> None:

@@ -79,9 +79,9 @@ def generate_records(model: Face, settings: GenerateSettings) -> None:
         def write(index: int, answer: Answer[Generation]) -> bytes:
             return write_generation(form, index, (seed + index) % SEED_LIMIT, answer)
 
-        sys.stderr.write(f"seed {seed}\n")
         total = _total(settings)
-        _write_all(file, start, answers, write, total and total * settings.samples)
+        told = _after_telling(f"seed {seed}\n", answers)
+        _write_all(file, start, told, write, total and total * settings.samples)
 
 
 def score_records(model: Face, settings: ScoreSettings) -> None:
@@ -100,6 +100,14 @@ def score_records(model: Face, settings: ScoreSettings) -> None:
             return write_score(form, index, answer)
 
         _write_all(file, start, answers, write, _total(settings))
+
+
+def _after_telling(words: str, answers: Iterable[Answer[R]]) -> Iterator[Answer[R]]:
+    """Tell something once the first answer is there, as nothing can be wrong with settings then."""
+    for place, answer in enumerate(answers):
+        if place == 0:
+            sys.stderr.write(words)
+        yield answer
 
 
 def _write_all(

@@ -8,6 +8,7 @@ from typing import Self, TypeVar
 
 from unroll.client.faces.aio_backend import AsyncBackend, AsyncBulk
 from unroll.client.faces.aio_session import AsyncSession
+from unroll.errors import InputError
 from unroll.options import (
     FindUnitsOptions,
     GenerateOptions,
@@ -73,6 +74,7 @@ class AsyncFace:
         session: str = "",
         capsule: bytes = b"",
         expected_position: int | None = None,
+        resume: bool = False,
         timeout: float | None = None,
     ) -> AsyncGenerator[Piece]:
         """Continue a prompt and yield the text as it comes; the last piece says how it ended.
@@ -86,8 +88,14 @@ class AsyncFace:
             session: to continue.
             capsule: to continue from.
             expected_position: of session or capsule.
+            resume: for clients of servers, which can go on at another one.
             timeout: of the whole, in seconds; None waits for ever.
+
+        Raises:
+            InputError: `resume` is asked of a model in this process.
         """
+        if resume:
+            raise InputError("resume", "is for streams from servers; leave it out here")
         origin = Origin(session=session, capsule=capsule, expected_position=expected_position)
         return self._backend.stream(prompt, options, origin, timeout)
 
