@@ -33,8 +33,8 @@ from serving.telemetry.metrics import Metrics
 from serving.telemetry.page import MetricsPage
 from serving.telemetry.tracing import Tracing, open_tracing
 from serving.texts.delivery import LoopDelivery
+from serving.texts.limits import Limits
 from serving.texts.origins import Origins
-from serving.texts.parse import Limits
 from serving.triton import handlers as triton
 from serving.triton import inference_pb2
 from serving.triton.inference import Inference
@@ -325,6 +325,7 @@ def _gate(settings: ServerSettings, counts: CallCounts, tracing: Tracing | None)
         Callers(strangers, what="calls without a valid token from this address"),
         counts,
         no_span if tracing is None else tracing.span,
+        asks_certificates=settings.tls is not None and settings.tls.client_ca is not None,
     )
 
 

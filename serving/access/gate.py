@@ -44,6 +44,7 @@ class Gate:
         strangers: keeps account of the addresses of calls without a valid token.
         counts: counts the calls.
         span: opens what surrounds them in a trace; nothing by default.
+        asks_certificates: whether the doors ask clients for certificates, which name callers.
 
     Attributes:
         running: the doors' tasks of the calls under way.
@@ -56,12 +57,15 @@ class Gate:
         strangers: Callers,
         counts: CallCounts,
         span: Span = no_span,
+        *,
+        asks_certificates: bool = False,
     ) -> None:
         self._tokens = tokens
         self._callers = callers
         self._strangers = strangers
         self._counts = counts
         self._span = span
+        self._asks_certificates = asks_certificates
         self.running: set[asyncio.Task[Any]] = set()
         self._everyone: set[asyncio.Task[Any]] = set()  # probes, too
 
@@ -146,7 +150,7 @@ class Gate:
                         "the command line reads it from --token-file or UNROLL_TOKEN"
                     )
             call.identity = call.caller = f"token:{name}"
-        elif (names := call.names()) is not None:
+        elif self._asks_certificates and (names := call.names()) is not None:
             if not names:
                 raise AuthenticationError(
                     "the client's certificate has no name; it needs a subject alternative name or "

@@ -89,3 +89,19 @@ def leading_on(table: NDArray[np.int16], accepting: NDArray[np.bool_]) -> NDArra
         reached = np.unique(found[~leads[found]])
         leads[reached] = True
     return leads
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraint:
+    """What a text must match, and where it stands in that.
+
+    Attributes:
+        automaton: None for anything.
+        state: before the symbols that are written next.
+    """
+
+    automaton: Automaton | None = None
+    state: int = 0
+
+
+FREE = Constraint()

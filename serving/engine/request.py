@@ -166,3 +166,24 @@ class Chunk:
     def is_last(self) -> bool:
         """Whether nothing comes after it."""
         return self.finish is not None or self.error is not None
+
+    @classmethod
+    def joined(cls, chunks: "list[Chunk]") -> "Chunk":
+        """Join one or more chunks that follow each other."""
+        if len(chunks) == 1:
+            return chunks[0]
+        last = chunks[-1]
+        # Where chunks have snapshots, an error adds no text: the text ends at the snapshot before.
+        snapshots = [chunk.snapshot for chunk in chunks if chunk.snapshot is not None]
+        likeliest = [chunk.likeliest for chunk in chunks if chunk.likeliest is not None]
+        return cls(
+            text="".join([chunk.text for chunk in chunks]),
+            log_probs=np.concatenate([chunk.log_probs for chunk in chunks]),
+            finish=last.finish,
+            error=last.error,
+            generated=last.generated,
+            position=last.position,
+            snapshot=snapshots[-1] if snapshots else None,
+            likeliest=Likeliest.joined(likeliest) if likeliest else None,
+            is_match=last.is_match,
+        )

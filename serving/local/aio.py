@@ -4,8 +4,8 @@ import asyncio
 import atexit
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from sys import maxsize
 
@@ -21,12 +21,13 @@ from serving.texts.constraint import constrain
 from serving.texts.delivery import LoopDelivery
 from serving.texts.each import Parse, each_generate, each_score
 from serving.texts.inspection import Inspections
+from serving.texts.limits import Limits
 from serving.texts.many import Item, Many
 from serving.texts.origins import Origins, Place
-from serving.texts.parse import Limits, parse_generate, parse_score
+from serving.texts.parse_score import parse_score
 from serving.texts.results import generation_of, model_info, piece_of, score_of, session_info
 from serving.texts.sent import as_sent, seeds_as_sent, text_as_sent
-from serving.texts.text import Part, Text, whole
+from serving.texts.text import Part, Text, Texts, whole
 from unroll.errors import ClosedError, InputError
 from unroll.options import (
     FindUnitsOptions,
@@ -57,6 +58,22 @@ LIMITS = Limits(
 SESSIONS_AT_MOST = 100_000
 
 
+@dataclass(kw_only=True, slots=True)
+class LocalCall:
+    """Who asks in this process: the only caller, who may have as much as there is; see Asker."""
+
+    deadline: float | None
+    identity: str = ""
+    account: str = ""
+    model: str = ""
+    symbols_read: int = 0
+    symbols_written: int = 0
+
+    def hold(self, more: int) -> AbstractContextManager[object]:
+        """Let further samples run."""
+        return nullcontext()
+
+
 class AsyncLocal:
     """Runs one bundle on the running event loop; the AsyncBackend of a model in this process.
 
@@ -79,6 +96,7 @@ class AsyncLocal:
         self.model = self._models.get("")
         self._sessions = Sessions(MemoryStore(SESSIONS_AT_MOST), self._models.layouts)
         self._origins = Origins(self._models, self._sessions, keys)
+        self._texts = Texts(self._origins, LIMITS)
         self._inspections = Inspections(LIMITS)
         self._is_closed = False
         # A thread that returns from ONNX Runtime while Python ends would abort the process.
@@ -126,10 +144,10 @@ class AsyncLocal:
     ) -> Score:
         """See AsyncBackend."""
         self._check_open()
-        deadline = _deadline(timeout)
+        call = LocalCall(deadline=_deadline(timeout))
         text, options, origin = text_as_sent("text", text), as_sent(options), as_sent(origin)
         found = await self._origins.look_at(_place(options.model, origin), "")
-        parsed = parse_score(text, options, found, LIMITS, deadline)
+        parsed = parse_score(text, options, found, LIMITS, call)
         scored = await whole(found, parsed.request)
         return score_of(parsed, scored, found.model)
 
@@ -163,16 +181,16 @@ class AsyncLocal:
     ) -> LocalBulk[Generation]:
         """See AsyncBackend."""
         self._check_open()
-        deadline = _deadline(timeout)
+        call = LocalCall(deadline=_deadline(timeout))
         options, origin = as_sent(options), as_sent(origin)
         found = await self._origins.look_at(_place(options.model, origin), "")
         constraint = await constrain(options, found, self._origins.automata)
-        parse = each_generate(options, found, LIMITS, deadline, constraint=constraint)
+        parse = each_generate(options, found, LIMITS, call, constraint)
 
         def read(item: Item) -> Generation:
             parsed, chunk = item.outcome
-            text = Text(self._origins, found, parsed)
-            return generation_of(text, text.part_of(chunk))
+            text = Text(self._origins, found, parsed, call)
+            return generation_of(text, text.part(parsed.request, 0, chunk))
 
         parse = _sent("prompt", parse)
         return LocalBulk(Many(found.model.engine, parse, in_order=in_order), read)
@@ -182,10 +200,10 @@ class AsyncLocal:
     ) -> LocalBulk[Score]:
         """See AsyncBackend."""
         self._check_open()
-        deadline = _deadline(timeout)
+        call = LocalCall(deadline=_deadline(timeout))
         options, origin = as_sent(options), as_sent(origin)
         found = await self._origins.look_at(_place(options.model, origin), "")
-        parse = each_score(options, found, LIMITS, deadline)
+        parse = each_score(options, found, LIMITS, call)
 
         def read(item: Item) -> Score:
             parsed, chunk = item.outcome
@@ -260,22 +278,13 @@ class AsyncLocal:
     ) -> AsyncIterator[Text]:
         """Find what a request goes on from, keep a session for it, and translate the request."""
         self._check_open()
-        deadline = _deadline(timeout)
+        call = LocalCall(deadline=_deadline(timeout))
         prompt, options, origin = text_as_sent("prompt", prompt), as_sent(options), as_sent(origin)
         request = repr((prompt, options, origin)).encode()
         place = replace(_place(options.model, origin), digest=digest_of(request))
-        async with self._origins.open(place, "") as found:
-            constraint = await constrain(options, found, self._origins.automata)
-            parsed = parse_generate(
-                prompt,
-                options,
-                found,
-                LIMITS,
-                deadline,
-                constraint=constraint,
-                is_streamed=is_streamed,
-            )
-            yield Text(self._origins, found, parsed)
+        opened = self._texts.open(call, place, prompt, options, is_streamed=is_streamed)
+        async with opened as text:
+            yield text
 
     def _describe(self, session: Session) -> SessionInfo:
         expires = self._sessions.expires(session)

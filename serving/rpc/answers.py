@@ -2,6 +2,7 @@
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from serving.access.call import Call
 from serving.engine.counts import total
 from serving.engine.request import Chunk
 from serving.engine.served import ServedModel
@@ -23,6 +24,11 @@ def write_answer(text: Text, part: Part) -> pb.GenerateResponse:
         completion=_completion(text, part, part.capsule),
         alternatives=_alternatives(part.chunk, text.origin.model),
     )
+
+
+async def send_piece(call: Call, text: Text, part: Part) -> None:
+    """Send a piece of a sample; returns once the reader has room."""
+    await call.write(write_piece(text, part))
 
 
 def write_piece(text: Text, part: Part) -> pb.StreamGenerateResponse:

@@ -44,17 +44,15 @@ class ManyServicer(SessionServicer):
         if not first.common.capsules:  # unspecified: of a million texts nobody wants them
             options = replace(options, capsules=Capsules.NEVER)
         constraint = await constrain(options, origin, self._origins.automata, call.account)
-        parse = each_generate(
-            options, origin, self._limits, call.deadline, call.account, constraint
-        )
+        parse = each_generate(options, origin, self._limits, call, constraint)
 
         def write(item: Item) -> pb.GenerateAnswer:
             if item.error is not None:
                 return pb.GenerateAnswer(key=item.key, error=write_item_error(item.error))
             parsed, chunk = item.outcome
-            call.symbols_written += len(chunk.text)
-            text = Text(self._origins, origin, parsed)
-            return pb.GenerateAnswer(key=item.key, response=write_answer(text, text.part_of(chunk)))
+            text = Text(self._origins, origin, parsed, call)
+            part = text.part(parsed.request, 0, chunk)
+            return pb.GenerateAnswer(key=item.key, response=write_answer(text, part))
 
         many = Many(
             origin.model.engine, _noting(parse, call), in_order=first.in_order, hold=call.hold
@@ -73,9 +71,7 @@ class ManyServicer(SessionServicer):
         if first.common.text:
             raise InputError("common.text", "must be empty; texts are in `items`")
         origin = await self._origin_of(first.common, call)
-        parse = each_score(
-            read_score(first.common), origin, self._limits, call.deadline, call.account
-        )
+        parse = each_score(read_score(first.common), origin, self._limits, call)
 
         def write(item: Item) -> pb.ScoreAnswer:
             if item.error is not None:

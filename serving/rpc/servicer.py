@@ -3,21 +3,21 @@
 import time
 from collections.abc import Sized
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 from serving.access.call import Call
 from serving.engine.models import Models
 from serving.rpc.answers import (
+    send_piece,
     write_answer,
     write_found_units,
     write_inspection,
     write_model,
     write_model_status,
-    write_piece,
     write_score,
     write_time,
 )
 from serving.rpc.many_servicer import ManyServicer
-from serving.rpc.texts import Texts, run
 from serving.rpc.translation import (
     read_find_units,
     read_generate,
@@ -27,9 +27,11 @@ from serving.rpc.translation import (
 )
 from serving.sessions.registry import Sessions
 from serving.texts.inspection import Inspections
+from serving.texts.limits import Limits
+from serving.texts.loop import translate
 from serving.texts.origins import Origin, Origins
-from serving.texts.parse import Limits, parse_score
-from serving.texts.text import Part, Text, whole
+from serving.texts.parse_score import parse_score
+from serving.texts.text import Text, Texts, whole
 from unroll.v1 import text_generation_pb2 as pb
 
 
@@ -64,10 +66,10 @@ class TextGenerationServicer(ManyServicer):
         """Continue a prompt and return the whole text at once."""
         async with self._generating(request, call, is_streamed=False) as text:
             parts = await text.wholes()
-            call.symbols_written = sum(len(part.chunk.text) for part in parts)
             told = 1 + text.parsed.request.alternatives
             first, *further = [
-                await run(len(part.chunk.text) * told, write_answer, text, part) for part in parts
+                await translate(len(part.chunk.text) * told, write_answer, text, part)
+                for part in parts
             ]
             first.further_samples.extend(further)
             return first
@@ -79,12 +81,7 @@ class TextGenerationServicer(ManyServicer):
     ) -> None:
         """Continue a prompt and send the text as it comes."""
         async with self._generating(request, call, is_streamed=True) as text:
-
-            async def send(part: Part) -> None:
-                call.symbols_written += len(part.chunk.text)
-                await call.write(write_piece(text, part))
-
-            await text.stream(send)
+            await text.stream(partial(send_piece, call, text))
 
     async def Score(  # noqa: N802
         self, request: pb.ScoreRequest, call: Call
@@ -92,20 +89,19 @@ class TextGenerationServicer(ManyServicer):
         """Return the log-probability of each symbol of a text."""
         origin = await self._look_at(request, call)
         symbols = len(request.text)
-        parsed = await run(
+        parsed = await translate(
             symbols,
             parse_score,
             request.text,
             read_score(request),
             origin,
             self._limits,
-            call.deadline,
-            call.account,
+            call,
         )
         call.symbols_read = len(parsed.request.prompt)
         scored = await whole(origin, parsed.request)
         told = symbols * (1 + parsed.request.alternatives)
-        return await run(told, write_score, parsed, scored, origin.model)
+        return await translate(told, write_score, parsed, scored, origin.model)
 
     async def Inspect(  # noqa: N802
         self, request: pb.InspectRequest, call: Call
@@ -117,7 +113,7 @@ class TextGenerationServicer(ManyServicer):
         )
         call.symbols_read = len(found.text)
         told = len(found.text) * (1 + len(request.units) + request.top_log_probs)
-        return await run(told, write_inspection, found)
+        return await translate(told, write_inspection, found)
 
     async def FindUnits(  # noqa: N802
         self, request: pb.FindUnitsRequest, call: Call

@@ -11,8 +11,8 @@ from serving.sessions.capsule import owner_tag
 from serving.sessions.registry import Sessions
 from serving.sessions.session import Session
 from serving.texts.begin import begin, check_seeds
+from serving.texts.limits import Limits
 from serving.texts.origins import Origins, Place
-from serving.texts.parse import Limits
 from unroll.v1 import text_generation_pb2 as pb
 
 

@@ -7,8 +7,8 @@ from google.protobuf.message import Message
 
 from serving.runtime.sampling import SamplingParams
 from serving.sessions.session import NO_REQUEST, digest_of
+from serving.texts.limits import Limits
 from serving.texts.origins import Place
-from serving.texts.parse import Limits
 from unroll.errors import InputError
 from unroll.options import (
     FindUnitsOptions,

@@ -6,9 +6,9 @@ import numpy as np
 
 from serving.engine.snapshot import NO_LOG_PROBS, SamplerState, Snapshot
 from serving.sessions.contents import CapsuleContents
+from serving.texts.limits import FIXED_BYTES, Limits
 from serving.texts.origins import Origin
-from serving.texts.parse import FIXED_BYTES, Limits
-from serving.texts.sampling import parse_sampling, parse_seed
+from serving.texts.parse import parse_sampling, parse_seed
 from unroll.errors import InputError
 from unroll.options import SessionOptions
 

@@ -1,32 +1,15 @@
 """What a text must match: the pattern or schema that a request gives, or the one in force."""
 
 from asyncio import to_thread
-from dataclasses import dataclass
 
 from serving.constraints.automata import Automata
-from serving.constraints.automaton import Automaton
+from serving.constraints.automaton import FREE, Automaton, Constraint
 from serving.engine.snapshot import PatternPlace
 from serving.texts.origins import Origin
-from serving.texts.sampling import parse_sampling
+from serving.texts.parse import parse_sampling
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import InputError
 from unroll.options import GenerateOptions
-
-
-@dataclass(frozen=True, kw_only=True)
-class Constraint:
-    """What a text must match, and where it stands in that.
-
-    Attributes:
-        automaton: None for anything.
-        state: before the symbols that are written next.
-    """
-
-    automaton: Automaton | None = None
-    state: int = 0
-
-
-FREE = Constraint()
 
 
 async def constrain(
@@ -44,7 +27,6 @@ async def constrain(
         InputError: the pattern or schema is wrong, too large, or has no match in the vocabulary.
         OverloadedError: the caller has too many patterns compiled.
     """
-    place = None if origin.snapshot is None else origin.snapshot.place
     vocabulary = origin.model.bundle.vocabulary
     state = 0
     if options.pattern or options.json_schema:
@@ -53,8 +35,9 @@ async def constrain(
             automaton = await automata.of_pattern(options.pattern, vocabulary, account)
         else:
             automaton = await automata.of_schema(options.json_schema, vocabulary, account)
-    elif options.pattern is None and place is not None:
-        automaton, state = await _in_force(place, vocabulary, automata, account), place.state
+    elif options.pattern is None and origin.pattern is not None:
+        automaton = await _in_force(origin.pattern, vocabulary, automata, account)
+        state = origin.pattern.state
     else:
         return FREE
     sampling = parse_sampling(options, origin)

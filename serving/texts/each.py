@@ -5,9 +5,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
-from serving.texts.constraint import FREE, Constraint
+from serving.constraints.automaton import FREE, Constraint
+from serving.texts.asker import Asker
+from serving.texts.limits import Limits
 from serving.texts.origins import Origin
-from serving.texts.parse import Limits, Parsed, parse_generate, parse_score
+from serving.texts.parse import Parsed, parse_generate
+from serving.texts.parse_score import parse_score
 from unroll.errors import InputError
 from unroll.options import GenerateOptions, ScoreOptions
 from unroll.terms import SEED_LIMIT, Capsules
@@ -20,8 +23,7 @@ def each_generate(
     options: GenerateOptions,
     origin: Origin,
     limits: Limits,
-    deadline: float | None,
-    account: str = "",
+    asker: Asker,
     constraint: Constraint = FREE,
 ) -> Parse:
     """Return what translates prompts; arguments and errors as in parse_generate.
@@ -39,9 +41,7 @@ def each_generate(
 
     @lru_cache(maxsize=1)  # often all samples are of one prompt
     def parse_prompt(prompt: str) -> Parsed:
-        return parse_generate(
-            prompt, common, origin, limits, deadline, account, constraint, is_streamed=False
-        )
+        return parse_generate(prompt, common, origin, limits, asker, constraint, is_streamed=False)
 
     def parse(key: int, prompt: str) -> Parsed:
         parsed = parse_prompt(prompt)
@@ -60,12 +60,11 @@ def each_score(
     options: ScoreOptions,
     origin: Origin,
     limits: Limits,
-    deadline: float | None,
-    account: str = "",
+    asker: Asker,
 ) -> Parse:
     """Return what translates texts to score; arguments and errors as in parse_score."""
 
     def parse(_: int, text: str) -> Parsed:
-        return parse_score(text, options, origin, limits, deadline, account)
+        return parse_score(text, options, origin, limits, asker)
 
     return parse

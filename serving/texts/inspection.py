@@ -12,8 +12,8 @@ from serving.engine.served import ServedModel
 from serving.runtime.inspector import Inspected, Inspector
 from serving.runtime.likeliest import Likeliest
 from serving.texts.alternatives import alternatives_of
+from serving.texts.limits import Limits
 from serving.texts.origins import Origin
-from serving.texts.parse import Limits
 from serving.texts.parse_inspection import parse_find_units, parse_inspect
 from serving.texts.roc import areas
 from unroll.bundle.manifest import INSPECT

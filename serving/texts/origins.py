@@ -8,7 +8,7 @@ from serving.constraints.automata import Automata
 from serving.engine.models import Models
 from serving.engine.request import SequenceRequest
 from serving.engine.served import ServedModel
-from serving.engine.snapshot import SamplerState, Snapshot
+from serving.engine.snapshot import PatternPlace, SamplerState, Snapshot
 from serving.sessions.capsule import (
     CapsuleCodec,
     CapsuleKeys,
@@ -61,6 +61,15 @@ class Origin:
     session: Session | None = None
     is_repeated: bool = False
     digest: bytes = NO_REQUEST
+
+    @property
+    def pattern(self) -> PatternPlace | None:
+        """The pattern in force and where the text stands in it; None for none."""
+        return None if self.snapshot is None else self.snapshot.place
+
+    def begins(self, ids: list[int]) -> bool:
+        """Tell whether ids begin with the start symbol, where every text begins anyway."""
+        return self.snapshot is None and ids[:1] == [self.model.bundle.vocabulary.start_id]
 
 
 class Origins:

@@ -1,54 +1,37 @@
-"""From a request's options to the engine's own request, with the contract's defaults."""
+"""From a request for text to the engine's own request, with the contract's defaults."""
 
 import math
+import secrets
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.constraints.automaton import FREE, Constraint
 from serving.engine.pacing import LONGEST_RUN
 from serving.engine.request import SequenceRequest
+from serving.engine.snapshot import SamplerState
 from serving.runtime.sampling import SamplingParams
-from serving.texts.constraint import FREE, Constraint
+from serving.texts.asker import Asker
+from serving.texts.biases import by_id
+from serving.texts.limits import FIXED_BYTES, Limits
 from serving.texts.origins import Origin
-from serving.texts.sampling import parse_sampling, parse_seed
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import InputError, shown
-from unroll.options import GenerateOptions, InspectOptions, ScoreOptions
+from unroll.options import GenerateOptions, InspectOptions, ScoreOptions, SessionOptions
 from unroll.terms import (
     ALTERNATIVES_AT_MOST,
     DEFAULT_NEW_SYMBOLS,
     SAMPLES_AT_MOST,
+    SEED_LIMIT,
     STOP_LENGTH_AT_MOST,
-    STOPS_AT_MOST,
     Capsules,
     UnknownSymbols,
 )
 
-FIXED_BYTES = 1024  # of an answer without its symbols, scores and state; more than it takes
+DRAWN = SamplingParams()  # how, where nothing is said
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "logit_bias")
 LIST_BYTES = 8  # of one symbol's alternatives beside themselves
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """The largest values that a request may ask for.
-
-    Attributes:
-        prompt: length of a prompt, in symbols.
-        new: length of a generated text, in symbols.
-        score: length of a scored text, in symbols.
-        inspect: length of an inspected text, in symbols.
-        units: how many hidden units one inspection may show.
-        stops: how many stop strings.
-        buffer: how much of a stream may wait for its reader, in symbols.
-        message: size of an answer in one message, in bytes.
-    """
-
-    prompt: int = 65536
-    new: int = 65536
-    score: int = 1_000_000
-    inspect: int = 10_000
-    units: int = 64
-    stops: int = STOPS_AT_MOST
-    buffer: int = 4096
-    message: int = 8 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +68,7 @@ def parse_generate(
     options: GenerateOptions,
     origin: Origin,
     limits: Limits,
-    deadline: float | None,
-    account: str = "",
+    asker: Asker,
     constraint: Constraint = FREE,
     *,
     is_streamed: bool,
@@ -98,8 +80,7 @@ def parse_generate(
         options: how.
         origin: what it goes on from.
         limits: what it may ask for.
-        deadline: time.monotonic() after which the request fails; None for never.
-        account: of the caller, for fair shares and kept prefixes.
+        asker: whose deadline and account it has.
         constraint: what the text must match.
         is_streamed: whether the text shall come in chunks.
 
@@ -114,32 +95,29 @@ def parse_generate(
     samples = _samples(options, origin, new)
     capsules = Capsules.FINAL if options.capsules is None else options.capsules
     seed, sampling = parse_seed(options, origin.sampler), parse_sampling(options, origin)
-    sizes = _sizes(options, origin, constraint, sampling)
+    told = alternatives(options, vocabulary)
+    sizes = _sizes(options, origin, constraint, sampling, told)
+    buffer = _buffer(origin, sizes, limits) if is_streamed else None
     if not is_streamed:
         _check_size(samples, new, sizes, limits.message)
-    check_replacement(options)
-    unknown = count_unknown(prompt, options.unknown_symbols, vocabulary)
+    stops = _stops(options, vocabulary)
+    ids, unknown = encode("prompt", prompt, options, vocabulary)
     request = SequenceRequest(
+        prompt=ids,
         seed=seed,
+        sampling=sampling,
         max_new_symbols=new,
         origin=origin.snapshot,
         snapshots=Capsules.FINAL
         if capsules is Capsules.NEVER and origin.session is not None
         else capsules,
-        stop=_stops(options, vocabulary),
-        deadline=deadline,
-        buffer_symbols=_buffer(origin, sizes, limits) if is_streamed else None,
+        stop=stops,
+        deadline=asker.deadline,
+        buffer_symbols=buffer,
         chunk_seconds=0.0 if is_streamed else math.inf,
         is_cut_on_close=is_streamed and not origin.is_repeated,
-        caller=account.encode(),
-        alternatives=_alternatives(options, vocabulary),
-        sampling=sampling,
-        prompt=vocabulary.encode(
-            prompt,
-            unknown=options.unknown_symbols,
-            replacement=options.replacement_symbol,
-            field="prompt",
-        ),
+        caller=asker.account.encode(),
+        alternatives=told,
         automaton=constraint.automaton,
         automaton_state=constraint.state,
     )
@@ -152,49 +130,27 @@ def parse_generate(
     )
 
 
-def parse_score(
-    text: str,
-    options: ScoreOptions,
-    origin: Origin,
-    limits: Limits,
-    deadline: float | None,
-    account: str = "",
-) -> Parsed:
-    """Translate a request for scores; arguments and errors as in parse_generate."""
-    vocabulary = origin.model.bundle.vocabulary
-    check_length("text", text, limits.score)
-    worst = (4 + alternative_bytes(_alternatives(options, vocabulary), vocabulary)) * len(
-        text
-    ) + FIXED_BYTES
-    if worst > limits.message:
-        raise InputError(
-            "text",
-            f"has {len(text)} symbols, whose scores may take {worst} bytes; an answer "
-            f"has at most {limits.message}; send fewer",
-        )
-    check_replacement(options)
-    policy = options.unknown_symbols
-    ids = vocabulary.encode(
-        text, unknown=policy, replacement=options.replacement_symbol, field="text"
-    )
-    if not len(ids):
-        raise InputError("text", "has no symbol to score; at least 1 must be left after skipping")
-    if origin.snapshot is not None and len(origin.snapshot.held):
-        raise InputError(
-            "text",
-            f"cannot be scored here: {len(origin.snapshot.held)} symbols were generated earlier "
-            "and not yet delivered; generate first",
-        )
-    request = SequenceRequest(
-        prompt=ids,
-        max_new_symbols=0,
-        caller=account.encode(),
-        origin=origin.snapshot,
-        deadline=deadline,
-        chunk_seconds=math.inf,
-        alternatives=_alternatives(options, vocabulary),
-    )
-    return Parsed(request=request, unknown=count_unknown(text, policy, vocabulary))
+def parse_seed(options: GenerateOptions | SessionOptions, in_force: SamplerState | None) -> int:
+    """Return a request's seed; what is in force where it has none, else a random one."""
+    if options.seed is None:
+        return secrets.randbelow(SEED_LIMIT) if in_force is None else in_force.seed
+    if options.seed < 0:
+        raise InputError("seed", f"must be 0 or more, got {options.seed}")
+    return options.seed
+
+
+def parse_sampling(options: GenerateOptions | SessionOptions, origin: Origin) -> SamplingParams:
+    """Return a request's sampling parameters; what is in force where it has none."""
+    values = {name: getattr(options, name) for name in SAMPLING}
+    given = {name: value for name, value in values.items() if value is not None}
+    if not given:
+        return DRAWN if origin.sampler is None else origin.sampler.sampling
+    try:
+        if biases := given.pop("logit_bias", None):
+            given["logit_bias"] = by_id(biases, origin.model.bundle.vocabulary)
+        return SamplingParams(**given)
+    except InputError as error:
+        raise InputError(f"sampling.{error.field}", error.problem) from error
 
 
 def _stops(options: GenerateOptions, vocabulary: Vocabulary) -> tuple[str, ...]:
@@ -244,13 +200,15 @@ def _buffer(origin: Origin, sizes: tuple[int, int], limits: Limits) -> int:
 
 
 def _sizes(
-    options: GenerateOptions, origin: Origin, constraint: Constraint, sampling: SamplingParams
+    options: GenerateOptions,
+    origin: Origin,
+    constraint: Constraint,
+    sampling: SamplingParams,
+    told: int,
 ) -> tuple[int, int]:
     """Return how many bytes a symbol of the answer takes at most, and all that is no symbol."""
     vocabulary = origin.model.bundle.vocabulary
-    symbol = vocabulary.symbol_bytes + alternative_bytes(
-        _alternatives(options, vocabulary), vocabulary
-    )
+    symbol = vocabulary.symbol_bytes + alternative_bytes(told, vocabulary)
     capsule = origin.model.engine.layout.size + 8 * STOP_LENGTH_AT_MOST
     if constraint.automaton is not None:
         capsule += len(constraint.automaton.pattern.encode())
@@ -258,7 +216,7 @@ def _sizes(
     return symbol + (4 if options.log_probs else 0), capsule + FIXED_BYTES
 
 
-def _alternatives(options: GenerateOptions | ScoreOptions, vocabulary: Vocabulary) -> int:
+def alternatives(options: GenerateOptions | ScoreOptions, vocabulary: Vocabulary) -> int:
     """Return how many alternatives to tell: what is asked for, or all that there are."""
     wanted = options.top_log_probs
     if not 0 <= wanted <= ALTERNATIVES_AT_MOST:
@@ -290,16 +248,26 @@ def _max_new_symbols(prompt: str, options: GenerateOptions, limits: Limits) -> i
     return wanted
 
 
-def check_replacement(options: GenerateOptions | ScoreOptions | InspectOptions) -> None:
-    """Check that what replaces unknown symbols is given only if they are replaced."""
-    if options.replacement_symbol and options.unknown_symbols is not UnknownSymbols.REPLACE:
+def encode(
+    field: str,
+    text: str,
+    options: GenerateOptions | ScoreOptions | InspectOptions,
+    vocabulary: Vocabulary,
+) -> tuple[NDArray[np.int64], int]:
+    """Translate a text, as the options say of unknown symbols.
+
+    Returns:
+        Its token ids, (symbols,), and how many symbols were skipped or replaced.
+
+    Raises:
+        InputError: a symbol is unknown, or what replaces it, or nothing is to be replaced.
+    """
+    policy, replacement = options.unknown_symbols, options.replacement_symbol
+    if replacement and policy is not UnknownSymbols.REPLACE:
         raise InputError(
             "replacement_symbol",
-            f"is {shown(options.replacement_symbol)} while unknown symbols are not replaced; "
-            "leave it empty or set unknown_symbols to REPLACE",
+            f"is {shown(replacement)} while unknown symbols are not replaced; leave it empty or "
+            "set unknown_symbols to REPLACE",
         )
-
-
-def count_unknown(text: str, policy: UnknownSymbols, vocabulary: Vocabulary) -> int:
-    """Count the symbols of a text that are skipped or replaced."""
-    return 0 if policy is UnknownSymbols.REFUSE else vocabulary.count_unknown(text)
+    ids = vocabulary.encode(text, unknown=policy, replacement=replacement, field=field)
+    return ids, 0 if policy is UnknownSymbols.REFUSE else vocabulary.count_unknown(text)

@@ -4,15 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.engine.served import ServedModel
+from serving.texts.limits import FIXED_BYTES, Limits
 from serving.texts.origins import Origin
-from serving.texts.parse import (
-    FIXED_BYTES,
-    Limits,
-    alternative_bytes,
-    check_length,
-    check_replacement,
-    count_unknown,
-)
+from serving.texts.parse import alternative_bytes, check_length, encode
 from unroll.errors import InputError
 from unroll.options import FindUnitsOptions, InspectOptions
 from unroll.results import Unit
@@ -58,12 +52,8 @@ def parse_inspect(
             f"has {len(text)} symbols, of which what is asked for may take {worst} bytes; an "
             f"answer has at most {limits.message}; send fewer, or ask for less",
         )
-    check_replacement(options)
     _check_held(origin)
-    ids = vocabulary.encode(
-        text, unknown=options.unknown_symbols, replacement=options.replacement_symbol
-    )
-    return ids, count_unknown(text, options.unknown_symbols, vocabulary)
+    return encode("text", text, options, vocabulary)
 
 
 def parse_find_units(

@@ -1,8 +1,8 @@
-"""A text that is being generated: its samples, whole or piece by piece as its engine writes."""
+"""Texts as engines write them: opened for a call, then taken whole or piece by piece."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from math import inf
 from types import TracebackType
@@ -10,12 +10,18 @@ from typing import Self
 
 import numpy as np
 
+from serving.constraints.automaton import FREE
 from serving.engine.engine import Engine
 from serving.engine.request import Chunk, SequenceRequest
 from serving.engine.sequence import Sequence
-from serving.runtime.likeliest import Likeliest
-from serving.texts.origins import Origin, Origins
-from serving.texts.parse import Parsed
+from serving.texts.asker import Asker
+from serving.texts.biases import by_symbol
+from serving.texts.constraint import constrain
+from serving.texts.limits import Limits
+from serving.texts.loop import one_error
+from serving.texts.origins import Origin, Origins, Place
+from serving.texts.parse import Parsed, parse_generate
+from unroll.options import GenerateOptions
 from unroll.terms import SEED_LIMIT, Capsules, FinishReason
 
 
@@ -36,6 +42,67 @@ class Part:
     capsule: bytes
 
 
+class Texts:
+    """Opens texts.
+
+    Args:
+        origins: finds what they go on from.
+        limits: what they may ask for.
+    """
+
+    def __init__(self, origins: Origins, limits: Limits) -> None:
+        self._origins = origins
+        self.limits = limits
+
+    def sharing(self, parts: int) -> "Texts":
+        """Return one of whose answers so many fit into one message."""
+        limits = replace(self.limits, message=self.limits.message // parts)
+        return Texts(self._origins, limits)
+
+    @asynccontextmanager
+    async def open(
+        self,
+        asker: Asker,
+        place: Place,
+        prompt: str | list[int],
+        options: GenerateOptions,
+        *,
+        is_streamed: bool,
+        logit_bias: Mapping[int, float] | None = None,
+    ) -> AsyncIterator["Text"]:
+        """Find what a request goes on from, keep a session for it, and translate the request.
+
+        Args:
+            asker: whose calls the further samples count as until the block's end.
+            place: where it asks to begin.
+            prompt: the text to continue, or its token ids; the start symbol's may come first.
+            options: how.
+            is_streamed: whether the text shall come in chunks.
+            logit_bias: in place of the options', by token id.
+
+        Raises:
+            UnrollError: see Origins.open, constrain and parse_generate.
+        """
+        async with self._origins.open(place, asker.identity) as origin:
+            asker.model = origin.model.name
+            vocabulary = origin.model.bundle.vocabulary
+            if not isinstance(prompt, str):
+                prompt = vocabulary.read("prompt", prompt[1:] if origin.begins(prompt) else prompt)
+            if logit_bias is not None:
+                options = replace(options, logit_bias=by_symbol(logit_bias, vocabulary))
+            constraint = FREE
+            if options.pattern or options.json_schema or origin.pattern:
+                automata = self._origins.automata
+                constraint = await constrain(options, origin, automata, asker.account)
+            parsed = parse_generate(
+                prompt, options, origin, self.limits, asker, constraint, is_streamed=is_streamed
+            )
+            asker.symbols_read += len(parsed.request.prompt)
+            more = parsed.samples - 1
+            with asker.hold(more) if more else nullcontext():
+                yield Text(self._origins, origin, parsed, asker)
+
+
 class Text:
     """Runs the samples of one request; its session advances with the last chunk.
 
@@ -43,10 +110,12 @@ class Text:
         origins: seals capsules and keeps sessions.
         origin: what the request goes on from.
         parsed: what it asks for.
+        asker: who asks; what is written counts as theirs.
     """
 
-    def __init__(self, origins: Origins, origin: Origin, parsed: Parsed) -> None:
+    def __init__(self, origins: Origins, origin: Origin, parsed: Parsed, asker: Asker) -> None:
         self._origins = origins
+        self._asker = asker
         self.origin = origin
         self.parsed = parsed
 
@@ -116,22 +185,19 @@ class Text:
             for index in range(count)
         ]
 
-    def part_of(self, chunk: Chunk) -> Part:
-        """Describe all of the only sample, outside a session."""
-        sample, capsule = self.parsed.request, b""
+    async def _part(self, sample: SequenceRequest, index: int, chunk: Chunk) -> Part:
+        """Describe a chunk; with the last one of a session's answer, the session advances."""
+        if chunk.snapshot is not None and chunk.finish:
+            is_whole = chunk.finish is not FinishReason.SHUTDOWN
+            await self._origins.advance(self.origin, sample, chunk.snapshot, is_whole=is_whole)
+        return self.part(sample, index, chunk)
+
+    def part(self, sample: SequenceRequest, index: int, chunk: Chunk) -> Part:
+        """Count and describe a chunk, outside a session."""
+        self._asker.symbols_written += len(chunk.text)
+        capsule = b""
         if chunk.snapshot is not None and self.parsed.wants_capsule:
             capsule = self._origins.seal(self.origin, sample, chunk.snapshot)
-        return Part(sample=sample, index=0, chunk=chunk, capsule=capsule)
-
-    async def _part(self, sample: SequenceRequest, index: int, chunk: Chunk) -> Part:
-        """With the last chunk of a session's answer, the session advances."""
-        capsule = b""
-        if chunk.snapshot is not None:
-            if chunk.finish:
-                is_whole = chunk.finish is not FinishReason.SHUTDOWN
-                await self._origins.advance(self.origin, sample, chunk.snapshot, is_whole=is_whole)
-            if self.parsed.wants_capsule:
-                capsule = self._origins.seal(self.origin, sample, chunk.snapshot)
         return Part(sample=sample, index=index, chunk=chunk, capsule=capsule)
 
 
@@ -139,18 +205,6 @@ async def whole(origin: Origin, sample: SequenceRequest) -> Chunk:
     """Run a request of the engine's and return all that comes of it."""
     async with Reply(origin.model.engine, sample) as reply:
         return await reply.whole()
-
-
-@asynccontextmanager
-async def one_error() -> AsyncIterator[None]:
-    """Of the errors that samples ended with, raise the first."""
-    try:
-        yield
-    except ExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        raise error from None
 
 
 class Reply:
@@ -208,36 +262,15 @@ class Reply:
         await self._arrived.wait()
         self._arrived.clear()
         chunks, self._waiting = self._waiting, []
-        self._read = join(chunks)
+        self._read = chunks[0] if len(chunks) == 1 else Chunk.joined(chunks)
         if self._read.error is not None and not len(self._read.log_probs):
             raise self._read.error
         return self._read
 
     async def whole(self) -> Chunk:
         """Return all that is still to come as one chunk, once the sequence has ended well."""
-        return join([chunk async for chunk in self])
+        return Chunk.joined([chunk async for chunk in self])
 
     def _put(self, chunk: Chunk) -> None:
         self._waiting.append(chunk)
         self._arrived.set()
-
-
-def join(chunks: list[Chunk]) -> Chunk:
-    """Join one or more chunks that follow each other."""
-    if len(chunks) == 1:
-        return chunks[0]
-    last = chunks[-1]
-    # Where chunks have snapshots, an error adds no text: the text ends at the snapshot before it.
-    snapshots = [chunk.snapshot for chunk in chunks if chunk.snapshot is not None]
-    likeliest = [chunk.likeliest for chunk in chunks if chunk.likeliest is not None]
-    return Chunk(
-        text="".join([chunk.text for chunk in chunks]),
-        log_probs=np.concatenate([chunk.log_probs for chunk in chunks]),
-        finish=last.finish,
-        error=last.error,
-        generated=last.generated,
-        position=last.position,
-        snapshot=snapshots[-1] if snapshots else None,
-        likeliest=Likeliest.joined(likeliest) if likeliest else None,
-        is_match=last.is_match,
-    )

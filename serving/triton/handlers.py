@@ -7,7 +7,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from serving.rpc.call import RpcCall
 from serving.rpc.translation import ROOM_BYTES, SYMBOL_BYTES
-from serving.texts.parse import Limits
+from serving.texts.limits import Limits
 from serving.triton import inference_pb2 as pb
 from serving.triton.servicer import InferenceServicer
 

@@ -6,10 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from serving.access.call import Call
-from serving.rpc.texts import Texts
 from serving.texts.origins import Place
-from serving.texts.sampling import SAMPLING
-from serving.texts.text import Part, Text
+from serving.texts.parse import SAMPLING
+from serving.texts.text import Part, Text, Texts
 from serving.triton.request import TextRequest
 from serving.triton.sequences import Sequences
 from unroll.errors import DeadlineError, InputError
@@ -72,7 +71,7 @@ class Inference:
         """
         async with _told(request), self._opened(call, request) as text:
             (part,) = await text.wholes()
-            return _answer(call, text, part, 0.0, _echo(text) if request.echo else "")
+            return _answer(text, part, 0.0, _echo(text) if request.echo else "")
 
     async def stream(
         self, call: Call, request: TextRequest, send: Callable[[Answer], Awaitable[None]]
@@ -82,7 +81,7 @@ class Inference:
 
         async def pass_on(part: Part) -> None:
             nonlocal log_prob
-            answer = _answer(call, text, part, log_prob)
+            answer = _answer(text, part, log_prob)
             log_prob = answer.log_prob
             await send(answer)
 
@@ -129,10 +128,9 @@ def _echo(text: Text) -> str:
     return text.origin.model.bundle.vocabulary.decode(text.parsed.request.prompt.tolist())
 
 
-def _answer(call: Call, text: Text, part: Part, log_prob: float, echo: str = "") -> Answer:
-    """Count and describe a part; `log_prob` is that of all parts before it."""
+def _answer(text: Text, part: Part, log_prob: float, echo: str = "") -> Answer:
+    """Describe a part; `log_prob` is that of all parts before it."""
     chunk = part.chunk
-    call.symbols_written += len(chunk.text)
     facts: dict[str, int | str] = {}
     if chunk.finish is not None:
         fingerprint = text.origin.model.fingerprint

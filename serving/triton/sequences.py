@@ -13,13 +13,13 @@ from weakref import WeakValueDictionary
 
 from serving.access.call import Call
 from serving.engine.models import Models
-from serving.rpc.texts import Texts
 from serving.sessions.capsule import CapsuleKeys, owner_tag
 from serving.sessions.memory_store import MemoryStore
 from serving.sessions.registry import ID_BYTES, Sessions
 from serving.texts.begin import begin
+from serving.texts.limits import Limits
 from serving.texts.origins import Origins, Place
-from serving.texts.parse import Limits
+from serving.texts.text import Texts
 from serving.triton.step import Step
 from unroll.errors import (
     SessionEndedError,

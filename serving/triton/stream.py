@@ -8,7 +8,7 @@ import grpc
 
 from serving.access.call import Call
 from serving.engine.models import Models
-from serving.texts.text import one_error
+from serving.texts.loop import one_error
 from serving.triton import inference_pb2 as pb
 from serving.triton.answers import FINAL, Asked
 from serving.triton.inference import Answer, Inference

@@ -20,6 +20,11 @@ class TextForm:
     unicode: Literal["nfc", "any"] = "any"
     unit: Literal["text", "record"] = "text"
 
+    @property
+    def changes_texts(self) -> bool:
+        """Whether `apply` may change a text."""
+        return self.line_ends != "any" or self.unicode != "any"
+
     def apply(self, text: str) -> str:
         """Return a text in this form."""
         if self.line_ends == "newline" and "\r" in text:

@@ -135,7 +135,8 @@ class Vocabulary:
                 "replacement_symbol",
                 f"must be one symbol of the model's vocabulary, got {shown(replacement)}",
             )
-        text = self.form.apply(text)
+        if self.form.changes_texts:
+            text = self.form.apply(text)
         ids = self._look_up(text)
         is_known = ids >= 0
         if is_known.all():

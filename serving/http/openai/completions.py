@@ -11,10 +11,10 @@ from serving.http.call import HttpCall
 from serving.http.openai.answers import DONE, EVENTS, Answer, Echo, dumps, event
 from serving.http.openai.bodies import Choice, WithUsage
 from serving.http.openai.request import CompletionRequest, Prompt, read
-from serving.rpc.texts import Texts, begins_at_start, run
 from serving.texts.alternatives import alternatives_of
 from serving.texts.fields import Fields, read_object
-from serving.texts.text import Part, Text, one_error
+from serving.texts.loop import one_error, translate
+from serving.texts.text import Part, Text, Texts
 
 # Bytes of a symbol with its log-probability and offset in JSON, for one of our messages.
 JSON_WEIGHT = 16
@@ -45,10 +45,10 @@ class Completions:
             for text in texts:
                 answer.count_prompt(text)
             if not request.is_streamed:
-                choices = await _wholes(call, request, texts, echoes, answer)
+                choices = await _wholes(request, texts, echoes, answer)
                 whole = answer.body(texts[0], choices, usage=answer.usage)
                 symbols = call.symbols_written + call.symbols_read
-                data = await run(symbols * (1 + request.options.top_log_probs), dumps, whole)
+                data = await translate(symbols * (1 + request.options.top_log_probs), dumps, whole)
                 await call.answer(200, data)
                 return
             await _stream(call, request, texts, echoes, answer)
@@ -85,7 +85,8 @@ async def _echo(text: Text, request: CompletionRequest, prompt: Prompt) -> Echo:
         return NO_ECHO
     ids, vocabulary = text.parsed.request.prompt, text.origin.model.bundle.vocabulary
     symbols = vocabulary.decode(ids.tolist())
-    start = vocabulary.start_symbol if begins_at_start(prompt, text.origin) else ""
+    is_at_start = not isinstance(prompt, str) and text.origin.begins(prompt)
+    start = vocabulary.start_symbol if is_at_start else ""
     echo = Echo(symbols=symbols, log_probs=NO_ECHO.log_probs, start=start)
     if not symbols or not request.options.log_probs or request.reads_only:
         return echo  # what is wanted comes with the answer
@@ -95,7 +96,6 @@ async def _echo(text: Text, request: CompletionRequest, prompt: Prompt) -> Echo:
 
 
 async def _wholes(
-    call: HttpCall,
     request: CompletionRequest,
     texts: list[Text],
     echoes: list[Echo],
@@ -104,13 +104,11 @@ async def _wholes(
     """Return all choices, once all have ended."""
     async with one_error(), asyncio.TaskGroup() as group:
         tasks = [group.create_task(text.wholes()) for text in texts]
-    choices = []
-    for prompt, (text, task, echo) in enumerate(zip(texts, tasks, echoes, strict=True)):
-        for part in task.result():
-            call.symbols_written += len(part.chunk.text)
-            index = prompt * request.samples + part.index
-            choices.append(answer.choice(text, part, index, echo))
-    return choices
+    return [
+        answer.choice(text, part, prompt * request.samples + part.index, echo)
+        for prompt, (text, task, echo) in enumerate(zip(texts, tasks, echoes, strict=True))
+        for part in task.result()
+    ]
 
 
 async def _stream(
@@ -133,7 +131,6 @@ async def _stream(
             index = prompt * request.samples + part.index
             async with turn:
                 news.set()
-                call.symbols_written += len(part.chunk.text)
                 choice = answer.choice(text, part, index, echo)
                 await call.write(answer.body(text, [choice], **more))
 

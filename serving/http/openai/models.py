@@ -6,9 +6,9 @@ from serving.http.call import HttpCall
 from serving.http.openai.answers import dumps
 from serving.http.openai.bodies import Detokenized, Model, ModelList, Tokenized, TokenizerInfo
 from serving.http.openai.request import IDS, unknown_symbols
-from serving.rpc.texts import Texts
 from serving.texts.fields import Fields, read_object
 from serving.texts.results import model_info
+from serving.texts.text import Texts
 from unroll.errors import InputError
 from unroll.terms import UnknownSymbols
 

@@ -17,7 +17,6 @@ from serving.runtime.decoder import Decoder
 from serving.runtime.host import HostRunner
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
-from serving.texts.text import join
 from tests.before import without_graphs
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
@@ -58,7 +57,7 @@ def run(engine: Engine, *requests: SequenceRequest, steps: int | None = None) ->
 
 def whole(engine: Engine, request: SequenceRequest, steps: int | None = None) -> Chunk:
     """Run one request and return all of it."""
-    return join(run(engine, request, steps=steps)[0])
+    return Chunk.joined(run(engine, request, steps=steps)[0])
 
 
 def told(chunk: Chunk) -> tuple[Any, Any]:
@@ -87,7 +86,7 @@ def test_a_row_that_asks_changes_nothing_for_the_one_beside_it(engine: Engine) -
     asking, other = ask([1, 2, 3], 30), replace(ask([4, 5], 25), alternatives=0, seed=6)
     alone = whole(engine, other)
     assert alone.likeliest is None
-    first, second = (join(chunks) for chunks in run(engine, asking, other))
+    first, second = (Chunk.joined(chunks) for chunks in run(engine, asking, other))
     assert (second.text, second.likeliest) == (alone.text, None)
     assert_array_equal(second.log_probs, alone.log_probs)
     assert (first.text, told(first)) == (whole(engine, asking).text, told(whole(engine, asking)))
@@ -95,7 +94,7 @@ def test_a_row_that_asks_changes_nothing_for_the_one_beside_it(engine: Engine) -
 
 def test_rows_that_ask_for_different_numbers_get_their_own(engine: Engine) -> None:
     more, fewer = ask([1, 2, 3], 9), replace(ask([1, 2, 3], 9), alternatives=1)
-    first, second = (join(chunks) for chunks in run(engine, more, fewer))
+    first, second = (Chunk.joined(chunks) for chunks in run(engine, more, fewer))
     assert first.likeliest is not None
     assert second.likeliest is not None
     assert_array_equal(first.likeliest.ids[:, :1], second.likeliest.ids)

@@ -20,7 +20,6 @@ from serving.engine.rules import Rule
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
-from serving.texts.text import join
 from tests.before import without_graphs
 from tests.conftest import TINY_SYMBOLS
 from tests.serving.constraints.made import automaton
@@ -87,7 +86,7 @@ def run(engine: Engine, *requests: SequenceRequest, steps: int | None = None) ->
         engine.submit(request, mine.append)
     while engine.step(steps=steps):
         pass
-    return [join(mine) for mine in chunks]
+    return [Chunk.joined(mine) for mine in chunks]
 
 
 def check(pattern: str, chunk: Chunk, made: Automaton) -> None:

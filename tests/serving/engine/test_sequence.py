@@ -21,7 +21,6 @@ from serving.engine.row import AHEAD
 from serving.engine.sequence import Sequence
 from serving.engine.snapshot import StateLayout
 from serving.runtime.decoder import Decoder
-from serving.texts.text import join
 from tests.conftest import TINY_SYMBOLS
 from tests.serving.engine.harness import PATIENCE, Outcome, Reader, alone, request
 from unroll.bundle.folder import Bundle
@@ -349,7 +348,7 @@ def test_failure_adds_no_text_after_the_last_snapshot(
         engine.step(steps=3)
     end(engine, sequence)
     assert isinstance(reader.error, error)
-    whole = join(reader.chunks)
+    whole = Chunk.joined(reader.chunks)
     assert whole.snapshot is not None
     assert whole.snapshot.position == 2 + len(whole.text) == 3
 
