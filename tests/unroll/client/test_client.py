@@ -17,7 +17,8 @@ from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
-from unroll.client.remote.messages import check_ended, generate_request, read_generation, read_piece
+from unroll.client.remote.answers import check_ended, read_generation, read_piece
+from unroll.client.remote.requests import generate_request
 from unroll.errors import (
     CancelledError,
     DeadlineError,

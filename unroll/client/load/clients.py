@@ -14,7 +14,7 @@ import grpc
 
 from unroll.client.load.settings import LoadSettings, Mode
 from unroll.client.load.tally import Tally
-from unroll.client.remote import messages
+from unroll.client.remote import requests
 from unroll.client.remote.connection import channel_options, not_ready
 from unroll.options import GenerateOptions
 from unroll.terms import Capsules
@@ -155,7 +155,7 @@ def serialised_requests(settings: LoadSettings, number: int) -> Iterator[bytes]:
         capsules=None if settings.capsules else Capsules.NEVER,
         seed=0,
     )
-    message = messages.generate_request(settings.prompt, options)
+    message = requests.generate_request(settings.prompt, options)
     for seed in range(settings.seed + number * SEEDS_A_CLIENT, 2**63):
         message.seed = seed
         yield message.SerializeToString()

@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2_grpc
 
-from unroll.client.remote import messages
+from unroll.client.remote import answers, requests
 from unroll.client.remote.aio_bulk import AsyncCallBulk
 from unroll.client.remote.connection import (
     HEALTH_REQUEST,
@@ -73,33 +73,33 @@ class AsyncCalls:
         self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
     ) -> Generation:
         """See AsyncBackend."""
-        request = messages.generate_request(prompt, options, origin)
+        request = requests.generate_request(prompt, options, origin)
         is_repeatable = not origin.session
         response = await self._ask(
             self._stub.Generate, request, timeout, is_repeatable=is_repeatable
         )
-        return messages.read_generation(response)
+        return answers.read_generation(response)
 
     def stream(
         self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
     ) -> AsyncGenerator[Piece]:
         """See AsyncBackend."""
-        return self._pieces(messages.generate_request(prompt, options, origin), timeout)
+        return self._pieces(requests.generate_request(prompt, options, origin), timeout)
 
     async def score(
         self, text: str, options: ScoreOptions, origin: Origin, timeout: float | None
     ) -> Score:
         """See AsyncBackend."""
-        request = messages.score_request(text, options, origin)
+        request = requests.score_request(text, options, origin)
         response = await self._ask(self._stub.Score, request, timeout)
-        return messages.read_score(response)
+        return answers.read_score(response)
 
     async def inspect(
         self, text: str, options: InspectOptions, origin: Origin, timeout: float | None
     ) -> Inspection:
         """See AsyncBackend."""
-        request = messages.inspect_request(text, options, origin)
-        return messages.read_inspection(await self._ask(self._stub.Inspect, request, timeout))
+        request = requests.inspect_request(text, options, origin)
+        return answers.read_inspection(await self._ask(self._stub.Inspect, request, timeout))
 
     async def find_units(
         self,
@@ -110,60 +110,60 @@ class AsyncCalls:
         timeout: float | None,
     ) -> FoundUnits:
         """See AsyncBackend."""
-        request = messages.find_units_request(text, targets, options, origin)
-        return messages.read_found_units(await self._ask(self._stub.FindUnits, request, timeout))
+        request = requests.find_units_request(text, targets, options, origin)
+        return answers.read_found_units(await self._ask(self._stub.FindUnits, request, timeout))
 
     async def generate_many(
         self, options: GenerateOptions, origin: Origin, timeout: float | None, *, in_order: bool
     ) -> AsyncCallBulk[Generation]:
         """See AsyncBackend."""
-        common = messages.generate_request("", options, origin)
+        common = requests.generate_request("", options, origin)
         first = pb.GenerateManyRequest(common=common, in_order=in_order)
         method, target = self._stub.GenerateMany, self.targets[0]
         return AsyncCallBulk(
-            method, first, messages.write_prompts, messages.read_generations, timeout, target
+            method, first, requests.write_prompts, answers.read_generations, timeout, target
         )
 
     async def score_many(
         self, options: ScoreOptions, origin: Origin, timeout: float | None, *, in_order: bool
     ) -> AsyncCallBulk[Score]:
         """See AsyncBackend."""
-        common = messages.score_request("", options, origin)
+        common = requests.score_request("", options, origin)
         first = pb.ScoreManyRequest(common=common, in_order=in_order)
         method, target = self._stub.ScoreMany, self.targets[0]
         return AsyncCallBulk(
-            method, first, messages.write_texts, messages.read_scores, timeout, target
+            method, first, requests.write_texts, answers.read_scores, timeout, target
         )
 
     async def start_session(
         self, options: SessionOptions, capsule: bytes, timeout: float | None
     ) -> SessionInfo:
         """See AsyncBackend."""
-        request = messages.start_request(options, capsule)
+        request = requests.start_request(options, capsule)
         response = await self._ask(self._stub.StartSession, request, timeout, is_repeatable=False)
-        return messages.read_session(response.session)
+        return answers.read_session(response.session)
 
     async def get_session(self, session_id: str, timeout: float | None) -> SessionInfo:
         """See AsyncBackend."""
-        request = messages.get_session_request(session_id)
+        request = requests.get_session_request(session_id)
         response = await self._ask(self._stub.GetSession, request, timeout)
-        return messages.read_session(response.session)
+        return answers.read_session(response.session)
 
     async def fork_session(
         self, session_id: str, seeds: Iterable[int], timeout: float | None
     ) -> list[SessionInfo]:
         """See AsyncBackend."""
-        request = messages.fork_request(session_id, seeds)
+        request = requests.fork_request(session_id, seeds)
         response = await self._ask(self._stub.ForkSession, request, timeout, is_repeatable=False)
-        return [messages.read_session(fork) for fork in response.sessions]
+        return [answers.read_session(fork) for fork in response.sessions]
 
     async def rewind_session(
         self, session_id: str, position: int, timeout: float | None
     ) -> SessionInfo:
         """See AsyncBackend."""
-        request = messages.rewind_request(session_id, position)
+        request = requests.rewind_request(session_id, position)
         response = await self._ask(self._stub.RewindSession, request, timeout, is_repeatable=False)
-        return messages.read_session(response.session)
+        return answers.read_session(response.session)
 
     async def end_session(self, session_id: str, timeout: float | None) -> None:
         """See AsyncBackend."""
@@ -172,13 +172,13 @@ class AsyncCalls:
 
     async def get_model(self, name: str, timeout: float | None) -> ModelInfo:
         """See AsyncBackend."""
-        request = messages.model_request(name)
-        return messages.read_model((await self._ask(self._stub.GetModel, request, timeout)).model)
+        request = requests.model_request(name)
+        return answers.read_model((await self._ask(self._stub.GetModel, request, timeout)).model)
 
     async def list_models(self, timeout: float | None) -> list[ModelInfo]:
         """See AsyncBackend."""
         response = await self._ask(self._stub.ListModels, pb.ListModelsRequest(), timeout)
-        return [messages.read_model(model) for model in response.models]
+        return [answers.read_model(model) for model in response.models]
 
     async def resume(self, resumption: Resumption) -> AsyncGenerator[Piece]:
         """Generate a text piece by piece, from one server after another."""
@@ -240,9 +240,9 @@ class AsyncCalls:
         piece = None
         async with aclosing(self._messages(0, request, timeout)) as received:
             async for message in received:
-                piece = messages.read_piece(message)
+                piece = answers.read_piece(message)
                 yield piece
-        messages.check_ended(piece)
+        answers.check_ended(piece)
 
     async def _messages(
         self, target: int, request: pb.GenerateRequest, timeout: float | None

@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2_grpc
 
-from unroll.client.remote import messages
+from unroll.client.remote import answers, requests
 from unroll.client.remote.bulk import CallBulk
 from unroll.client.remote.connection import (
     HEALTH_REQUEST,
@@ -74,31 +74,31 @@ class Calls:
         self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
     ) -> Generation:
         """See Backend."""
-        request = messages.generate_request(prompt, options, origin)
+        request = requests.generate_request(prompt, options, origin)
         is_repeatable = not origin.session
         response = self._ask(self._stub.Generate, request, timeout, is_repeatable=is_repeatable)
-        return messages.read_generation(response)
+        return answers.read_generation(response)
 
     def stream(
         self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
     ) -> Generator[Piece]:
         """See Backend."""
-        return self._pieces(messages.generate_request(prompt, options, origin), timeout)
+        return self._pieces(requests.generate_request(prompt, options, origin), timeout)
 
     def score(
         self, text: str, options: ScoreOptions, origin: Origin, timeout: float | None
     ) -> Score:
         """See Backend."""
-        request = messages.score_request(text, options, origin)
+        request = requests.score_request(text, options, origin)
         response = self._ask(self._stub.Score, request, timeout)
-        return messages.read_score(response)
+        return answers.read_score(response)
 
     def inspect(
         self, text: str, options: InspectOptions, origin: Origin, timeout: float | None
     ) -> Inspection:
         """See Backend."""
-        request = messages.inspect_request(text, options, origin)
-        return messages.read_inspection(self._ask(self._stub.Inspect, request, timeout))
+        request = requests.inspect_request(text, options, origin)
+        return answers.read_inspection(self._ask(self._stub.Inspect, request, timeout))
 
     def find_units(
         self,
@@ -109,56 +109,56 @@ class Calls:
         timeout: float | None,
     ) -> FoundUnits:
         """See Backend."""
-        request = messages.find_units_request(text, targets, options, origin)
-        return messages.read_found_units(self._ask(self._stub.FindUnits, request, timeout))
+        request = requests.find_units_request(text, targets, options, origin)
+        return answers.read_found_units(self._ask(self._stub.FindUnits, request, timeout))
 
     def generate_many(
         self, options: GenerateOptions, origin: Origin, timeout: float | None, *, in_order: bool
     ) -> CallBulk[Generation]:
         """See Backend."""
-        common = messages.generate_request("", options, origin)
+        common = requests.generate_request("", options, origin)
         first = pb.GenerateManyRequest(common=common, in_order=in_order)
         method, target = self._stub.GenerateMany, self.targets[0]
         return CallBulk(
-            method, first, messages.write_prompts, messages.read_generations, timeout, target
+            method, first, requests.write_prompts, answers.read_generations, timeout, target
         )
 
     def score_many(
         self, options: ScoreOptions, origin: Origin, timeout: float | None, *, in_order: bool
     ) -> CallBulk[Score]:
         """See Backend."""
-        common = messages.score_request("", options, origin)
+        common = requests.score_request("", options, origin)
         first = pb.ScoreManyRequest(common=common, in_order=in_order)
         method, target = self._stub.ScoreMany, self.targets[0]
-        return CallBulk(method, first, messages.write_texts, messages.read_scores, timeout, target)
+        return CallBulk(method, first, requests.write_texts, answers.read_scores, timeout, target)
 
     def start_session(
         self, options: SessionOptions, capsule: bytes, timeout: float | None
     ) -> SessionInfo:
         """See Backend."""
-        request = messages.start_request(options, capsule)
+        request = requests.start_request(options, capsule)
         response = self._ask(self._stub.StartSession, request, timeout, is_repeatable=False)
-        return messages.read_session(response.session)
+        return answers.read_session(response.session)
 
     def get_session(self, session_id: str, timeout: float | None) -> SessionInfo:
         """See Backend."""
-        request = messages.get_session_request(session_id)
+        request = requests.get_session_request(session_id)
         response = self._ask(self._stub.GetSession, request, timeout)
-        return messages.read_session(response.session)
+        return answers.read_session(response.session)
 
     def fork_session(
         self, session_id: str, seeds: Iterable[int], timeout: float | None
     ) -> list[SessionInfo]:
         """See Backend."""
-        request = messages.fork_request(session_id, seeds)
+        request = requests.fork_request(session_id, seeds)
         response = self._ask(self._stub.ForkSession, request, timeout, is_repeatable=False)
-        return [messages.read_session(fork) for fork in response.sessions]
+        return [answers.read_session(fork) for fork in response.sessions]
 
     def rewind_session(self, session_id: str, position: int, timeout: float | None) -> SessionInfo:
         """See Backend."""
-        request = messages.rewind_request(session_id, position)
+        request = requests.rewind_request(session_id, position)
         response = self._ask(self._stub.RewindSession, request, timeout, is_repeatable=False)
-        return messages.read_session(response.session)
+        return answers.read_session(response.session)
 
     def end_session(self, session_id: str, timeout: float | None) -> None:
         """See Backend."""
@@ -167,13 +167,13 @@ class Calls:
 
     def get_model(self, name: str, timeout: float | None) -> ModelInfo:
         """See Backend."""
-        request = messages.model_request(name)
-        return messages.read_model((self._ask(self._stub.GetModel, request, timeout)).model)
+        request = requests.model_request(name)
+        return answers.read_model((self._ask(self._stub.GetModel, request, timeout)).model)
 
     def list_models(self, timeout: float | None) -> list[ModelInfo]:
         """See Backend."""
         response = self._ask(self._stub.ListModels, pb.ListModelsRequest(), timeout)
-        return [messages.read_model(model) for model in response.models]
+        return [answers.read_model(model) for model in response.models]
 
     def resume(self, resumption: Resumption) -> Generator[Piece]:
         """Generate a text piece by piece, from one server after another."""
@@ -233,9 +233,9 @@ class Calls:
         piece = None
         with closing(self._messages(0, request, timeout)) as received:
             for message in received:
-                piece = messages.read_piece(message)
+                piece = answers.read_piece(message)
                 yield piece
-        messages.check_ended(piece)
+        answers.check_ended(piece)
 
     def _messages(
         self, target: int, request: pb.GenerateRequest, timeout: float | None

@@ -4,7 +4,7 @@ import logging
 import secrets
 from dataclasses import replace
 
-from unroll.client.remote import messages, retry
+from unroll.client.remote import answers, requests, retry
 from unroll.errors import (
     ClosedError,
     InputError,
@@ -54,7 +54,7 @@ class Resumption:
         if (options.sample_count or 1) > 1:
             raise InputError("sample_count", "must be 1 in a stream that can be resumed")
         self.target = 0
-        self.request = messages.generate_request(prompt, _fixed(options, origin), origin)
+        self.request = requests.generate_request(prompt, _fixed(options, origin), origin)
         self._prompt = prompt
         self._policy = options.unknown_symbols
         self._limit = self.request.max_new_symbols
@@ -83,7 +83,7 @@ class Resumption:
 
     def take(self, message: pb.StreamGenerateResponse, vocabulary: str = "") -> Piece:
         """Take in what was received; return it as a piece of the whole."""
-        piece = messages.read_piece(message)
+        piece = answers.read_piece(message)
         self._is_cut = is_cut(piece)
         if self._is_cut:  # the text is not at its end
             piece = replace(piece, completion=None)
@@ -105,7 +105,7 @@ class Resumption:
         """
         if self._is_cut:
             raise ClosedError("the server shut down and cut the stream off")
-        messages.check_ended(piece)
+        answers.check_ended(piece)
 
     def break_off(self, error: UnrollError) -> float:
         """Prepare the next attempt.
