@@ -136,7 +136,7 @@ WIRED = (
     "serving.rpc",
     "serving.triton",
     "serving.http",
-    "serving.server",
+    "serving.doors",
 )
 GRPC_ONLY = ("serving.access", "serving.telemetry")  # credentials, spans and statuses
 WIRE = {"grpc", "google", "grpc_health", "grpc_reflection", "grpc_status", "unroll.v1"}

@@ -45,7 +45,7 @@ def envoy_command(port: int, servers: Servers, folder: Path) -> list[str]:
 def haproxy_command(port: int, servers: Servers, folder: Path) -> list[str]:
     text = (DEPLOY / "haproxy.cfg").read_text("utf-8").replace("50050", str(port))
     for name, running in zip(("first 127.0.0.1", "second 127.0.0.2"), servers, strict=True):
-        door = running.server.http
+        door = running.server.doors.http
         assert door is not None
         own = f"{name[:-1]}1:{running.server.port} check port {door.port}"
         text = text.replace(f"server {name}:50051 check port 8080", f"server {own}")
@@ -129,13 +129,13 @@ def test_client_marks_calls_of_a_session_without_telling_its_id(
 ) -> None:
     seen: list[tuple[str, ...]] = []
     with serve(str(tiny_bundles["gru"])) as running, running.client() as client:
-        admit = running.server.gate.admit
+        admit = running.server.doors.gate.admit
 
         def noted(call: Call) -> None:
             seen.append(tuple(str(value) for key, value in call.metadata if key == AFFINITY))
             admit(call)
 
-        monkeypatch.setattr(running.server.gate, "admit", noted)
+        monkeypatch.setattr(running.server.doors.gate, "admit", noted)
         session, other = client.start_session(), client.start_session()
         for each in (session, session, other):
             each.generate("abc", TEN)

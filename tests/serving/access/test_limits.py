@@ -47,7 +47,7 @@ def test_caller_with_all_its_calls_is_refused_and_others_are_not(
         with grpc.insecure_channel(running.address) as channel:
             assert check_health(channel) == SERVING
         streams[0].close()
-        wait_for(lambda: len(running.server.gate.running) == 1)
+        wait_for(lambda: len(running.server.doors.gate.running) == 1)
         assert hers.generate("abc", timeout=PATIENCE).text  # its place is free again
         streams[1].close()
 
@@ -89,12 +89,12 @@ def test_each_sample_counts_as_a_call_of_its_caller(
         assert hers.generate("abc", timeout=PATIENCE).text  # the fifth
         assert his.generate("abc", two, timeout=PATIENCE).further_samples
         stream.close()
-        wait_for(lambda: not running.server.gate.running)
+        wait_for(lambda: not running.server.doors.gate.running)
         assert hers.generate("abc", two, timeout=PATIENCE).further_samples
-        wait_for(lambda: not running.server.gate.running)
+        wait_for(lambda: not running.server.doors.gate.running)
         with closing(hers.stream("abc", five, timeout=PATIENCE)) as all_of_hers:
             assert next(all_of_hers).text
-        wait_for(lambda: not running.server.gate.running)
+        wait_for(lambda: not running.server.doors.gate.running)
         with pytest.raises(InputError, match=r"must be at most 5.*got 6") as caught:
             hers.generate("abc", replace(two, sample_count=6), timeout=PATIENCE)
         assert caught.value.field == "sample_count"

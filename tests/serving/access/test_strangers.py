@@ -28,7 +28,7 @@ LIST = "/unroll.v1.TextGenerationService/ListModels"
 def ended(running: RunningServer, code: str) -> float | None:
     """How many calls of Generate ended with a code."""
     labels = {"method": "Generate", "code": code}
-    return running.server.calls.registry.get_sample_value("unroll_requests_total", labels)
+    return running.server.doors.calls.registry.get_sample_value("unroll_requests_total", labels)
 
 
 def test_stranger_is_refused_before_its_message_has_come(
@@ -43,7 +43,7 @@ def test_stranger_is_refused_before_its_message_has_come(
         stranger.begin(GENERATE)
         stranger.read_until(HEADERS, END_STREAM)
         wait_for(lambda: ended(running, "UNAUTHENTICATED") == 1)
-        wait_for(lambda: not running.server.gate.running)
+        wait_for(lambda: not running.server.doors.gate.running)
 
 
 def test_call_without_a_message_counts_as_one_of_its_caller(
@@ -56,11 +56,11 @@ def test_call_without_a_message_counts_as_one_of_its_caller(
     ):
         for _ in range(2):
             idle.begin(GENERATE)
-        wait_for(lambda: len(running.server.gate.running) == 2)
+        wait_for(lambda: len(running.server.doors.gate.running) == 2)
         with refused("CALLER_BUSY"):
             stub.generate("abc", 5)
         idle.close()
-        wait_for(lambda: not running.server.gate.running)
+        wait_for(lambda: not running.server.doors.gate.running)
         assert stub.generate("abc", 5).text
 
 
@@ -74,7 +74,7 @@ def test_message_that_does_not_come_is_given_up(
     ):
         slow.send_part(slow.begin(GENERATE), announced=1000, sent=999)
         slow.read_until(HEADERS, END_STREAM)
-        wait_for(lambda: not running.server.gate.running)
+        wait_for(lambda: not running.server.doors.gate.running)
         assert ended(running, "INVALID_ARGUMENT") == 1
 
 
@@ -91,7 +91,7 @@ def test_unfinished_messages_hold_up_their_own_caller_alone(
         Client(running.address, security=Security(token=bert)) as his,
     ):
         idle.begin(GENERATE, headers=((b"authorization", b"Bearer " + anna.encode()),))
-        wait_for(lambda: len(running.server.gate.running) == 1)
+        wait_for(lambda: len(running.server.doors.gate.running) == 1)
         with pytest.raises(Exception, match="eadline"):
             hers.list_models(timeout=0.5)
         assert his.list_models(timeout=PATIENCE)
@@ -113,7 +113,7 @@ def test_answer_that_is_not_taken_counts_as_a_call_and_is_no_error(
         with refused("CALLER_BUSY"):
             stub.generate("abc", 5)
         deaf.close()
-        wait_for(lambda: not running.server.gate.running)
+        wait_for(lambda: not running.server.doors.gate.running)
         assert stub.generate("abc", 5).text
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
@@ -134,7 +134,7 @@ def test_calls_that_are_hung_up_on_at_once_leave_nothing_behind(
                 deaf.read_until(HEADERS)  # its first news waits for room
         with running.client() as client:  # gRPC has seen to all before it sees to this
             wait_for(lambda: bool(client.list_models()))
-        wait_for(lambda: not running.server.gate.running)
+        wait_for(lambda: not running.server.doors.gate.running)
         wait_for(lambda: waiting_batches() - before < 10)
 
 
@@ -173,7 +173,8 @@ def test_burst_is_refused_with_a_status_of_ours_and_none_is_cancelled(
         next(held)
         codes = asyncio.run(burst(running.address))
         held.close()
-        refused = running.server.calls.registry.get_sample_value(
+        wait_for(lambda: not running.server.doors.gate.running)  # a client knows before it counts
+        refused = running.server.doors.calls.registry.get_sample_value(
             "unroll_requests_total",
             {"method": "Generate", "code": "RESOURCE_EXHAUSTED"},
         )

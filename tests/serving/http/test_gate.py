@@ -43,7 +43,7 @@ STREAM = {"content-type": "application/connect+json"}
 
 def count(running: RunningServer, method: str, code: str) -> float | None:
     labels = {"method": SERVICE + method, "code": code}
-    return running.server.calls.registry.get_sample_value("unroll_requests_total", labels)
+    return running.server.doors.calls.registry.get_sample_value("unroll_requests_total", labels)
 
 
 def test_probes_need_no_token_and_all_else_does(
@@ -89,7 +89,7 @@ def test_calls_of_one_address_count_at_all_doors(tiny_bundles: dict[Cell, Path])
         assert (refused.status, refused.reason) == (429, "CALLER_BUSY")
         assert int(refused.headers["retry-after"]) >= 1
         stream.close()
-        wait_for(lambda: not running.server.gate.running)
+        wait_for(lambda: not running.server.doors.gate.running)
         with RawRequest(running, f"{SERVICE}Generate", LONG):
             wait_for(lambda: len(running.sequences()) == 1)
             with pytest.raises(CallerBusyError):
@@ -159,8 +159,8 @@ def test_whole_answer_counts_as_its_callers_until_it_is_taken(server: RunningSer
         assert slow.read(1) == b"H"
         assert ask(server, "GET", "/livez").status == 200, "all that can be sent is sent"
         assert not server.sequences()
-        wait_for(lambda: len(server.server.gate.running) == 1)
-        while server.server.gate.running:
+        wait_for(lambda: len(server.server.doors.gate.running) == 1)
+        while server.server.doors.gate.running:
             slow.read(65536)
     assert count(server, "Generate", "OK")
 

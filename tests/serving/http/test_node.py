@@ -85,6 +85,6 @@ def test_openais_client_raises_its_own_error(told: Any) -> None:
 def test_streams_that_are_left_end_and_free_their_slots(told: Any, server: RunningServer) -> None:
     assert [told[form]["left"][0] for form in ("binary", "json")] == ["Canceled"] * 2
     wait_for(lambda: not server.sequences())
-    calls = server.server.calls.registry
+    calls = server.server.doors.calls.registry
     labels = {"method": f"/{SERVICE}/StreamGenerate", "code": "OK"}
     assert calls.get_sample_value("unroll_requests_total", labels) == 2, "those read to the end"

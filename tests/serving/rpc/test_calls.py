@@ -56,7 +56,7 @@ def test_full_queue_refuses_and_works_again(tiny_bundles: dict[Cell, Path]) -> N
 
 def cancelled(server: RunningServer) -> float | None:
     """Count the streams that their clients ended."""
-    return server.server.calls.registry.get_sample_value(
+    return server.server.doors.calls.registry.get_sample_value(
         "unroll_requests_total", {"method": "StreamGenerate", "code": "CANCELLED"}
     )
 
@@ -103,7 +103,7 @@ def test_closing_a_stream_frees_the_slot_without_a_fuss(
         assert len(shared_server.sequences()) == 1
         stream.close()
         wait_for(lambda: len(shared_server.sequences()) == 0)
-    wait_for(lambda: not shared_server.server.gate.running)
+    wait_for(lambda: not shared_server.server.doors.gate.running)
     assert not caplog.records
 
 
@@ -140,7 +140,7 @@ def test_handler_cancelled_by_anyone_else_still_answers(
     client: Client, shared_server: RunningServer
 ) -> None:
     def cancel_handlers() -> None:
-        for task in shared_server.server.gate.running:
+        for task in shared_server.server.doors.gate.running:
             task.cancel()
 
     for _ in range(5):

@@ -117,7 +117,7 @@ def test_capsules_that_are_not_ours_are_refused_by_every_call(
 ) -> None:
     good = stub.generate("abc", 5).completion.capsule
     model = shared_server.server.models.get("small")
-    keys = shared_server.server._servicer._origins._keys
+    keys = shared_server.server._keys.keys
     fingerprint = model.bundle.manifest.fingerprint
     ours = CapsuleCodec(keys, fingerprint, model.engine.layout)
     contents = ours.open(good, owner_tag(""))

@@ -255,13 +255,13 @@ def test_any_way_to_call_is_answered_or_hung_up_on(
             raw.send(stream, body, is_last=is_last)
         if window == WINDOW and is_patient:
             raw.read_ends(sum(is_last for path, *_, is_last in calls if path != WATCH))
-    wait_for(lambda: not server.server.gate.running)
+    wait_for(lambda: not server.server.doors.gate.running)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_server_is_well_after_all_that(server: RunningServer, channel: grpc.Channel) -> None:
     attempt(channel, "Generate", pb.GenerateRequest(prompt="abc").SerializeToString(), Found())
-    wait_for(lambda: not server.server.gate.running)
+    wait_for(lambda: not server.server.doors.gate.running)
     assert len(server.sequences()) == 0
 
 

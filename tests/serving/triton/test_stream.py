@@ -140,7 +140,7 @@ def test_overload_is_told_and_counted(tiny_bundles: dict[Cell, Path]) -> None:
             answer = talk.read()
         assert answer.error_message.startswith("[RESOURCE_EXHAUSTED] ")
         assert answer.infer_response.id == "one too many"
-        registry = running.server.calls.registry
+        registry = running.server.doors.calls.registry
         labels = {"method": "ModelInfer", "code": "RESOURCE_EXHAUSTED"}
         wait_for(lambda: registry.get_sample_value("unroll_requests_total", labels) == 1)
 
