@@ -36,7 +36,8 @@ class Lines:
         if self._is_forced[slot]:
             self._forced[slot] = FREE
         self._is_forced[slot] = len(forced) > 0
-        self._forced[slot, column : column + len(forced)] = forced
+        if len(forced):
+            self._forced[slot, column : column + len(forced)] = forced
         self._uniform[slot, column : column + len(uniform)] = uniform
 
     def ahead(
@@ -63,13 +64,19 @@ class Lines:
                 self._states = np.zeros(self._tokens.shape, np.int64)
             self._states[rows, columns] = states.T
 
-    def cut(self, slot: int, begin: int, end: int) -> Taken:
-        """Return what was written in some columns."""
-        return (
-            self._tokens[slot, begin:end].copy(),
-            self._log_probs[slot, begin:end].copy(),
-            self._states[slot, begin:end].copy(),
-        )
+    def cut(
+        self, slots: NDArray[np.int64], begins: NDArray[np.int64], ends: NDArray[np.int64]
+    ) -> list[Taken]:
+        """Return what was written in some columns of each of some lines, one or more."""
+        first = int(begins.min())
+        columns = slice(first, int(ends.max()))
+        tokens, log_probs = self._tokens[slots, columns], self._log_probs[slots, columns]
+        states = self._states[slots, columns]
+        ranges = zip((begins - first).tolist(), (ends - first).tolist(), strict=True)
+        return [
+            (tokens[row, begin:end], log_probs[row, begin:end], states[row, begin:end])
+            for row, (begin, end) in enumerate(ranges)
+        ]
 
     def shift(self, columns: int) -> None:
         """Forget the first columns, so that there are more at the end."""

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from serving.engine.pacing import LONGEST_RUN
 from serving.engine.rules import NO_RULE
@@ -49,7 +48,7 @@ def prepare(sequence: Sequence) -> None:
     sequence.row = row_of(sequence)
 
 
-def row_of(sequence: Sequence) -> NDArray[np.void]:
+def row_of(sequence: Sequence) -> bytes:
     """Return what a slot holds of a sequence as it stands, a ROW."""
     request, sampling = sequence.request, sequence.request.sampling
     is_score = not request.max_new_symbols
@@ -78,7 +77,7 @@ def row_of(sequence: Sequence) -> NDArray[np.void]:
         and request.automaton is None
         and not sequence.is_watched,
     )
-    return np.array(row, ROW)
+    return np.array(row, ROW).tobytes()
 
 
 def next_news(sequence: Sequence, known: int) -> int:

@@ -49,29 +49,32 @@ class Rows:
         """Whether some sequences wait, as there is no room for their automata."""
         return bool(self._waiting)
 
-    def put(self, slot: int, sequence: Sequence) -> None:
-        """Give a slot to a sequence, or know more ahead of one that has taken in all."""
-        row, sequence.row = sequence.row, None
-        self._table[slot] = row_of(sequence) if row is None else row
-        self._times[slot] += self._clock
-        self._sequences[slot] = sequence
+    def put(self, slots: list[int], sequences: list[Sequence]) -> None:
+        """Give slots to sequences, or know more ahead of those that have taken in all."""
+        rows = [row_of(each) if each.row is None else each.row for each in sequences]
+        places = np.array(slots)
+        self._table[places] = np.frombuffer(b"".join(rows), ROW)
+        self._times[places] += self._clock
         self._begins = None
-        known = min(AHEAD, sequence.left)
-        self._lines.know(slot, self._clock, sequence.forced(known), sequence.uniform(known))
-        self._stops.put(slot, sequence.stops, sequence.held_text)
+        for slot, sequence in zip(slots, sequences, strict=True):
+            sequence.row = None
+            self._sequences[slot] = sequence
+            known = min(AHEAD, sequence.left)
+            self._lines.know(slot, self._clock, sequence.forced(known), sequence.uniform(known))
+            self._stops.put(slot, sequence.stops, sequence.held_text)
 
     def drop(self, slot: int) -> None:
         """Take a slot from its sequence."""
         self._sequences[slot] = None
+        self._table["has_rule"][slot] = False
 
     def arrange(self, slots: list[int]) -> None:
         """Choose the rows of the next loop run from slots that have a sequence."""
         self._begins = None
         for slot in self._waiting:
-            for sequence in self.at([slot]):
-                self.put(slot, sequence)  # the clock went on without it
+            self.put([slot], self.at([slot]))  # the clock went on without it
         chosen, self._waiting = sorted(slots), []
-        if self._table["has_rule"][slots].any():
+        if self._table["has_rule"].any():
             chosen = self._tables.choose([(slot, self.at([slot])[0].rule) for slot in chosen])
             self._waiting = [slot for slot in slots if slot not in chosen]
         for slot in self._waiting:
@@ -84,7 +87,7 @@ class Rows:
         """Note what a sequence waits for now that it has taken in what was written."""
         end, *_, known, _ = (self._times[slot] - self._clock).tolist()
         if sequence.is_watched or end <= 0 or (known < AHEAD // 2 and known < sequence.left):
-            self.put(slot, sequence)
+            self.put([slot], [sequence])
         else:
             self._table["news"][slot] = self._clock + next_news(sequence, known)
             self._table["due"][slot] = sequence.chunk_due
@@ -220,10 +223,13 @@ class Rows:
 
     def take(self, slots: list[int]) -> list[Taken]:
         """Return what rows wrote since their sequences took it in."""
-        ends = np.minimum(self._table["end"][slots], self._clock)
-        ranges = zip(slots, self._table["taken"][slots].tolist(), ends.tolist(), strict=True)
-        self._table["taken"][slots] = self._clock
-        return [self._lines.cut(*each) for each in ranges]
+        if not slots:
+            return []
+        places = np.array(slots)
+        begins = self._table["taken"][places]
+        ends = np.minimum(self._table["end"][places], self._clock)
+        self._table["taken"][places] = self._clock
+        return self._lines.cut(places, begins, ends)
 
     def catch_up(self, slot: int) -> None:
         """Let a sequence take in what its row wrote, of which nothing goes out."""

@@ -76,7 +76,7 @@ class Sequence:
         self.excess = 0  # symbols that its last run wrote after the text's end
         self.has_stopped = False  # by a stop string or its pattern, in its last run
         self.state: State | None = None  # while it holds no slot; None for zero
-        self.row: NDArray[np.void] | None = None  # for its first slot; see Rows
+        self.row: bytes | None = None  # for its first slot; see Rows
         self.keeps_prefixes = False
         self.unread = 0  # symbols delivered and not yet taken by the reader
         self.stops: StopMasks | None = None

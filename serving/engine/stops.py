@@ -117,11 +117,13 @@ class StopRows:
         self._of: list[StopMasks | None] = [None] * capacity
         self._masks = np.zeros((capacity, 0), np.uint64)  # has columns once a stop string came
         self._begins, self._ends, self._states = np.zeros((3, capacity), np.uint64)
+        self._common: StopMasks | None = None  # those of all slots
 
     def put(self, slot: int, stops: StopMasks | None, held: str) -> None:
         """Note what a row's text ends with, and what of it may become a stop string."""
         if stops is not self._of[slot]:
             self._of[slot] = stops
+            self._common = stops if all(each is stops for each in self._of) else None
             self._begins[slot] = 0 if stops is None else stops.begins
             self._ends[slot] = 0 if stops is None else stops.ends
             if stops is not None:
@@ -129,7 +131,7 @@ class StopRows:
                     self._masks = np.zeros((len(self._of), len(stops.masks)), np.uint64)
                 self._masks[slot] = stops.masks
         if stops is not None:
-            self._states[slot] = stops.after(held)
+            self._states[slot] = stops.after(held) if held else 0
 
     def follow(
         self,
@@ -146,19 +148,26 @@ class StopRows:
             reading: how many of them were forced, (N,).
             made: how many of them count, (N,).
         """
-        begins, ends = self._begins[slots], self._ends[slots]
-        if not ends.any():
-            return np.zeros(len(slots), np.int64)
-        masks = self._masks[slots, tokens]  # (T, N)
-        time = np.arange(len(tokens))[:, None]
-        if (reading > 0).any():
-            masks[time < reading] = 0
-        masks[time >= made] = 0
-        if not (begins == ends).all():  # not of one symbol each
+        begins: NDArray[np.uint64] | np.uint64
+        ends: NDArray[np.uint64] | np.uint64
+        if self._common is not None:
+            begins, ends = self._common.begins, self._common.ends
+            masks = self._common.masks[tokens]  # (T, N)
+        else:
+            begins, ends = self._begins[slots], self._ends[slots]
+            if not ends.any():
+                return np.zeros(len(slots), np.int64)
+            masks = self._masks[slots, tokens]
+        if made.min() < len(tokens) or reading.max() > 0:
+            time = np.arange(len(tokens))[:, None]
+            masks[(time < reading) | (time >= made)] = 0
+        if not np.array_equal(begins, ends):  # not of one symbol each
             state = self._states[slots]
             for mask in masks:
                 state = mask & (state << ONE | begins)
                 mask[:] = state
             self._states[slots] = state
         found = (masks & ends) != 0
-        return np.where(found.any(axis=0), found.argmax(axis=0) + 1, 0)
+        first = found.argmax(axis=0)
+        stops_at: NDArray[np.int64] = (first + 1) * found[first, np.arange(len(slots))]
+        return stops_at

@@ -111,7 +111,7 @@ class Worker:
                         self.slots.write(row, before[row])
                         kept = written.tokens[: made[index] - row.excess, index]
                         row.settle(int(run.tokens[index]), kept, chunk)
-                        rows.put(slot, row)
+                        rows.put([slot], [row])
                         continue
                     chunk = replace(chunk, snapshot=row.snapshot(self.slots.read(row)))
                 if chunk is None or not chunk.is_last:

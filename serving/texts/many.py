@@ -19,6 +19,8 @@ SORTED = 32  # texts for each slot that are put before they begin, so as to sort
 ANSWERS = 4096  # that may wait for an earlier one, if they go out in order
 SYMBOLS = 2**20  # of them that may wait; of texts that are sorted, too
 PATIENCE = 0.05  # seconds, for others to make room
+GATHERED = 256  # answers that are handed over together
+GATHERING = 0.02  # seconds, at most, from the first of them: each time costs more than an answer
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -91,9 +93,10 @@ class Many:
         self._answers: deque[Item] = deque()  # ended; in order, those that will end, too
         self._unanswered = 0
         self._waiting_symbols = 0
-        self._has_changed = asyncio.Event()  # `take` waits for it
+        self._has_news = asyncio.Event()  # `take` waits for it
         self._has_room = asyncio.Event()
-        self._later: asyncio.TimerHandle | None = None
+        self._later: asyncio.TimerHandle | None = None  # when it tries to begin more
+        self._soon: asyncio.TimerHandle | None = None  # when answers are gathered
         self._error: Exception | None = None  # that ends all texts
         self._last: Exception | None = None  # behind the last text
         self._is_complete = False
@@ -101,8 +104,9 @@ class Many:
     def close(self) -> None:
         """Cancel what runs; closing again does no harm."""
         self._error = self._error or ClosedError("the texts are no longer wanted")
-        if self._later is not None:
-            self._later.cancel()
+        for timer in (self._later, self._soon):
+            if timer is not None:
+                timer.cancel()
         for sequence in self._running.values():
             self._engine.cancel(sequence)
         self._running.clear()
@@ -114,11 +118,16 @@ class Many:
         return self._unanswered
 
     @property
+    def _under_way(self) -> int:
+        """How many texts were put and have not ended."""
+        return len(self._running) + len(self._coming) + len(self._next)
+
+    @property
     def room(self) -> int:
         """How many texts may be put now."""
         if self._waiting_symbols >= SYMBOLS:
             return 0
-        under_way = len(self._running) + len(self._coming) + len(self._next)
+        under_way = self._under_way
         waiting = self._unanswered - under_way
         ahead = self._slots * (SORTED if self._unbegun_symbols < SYMBOLS else AHEAD)
         taken = under_way + (0 if self._in_order else waiting)
@@ -150,33 +159,56 @@ class Many:
     def complete(self, error: Exception | None = None) -> None:
         """Say that no more texts come; what stopped them is raised behind the last answer."""
         self._is_complete, self._last = True, error
-        self._has_changed.set()
+        self._has_news.set()
 
     async def take(self) -> list[Item]:
-        """Return the texts that have ended since; wait for one. None is the end.
+        """Return the texts that have ended since; wait for some. None is the end.
 
         Raises:
             Exception: what stopped all texts.
         """
-        while not (self._answers and self._answers[0].has_ended):
-            if self._error is not None and not self._running:
-                raise self._error
-            if self._is_complete and not self._unanswered:
-                if self._last is not None:
-                    raise self._last
+        while not (ended := await self._gathered()):
+            if self._is_over:
+                if error := self._error or self._last:
+                    raise error
                 return []
-            self._has_changed.clear()
-            await self._has_changed.wait()
-        ended = []
-        while self._answers and self._answers[0].has_ended:
-            item = self._answers.popleft()
-            ended.append(item)
+        for item in ended:
             if item.chunk is not None:
                 self._waiting_symbols -= len(item.chunk.log_probs)
         self._unanswered -= len(ended)
         self._has_room.set()
         self._begin()
+        if self._is_over:
+            self._has_news.set()
         return ended
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether no other text will be answered."""
+        if self._error is not None:
+            return not self._running
+        return self._is_complete and not self._unanswered
+
+    async def _gathered(self) -> list[Item]:
+        await self._has_news.wait()
+        self._has_news.clear()
+        ended = []
+        while self._answers and self._answers[0].has_ended:
+            ended.append(self._answers.popleft())
+        return ended
+
+    def _tell(self) -> None:
+        """Tell of answers: at once if they are many or no others come, else soon."""
+        waiting = self._unanswered - self._under_way
+        if waiting >= min(GATHERED, self._unanswered) or self._is_over:
+            self._has_news.set()
+        elif self._soon is None:
+
+            def tell() -> None:
+                self._soon = None
+                self._has_news.set()
+
+            self._soon = asyncio.get_running_loop().call_later(GATHERING, tell)
 
     def _begin(self) -> None:
         """Submit texts, as long as they have room, their caller may and the queue is not full."""
@@ -251,7 +283,7 @@ class Many:
         """Note why a text failed, or that all fail by it."""
         if isinstance(error, (DeadlineError, ClosedError)):
             self._error = self._error or error
-            self._has_changed.set()
+            self._has_news.set()
         else:
             self._answer(item, error)
 
@@ -259,5 +291,5 @@ class Many:
         item.error = error
         if not self._in_order:
             self._answers.append(item)
-        self._has_changed.set()
+        self._tell()
         self._has_room.set()

@@ -28,7 +28,7 @@ def steps_of(length: RunLength, sequences: list[Sequence], *, is_awaited: bool =
     """Return how long the next run of these rows is."""
     rows = Rows(len(sequences))
     for slot, sequence in enumerate(sequences):
-        rows.put(slot, sequence)
+        rows.put([slot], [sequence])
     rows.arrange(list(range(len(sequences))))
     return length.steps(
         rows.left,
