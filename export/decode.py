@@ -36,9 +36,16 @@ from export.alternatives import find_alternatives
 from export.arithmetic import Arithmetic
 from export.automata import Automata, add_bias, advance, declare_automata
 from export.cells import RecurrentState, recurrent_step
-from export.filtered_rows import FilteredRows, prepare_filtered_rows, redraw
+from export.filtered_rows import FilteredRows, keep_likeliest_in, prepare_filtered_rows
 from export.graph import Graph, Shape, WeightFile
-from export.sampler import WHOLE_AT_MOST, Sampler, prepare, sample, that_may_be_drawn
+from export.sampler import (
+    WHOLE_AT_MOST,
+    Sampler,
+    draw,
+    prepare,
+    probabilities,
+    that_may_be_drawn,
+)
 from export.weights import ModelWeights
 from unroll.bundle.manifest import DECODE, DECODE_CONSTRAINED, DECODE_FULL
 
@@ -111,8 +118,10 @@ def choose_next(
     drawable = that_may_be_drawn(g, logits, model)
     if automata is not None:
         drawable = add_bias(g, drawable, automata, inputs.automaton)
-    drawn = sample(g, drawable, inputs.uniform, sampler, size)
-    ids = drawn.ids if rows is None else redraw(g, drawn, inputs.uniform, rows, size)
+    p = probabilities(g, drawable, sampler, size)
+    if rows is not None:
+        p = keep_likeliest_in(g, p, rows, size)
+    ids = draw(g, p, inputs.uniform, size)
     automaton = ""
     if automata is not None:
         automaton = advance(g, automata, inputs.automaton, ids, inputs.is_free, size)

@@ -6,6 +6,8 @@ import numpy as np
 
 from export.graph import Graph
 
+LEAST = float(np.nextafter(np.float32(2.0**-24), np.float32(1)))  # what is less has no mass
+
 
 @dataclass(frozen=True, kw_only=True)
 class Filters:
@@ -37,25 +39,56 @@ def declare_filters(g: Graph, vocabulary_size: int) -> Filters:
 
 def keep_likeliest(g: Graph, p: str, filters: Filters, vocabulary_size: int) -> str:
     """Zero in p, (N, V), what the filters leave out; the others keep their bits."""
-    size = g.constant("V_1", [vocabulary_size], np.int64)
-    ranked, ids = g.ops("TopK", p, size, count=2, axis=1, largest=1, sorted=1)  # (N, V)
-    rank = g.constant("ranks", np.arange(vocabulary_size)[None], np.int64)  # (1, V)
-    among_k = g.op("Less", rank, filters.top_k)
+    ranked, ids = rank(g, p, g.constant("V_1", [vocabulary_size], np.int64))
+    return g.op(
+        "ScatterElements", p, ids, filter_ranked(g, ranked, filters, vocabulary_size), axis=1
+    )
+
+
+def rank(g: Graph, p: str, K: str) -> tuple[str, str]:
+    """Return the K likeliest of each row of p, (N, V), and their ids, both (N, K); K is (1,)."""
+    ranked, ids = g.ops("TopK", p, K, count=2, axis=1, largest=1, sorted=1)
+    return ranked, ids
+
+
+def filter_ranked(g: Graph, ranked: str, filters: Filters, vocabulary_size: int) -> str:
+    """Zero what the filters leave out of each row's likeliest, (N, K), the likeliest first.
+
+    A row whose top_k is above K is judged as if there were no more than K symbols.
+    """
     zero = g.constant("zero", 0.0, np.float32)
-    best_k = g.op("Where", among_k, ranked, zero)
-    axis = g.constant("axis_1", 1, np.int64)
-    before = g.op("CumSum", best_k, axis, exclusive=1)
+    first, last = g.constant("first_id", [0], np.int64), g.constant("last_1", [-1], np.int64)
+    places = g.constant("ranks", np.arange(vocabulary_size)[None], np.int64)  # (1, V)
+    K = g.op("Shape", ranked, start=1)
+    place = g.op("Slice", places, first, K, g.constant("axes_1", [1], np.int64))  # (1, K)
+    among_k = g.op("Less", place, filters.top_k)
+    # Whole units where all are looked at, as where the boundary is found without ranks.
+    has_top_k = g.op("Less", filters.top_k, g.constant("V", vocabulary_size, np.int64))
+    best_k = g.op("Where", among_k, g.op("Where", has_top_k, ranked, units_of(g, ranked)), zero)
+    before = g.op("CumSum", best_k, g.constant("axis_1", 1, np.int64), exclusive=1)
     # ReduceSum's order of additions depends on where a row lies in memory; CumSum's does not.
-    last = g.constant("last_id", [vocabulary_size - 1], np.int64)
     total = g.op("Add", *(g.op("Gather", tensor, last, axis=1) for tensor in (before, best_k)))
-    mass = g.op("Mul", filters.top_p, total)  # (N, 1)
     one = g.constant("one", 1.0, np.float32)
     # Rounding may let `before` reach the whole mass early; top_p = 1 keeps all regardless.
-    within = g.op("Or", g.op("Less", before, mass), g.op("Equal", filters.top_p, one))
-    likeliest = g.op("Gather", ranked, g.constant("first_id", [0], np.int64), axis=1)  # (N, 1)
+    within = g.op("Less", before, wanted_mass(g, filters.top_p, total))
+    within = g.op("Or", within, g.op("Equal", filters.top_p, one))
+    likeliest = g.op("Gather", ranked, first, axis=1)  # (N, 1)
     probable = g.op("GreaterOrEqual", ranked, g.op("Mul", filters.min_p, likeliest))
     keep = g.op("And", among_k, g.op("And", within, probable))
     # The likeliest stays, whatever underflows (a tiny top_p) or is not a number (broken weights).
-    first = g.op("Equal", rank, g.constant("zero_id", 0, np.int64))  # (1, V)
-    kept = g.op("Where", g.op("Or", keep, first), ranked, zero)
-    return g.op("ScatterElements", kept, ids, kept, axis=1)
+    is_first = g.op("Equal", place, g.constant("zero_id", 0, np.int64))  # (1, K)
+    return g.op("Where", g.op("Or", keep, is_first), ranked, zero)
+
+
+def units_of(g: Graph, p: str) -> str:
+    """Round to multiples of 2^-23, which is what a sum with 1 leaves.
+
+    Sums of these below 2 are exact in any order of additions.
+    """
+    one = g.constant("one", 1.0, np.float32)
+    return g.op("Sub", g.op("Add", p, one), one)
+
+
+def wanted_mass(g: Graph, top_p: str, total: str) -> str:
+    """The mass that top_p keeps at least, (N, 1); above 0, so that the likeliest stays."""
+    return g.op("Max", g.op("Mul", top_p, total), g.constant("least", LEAST, np.float32))

@@ -1,6 +1,7 @@
 """A small writer of ONNX graphs: nodes in order, constants once, weights in an external file."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,23 @@ class Graph:
             outputs[unused] = ""
         self._nodes.append(helper.make_node(kind, inputs, outputs, name=node, **attributes))
         return outputs
+
+    def either(
+        self,
+        condition: str,
+        then: Callable[["Graph"], list[str]],
+        otherwise: Callable[["Graph"], list[str]],
+    ) -> list[str]:
+        """Append what one of two branches gives, floats; only that one is computed."""
+        count, protos = 0, []
+        for name, branch in (("then", then), ("else", otherwise)):
+            body = self.body(name)
+            outputs = branch(body)
+            for index, tensor in enumerate(outputs):
+                body.output(tensor, f"{tensor}_of_{name}{index}", np.float32, None)
+            protos.append(body.proto())
+            count = len(outputs)
+        return self.ops("If", condition, count=count, then_branch=protos[0], else_branch=protos[1])
 
     def proto(self) -> onnx.GraphProto:
         """Return the finished graph."""

@@ -36,19 +36,6 @@ class Sampler:
     filters: Filters | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Drawn:
-    """What a step draws, and from what.
-
-    Attributes:
-        ids: (N,).
-        p: probabilities, (N, V).
-    """
-
-    ids: str
-    p: str
-
-
 def prepare(g: Graph, vocabulary_size: int, *, filtered: bool) -> tuple[Sampler, str]:
     """Declare the sampling parameters as graph inputs and bring them into the steps' form.
 
@@ -84,32 +71,37 @@ def that_may_be_drawn(g: Graph, logits: str, model: ModelWeights) -> str:
     return g.op("Slice", logits, g.constant("first_id", [0], np.int64), end, axis)
 
 
-def sample(g: Graph, logits: str, uniform: str, sampler: Sampler, vocabulary_size: int) -> Drawn:
-    """Draw one id a row.
+def probabilities(g: Graph, logits: str, sampler: Sampler, vocabulary_size: int) -> str:
+    """Softmax at a row's temperature of what its filters leave; (N, V), not to sum to one.
 
     Args:
         g: where the nodes go.
         logits: of the symbols that may be drawn, (N, V).
-        uniform: (N, 1), in [0, 1), or -1 for id 0.
         sampler: the prepared parameters.
         vocabulary_size: V.
     """
-    p = g.op("Softmax", g.op("Mul", logits, sampler.factor), axis=1)  # (N, V)
-    if sampler.filters is not None:
-        p = keep_likeliest(g, p, sampler.filters, vocabulary_size)
-    return draw(g, p, uniform, vocabulary_size)
+    p = g.op("Softmax", g.op("Mul", logits, sampler.factor), axis=1)
+    if sampler.filters is None:
+        return p
+    return keep_likeliest(g, p, sampler.filters, vocabulary_size)
 
 
-def draw(g: Graph, p: str, uniform: str, vocabulary_size: int) -> Drawn:
-    """Draw one id a row from p, (N, V), which need not sum to one; see `sample`."""
+def draw(g: Graph, p: str, uniform: str, vocabulary_size: int) -> str:
+    """Draw one id a row, (N,).
+
+    Args:
+        g: where the nodes go.
+        p: probabilities, (N, V), which need not sum to one.
+        uniform: (N, 1), in [0, 1), or -1 for id 0.
+        vocabulary_size: V.
+    """
     if vocabulary_size > WHOLE_AT_MOST:
-        return Drawn(ids=_draw_by_block(g, p, uniform, vocabulary_size), p=p)
+        return _draw_by_block(g, p, uniform, vocabulary_size)
     cdf = g.op("CumSum", p, g.constant("axis_1", 1, np.int64))  # (N, V)
     last = g.constant("last_id", [vocabulary_size - 1], np.int64)
     total = g.op("Gather", cdf, last, axis=1)  # (N, 1)
     passed = g.op("LessOrEqual", cdf, g.op("Mul", uniform, total))  # (N, V)
-    count = _count(g, passed, keepdims=0)
-    return Drawn(ids=g.op("Cast", count, to=TensorProto.INT64), p=p)
+    return g.op("Cast", _count(g, passed, keepdims=0), to=TensorProto.INT64)
 
 
 def _draw_by_block(g: Graph, p: str, uniform: str, vocabulary_size: int) -> str:

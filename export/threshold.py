@@ -1,181 +1,152 @@
-"""The sampler's filters in a large vocabulary, without sorting it.
+"""The sampler's filters without a sort: a symbol stays if its probability reaches a threshold.
 
 64 rows of 5,000 probabilities take 22 ms to sort and 0.1 to compare and add up. So top_p's boundary
 is looked for by bisection, until no row has more than WINDOW probabilities in which it may lie;
-only those are sorted. Masses are sums of whole numbers, which are exact in any order of additions:
-so a row keeps in a batch what it keeps alone, however many steps the others need.
+only those are sorted. Masses are sums of multiples of 2^-23 below 2, which are exact in any order
+of additions: so a row keeps in a batch what it keeps alone, however many steps the others need.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import TensorProto
 
-from export.filters import Filters
+from export.filters import LEAST, rank, units_of, wanted_mass
 from export.graph import Graph
 
-WINDOW = 32
-BISECTIONS = 64  # at most; of more than WINDOW equal probabilities it finds no boundary
-UNITS = 2.0**23  # of mass in a row: with rounding, sums stay below 2^24, where fp32 is exact
+WINDOW = 16
+BISECTIONS = 40  # at most; of more than WINDOW equal probabilities it finds no boundary
 
 
 @dataclass(frozen=True, kw_only=True)
-class Has:
-    """Which filters leave out symbols of any row, bool; the passes of the others are not made."""
+class Searched:
+    """The rows whose boundary of top_p is looked for, among F rows.
 
-    top_k: str
-    top_p: str
-
-
-def keep_by_threshold(g: Graph, p: str, filters: Filters, has: Has, vocabulary_size: int) -> str:
-    """Zero in p, (N, V), what the filters leave out; the others keep their bits.
-
-    top_p's mass counts in units of 2^-23 of a row's.
+    Attributes:
+        top_p: (F, 1).
+        is_searched: (F, 1).
+        any_searched: whether any row is.
     """
-    among_k, likeliest, total = _where(
-        g,
-        has.top_k,
-        lambda g: list(_keep_top_k(g, p, filters, vocabulary_size)),
-        lambda g: _keep_all(g, p),
-    )
-    (kept,) = _where(
-        g,
-        has.top_p,
-        lambda g: [_keep_top_p(g, among_k, likeliest, total, filters)],
-        lambda g: [among_k],
-    )
-    probable = g.op("GreaterOrEqual", kept, g.op("Mul", filters.min_p, likeliest))
-    return g.op("Mul", kept, g.op("Cast", probable, to=TensorProto.FLOAT))
+
+    top_p: str
+    is_searched: str
+    any_searched: str
 
 
-Branch = Callable[[Graph], list[str]]
+def keep_above(
+    g: Graph, p: str, threshold: str, likeliest: str, rows: Searched, vocabulary_size: int
+) -> str:
+    """Zero in p, (F, V), what is less than a row's threshold, and what top_p leaves out.
+
+    Args:
+        g: where the nodes go.
+        p: probabilities.
+        threshold: (F, 1).
+        likeliest: probability of each row's likeliest symbol, (F, 1).
+        rows: those with a top_p.
+        vocabulary_size: V.
+    """
+    return g.either(
+        rows.any_searched,
+        lambda g: [_keep_top_p(g, p, likeliest, threshold, rows, vocabulary_size)],
+        lambda g: [_from(g, p, threshold)],
+    )[0]
 
 
-def _where(g: Graph, condition: str, then: Branch, otherwise: Branch) -> list[str]:
-    """Append what one of two branches gives; only that one is computed."""
-    count, protos = 0, []
-    for name, branch in (("then", then), ("else", otherwise)):
-        body = g.body(name)
-        outputs = branch(body)
-        for index, tensor in enumerate(outputs):
-            body.output(tensor, f"{tensor}_of_{name}{index}", np.float32, None)
-        protos.append(body.proto())
-        count = len(outputs)
-    return g.ops("If", condition, count=count, then_branch=protos[0], else_branch=protos[1])
+def _from(g: Graph, p: str, threshold: str) -> str:
+    """Zero what is less than a row's threshold.
+
+    A product with 1 or 0 is one pass over p, Where is three.
+    """
+    return g.op("Mul", p, _reaches(g, p, threshold))
 
 
-def _keep_all(g: Graph, p: str) -> list[str]:
-    """Return what _keep_top_k does where no row has a top_k."""
-    likeliest = g.op("ReduceMax", p, axes=[1])
-    one = g.constant("one", 1.0, np.float32)
-    zero = g.op("Mul", likeliest, g.constant("zero", 0.0, np.float32))
-    return [p, likeliest, g.op("Add", zero, one)]
+def _reaches(g: Graph, p: str, threshold: str) -> str:
+    """1 where a row's threshold is reached, 0 elsewhere, (F, V)."""
+    return g.op("Cast", g.op("GreaterOrEqual", p, threshold), to=TensorProto.FLOAT)
 
 
-def _keep_top_k(g: Graph, p: str, filters: Filters, vocabulary_size: int) -> tuple[str, str, str]:
-    """Keep the k likeliest; return that, the likeliest's probability and all of theirs, (N, 1)."""
-    V, one_id = g.constant("V", vocabulary_size, np.int64), g.constant("one_id", 1, np.int64)
-    zero = g.constant("zero", 0.0, np.float32)
-    keeps_all = g.op("Equal", filters.top_k, V)
-    k = g.op("Where", keeps_all, one_id, filters.top_k)
-    K = g.op("ReduceMax", k, axes=[0], keepdims=0)  # (1,)
-    ranked, ids = g.ops("TopK", p, K, count=2, axis=1, largest=1, sorted=1)  # (N, K)
-    ranks = g.constant("ranks", np.arange(vocabulary_size)[None], np.int64)  # (1, V)
-    column = g.constant("axis_last", [-1], np.int64)
-    rank = g.op("Slice", ranks, g.constant("first_id", [0], np.int64), K, column)
-    best = g.op("Where", g.op("Less", rank, k), ranked, zero)
-    only_best = g.op("ScatterElements", g.op("Mul", p, zero), ids, best, axis=1)
-    likeliest = g.op("Gather", ranked, g.constant("first_id", [0], np.int64), axis=1)
-    of_best = g.op("CumSum", best, g.constant("axis_1", 1, np.int64))
-    total = g.op("Gather", of_best, g.constant("last_1", [-1], np.int64), axis=1)
-    total = g.op("Where", keeps_all, g.constant("one", 1.0, np.float32), total)
-    return g.op("Where", keeps_all, p, only_best), likeliest, total
+def _keep_top_p(
+    g: Graph, p: str, likeliest: str, threshold: str, rows: Searched, vocabulary_size: int
+) -> str:
+    """Keep the smallest set of the likeliest whose mass is top_p of all, ties by id.
 
-
-def _keep_top_p(g: Graph, p: str, likeliest: str, total: str, filters: Filters) -> str:
-    """Keep the smallest set of the likeliest whose mass is top_p of all, ties by id."""
-    zero, one = g.constant("zero", 0.0, np.float32), g.constant("one", 1.0, np.float32)
-    axes = g.constant("axes_1", [1], np.int64)
-    unit = g.op("Div", total, g.constant("units", UNITS, np.float32))  # (N, 1)
-    units = g.op("Floor", g.op("Div", p, unit))  # (N, V)
-    half = g.constant("half", 0.5, np.float32)
-    mass = g.op("Mul", filters.top_p, g.op("ReduceSum", units, axes))
-    mass = g.op("Max", mass, half)  # the likeliest stays
-    keeps_all = g.op("Equal", filters.top_p, one)
-    # Whatever is below a unit has no mass: it is below every boundary.
-    low = g.op("Where", keeps_all, zero, g.op("Mul", unit, half))
-    high = g.op("Where", keeps_all, zero, g.op("Add", likeliest, likeliest))
-    all_of_them = g.op("ReduceSum", g.op("Cast", g.op("GreaterOrEqual", p, low), to=1), axes)
-    nothing = g.op("Mul", total, zero)  # (N, 1)
-    in_low = g.op("Where", keeps_all, zero, all_of_them)
-    low, high, _, _, above = g.ops(
+    Rows that are not searched keep what reaches the threshold; of the set, searched ones do.
+    """
+    zero, axes = g.constant("zero", 0.0, np.float32), g.constant("axes_1", [1], np.int64)
+    units = units_of(g, p)
+    total = g.op("ReduceSum", units, axes)  # (F, 1)
+    least = g.constant("least", LEAST, np.float32)
+    mass = wanted_mass(g, rows.top_p, total)
+    low, high, from_low, from_high = g.ops(
         "Loop",
         g.constant("bisections", BISECTIONS, np.int64),
-        _is_wide(g, in_low, nothing),
-        low,
-        high,
-        in_low,
-        nothing,
-        nothing,
-        count=5,
-        body=_bisect(g, p, units, mass, keeps_all),
+        g.constant("true", True, np.bool_),
+        g.op("Max", g.op("ReduceMin", p, axes=[1]), least),
+        g.op("Add", likeliest, likeliest),
+        total,
+        g.op("Mul", total, zero),
+        count=4,
+        body=_bisect(g, p, units, mass, rows),
     )
-    is_above = g.op("GreaterOrEqual", p, high)
-    kept = g.op("Mul", p, g.op("Cast", is_above, to=TensorProto.FLOAT))
-    near = g.op("And", g.op("GreaterOrEqual", p, low), g.op("Not", is_above))
-    in_window = g.op("ReduceSum", g.op("Cast", near, to=1), axes)
-    K = g.op("Max", g.op("ReduceMax", in_window, axes=[0], keepdims=0), one)
-    K = g.op("Cast", g.op("Squeeze", K), to=TensorProto.INT64)
-    K = g.op("Unsqueeze", K, g.constant("axes_0", [0], np.int64))
-    ranked, ids = g.ops("TopK", g.op("Where", near, p, zero), K, count=2, axis=1)  # (N, K)
-    of_ranked = g.op("GatherElements", units, ids, axis=1)
-    axis = g.constant("axis_1", 1, np.int64)
-    before = g.op("Add", above, g.op("CumSum", of_ranked, axis, exclusive=1))
-    stays = g.op("And", g.op("Less", before, mass), g.op("GatherElements", near, ids, axis=1))
+    # What is `low` or more has a mass of two thirds of that or more, and loses at most half a unit.
+    each = g.op("Mul", low, g.constant("two_thirds", 2 / 3, np.float32))
+    each = g.op("Max", each, g.op("Sub", low, least))
+    K = g.op("ReduceMax", _window(g, each, from_low, from_high, rows), axes=[0], keepdims=0)
+    K = g.op("Cast", g.op("Ceil", K), to=TensorProto.INT64)  # (1,)
+    bounds = (g.constant("one_id", 1, np.int64), g.constant("V", vocabulary_size, np.int64))
+    K = g.op("Clip", K, *bounds)
+    low, high = (
+        g.op("Where", rows.is_searched, g.op("Max", bound, threshold), threshold)
+        for bound in (low, high)
+    )
+    kept = _from(g, p, high)
+    near = g.op("Sub", _from(g, p, low), kept)
+    ranked, ids = rank(g, near, K)  # (F, K)
+    before = g.op("CumSum", units_of(g, ranked), g.constant("axis_1", 1, np.int64), exclusive=1)
+    stays = g.op("Less", g.op("Add", from_high, before), mass)
     stays = g.op("And", stays, g.op("Greater", ranked, zero))
     as_it_is = g.op("GatherElements", kept, ids, axis=1)
     return g.op("ScatterElements", kept, ids, g.op("Where", stays, ranked, as_it_is), axis=1)
 
 
-def _is_wide(g: Graph, in_low: str, in_high: str) -> str:
-    """Whether in some row more than WINDOW lie between the two thresholds."""
-    window = g.op("ReduceMax", g.op("Sub", in_low, in_high), keepdims=0)
-    return g.op("Greater", window, g.constant("window", WINDOW, np.float32))
-
-
-def _bisect(outer: Graph, p: str, units: str, mass: str, keeps_all: str) -> onnx.GraphProto:
+def _bisect(outer: Graph, p: str, units: str, mass: str, rows: Searched) -> onnx.GraphProto:
     """Halve, in octaves, the range in which each row's boundary lies.
 
-    From `low` up there is the mass that is wanted or more, from `high` up there is less; `in_low`
-    and `in_high` are how many symbols these are, and `above` the mass from `high` up.
+    From `low` up there is the mass that is wanted or more, `from_low`, and from `high` up there is
+    less, `from_high`. What lies between them is not counted, which would take a third of the time:
+    each has a mass of about `low` or more.
     """
     g = outer.body("bisect")
     g.input("bisection", np.int64, [])
-    g.input("is_wide", np.bool_, [])
-    low, high, in_low, in_high, above = (
+    g.input("goes_on", np.bool_, [])
+    low, high, from_low, from_high = (
         g.input(f"{name}_before", np.float32, ["rows", 1])
-        for name in ("low", "high", "in_low", "in_high", "above")
+        for name in ("low", "high", "from_low", "from_high")
     )
-    axes = g.constant("axes_1", [1], np.int64)
-    middle = g.op("Mul", g.op("Sqrt", low), g.op("Sqrt", high))
-    # 1 or 0: a product with it is one pass, Where is three.
-    are_in = g.op("Cast", g.op("GreaterOrEqual", p, middle), to=TensorProto.FLOAT)
-    count = g.op("ReduceSum", are_in, axes)
-    sum_ = g.op("ReduceSum", g.op("Mul", are_in, units), axes)
-    is_enough = g.op("GreaterOrEqual", sum_, mass)
-    lower = g.op("And", is_enough, g.op("Not", keeps_all))
-    higher = g.op("Not", g.op("Or", is_enough, keeps_all))
-    after = {
-        "low": g.op("Where", lower, middle, low),
-        "high": g.op("Where", higher, middle, high),
-        "in_low": g.op("Where", lower, count, in_low),
-        "in_high": g.op("Where", higher, count, in_high),
-        "above": g.op("Where", higher, sum_, above),
-    }
-    go_on = _is_wide(g, after["in_low"], after["in_high"])
-    g.output(go_on, "go_on", np.bool_, [])
-    for name, tensor in after.items():
+    middle = g.op("Sqrt", g.op("Mul", low, high))
+    above = g.op("Mul", _reaches(g, p, middle), units)
+    from_middle = g.op("ReduceSum", above, g.constant("axes_1", [1], np.int64))
+    is_enough = g.op("GreaterOrEqual", from_middle, mass)
+    low = g.op("Where", is_enough, middle, low)
+    high = g.op("Where", is_enough, high, middle)
+    from_low = g.op("Where", is_enough, from_middle, from_low)
+    from_high = g.op("Where", is_enough, from_high, from_middle)
+    widest = g.op("ReduceMax", _window(g, low, from_low, from_high, rows), keepdims=0)
+    is_wide = g.op("Greater", widest, g.constant("window", WINDOW, np.float32))
+    g.output(is_wide, "is_wide", np.bool_, [])
+    for tensor, name in (
+        (low, "low"),
+        (high, "high"),
+        (from_low, "from_low"),
+        (from_high, "from_high"),
+    ):
         g.output(tensor, name, np.float32, ["rows", 1])
     return g.proto()
+
+
+def _window(g: Graph, each: str, from_low: str, from_high: str, rows: Searched) -> str:
+    """How many symbols of so much mass there are between two thresholds, (F, 1)."""
+    between = g.op("Div", g.op("Sub", from_low, from_high), each)
+    return g.op("Where", rows.is_searched, between, g.constant("one", 1.0, np.float32))

@@ -35,7 +35,7 @@ from export.arithmetic import Arithmetic, Term
 from export.decode import cast, log_probs_of
 from export.graph import Graph, WeightFile
 from export.operators import recurrent_operator
-from export.sampler import Sampler, prepare, sample, that_may_be_drawn
+from export.sampler import Sampler, draw, prepare, probabilities, that_may_be_drawn
 from export.weights import LayerWeights, ModelWeights
 from unroll.bundle.manifest import BATCH, SLOTS, TIME, UNROLLED, Unrolled
 
@@ -122,9 +122,10 @@ class _Compiler:
         logits = self._arithmetic.affine(g, "decoder", terms, model.decoder_bias)
         logits = cast(g, logits, dtype, np.float32)
         drawable = that_may_be_drawn(g, logits, model)
-        drawn = sample(g, drawable, uniform, sampler, model.sampled_size)
+        p = probabilities(g, drawable, sampler, model.sampled_size)
+        ids = draw(g, p, uniform, model.sampled_size)
         # Where a symbol is forced, 0 is drawn.
-        return _Step(logits=logits, chosen=g.op("Max", drawn.ids, forced), state=new)
+        return _Step(logits=logits, chosen=g.op("Max", ids, forced), state=new)
 
     def _layer(self, name: str, weights: LayerWeights, x: str, before: list[str]) -> list[str]:
         """Append one layer, its tensors (1, N, ...); return what it gives and its state."""

@@ -12,9 +12,9 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from export.filtered_rows import prepare_filtered_rows, redraw
+from export.filtered_rows import keep_likeliest_in, prepare_filtered_rows
 from export.graph import Graph, WeightFile
-from export.sampler import BLOCKS, prepare, sample
+from export.sampler import BLOCKS, draw, prepare, probabilities
 from serving.runtime.decoder import FREE
 from serving.runtime.onnx import Device, GraphFiles, open_graph_session
 from serving.runtime.sampling import SamplingParams, uniforms
@@ -86,10 +86,10 @@ class Sampler:
         g.input("forced", np.int64, ["time", "batch"])
         sampler, uniform = prepare(g, V, filtered=filtered and whole)
         row = g.op("Gather", uniform, g.constant("t", 0, np.int64), axis=0)
-        ids = (drawn := sample(g, logits, row, sampler, V)).ids
+        p = probabilities(g, logits, sampler, V)
         if filtered and not whole:
-            ids = redraw(g, drawn, row, prepare_filtered_rows(g, V), V)
-        g.output(ids, "ids", np.int64, ["batch"])
+            p = keep_likeliest_in(g, p, prepare_filtered_rows(g, V), V)
+        g.output(draw(g, p, row, V), "ids", np.int64, ["batch"])
         model = g.model()
         inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
         model.graph.output.extend([t for t in inferred if _is_by_row(t.type.tensor_type.shape)])
