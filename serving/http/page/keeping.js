@@ -1,5 +1,6 @@
 // The tree outlives the page: in the browser's storage, and in files.
 
+import { lasting } from "./storage.js";
 import { set, show, state, subscribe, tell } from "./store.js";
 import { split } from "./symbols.js";
 import { ends, merged } from "./tree.js";
@@ -9,6 +10,7 @@ const SETTINGS = "unroll.settings";
 const LATER_MS = 800;
 
 let had; // the tree that need not be kept again
+let isTold = false; // that nothing is kept
 let base = new Set(); // ids of the nodes in the browser's storage, as this tab knows it
 
 const packFloats = (numbers) => {
@@ -52,8 +54,8 @@ export function unpack(text) {
 
 /** Bring back what the browser has kept, and keep what changes from now on; take what other tabs add. */
 export function keep() {
-  set({ settings: { ...state.settings, ...JSON.parse(localStorage.getItem(SETTINGS) ?? "{}") } });
-  const kept = localStorage.getItem(KEY);
+  set({ settings: { ...state.settings, ...JSON.parse(lasting.getItem(SETTINGS) ?? "{}") } });
+  const kept = lasting.getItem(KEY);
   if (kept) {
     try {
       const { nodes, leaf } = unpack(kept);
@@ -71,7 +73,7 @@ export function keep() {
   had = state.nodes;
   let hadSettings = state.settings;
   subscribe(({ nodes, settings, writing }) => {
-    if (settings !== hadSettings) localStorage.setItem(SETTINGS, JSON.stringify(settings));
+    if (settings !== hadSettings) lasting.setItem(SETTINGS, JSON.stringify(settings));
     hadSettings = settings;
     if (writing) had = null;
     if (writing || nodes === had) return;
@@ -80,6 +82,13 @@ export function keep() {
     timer = setTimeout(save, LATER_MS);
   });
   addEventListener("pagehide", save);
+}
+
+/** Tell that nothing is kept, where the browser forbids it. */
+function tellOnce() {
+  if (isTold || !state.nodes.size) return;
+  isTold = true;
+  tell("This browser lets the page keep nothing. Export the texts as a file before you close it.");
 }
 
 /** Take what another tab has kept. */
@@ -93,8 +102,12 @@ function take(theirs) {
 
 function save() {
   base = new Set(state.nodes.keys());
+  if (!lasting.lasts) {
+    tellOnce();
+    return;
+  }
   try {
-    localStorage.setItem(KEY, pack(state));
+    lasting.setItem(KEY, pack(state));
   } catch (error) {
     if (error.name !== "QuotaExceededError") throw error;
     tell("The texts no longer fit into this browser's storage. Export them as a file to keep them.");

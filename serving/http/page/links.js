@@ -9,6 +9,9 @@ import { type, write } from "./writing.js";
 
 const LONGEST = 8_000; // an address that is kept up to date
 
+const BROKEN =
+  "This link is broken: no text can be read from its address. Ask for it again, and copy all of it.";
+
 const same = (first, second) => JSON.stringify(first) === JSON.stringify(second);
 
 /** Describe how a text came about; null if there is none, or two models took part. */
@@ -71,12 +74,12 @@ function told() {
   if (location.hash.length < 2) return null;
   try {
     const read = JSON.parse(decodeURIComponent(location.hash.slice(1)));
-    if (!isRecipe(read)) throw new Error("it is not of a form that this page knows.");
-    return read;
-  } catch (error) {
-    tell(`The address tells of no text: ${error.message}`);
-    return null;
+    if (isRecipe(read)) return read;
+  } catch {
+    // It was cut or changed on its way.
   }
+  tell(BROKEN);
+  return null;
 }
 
 /** Open what the address tells of. */

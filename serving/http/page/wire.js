@@ -1,25 +1,29 @@
 // The server's methods in the Connect protocol, as JSON. The page has no other way to the server.
 
+import { LABELS } from "./labels.js";
+import { ofTab } from "./storage.js";
+
 const SERVICE = "unroll.v1.TextGenerationService/";
 const TOKEN = "unroll.token";
 const END = 2; // the flag of the last envelope
 const CALL_MS = 60_000;
 
-/** An error in the server's own words. */
+/** An error in the server's own words, but for a field's name, which is the page's. */
 export class ServerError extends Error {
   constructor(code, message, details = []) {
-    super(message);
-    this.code = code;
     const find = (name) => details.find((each) => each.type.endsWith(name))?.debug;
+    const field = find("BadRequest")?.fieldViolations?.[0]?.field ?? "";
+    super(LABELS[field] ? message.replace(`${field}:`, `${LABELS[field]}:`) : message);
+    this.code = code;
     this.reason = find("ErrorInfo")?.reason ?? "";
-    this.field = find("BadRequest")?.fieldViolations?.[0]?.field ?? "";
+    this.field = field;
   }
 }
 
-export const keepToken = (token) => sessionStorage.setItem(TOKEN, token);
+export const keepToken = (token) => ofTab.setItem(TOKEN, token);
 
 function headers(media) {
-  const token = sessionStorage.getItem(TOKEN);
+  const token = ofTab.getItem(TOKEN);
   return { "content-type": media, ...(token ? { authorization: `Bearer ${token}` } : {}) };
 }
 

@@ -1,5 +1,6 @@
 // How a text goes on: it is typed, or a model writes it.
 
+import { LABELS } from "./labels.js";
 import { goOn } from "./origins.js";
 import { chosen, add, forget, grow, remember, set, show, state, tell, tellError } from "./store.js";
 import { scoreTyped } from "./scoring.js";
@@ -9,6 +10,8 @@ import { stream } from "./wire.js";
 
 const SILENT_MS = 5_000; // until one is told that nothing comes
 const APART = 128; // symbols between the capsules that are kept
+
+const WHOLE = { length: "max_new_symbols", topK: "sampling.top_k", seed: "seed", samples: "sample_count" };
 
 const given = (text) => (text.trim() === "" ? undefined : Number(text));
 
@@ -58,9 +61,20 @@ export async function type(text) {
   }
 }
 
+/** Say which setting is no whole number and should be one; nothing if each is. */
+function notWhole() {
+  const key = Object.keys(WHOLE).find((each) => !Number.isInteger(Number(state.settings[each])));
+  return key && `${LABELS[WHOLE[key]]}: must be a whole number, got ${state.settings[key]}`;
+}
+
 /** Let the model write on from the cursor; returns when it has ended. */
 export async function write(asked = {}) {
   if (state.writing) return;
+  const problem = notWhole();
+  if (problem) {
+    tell(problem);
+    return;
+  }
   const { reading, cursor: place } = state;
   const model = chosen();
   const written = {

@@ -135,7 +135,8 @@ def test_link_of_another_fingerprint_is_told(opened_at: Open, server: RunningSer
 )
 def test_link_that_is_broken_is_told(opened_at: Open, server: RunningServer, fragment: str) -> None:
     page = opened_at(f"{server.server.http_address}#{fragment}")
-    expect(page.notice).to_contain_text("The address tells of no text")
+    expect(page.notice).to_have_text(re.compile("^This link is broken: no text can be read"))
+    expect(page.notice).not_to_contain_text(re.compile("JSON|URI|form"))
     page.settle(length=20, seed=7)
     page.write("abc")
     assert page.symbols == 23
@@ -181,7 +182,11 @@ def test_errors_are_told_in_the_servers_words(opened: Opened) -> None:
     opened.settle(temperature=5000)
     opened.page.get_by_role("textbox", name="Text to add").fill("")
     opened.button("Write").click()
-    expect(opened.notice).to_contain_text("sampling.temperature")
+    expect(opened.notice).to_contain_text("Temperature: must be 0 (greedy)")
+    expect(opened.notice).not_to_contain_text("sampling")
+    opened.settle(temperature="", length="1.5")
+    opened.button("Write").click()
+    expect(opened.notice).to_contain_text("Length: must be a whole number, got 1.5")
 
 
 def test_stop_string_ends_a_text_before_it(opened: Opened, server: RunningServer) -> None:

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect
 
 from serving.access.tokens import NewToken, issue
 from tests.serving.http.page.opened import Opened
-from tests.serving.running import serve, server_process
+from tests.serving.running import RunningServer, serve, server_process
 from training.settings import Cell
 from unroll.client.client import Client
 from unroll.options import GenerateOptions
@@ -43,6 +43,26 @@ def test_page_asks_for_the_token_that_the_server_wants(
         assert opened.symbols == 603
         assert token not in opened.page.evaluate("JSON.stringify(localStorage)")
         opened.page.goto("about:blank")
+
+
+FORBIDDEN = """
+for (const name of ["localStorage", "sessionStorage"]) {
+  const get = () => { throw new DOMException("denied", "SecurityError"); };
+  Object.defineProperty(window, name, { get });
+}
+"""
+
+
+def test_page_works_where_the_browser_keeps_nothing(opened_at: Open, server: RunningServer) -> None:
+    opened = opened_at(server.server.http_address)
+    opened.page.add_init_script(FORBIDDEN)
+    opened.page.reload()
+    opened.settle(length=20, seed=7)
+    opened.write("abc")
+    assert opened.symbols == 23
+    expect(opened.notice).to_contain_text("This browser lets the page keep nothing")
+    opened.write()
+    assert opened.symbols == 43
 
 
 def free_port() -> int:
