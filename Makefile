@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-READY := .venv/.ready
+READY := .venv/.ready# with all that work on this repository needs
+USABLE := $(if $(wildcard $(READY)),$(READY),.venv/.usable)# with what models need, half of that
 PROTO := unroll/v1/text_generation.proto
 TRITON := serving/triton/inference
 
@@ -41,23 +42,23 @@ TRAIN := $(BIN)/unroll train --name $(NAME) \
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(READY) ## Train a small GRU for a minute, export, prove, serve and stream text
+demo: $(USABLE) ## Train a small GRU for a minute, export, prove, serve and stream text
 	@BIN=$(BIN) sh examples/demo.sh
 
-train: $(READY) ## Train a model: CORPUS= CELL= NAME= PRESET= MINUTES= or EPOCHS= ARGS=
+train: $(USABLE) ## Train a model: CORPUS= CELL= NAME= PRESET= MINUTES= or EPOCHS= ARGS=
 	$(TRAIN) $(ARGS)
 
-export: $(READY) ## Compile the run NAME= and prove it: PRECISION=fp32|int8|fp16 DEVICE=cpu|cuda
+export: $(USABLE) ## Compile the run NAME= and prove it: PRECISION=fp32|int8|fp16 DEVICE=cpu|cuda
 	$(BIN)/unroll export --checkpoint runs/$(NAME) --bundle bundles/$(BUNDLE) \
 		--device $(DEVICE) --precision $(PRECISION)
 
-serve: $(READY) ## Serve the bundle NAME= over gRPC and HTTP: PRECISION= DEVICE=cpu|cuda HTTP_PORT= ARGS=
+serve: $(USABLE) ## Serve the bundle NAME= over gRPC and HTTP: PRECISION= DEVICE=cpu|cuda HTTP_PORT= ARGS=
 	$(BIN)/unroll serve --model $(BUNDLE)=bundles/$(BUNDLE) --device $(DEVICE) --http-port $(HTTP_PORT) $(ARGS)
 
-generate: $(READY) ## Continue PROMPT= through the server at TARGET=: ARGS=
+generate: $(USABLE) ## Continue PROMPT= through the server at TARGET=: ARGS=
 	$(BIN)/unroll generate --target $(TARGET) --prompt "$$PROMPT" $(ARGS)
 
-report: $(READY) ## Train an RNN, a GRU and an LSTM and write a page about them: CORPUS= MINUTES= each PRESET= ARGS=
+report: $(USABLE) ## Train an RNN, a GRU and an LSTM and write a page about them: CORPUS= MINUTES= each PRESET= ARGS=
 	$(BIN)/unroll report $(if $(CORPUS),--corpus '$(CORPUS)') $(if $(PRESET),--training-preset $(PRESET)) \
 		$(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
@@ -177,11 +178,13 @@ setup: $(READY) ## Make .venv; RUNTIME=gpu for an NVIDIA GPU
 
 # Which ONNX Runtime: cpu, or gpu with the CUDA libraries. The driver is the machine's.
 RUNTIME ?= cpu
-$(READY): pyproject.toml constraints.txt
+$(READY): EXTRAS := dev
+.venv/.usable: EXTRAS := report,export
+$(READY) .venv/.usable: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name it with PYTHON=")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,$(RUNTIME)]'
-	@touch $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS),$(RUNTIME)]'
+	@touch $@
 
 clean: ## Remove .venv, caches and build results; runs and bundles stay
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
