@@ -191,8 +191,8 @@ class GenerateSettings(BatchSettings):
     """File with a JSON schema of which the text is to be a value, instead of a pattern."""
 
     seed: int | None = None
-    """Seed of the random numbers; that of record k is the seed + k. By default one is chosen; the
-    last line names it."""
+    """Seed of the random numbers; that of record k is the seed + k. By default one is chosen, and
+    told on standard error."""
 
     samples: Annotated[int, Range(1, 2**62)] = 1
     """Texts of each prompt, a record each."""
