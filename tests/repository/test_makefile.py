@@ -30,7 +30,8 @@ def test_prompt_reaches_the_command_as_it_was_typed(prompt: str) -> None:
 
 
 def test_what_models_need_is_all_that_the_demo_installs() -> None:
-    told = {target: make("--dry-run", "--always-make", "READY=none", target) for target in ("demo", "test")}
+    flags = ("--dry-run", "--always-make", "READY=none")
+    told = {target: make(*flags, target) for target in ("demo", "test")}
     assert "--editable '.[report,export,cpu]'" in told["demo"]
     assert "--editable '.[dev,cpu]'" in told["test"]
     assert "[dev" not in told["demo"]
