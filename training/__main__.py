@@ -46,22 +46,8 @@ def train(settings: TrainingSettings) -> None:
             exploded too often.
         SystemExit: 130 after Ctrl-C.
     """
+    settings, checkpoint, old = _begun(settings)
     folder = RunFolder(settings.runs_dir / settings.run_name)
-    checkpoint = old = None
-    if settings.resume:
-        checkpoint = load_checkpoint(folder.require_resumable())
-        settings = settings_to_resume(
-            settings, checkpoint.training_settings, has_cuda=torch.cuda.is_available()
-        )
-    elif settings.from_:
-        old = load_checkpoint(Path(settings.from_))
-        settings = settings_to_go_on(settings, old.training_settings)
-        folder = RunFolder(settings.runs_dir / settings.run_name)
-    settings.validate()
-    if settings.tensorboard:
-        require_tensorboard()
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("device = 'cuda': torch finds no CUDA device here; take --device cpu")
     with Group.of_environment(settings.device) as group:
         group.require_divisible(settings.streams)
         if settings.apart and group.size > 1:
@@ -92,6 +78,32 @@ def train(settings: TrainingSettings) -> None:
     if group.first:
         plot_losses(folder.metrics, folder.plot)
     _conclude(outcome, trainer, folder, reporter)
+
+
+def _begun(
+    settings: TrainingSettings,
+) -> tuple[TrainingSettings, Checkpoint | None, Checkpoint | None]:
+    """Return the settings of this run, its checkpoint if it is resumed, that which it goes on from.
+
+    Raises:
+        UnrollError: as train.
+    """
+    checkpoint = old = None
+    if settings.resume:
+        folder = RunFolder(settings.runs_dir / settings.run_name)
+        checkpoint = load_checkpoint(folder.require_resumable())
+        settings = settings_to_resume(
+            settings, checkpoint.training_settings, has_cuda=torch.cuda.is_available()
+        )
+    elif settings.from_:
+        old = load_checkpoint(Path(settings.from_))
+        settings = settings_to_go_on(settings, old.training_settings)
+    settings.validate()
+    if settings.tensorboard:
+        require_tensorboard()
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("device = 'cuda': torch finds no CUDA device here; take --device cpu")
+    return settings, checkpoint, old
 
 
 def _require_same(

@@ -13,7 +13,7 @@ from serving.http.schema import Schemas
 from serving.texts.fields import Fields, Schema
 from unroll.wire import TABLE
 
-JSON, PLAIN = "application/json", "text/plain"
+JSON = "application/json"
 TEXT: Schema = {"type": "string"}
 ERRORS = tuple(sorted({500, *(NUMBERS[row.code] for row in TABLE)}))
 

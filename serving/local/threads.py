@@ -6,31 +6,39 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from typing import Any, Generic, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from serving.local.aio import AsyncLocal
 from serving.local.bulk import LocalBulk
 from unroll.errors import ClosedError
 from unroll.options import (
-    FindUnitsOptions,
     GenerateOptions,
-    InspectOptions,
     Origin,
     ScoreOptions,
-    SessionOptions,
 )
 from unroll.results import (
     Answer,
-    FoundUnits,
     Generation,
-    Inspection,
-    ModelInfo,
     Piece,
     Score,
     SessionInfo,
 )
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def _waiting(
+    method: Callable[Concatenate[AsyncLocal, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate["Local", P], T]:
+    """Make a method for threads of one for the event loop: it waits for what that gives."""
+
+    @wraps(method)
+    def wait_for(self: "Local", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.run(method(self.aio, *args, **kwargs))
+
+    return wait_for
 
 
 class Local:
@@ -65,11 +73,16 @@ class Local:
             self._end_loop()
             raise
 
-    def generate(
-        self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
-    ) -> Generation:
-        """See Backend."""
-        return self.run(self.aio.generate(prompt, options, origin, timeout))
+    generate = _waiting(AsyncLocal.generate)
+    score = _waiting(AsyncLocal.score)
+    inspect = _waiting(AsyncLocal.inspect)
+    find_units = _waiting(AsyncLocal.find_units)
+    start_session = _waiting(AsyncLocal.start_session)
+    get_session = _waiting(AsyncLocal.get_session)
+    rewind_session = _waiting(AsyncLocal.rewind_session)
+    end_session = _waiting(AsyncLocal.end_session)
+    get_model = _waiting(AsyncLocal.get_model)
+    list_models = _waiting(AsyncLocal.list_models)
 
     def stream(
         self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
@@ -89,29 +102,6 @@ class Local:
         finally:
             self.leave(leave())
 
-    def score(
-        self, text: str, options: ScoreOptions, origin: Origin, timeout: float | None
-    ) -> Score:
-        """See Backend."""
-        return self.run(self.aio.score(text, options, origin, timeout))
-
-    def inspect(
-        self, text: str, options: InspectOptions, origin: Origin, timeout: float | None
-    ) -> Inspection:
-        """See Backend."""
-        return self.run(self.aio.inspect(text, options, origin, timeout))
-
-    def find_units(
-        self,
-        text: str,
-        targets: str,
-        options: FindUnitsOptions,
-        origin: Origin,
-        timeout: float | None,
-    ) -> FoundUnits:
-        """See Backend."""
-        return self.run(self.aio.find_units(text, targets, options, origin, timeout))
-
     def generate_many(
         self, options: GenerateOptions, origin: Origin, timeout: float | None, *, in_order: bool
     ) -> "ThreadBulk[Generation]":
@@ -126,37 +116,11 @@ class Local:
         opening = self.aio.score_many(options, origin, timeout, in_order=in_order)
         return ThreadBulk(self, self.run(opening))
 
-    def start_session(
-        self, options: SessionOptions, capsule: bytes, timeout: float | None
-    ) -> SessionInfo:
-        """See Backend."""
-        return self.run(self.aio.start_session(options, capsule, timeout))
-
-    def get_session(self, session_id: str, timeout: float | None) -> SessionInfo:
-        """See Backend."""
-        return self.run(self.aio.get_session(session_id, timeout))
-
     def fork_session(
         self, session_id: str, seeds: Iterable[int], timeout: float | None
     ) -> list[SessionInfo]:
         """See Backend."""
         return self.run(self.aio.fork_session(session_id, list(seeds), timeout))
-
-    def rewind_session(self, session_id: str, position: int, timeout: float | None) -> SessionInfo:
-        """See Backend."""
-        return self.run(self.aio.rewind_session(session_id, position, timeout))
-
-    def end_session(self, session_id: str, timeout: float | None) -> None:
-        """See Backend."""
-        self.run(self.aio.end_session(session_id, timeout))
-
-    def get_model(self, name: str, timeout: float | None) -> ModelInfo:
-        """See Backend."""
-        return self.run(self.aio.get_model(name, timeout))
-
-    def list_models(self, timeout: float | None) -> list[ModelInfo]:
-        """See Backend."""
-        return self.run(self.aio.list_models(timeout))
 
     def close(self) -> None:
         """End what runs, with ClosedError; closing again does no harm."""

@@ -93,12 +93,6 @@ class Facts:
         )
 
 
-def decode_text(data: bytes, rules: Rules, name: str) -> tuple[str, Facts]:
-    """Decode a text file's bytes in one go; arguments and errors as for `decode`."""
-    pieces, facts = decode([lambda: [data]], rules, name)
-    return "".join(pieces), facts
-
-
 def decode(files: Sequence[Chunks], rules: Rules, name: str) -> tuple[Iterator[str], Facts]:
     """Decode text files into one text.
 

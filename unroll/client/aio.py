@@ -53,40 +53,12 @@ class AsyncClient(AsyncFace):
         self.targets = self._calls.targets
         self.target = self.targets[0]
 
-    def stream(
-        self,
-        prompt: str,
-        options: GenerateOptions = GenerateOptions(),  # noqa: B008, frozen
-        *,
-        session: str = "",
-        capsule: bytes = b"",
-        expected_position: int | None = None,
-        resume: bool = False,
-        timeout: float | None = None,
+    def _resumed(
+        self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
     ) -> AsyncGenerator[Piece]:
-        """Continue a prompt and yield the text as it comes; the last piece says how it ended.
-
-        The call starts when the first piece is requested. Closing the iterator early
-        (`contextlib.aclosing`) cancels the call.
-
-        Args:
-            prompt: as in `generate`; likewise options, session, capsule and expected_position.
-            options: how to generate.
-            session: to continue.
-            capsule: to continue from.
-            expected_position: of session or capsule.
-            resume: continue from the last piece at the client's next target if the server fails,
-                shuts down or is full. The text is the same as without the break. Every piece
-                carries a capsule. Sessions and several samples cannot be resumed.
-            timeout: of the whole, in seconds; None waits for ever.
-        """
-        origin = Origin(session=session, capsule=capsule, expected_position=expected_position)
-        if resume:
-            resumption = Resumption(
-                prompt, options, origin, target_count=len(self.targets), timeout=timeout
-            )
-            return self._calls.resume(resumption)
-        return self._calls.stream(prompt, options, origin, timeout)
+        targets = len(self.targets)
+        resumption = Resumption(prompt, options, origin, target_count=targets, timeout=timeout)
+        return self._calls.resume(resumption)
 
     async def wait_until_ready(self, timeout: float = 30.0) -> None:
         """Wait until the server is ready.

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.training.conftest import tiny_corpus, tiny_settings
 from training.data.corpus import load_corpus
-from training.data.decoding import Rules, decode, decode_text
+from training.data.decoding import Facts, Rules, decode
 from training.data.download import SOURCES, Source, fetch
 from training.data.prepared import prepare_data
 from unroll.bundle.form import TextForm
@@ -52,6 +52,11 @@ def url() -> Iterator[str]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def decode_text(data: bytes, rules: Rules, name: str) -> tuple[str, Facts]:
+    pieces, facts = decode([lambda: [data]], rules, name)
+    return "".join(pieces), facts
 
 
 def load(url: str, cache: Path, sha256: str = SHA256) -> str:

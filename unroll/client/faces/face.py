@@ -90,16 +90,22 @@ class Face:
             session: to continue.
             capsule: to continue from.
             expected_position: of session or capsule.
-            resume: for clients of servers, which can go on at another one.
+            resume: continue from the last piece at the client's next target if the server fails,
+                shuts down or is full. The text is the same as without the break. Every piece
+                carries a capsule. Sessions and several samples cannot be resumed.
             timeout: of the whole, in seconds; None waits for ever.
 
         Raises:
             InputError: `resume` is asked of a model in this process.
         """
-        if resume:
-            raise InputError("resume", "is for streams from servers; leave it out here")
         origin = Origin(session=session, capsule=capsule, expected_position=expected_position)
-        return self._backend.stream(prompt, options, origin, timeout)
+        stream = self._resumed if resume else self._backend.stream
+        return stream(prompt, options, origin, timeout)
+
+    def _resumed(
+        self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
+    ) -> Generator[Piece]:
+        raise InputError("resume", "is for streams from servers; leave it out here")
 
     def score(
         self,
