@@ -20,10 +20,10 @@ NARROW = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
 
 
 class RunningServer:
-    """A server on port 0 with an event loop on a thread of its own.
+    """A server with an event loop on a thread of its own.
 
     Args:
-        settings: of the server; its port is ignored.
+        settings: of the server.
     """
 
     def __init__(self, settings: ServerSettings) -> None:

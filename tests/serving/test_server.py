@@ -144,11 +144,10 @@ def test_client_that_pings_often_while_idle_stays_connected(shared_server: Runni
 def test_port_that_is_taken_is_an_error(
     shared_server: RunningServer, tiny_bundles: dict[Cell, Path]
 ) -> None:
-    second = serve(str(tiny_bundles["gru"]))
-    second.server.port = shared_server.server.port
+    taken = ServerSettings(model=(str(tiny_bundles["gru"]),), port=shared_server.server.port)
     with (
         pytest.raises(SettingsError, match=r"is the port taken\? choose another with --port"),
-        second,
+        RunningServer(taken),
     ):
         pass
 
