@@ -11,7 +11,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from serving.sessions.capsule import KEYS_VARIABLE
-from tests.serving.key_servers import KeyServer, free_port, running
+from tests.ports import free_ports
+from tests.serving.key_servers import KeyServer, running
 from tests.serving.running import wait_for
 
 LEASE_SECONDS = 0.5
@@ -48,7 +49,7 @@ class Replicas:
         self._bundle = bundle
         self._redis = redis
         self._planted = planted
-        self._ports = [free_port() for _ in range(count)]
+        self._ports = free_ports(count)
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * count
         self.faults = 0
 

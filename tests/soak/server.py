@@ -1,9 +1,7 @@
 """One of the two servers: a process that is killed and started again on its ports."""
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -17,7 +15,6 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.sessions.capsule import KEYS_VARIABLE
-from unroll.errors import ServerError
 
 HOST = "127.0.0.1"
 MODEL, OTHER = "soak", "other"  # the bundle of the second one is exchanged
@@ -36,7 +33,6 @@ LIMITS = {
     "max-message-bytes": MESSAGE_BYTES,
 }
 PAGE_SECONDS = 2.0
-LOWEST_PORT = 10_000
 # What a server counts of its requests; all must be 0 once the clients have gone.
 HELD = (
     *("unroll_slots_taken", "unroll_queue_length", "unroll_requests_stalled"),
@@ -137,27 +133,6 @@ class Server:
     def said(self) -> str:
         """Return all warnings and errors of its log."""
         return self._log.read_text(encoding="utf-8") if self._log.exists() else ""
-
-
-def free_ports(count: int) -> list[int]:
-    """Find ports that no connection can take by chance while a server is down.
-
-    Raises:
-        ServerError: there are none.
-    """
-    bounds = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii")
-    candidates = range(LOWEST_PORT, int(bounds.split()[0]))
-    found: list[int] = []
-    for port in random.sample(candidates, len(candidates)):
-        with socket.socket() as probe:
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-        found.append(port)
-        if len(found) == count:
-            return found
-    raise ServerError(f"fewer than {count} ports of {candidates} are free")
 
 
 def _sum(family: Metric | None) -> float:

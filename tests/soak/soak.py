@@ -12,11 +12,12 @@ from math import inf
 from pathlib import Path
 from queue import Empty, Queue
 
+from tests.ports import free_ports
 from tests.soak.account import Attempt, Claim
 from tests.soak.clients import Crowd, CrowdKeeper
 from tests.soak.keeper import STEP_SECONDS, End, Lot, ServerKeeper
 from tests.soak.report import Report, faults, gaps
-from tests.soak.server import HELD, Server, free_ports
+from tests.soak.server import HELD, Server
 from tests.soak.settings import SoakSettings
 from unroll.bundle.folder import Bundle
 from unroll.client.load.processes import shares

@@ -16,6 +16,7 @@ import pytest
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
+from tests.ports import free_ports
 from tests.serving.engine.harness import alone, request
 from tests.serving.running import NARROW, PATIENCE, wait_for
 from tests.soak import __main__ as command
@@ -24,7 +25,7 @@ from tests.soak.keeper import End, Look, Lot, Prank, ServerKeeper
 from tests.soak.plan import DECK, Asked, Kind, Step, deal
 from tests.soak.reference import Expected, Reference, check, checker
 from tests.soak.report import GROWTH_AT_MOST, Report, failures
-from tests.soak.server import HELD, Page, Server, free_ports
+from tests.soak.server import HELD, Page, Server
 from tests.soak.settings import SoakSettings
 from tests.soak.soak import Soak
 from training.settings import Cell

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.serving.key_servers import free_port
+from tests.ports import free_port
 from tests.serving.running import PATIENCE, server_process, wait_for
 from tests.unroll.client.stub import Stub, ask, connected, refused
 from training.settings import Cell

@@ -14,7 +14,9 @@ import trustme
 from serving.sessions.redis_settings import PASSWORD_VARIABLE, RedisSettings, read_redis
 from serving.sessions.redis_store import RedisStore
 from serving.sessions.store import Change, Contents, Found, Gone, Lease, NewSession
-from tests.serving.key_servers import KINDS, KeyServer, free_port, program, running
+from tests.ports import free_port
+from tests.serving.key_servers import KINDS, KeyServer, program, running
+from tests.serving.running import PATIENCE
 from unroll.errors import SettingsError, StoreError
 
 ANNA = b"a" * 16
@@ -92,12 +94,12 @@ def test_server_that_does_not_answer_costs_no_more_than_the_limit(
                 await store.create([new("a")])
                 server.process.send_signal(19)  # SIGSTOP
                 try:
-                    async with asyncio.timeout(30):
+                    async with asyncio.timeout(PATIENCE):
                         with pytest.raises(StoreError, match="does not answer"):
                             await store.begin("a", ANNA)
                 finally:
                     server.process.send_signal(18)
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(PATIENCE):
                     while not await comes_back(store):
                         await asyncio.sleep(0.05)
 
@@ -256,7 +258,7 @@ def test_sentinels_lead_to_the_new_primary(tmp_path: Path) -> None:
             running("redis", tmp_path / "b", "--replicaof", "127.0.0.1", str(first.port)) as second,
             sentinel(tmp_path, first.port) as port,
         ):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(3 * PATIENCE):
                 while not replicas(first):
                     await asyncio.sleep(0.05)
                 url = f"redis+sentinel://127.0.0.1:{port}/mymaster"
@@ -299,11 +301,13 @@ def sentinel(folder: Path, watched: int) -> Iterator[int]:
 
 @kinds
 def test_cluster_keeps_all_of_a_session_together(kind: str, tmp_path: Path) -> None:
+    cluster = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+
     async def scenario() -> None:
-        with running(kind, tmp_path, "--cluster-enabled", "yes") as server:
+        with running(kind, tmp_path, *cluster) as server:
             with server.client as client:
                 client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(PATIENCE):
                     while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
                         await asyncio.sleep(0.05)
             url = f"redis+cluster://127.0.0.1:{server.port}"

@@ -3,13 +3,13 @@
 import itertools
 import json
 import os
-import socket
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
 from torch._C._distributed_c10d import TCPStore
 
+from tests.ports import free_port
 from tests.training.conftest import Room, tiny_settings
 from training.__main__ import train
 from training.presets import preset_files
@@ -52,8 +52,7 @@ def train_by_two_clocks(folder: Path) -> None:
 def meet_anew(store: TCPStore, number: int) -> None:
     """Let the next group meet at a port of its own: at torchrun's lie the addresses of the last."""
     if os.environ["RANK"] == "0":
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            store.set(f"port-{number}", str(free.getsockname()[1]))
+        store.set(f"port-{number}", str(free_port()))
     os.environ["MASTER_PORT"] = store.get(f"port-{number}").decode()
     os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"
 

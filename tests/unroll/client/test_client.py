@@ -13,7 +13,8 @@ import grpc
 import pytest
 
 from serving.settings import ServerSettings
-from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
+from tests.ports import free_port
+from tests.serving.running import PATIENCE, RunningServer, wait_for
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
@@ -143,10 +144,9 @@ def test_server_that_is_not_there_is_unavailable() -> None:
 
 
 def test_client_waits_for_a_server_that_is_starting(tiny_bundles: dict[Cell, Path]) -> None:
-    with serve(str(tiny_bundles["gru"])) as first:
-        port = first.server.port
+    port = free_port()
     later = RunningServer(ServerSettings(model=(str(tiny_bundles["gru"]),), port=port))
-    with Client(first.address) as client:
+    with Client(f"127.0.0.1:{port}") as client:
         starting = threading.Timer(0.3, later.__enter__)
         starting.start()
         started = time.monotonic()

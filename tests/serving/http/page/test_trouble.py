@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from serving.access.tokens import NewToken, issue
+from tests.ports import free_port
 from tests.serving.http.page.opened import Opened
 from tests.serving.running import RunningServer, serve, server_process
 from training.settings import Cell
@@ -63,11 +63,6 @@ def test_page_works_where_the_browser_keeps_nothing(opened_at: Open, server: Run
     expect(opened.notice).to_contain_text("This browser lets the page keep nothing")
     opened.write()
     assert opened.symbols == 43
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 def test_stalled_and_killed_servers_are_told_and_survived(
