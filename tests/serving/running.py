@@ -15,6 +15,8 @@ from serving.settings import ServerSettings
 from unroll.client.client import Client
 
 PATIENCE = 60.0  # seconds; far more than anything here takes on a busy machine
+ENDLESS = 1_000_000  # symbols: takes a core half a minute, and would still fit into an answer
+GROWING_SECONDS = (0.1, 1.0, 10.0)  # one of them ends a text in its middle, on any machine
 # Channel options of a client whose connection holds a few hundred symbols, not many thousands.
 NARROW = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
 
@@ -61,6 +63,7 @@ class RunningServer:
 
 
 def serve(*model: str, **settings: object) -> RunningServer:
+    settings = {"max_new_symbols": ENDLESS} | settings
     return RunningServer(ServerSettings(model=model, port=0, **settings))  # type: ignore[arg-type]
 
 

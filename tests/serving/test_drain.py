@@ -16,7 +16,7 @@ import pytest
 
 from serving.sessions.capsule import KEYS_VARIABLE
 from tests.serving.rpc.health import NOT_SERVING, SERVING, Watch, check_health
-from tests.serving.running import NARROW, PATIENCE, serve, server_process, wait_for
+from tests.serving.running import ENDLESS, NARROW, PATIENCE, serve, server_process, wait_for
 from training.settings import Cell
 from unroll.client.client import Client
 from unroll.errors import ClosedError, PositionError, SessionBusyError
@@ -25,8 +25,7 @@ from unroll.terms import Capsules, FinishReason
 
 pytestmark = pytest.mark.slow
 
-LONG_SYMBOLS = 65536
-LONG = GenerateOptions(max_new_symbols=LONG_SYMBOLS, seed=3)  # takes seconds
+LONG = GenerateOptions(max_new_symbols=ENDLESS, seed=3)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -76,7 +75,12 @@ def test_slow_reader_gets_its_whole_text_while_the_server_drains(
 @contextmanager
 def cut_soon(tmp_path: Path, bundle: Path) -> Iterator[tuple["Popen[str]", str]]:
     """Run a server that has sessions on disk and leaves streams little time."""
-    settings = {"model": str(bundle), "grace-seconds": "0.2", "state-dir": str(tmp_path / "state")}
+    settings = {
+        "model": bundle,
+        "grace-seconds": 0.02,
+        "state-dir": tmp_path / "state",
+        "max-new-symbols": ENDLESS,
+    }
     flags = [f"--{name}={value}" for name, value in settings.items()]
     (tmp_path / "port").unlink(missing_ok=True)
     with server_process(tmp_path, *flags) as started:
@@ -105,7 +109,7 @@ def test_stream_that_the_grace_time_cuts_ends_with_a_capsule_and_goes_on(
     assert last.completion is not None
     assert last.completion.finish_reason is FinishReason.SHUTDOWN
     received = "".join(piece.text for piece in begun)
-    assert 0 < len(received) < LONG_SYMBOLS
+    assert 0 < len(received) < ENDLESS
     with serve(str(tiny_bundles["gru"])) as other, other.client() as client:
         rest = replace(asked, max_new_symbols=40)
         more = client.generate("", rest, capsule=last.capsule)
@@ -123,7 +127,7 @@ def test_resumed_stream_survives_a_drain_without_anybody_noticing(
 ) -> None:
     caplog.set_level(logging.INFO, "unroll.client.remote.resume")
     monkeypatch.setenv(KEYS_VARIABLE, secrets.token_hex(32))
-    asked = replace(LONG, max_new_symbols=20_000)
+    asked = replace(LONG, max_new_symbols=60_000)
     with (
         cut_soon(tmp_path, tiny_bundles["gru"]) as (process, address),
         serve(str(tiny_bundles["gru"])) as other,
@@ -139,7 +143,7 @@ def test_resumed_stream_survives_a_drain_without_anybody_noticing(
         completion = received[-1].completion
         assert completion is not None
         assert [piece for piece in received if piece.completion is not None] == received[-1:]
-        assert completion.usage.generated_symbols == 20_000
+        assert completion.usage.generated_symbols == 60_000
         assert "".join(piece.text for piece in received) == alone.generate("abc", asked).text
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from serving.engine.sequence import Sequence
 from serving.local.model import load
-from tests.serving.running import RunningServer, serve, wait_for
+from tests.serving.running import ENDLESS, RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
 from unroll.client.faces.face import Face
@@ -30,7 +30,7 @@ from unroll.wire import from_rpc_error
 
 PROMPTS = ["", "a", "bad cab", "x", "fed", "£" * 40] * 30
 OPTIONS = GenerateOptions(seed=2**63 - 90, max_new_symbols=50, stop=("d", "ab"), log_probs=True)
-LONG = GenerateOptions(max_new_symbols=60_000)
+LONG = GenerateOptions(max_new_symbols=ENDLESS)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,15 @@ import grpc
 import numpy as np
 import pytest
 
-from tests.serving.running import NARROW, PATIENCE, RunningServer, serve, server_process, wait_for
+from tests.serving.running import (
+    ENDLESS,
+    NARROW,
+    PATIENCE,
+    RunningServer,
+    serve,
+    server_process,
+    wait_for,
+)
 from tests.serving.runtime.test_probe import forge
 from training.settings import Cell
 from unroll.bundle.manifest import WEIGHTS
@@ -144,7 +152,7 @@ def test_bundle_retired_for_long_is_closed_and_its_sessions_say_so(
     ):
         session = client.start_session()
         capsule = client.generate("abc", ASKED).capsule
-        stream = client.stream("abc", GenerateOptions(max_new_symbols=65_536))
+        stream = client.stream("abc", GenerateOptions(max_new_symbols=ENDLESS))
         next(stream)
         for cell in ("lstm", "rnn_tanh"):
             put(tiny_bundles[cell], folder)
@@ -175,7 +183,7 @@ def test_bundles_that_drain_leave_the_scores_their_threads(
         server.loop.call_soon_threadsafe(server.loop.set_default_executor, ThreadPoolExecutor(1))
         old = server.server.models.get("").engine
         # More than a connection holds, and nobody reads on: its bundle drains for the grace time.
-        asked = GenerateOptions(max_new_symbols=65536, log_probs=True)
+        asked = GenerateOptions(max_new_symbols=ENDLESS, log_probs=True)
         stream = slow.stream("abc", asked)
         next(stream)
         put(tiny_bundles["lstm"], folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.running import PATIENCE, RunningServer, serve
+from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve
 from tests.unroll.client.stub import Stub, ask, connected, refused
 from training.settings import Cell
 
@@ -56,7 +56,7 @@ def test_text_written_in_turns_is_that_of_one_server(stubs: tuple[Stub, Stub]) -
 def test_session_that_one_server_uses_is_busy_on_the_other(stubs: tuple[Stub, Stub]) -> None:
     left, right = stubs
     session = left.start().id
-    running = left.calls.StreamGenerate(ask("abc", 65536, session=session), timeout=PATIENCE)
+    running = left.calls.StreamGenerate(ask("abc", ENDLESS, session=session), timeout=PATIENCE)
     next(running)
     with refused("SESSION_BUSY"):
         right.generate("a", 5, session=session)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.running import PATIENCE, RunningServer, wait_for
+from tests.serving.running import ENDLESS, PATIENCE, RunningServer, wait_for
 from training.settings import Cell
 from unroll.__main__ import COMMANDS, main
 from unroll.client.client import Client
@@ -163,7 +163,7 @@ def test_score_and_models_are_told(call: Call, client: Client, capfd: Captured) 
         (["--temperature", "-1"], "sampling.temperature: must be 0 (greedy) or between"),
         (["--model", "smal"], "did you mean 'small'?"),
         (["--timeout", "-1"], "timeout = -1.0: must be 0 to 2592000; change --timeout"),
-        (["--timeout", "0.05", "--max-new-symbols", "65536"], "eadline"),
+        (["--timeout", "0.05", "--max-new-symbols", str(ENDLESS)], "eadline"),
     ],
 )
 def test_error_is_one_line_and_status_2(
@@ -245,7 +245,9 @@ def test_server_that_cannot_start_says_why_in_one_line(
 def test_reader_that_leaves_ends_the_client_quietly(shared_server: RunningServer) -> None:
     command = [sys.executable, "-m", "unroll", "generate", "--target", shared_server.address]
     with subprocess.Popen(
-        [*command, "--max-new-symbols", "65536"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*command, "--max-new-symbols", str(ENDLESS)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -13,7 +13,7 @@ from serving.access import callers
 from serving.access.tokens import NewToken, issue
 from serving.rpc import gate
 from tests.serving.rpc.http2 import END_STREAM, HEADERS, RawConnection
-from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
+from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, wait_for
 from tests.unroll.client.stub import ask, connected, refused
 from training.settings import Cell
 from unroll.client.client import Client
@@ -169,7 +169,7 @@ def test_burst_is_refused_with_a_status_of_ours_and_none_is_cancelled(
 
     settings = {"max_calls_per_caller": 1, "rate_per_caller": 0.0}
     with serve(str(tiny_bundles["gru"]), **settings) as running, running.client() as client:
-        held = client.stream("abc", GenerateOptions(max_new_symbols=65536))
+        held = client.stream("abc", GenerateOptions(max_new_symbols=ENDLESS))
         next(held)
         codes = asyncio.run(burst(running.address))
         held.close()

@@ -9,10 +9,10 @@ from ssl import SSLContext
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.serving.running import PATIENCE, RunningServer
+from tests.serving.running import ENDLESS, PATIENCE, RunningServer
 
 SERVICE = "/unroll.v1.TextGenerationService/"
-LONG: dict[str, Any] = {"prompt": "abc", "maxNewSymbols": 65536, "seed": 3}  # takes seconds
+LONG: dict[str, Any] = {"prompt": "abc", "maxNewSymbols": ENDLESS, "seed": 3}
 JSON = {"content-type": "application/json"}
 
 

@@ -16,7 +16,7 @@ from serving.access.tokens import NewToken, issue
 from serving.http import connection
 from tests.serving.access.certificates import Authority, Pair
 from tests.serving.http.asking import LONG, SERVICE, RawRequest, ask, call
-from tests.serving.running import PATIENCE, RunningServer, serve, server_process, wait_for
+from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, server_process, wait_for
 from training.settings import Cell
 from unroll.client.client import Client
 from unroll.client.remote.security import Security
@@ -24,7 +24,6 @@ from unroll.errors import CallerBusyError, SettingsError
 from unroll.options import GenerateOptions
 
 SHORT = {"prompt": "abc", "maxNewSymbols": 5, "seed": 3}
-ENDLESS = GenerateOptions(max_new_symbols=65536, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +82,7 @@ def test_calls_of_one_address_count_at_all_doors(tiny_bundles: dict[Cell, Path])
         serve(str(tiny_bundles["gru"]), max_calls_per_caller=1, http_port=0) as running,
         running.client() as client,
     ):
-        stream = client.stream("abc", ENDLESS)
+        stream = client.stream("abc", GenerateOptions(max_new_symbols=ENDLESS))
         next(stream)
         refused = call(running, "Generate", SHORT)
         assert (refused.status, refused.reason) == (429, "CALLER_BUSY")
@@ -145,7 +144,7 @@ def test_reader_that_stops_reading_stops_its_text_and_is_cut_at_its_deadline(
 ) -> None:
     headers = STREAM | {"connect-timeout-ms": "1000"}
     before = count(server, "StreamGenerate", "DEADLINE_EXCEEDED") or 0
-    request = envelope({"prompt": "abc", "maxNewSymbols": 65536, "logProbs": True})
+    request = envelope(LONG | {"logProbs": True})
     with RawRequest(server, f"{SERVICE}StreamGenerate", request, headers) as deaf:
         deaf.read(1)
         wait_for(lambda: count(server, "StreamGenerate", "DEADLINE_EXCEEDED") == before + 1)
@@ -154,7 +153,7 @@ def test_reader_that_stops_reading_stops_its_text_and_is_cut_at_its_deadline(
 
 @pytest.mark.slow
 def test_whole_answer_counts_as_its_callers_until_it_is_taken(server: RunningServer) -> None:
-    body = LONG | {"sampleCount": 4, "logProbs": True}
+    body = LONG | {"maxNewSymbols": 65536, "sampleCount": 4, "logProbs": True}
     with RawRequest(server, f"{SERVICE}Generate", json.dumps(body).encode()) as slow:
         assert slow.read(1) == b"H"
         assert ask(server, "GET", "/livez").status == 200, "all that can be sent is sent"

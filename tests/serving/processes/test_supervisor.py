@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.ports import free_port
-from tests.serving.running import PATIENCE, server_process, wait_for
+from tests.serving.running import ENDLESS, PATIENCE, server_process, wait_for
 from tests.unroll.client.stub import Stub, ask, connected, refused
 from training.settings import Cell
 from unroll.v1 import text_generation_pb2 as pb
@@ -179,10 +179,11 @@ def test_signal_that_each_process_gets_beside_the_supervisor_drains(
     gru: Path, tmp_path: Path
 ) -> None:
     """As systemd stops a unit: SIGTERM to all of its processes."""
-    with server_process(tmp_path, *arguments(gru, "--grace-seconds", "0.5")) as (server, at):
+    settings = ("--grace-seconds", "0.5", "--max-new-symbols", str(ENDLESS))
+    with server_process(tmp_path, *arguments(gru, *settings)) as (server, at):
         everyone = [*children(server), server.pid]
         with connected(at) as stub:
-            stream = stub.calls.StreamGenerate(ask("abc", 65536), timeout=PATIENCE)
+            stream = stub.calls.StreamGenerate(ask("abc", ENDLESS), timeout=PATIENCE)
             next(stream)
             for pid in everyone:
                 os.kill(pid, signal.SIGTERM)

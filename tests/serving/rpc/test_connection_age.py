@@ -32,7 +32,8 @@ def impatient(tiny_bundles: dict[Cell, Path]) -> Iterator[RunningServer]:
 
 
 def slow_client(running: RunningServer) -> Client:
-    return Client(channel=grpc.insecure_channel(running.address, options=NARROW))
+    channel = grpc.insecure_channel(running.address, options=NARROW)
+    return Client(channel=channel, retries=9)  # a short call, too, may meet the end of one
 
 
 def test_resumed_stream_outlives_its_connections(

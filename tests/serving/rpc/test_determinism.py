@@ -15,7 +15,7 @@ from export.arithmetic import Precision
 from export.compiler import export
 from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
 from tests.export.test_precision import own_texts
-from tests.serving.running import PATIENCE, RunningServer, serve, server_process, wait_for
+from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, server_process, wait_for
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
@@ -38,7 +38,7 @@ SAMPLING: list[dict[str, Any]] = [
     {"temperature": 1.3, "top_k": 7, "top_p": 0.9, "min_p": 0.05},
 ]
 STOPS = [(), ("gg",), ("£", "abc"), ("a" * 200,)]
-ENDLESS = GenerateOptions(max_new_symbols=65536, seed=3)
+LONG = GenerateOptions(max_new_symbols=ENDLESS, seed=3)
 
 
 @dataclass(frozen=True)
@@ -167,14 +167,14 @@ WAYS: list[Way] = [
 
 async def cancelled_after(client: AsyncClient, other: "asyncio.Future[Got]") -> bool:
     """Cancel a long request once another is complete; return whether it was still running."""
-    task = asyncio.ensure_future(client.generate("abc", ENDLESS))
+    task = asyncio.ensure_future(client.generate("abc", LONG))
     await asyncio.wait([other])
     return task.cancel()
 
 
 async def dropped(client: AsyncClient, other: "asyncio.Future[Got]") -> bool:
     """Leave a long stream after its first piece, or once another request is complete."""
-    async with aclosing(client.stream("£" * 50, ENDLESS)) as pieces:
+    async with aclosing(client.stream("£" * 50, LONG)) as pieces:
         await anext(pieces)
         await asyncio.wait([other])
     return True
@@ -303,13 +303,13 @@ def test_restarted_process_gives_the_same_and_goes_on_where_the_other_stood(
     assert_equal(texts[0], expected[some])
     assert_equal(texts[1], expected[some])
     with serve(str(model)) as server, server.client() as client:
-        assert client.generate("abc", replace(ENDLESS, max_new_symbols=400)).text == whole
+        assert client.generate("abc", replace(LONG, max_new_symbols=400)).text == whole
 
 
 async def next_half(address: str, capsule: bytes) -> Generation:
     """Write 200 symbols, from the beginning or from a capsule."""
     async with AsyncClient(address) as client:
-        options = replace(ENDLESS, max_new_symbols=200)
+        options = replace(LONG, max_new_symbols=200)
         prompt = "" if capsule else "abc"
         return await client.generate(prompt, options, capsule=capsule, timeout=PATIENCE)
 

@@ -12,7 +12,7 @@ from serving.sessions.cached_store import CachedStore
 from serving.sessions.disk_store import DiskStore
 from serving.sessions.memory_store import MemoryStore
 from serving.sessions.session import Session
-from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
+from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, wait_for
 from tests.unroll.client.stub import SEED, Stub, ask, connected, refused
 from training.settings import Cell
 from unroll.terms import SEED_LIMIT
@@ -141,7 +141,7 @@ def test_last_request_again_gets_the_same_answer_and_advances_nothing(stub: Stub
 
 def test_two_requests_at_once_are_refused(stub: Stub, shared_server: RunningServer) -> None:
     session = stub.start().id
-    running = stub.calls.StreamGenerate(ask("abc", 65536, session=session), timeout=PATIENCE)
+    running = stub.calls.StreamGenerate(ask("abc", ENDLESS, session=session), timeout=PATIENCE)
     next(running)
     for call in (
         lambda: stub.generate("a", 5, session=session),
@@ -168,7 +168,7 @@ def test_failed_request_leaves_the_session_where_it_was(
     stub.generate("abc", 5, session=session)
     before = stub.get(session)
     with pytest.raises(grpc.RpcError) as caught:
-        stub.calls.Generate(ask("", 65536, session=session), timeout=0.2)
+        stub.calls.Generate(ask("", ENDLESS, session=session), timeout=0.2)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     with refused("UNKNOWN_SYMBOL"):
         stub.generate("한", 5, session=session)

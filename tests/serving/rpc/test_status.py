@@ -6,14 +6,12 @@ from pathlib import Path
 import grpc
 
 from serving.access.tokens import NewToken, issue
-from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
+from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, wait_for
 from tests.unroll.client.stub import ask, connected, refused
 from training.settings import Cell
 from unroll.options import GenerateOptions
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
-
-LONG = 65536  # symbols: takes seconds
 
 
 def status(server: RunningServer) -> pb.GetStatusResponse:
@@ -31,7 +29,7 @@ def test_streams_that_run_and_wait_are_told_by_model(tiny_bundles: dict[Cell, Pa
     models = (f"small={tiny_bundles['gru']}", f"other={tiny_bundles['lstm']}")
     with serve(*models, slots=2) as server, connected(server.address) as stub:
         assert work(status(server)) == [("small", 0, 0), ("other", 0, 0)]
-        streams = [stub.calls.StreamGenerate(ask("abc", LONG)) for _ in range(5)]
+        streams = [stub.calls.StreamGenerate(ask("abc", ENDLESS)) for _ in range(5)]
         wait_for(lambda: work(status(server)) == [("small", 2, 3), ("other", 0, 0)])
         for stream in streams:
             stream.cancel()
@@ -58,7 +56,7 @@ def test_sessions_that_answer_and_those_in_memory_are_told(tiny_bundles: dict[Ce
         session = stub.start().id
         stub.start()
         idle = status(server)
-        stream = stub.calls.StreamGenerate(ask("abc", LONG, session=session))
+        stream = stub.calls.StreamGenerate(ask("abc", ENDLESS, session=session))
         wait_for(lambda: status(server).sessions_in_use == 1)
         stream.cancel()
         wait_for(lambda: status(server).sessions_in_use == 0)

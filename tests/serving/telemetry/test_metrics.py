@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,10 +17,11 @@ import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from serving.rpc import gate
 from serving.settings import ServerSettings
 from serving.telemetry import page
 from tests.serving.rpc.health import check_health
-from tests.serving.running import NARROW, PATIENCE, RunningServer, serve, wait_for
+from tests.serving.running import ENDLESS, NARROW, PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.client import Client
 from unroll.errors import (
@@ -134,7 +136,9 @@ def test_taken_metrics_port_is_an_error(tiny_bundles: dict[Cell, Path]) -> None:
             pass
 
 
-def test_calls_are_counted_by_method_and_code(tiny_bundles: dict[Cell, Path]) -> None:
+def test_calls_are_counted_by_method_and_code(
+    tiny_bundles: dict[Cell, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with (
         serve(str(tiny_bundles["gru"]), metrics_port=0, buffer_symbols=64) as server,
         server.client() as client,
@@ -145,8 +149,10 @@ def test_calls_are_counted_by_method_and_code(tiny_bundles: dict[Cell, Path]) ->
             client.generate("abc", GenerateOptions(temperature=-1.0))
         with pytest.raises(UnknownModelError):
             client.get_model("nobody")
-        with pytest.raises(DeadlineError):
-            client.generate("abc", LONG, timeout=0.05)
+        with monkeypatch.context() as patch:
+            patch.setattr(gate, "deadline_of", lambda context: time.monotonic() + 0.05)
+            with pytest.raises(DeadlineError):
+                client.generate("abc", GenerateOptions(max_new_symbols=ENDLESS))
         with Client(channel=narrow) as slow:
             left = slow.stream("abc", LONG)
             next(left)
@@ -284,8 +290,11 @@ def test_connections_that_ask_nothing_or_never_end_hold_few_threads_and_are_clos
     capfd: pytest.CaptureFixture[str],
     is_silent: bool,
 ) -> None:
-    monkeypatch.setattr(page, "REQUEST_SECONDS", 0.3)
-    with serve(str(tiny_bundles["gru"]), metrics_port=0) as running:
+    with (
+        monkeypatch.context() as impatient,
+        serve(str(tiny_bundles["gru"]), metrics_port=0) as running,
+    ):
+        impatient.setattr(page, "REQUEST_SECONDS", 0.3)
         port = running.server.metrics_page.port  # type: ignore[union-attr]
         before = threading.active_count()
         silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(90)]
@@ -294,6 +303,7 @@ def test_connections_that_ask_nothing_or_never_end_hold_few_threads_and_are_clos
         for connection in silent:
             assert has_been_hung_up_on(connection, b"" if is_silent else b"G")
             connection.close()
+        impatient.undo()
         assert "unroll_slots" in read_page(running)
     assert "Traceback" not in capfd.readouterr().err
 

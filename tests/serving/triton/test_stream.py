@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from serving.triton.stream import AT_ONCE
-from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
+from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, wait_for
 from tests.serving.triton.asking import (
     PATH,
     call,
@@ -22,7 +22,7 @@ from training.settings import Cell
 from unroll.client.client import Client
 from unroll.options import GenerateOptions
 
-LONG: dict[str, Any] = {"max_tokens": 65536, "seed": 3}  # takes seconds
+LONG: dict[str, Any] = {"max_tokens": ENDLESS, "seed": 3}
 
 
 def test_answers_of_a_model_with_one_a_request_come_in_their_order(
@@ -89,7 +89,7 @@ def test_client_that_cancels_a_stream_frees_its_slots(
         sequences = triton.sequences()
         talk.call.cancel()
         wait_for(lambda: not triton.sequences())
-    assert all(sequence.generated < 65536 for sequence in sequences)
+    assert all(sequence.generated < ENDLESS for sequence in sequences)
 
 
 def test_client_that_cancels_a_whole_text_frees_its_slot(

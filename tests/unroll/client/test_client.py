@@ -14,7 +14,7 @@ import pytest
 
 from serving.settings import ServerSettings
 from tests.ports import free_port
-from tests.serving.running import PATIENCE, RunningServer, wait_for
+from tests.serving.running import ENDLESS, PATIENCE, RunningServer, wait_for
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
@@ -35,7 +35,7 @@ from unroll.v1 import text_generation_pb2 as pb
 
 NOBODY = "127.0.0.1:1"  # a port that no user may listen on
 ASKED = GenerateOptions(max_new_symbols=200, seed=9, log_probs=True)
-LONG = GenerateOptions(max_new_symbols=65536)
+LONG = GenerateOptions(max_new_symbols=ENDLESS)
 
 
 def use(server: RunningServer, do: Callable[[AsyncClient], Awaitable[None]]) -> None:

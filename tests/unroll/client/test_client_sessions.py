@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from serving.sessions.capsule import KEYS_VARIABLE
-from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
+from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
@@ -301,7 +301,7 @@ def test_attempts_to_resume_end_at_the_timeout() -> None:
 
 
 def test_timeout_of_a_resumable_stream_is_that_of_the_whole(shared_server: RunningServer) -> None:
-    options = GenerateOptions(max_new_symbols=65_536)
+    options = GenerateOptions(max_new_symbols=ENDLESS)
     with Client([NOBODY, shared_server.address]) as client, pytest.raises(DeadlineError):
         list(client.stream("abc", options, resume=True, timeout=0.3))
 

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.serving.running import PATIENCE, serve
+from tests.serving.running import ENDLESS, PATIENCE, serve
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
@@ -269,7 +269,7 @@ def test_busy_caller_gets_its_answer_once_its_stream_is_closed(
         running.client() as reader,
         Client(running.address, retries=20) as client,
     ):
-        stream = reader.stream("abc", GenerateOptions(max_new_symbols=65_536))
+        stream = reader.stream("abc", GenerateOptions(max_new_symbols=ENDLESS))
         next(stream)
         closes = Closing(stream.close)
         logging.getLogger("unroll.client.remote.retry").addHandler(closes)

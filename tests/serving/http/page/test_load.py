@@ -10,12 +10,12 @@ import pytest
 from playwright.sync_api import Locator, Route, expect
 
 from tests.serving.http.page.opened import Opened
-from tests.serving.running import PATIENCE, RunningServer, wait_for
+from tests.serving.running import ENDLESS, PATIENCE, RunningServer, wait_for
 from unroll.options import GenerateOptions
 
 pytestmark = pytest.mark.slow
 
-LONG = GenerateOptions(model="small", max_new_symbols=65536)
+LONG = GenerateOptions(model="small", max_new_symbols=ENDLESS)
 METHOD = "GetStatus"
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from benchmarks.record import read
 from serving.access.tokens import NewToken, issue
 from tests.serving.access.certificates import Authority
-from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
+from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.load.clients import Load, serialised_requests
 from unroll.client.load.command import load
@@ -26,6 +27,8 @@ from unroll.errors import InputError, UnavailableError, UnrollError
 from unroll.v1 import text_generation_pb2 as pb
 
 pytestmark = pytest.mark.slow
+
+LONGER = (1, 10, 100)  # times
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +75,7 @@ def test_every_symbol_is_counted(server: RunningServer, mode: Mode) -> None:
     settings = LoadSettings(
         target=server.address, clients=5, mode=mode, seconds=0.5, warm_up=0.0, new_symbols=13
     )
-    tally = run_in_process(settings)
+    tally = run_long_enough(settings)
     assert not tally.errors
     assert len(tally.whole) == tally.requests > 0
     assert min(tally.symbols) > 0
@@ -88,24 +91,29 @@ def run_in_process(settings: LoadSettings) -> Tally:
     return asyncio.run(load.run(lambda: asyncio.sleep(0)))
 
 
+def run_long_enough(settings: LoadSettings) -> Tally:
+    """Load for so long that each client is answered, on a busy machine, too."""
+    for times in LONGER:
+        tally = run_in_process(replace(settings, seconds=times * settings.seconds))
+        if min(tally.symbols) > 3 * settings.new_symbols:
+            break
+    return tally
+
+
 def test_figures_are_written(server: RunningServer, tmp_path: Path) -> None:
     path = tmp_path / "load.json"
-    load(
-        LoadSettings(
-            target=server.address,
-            clients=3,
-            processes=2,
-            seconds=0.7,
-            warm_up=0.2,
-            new_symbols=17,
-            json=path,
-        )
+    settings = LoadSettings(
+        target=server.address, clients=3, processes=2, warm_up=0.2, new_symbols=17, json=path
     )
-    record = read(LoadRecord, path)
+    for times in LONGER:
+        load(replace(settings, seconds=0.7 * times))
+        record = read(LoadRecord, path)
+        if min(record.symbols_by_client) > 3 * settings.new_symbols:
+            break
     assert record.model["cell"] == "gru"
     assert record.settings["mode"] == "stream"
     assert len(record.symbols_by_client) == 3
-    assert record.symbols_per_second == pytest.approx(sum(record.symbols_by_client) / 0.7)
+    assert record.symbols_per_second == pytest.approx(sum(record.symbols_by_client) / (0.7 * times))
     for durations in (record.first_character, record.gap, record.request):
         assert durations is not None
         assert 0 < durations.p50 <= durations.p90 <= durations.p99 <= durations.longest
@@ -116,7 +124,7 @@ def test_figures_are_written(server: RunningServer, tmp_path: Path) -> None:
 def test_errors_are_counted_by_code(tiny_bundles: dict[Cell, Path]) -> None:
     with serve(str(tiny_bundles["lstm"]), slots=1, queue_limit=1) as full:
         settings = LoadSettings(
-            target=full.address, clients=3, seconds=0.5, warm_up=0, new_symbols=50_000
+            target=full.address, clients=3, seconds=1.0, warm_up=0, new_symbols=ENDLESS
         )
         tally = run_in_process(settings)
     assert set(tally.errors) == {"RESOURCE_EXHAUSTED"}
@@ -137,7 +145,7 @@ def test_a_prompt_outside_the_vocabulary_is_refused_once(server: RunningServer) 
 def test_a_load_that_only_fails_is_an_error(server: RunningServer) -> None:
     # The first request alone is in time; the deadline of those that follow is too short for any.
     settings = LoadSettings(
-        target=server.address, clients=2, seconds=0.5, new_symbols=65_536, timeout=0.25
+        target=server.address, clients=2, seconds=0.5, new_symbols=ENDLESS, timeout=0.25
     )
     with pytest.raises(UnrollError, match=r"every request failed.*DEADLINE_EXCEEDED"):
         load(settings)
@@ -162,7 +170,7 @@ def test_a_server_with_tls_and_tokens_is_loaded(
             warm_up=0.0,
             new_symbols=5,
         )
-        tally = run_in_process(settings)
+        tally = run_long_enough(settings)
     assert not tally.errors
     assert tally.requests > 0
 
