@@ -61,7 +61,8 @@ def test_streams_of_a_killed_server_go_on_elsewhere(
     everybody_reads = threading.Barrier(STREAMS + 1)
 
     def stream(client: Client, seed: int) -> tuple[str, tuple[float, ...]]:
-        text, log_probs = "", []
+        text = ""
+        log_probs: list[float] = []
         endless = replace(asked(seed), max_new_symbols=ENDLESS)
         pieces = client.stream("abc", endless, resume=True, timeout=LONG_PATIENCE)
         with closing(pieces):
