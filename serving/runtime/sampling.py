@@ -12,6 +12,7 @@ from unroll.errors import InputError
 from unroll.terms import BIAS_RANGE
 
 TEMPERATURE_RANGE = (1e-3, 1e3)
+LAST_COUNTER = (2**64 - 1,) * 4
 BLOCK = 256  # positions; enough that making a block (20 us) is rare
 
 
@@ -85,9 +86,8 @@ class _Philox(threading.local):
     def block(self, seed: int, index: int) -> NDArray[np.uint64]:
         """Return the words of a block."""
         # NumPy's Philox counts up before it draws: counter c gives the block of counter c + 1.
-        counter = (index * (BLOCK // 4) - 1) % 2**256
-        words = [counter >> shift & 2**64 - 1 for shift in range(0, 256, 64)]
-        self._state["state"]["counter"][:] = words
+        before = index * (BLOCK // 4) - 1
+        self._state["state"]["counter"][:] = (before, 0, 0, 0) if index else LAST_COUNTER
         self._state["state"]["key"][:] = seed, 0
         self._philox.state = self._state
         raw: NDArray[np.uint64] = self._philox.random_raw(BLOCK)
@@ -100,7 +100,8 @@ _philox = _Philox()
 @lru_cache(maxsize=4096)
 def _block(seed: int, index: int) -> NDArray[np.float32]:
     raw = _philox.block(seed, index)
-    uniform = ((raw >> np.uint64(40)).astype(np.float32)) * np.float32(2**-24)
+    uniform = (raw >> np.uint64(40)).astype(np.float32)
+    uniform *= np.float32(2**-24)
     uniform.flags.writeable = False
     return uniform
 

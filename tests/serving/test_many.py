@@ -9,8 +9,12 @@ from typing import Any
 import grpc
 import pytest
 
+from serving.engine.options import EngineOptions
 from serving.engine.sequence import Sequence
+from serving.local.aio import AsyncLocal
 from serving.local.model import load
+from serving.sessions.capsule import CapsuleKeys
+from serving.texts.many import GATHERED, SORTED
 from tests.serving.running import ENDLESS, RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
@@ -22,7 +26,7 @@ from unroll.errors import (
     UnknownSymbolError,
     UnrollError,
 )
-from unroll.options import GenerateOptions, ScoreOptions
+from unroll.options import GenerateOptions, Origin, ScoreOptions
 from unroll.terms import ITEMS_AT_MOST, Capsules
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
@@ -147,6 +151,53 @@ def test_leaving_early_ends_what_runs(server: RunningServer) -> None:
         wait_for(lambda: len(server.sequences()) > 1)
         answers.close()
         wait_for(lambda: not server.sequences())
+
+
+def test_texts_to_score_begin_by_length_and_texts_to_write_as_they_came(
+    tiny_bundles: dict[Cell, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["abc" * (7 * index % 50 + 1) for index in range(200)]
+    lengths = [len(text) for text in texts]
+    with serve(str(tiny_bundles["gru"]), slots=2) as server, server.client() as client:
+        engine = server.server.models.get("").engine
+        submit, begun = engine.submit, []
+
+        def noting(*asked: Any) -> Sequence:
+            begun.append(len(asked[0].prompt))
+            return submit(*asked)
+
+        monkeypatch.setattr(engine, "submit", noting)
+        scores = list(client.score_many(texts, in_order=True))
+        ahead = SORTED * 2
+        assert begun[:ahead] == sorted(lengths[:ahead])
+        assert sorted(begun) == sorted(lengths)
+        assert [answer.result.usage.prompt_symbols for answer in scores] == lengths
+        begun.clear()
+        list(client.generate_many(texts, GenerateOptions(max_new_symbols=1)))
+        assert begun == lengths
+
+
+def test_many_answers_are_handed_over_together_and_the_last_at_once(
+    tiny_bundles: dict[Cell, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.texts.many.GATHERING", 3600.0)
+    texts = [(index, "") for index in range(3 * GATHERED // 2)]
+    options = GenerateOptions(max_new_symbols=1)
+
+    async def ask() -> list[int]:
+        local = AsyncLocal(tiny_bundles["gru"], EngineOptions(), CapsuleKeys([b"k" * 32]))
+        bulk = await local.generate_many(options, Origin(), None, in_order=False)
+        await bulk.send(texts)
+        counts = []
+        while bulk.unanswered:
+            counts.append(len(await bulk.receive()))
+        await bulk.close()
+        await local.close()
+        return counts
+
+    first, *others = asyncio.run(ask())
+    assert first >= GATHERED
+    assert first + sum(others) == len(texts)
 
 
 def test_an_asyncio_client_gives_the_same(server: RunningServer) -> None:
