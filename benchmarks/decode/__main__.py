@@ -17,12 +17,13 @@ from benchmarks.decode.settings import DecodeSettings
 from benchmarks.decode.tables import decode_rows, targets
 from benchmarks.machine import COMPUTING, pin
 from benchmarks.models import exported, random_checkpoint
+from benchmarks.record import save
 from benchmarks.tables import console, target_rows, terminal
 from serving.runtime.onnx import Device
 from unroll.cli import run
 from unroll.errors import DeviceError
 from unroll.machine import describe, processor
-from unroll.record import settings_of, write
+from unroll.record import settings_of
 
 FAR_BEYOND_CACHES = 2**28
 
@@ -52,9 +53,8 @@ def measure(settings: DecodeSettings) -> None:
                 measured = measure_model(model, vocabulary, settings)
             points += measured
             if settings.json is not None:
-                settings.json.mkdir(exist_ok=True)
-                path = settings.json / file_name(settings.device, model, vocabulary)
-                write(_record(settings, core, measured), path)
+                name = file_name(settings.device, model, vocabulary)
+                save(_record(settings, core, measured), settings.json, name)
     screen.print(terminal(decode_rows(points), "Microseconds per step of the whole batch"))
     screen.print(terminal(target_rows(targets(points)), "Targets"))
     for reason in sorted({f"{peer}: {why}" for p in points for peer, why in p.not_run.items()}):

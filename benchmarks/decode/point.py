@@ -21,15 +21,7 @@ from unroll.errors import UnrollError
 
 
 class PointMeasurer:
-    """Measures one point of the grid.
-
-    Args:
-        model: on the processor.
-        bundle: the model, exported.
-        batch: rows N.
-        settings: how to measure.
-        full: the same in fp32, timed beside a lower precision.
-    """
+    """Measures a model and its bundle at one batch size, beside the bundle in fp32 if it is not."""
 
     def __init__(
         self,

@@ -16,27 +16,16 @@ OURS = (LOOP, FP32_LOOP, PRODUCTS, READ)
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """The samples of one model at one batch size and precision.
+    """The samples of one model at one batch size and precision."""
 
-    Attributes:
-        model: CELL-HIDDENxLAYERS.
-        vocabulary: symbols V.
-        batch: rows N.
-        precision: fp32, int8 or fp16.
-        microseconds: samples per step of the whole batch, by way: the loop, the limits, the peers.
-        setups: the setup that each peer was measured in, the fastest of its trials.
-        trials: microseconds per step of each setup of each peer, one run.
-        not_run: peers that did not run, and why.
-    """
-
-    model: str
-    vocabulary: int
-    batch: int
+    model: str  # CELL-HIDDENxLAYERS
+    vocabulary: int  # V
+    batch: int  # N
     precision: str
-    microseconds: dict[str, list[float]]
-    setups: dict[str, str]
-    trials: dict[str, dict[str, float]]
-    not_run: dict[str, str]
+    microseconds: dict[str, list[float]]  # per step of the whole batch: loop, limits, peers
+    setups: dict[str, str]  # that each peer was measured in, the fastest of its trials
+    trials: dict[str, dict[str, float]]  # microseconds per step of each setup, one run
+    not_run: dict[str, str]  # peers that did not run, and why
 
     def median(self, way: str) -> float:
         """Median microseconds per step of one way."""
@@ -69,16 +58,10 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeRecord(Record):
-    """One run.
-
-    Attributes:
-        device: cpu or cuda.
-        gigabytes_per_second: measured, one thread reading a block far larger than the caches.
-        points: in the order in which they were measured.
-    """
+    """One run; the points in the order in which they were measured."""
 
     device: str
-    gigabytes_per_second: float
+    gigabytes_per_second: float  # one thread reading a block far larger than the caches
     points: list[Point]
 
 
