@@ -82,9 +82,7 @@ async def _measure_stores(settings: StoresSettings, folder: Path, url: str) -> N
 async def _stores(
     folder: Path, url: str
 ) -> AsyncIterator[dict[str, Callable[[int], Callable[[int], Awaitable[None]]]]]:
-    reached = read_redis(
-        url, password=None, ca=None, prefix="bench", timeout_seconds=10.0, connections=64
-    )
+    reached = read_redis(url, password=None, ca=None, prefix="bench", timeout_seconds=10.0)
     redis = await RedisStore.open(reached, 0.0, lambda: None)
     disk = DiskStore(folder / "stores")
     made: dict[str, SessionStore] = {
@@ -92,7 +90,7 @@ async def _stores(
     }  # fmt: skip
 
     async def ping(_: int) -> None:
-        await redis._client.ping()
+        await redis._pipeline.call("PING")
 
     accesses = {name: _accesses(store) for name, store in made.items()}
     try:

@@ -129,8 +129,8 @@ class ServerSettings:
     or redis+cluster://HOST,HOST; USER@ before the host if needed."""
 
     store_password: Path | None = None
-    """File with the password of the store. Default: the variable UNROLL_STORE_PASSWORD, else
-    none."""
+    """File with the password of the store, read for each connection. Default: the variable
+    UNROLL_STORE_PASSWORD, else none."""
 
     store_ca: Path | None = None
     """File of certificates that sign the store's; with rediss:// only. Default: those of the
@@ -142,9 +142,6 @@ class ServerSettings:
     store_timeout_seconds: Annotated[float, Range(above=0, most=60)] = 1.5
     """Maximum time of one access to the store, a second try included. Then the request fails with
     UNAVAILABLE."""
-
-    store_connections: Annotated[int, Range(1, 10_000)] = 64
-    """Maximum connections to the store."""
 
     sessions_in_memory: Annotated[int, Range(1, COUNT)] = 100_000
     """Maximum number of idle sessions in memory. Beyond it, those unused for longest are kept only
@@ -269,7 +266,6 @@ class ServerSettings:
                 ca=self.store_ca,
                 prefix=self.store_prefix,
                 timeout_seconds=self.store_timeout_seconds,
-                connections=self.store_connections,
             )
         return StoreOptions(
             state_dir=self.state_dir,

@@ -19,6 +19,13 @@ local function forget(key, id, owner, fate, seconds)
   redis.call('SREM', owned(owner), id)
 end
 local function key_of(id) return ARGV[1] .. 'session:' .. id end
+local function fields(key, ...)  -- none of a key that is no hash
+  local found = redis.pcall('HMGET', key, ...)
+  if not found.err then return found end
+  if string.find(found.err, 'WRONGTYPE') then return {} end
+  return redis.call('HMGET', key, ...)  -- which fails again: a cluster has moved it, say
+end
+local function number(text) return tonumber(text or '') end
 """
 
 # ARGV: prefix, owner, at most, then for each session: id, tag, head, its only mark
@@ -51,11 +58,13 @@ FIND = (
     _START
     + """
 local key = key_of(ARGV[2])
-local s = redis.call('HMGET', key, 'o', 'g', 'u', 't', 'l', 'x', 'h', 'f', 'n')
+local s = fields(key, 'o', 'g', 'u', 't', 'l', 'x', 'h', 'f', 'n')
 if s[1] ~= ARGV[3] then return {'gone', 'unknown'} end
 if s[2] then return {'gone', s[2]} end
-local held = s[5] and tonumber(s[6]) - now or 0
-local idle = held > 0 and 0 or now - tonumber(s[3])
+local used, first, next = number(s[3]), number(s[8]), number(s[9])
+if not (used and s[4] and s[7] and first and next) then return {'damaged'} end
+local held = s[5] and (number(s[6]) or 0) - now or 0
+local idle = held > 0 and 0 or now - used
 local limit = tonumber(ARGV[5])
 if limit > 0 and idle > limit then return {'gone', 'expired'} end
 if ARGV[6] ~= '' then
@@ -66,7 +75,7 @@ end
 local found = {'found', s[4], text(idle)}
 if s[4] == ARGV[4] then return found end
 found[4] = s[7]
-for i = s[8], s[9] - 1 do found[#found + 1] = redis.call('HGET', key, 'm' .. i) end
+for i = first, next - 1 do found[#found + 1] = redis.call('HGET', key, 'm' .. i) end
 return found
 """
 )
@@ -76,7 +85,7 @@ RENEW = (
     _START
     + """
 local key = key_of(ARGV[2])
-if redis.call('HGET', key, 'l') ~= ARGV[3] then return 0 end
+if fields(key, 'l')[1] ~= ARGV[3] then return 0 end
 if ARGV[4] == '0' then
   redis.call('HDEL', key, 'l', 'x')  -- first, which a full Redis allows, and then what follows, too
 else
@@ -93,7 +102,7 @@ COMMIT = (
     _START
     + """
 local key = key_of(ARGV[2])
-local s = redis.call('HMGET', key, 't', 'l', 'f', 'n')
+local s = fields(key, 't', 'l', 'f', 'n')
 if s[1] == ARGV[5] then return 1 end
 if s[1] ~= ARGV[4] or s[2] ~= ARGV[3] then return 0 end
 local first, stop = s[3] + ARGV[7], s[3] + ARGV[8]
@@ -118,7 +127,7 @@ END = (
     _START
     + """
 local key = key_of(ARGV[2])
-local s = redis.call('HMGET', key, 'o', 'g', 'l')
+local s = fields(key, 'o', 'g', 'l')
 if s[1] ~= ARGV[3] then return 0 end
 if s[2] then return s[2] == ARGV[5] and 1 or 0 end
 if s[3] ~= ARGV[4] then return 0 end
@@ -136,10 +145,10 @@ local ids = redis.call('ZRANGEBYSCORE', ARGV[1] .. 'used', '-inf', '(' .. text(n
 local expired = 0
 for _, id in ipairs(ids) do
   local key = key_of(id)
-  local s = redis.pcall('HMGET', key, 'o', 'l', 'x')
-  if s.err or not s[1] then  -- no session of ours: it must not keep the others
+  local s = fields(key, 'o', 'l', 'x')
+  if not s[1] then  -- no session of ours: it must not keep the others
     redis.call('ZREM', ARGV[1] .. 'used', id)
-  elseif s[2] and tonumber(s[3]) > now then
+  elseif s[2] and (number(s[3]) or 0) > now then
     redis.call('ZADD', ARGV[1] .. 'used', text(now), id)
   else
     forget(key, id, s[1], ARGV[3], ARGV[4])

@@ -25,12 +25,12 @@ class RedisSettings:
         database: number.
         service: that the sentinels know the servers by.
         user: name; empty for the default one.
-        password: never shown.
+        password: in force without a file; never shown.
+        password_file: that holds the one in force.
         tls: whether connections are encrypted.
         ca: file of the certificates that are trusted; None for those of the system.
         prefix: of all keys.
         timeout_seconds: for one access, a second try included.
-        connections: at most.
     """
 
     kind: str
@@ -40,11 +40,31 @@ class RedisSettings:
     service: str = ""
     user: str = ""
     password: str = field(default="", repr=False)
+    password_file: Path | None = None
     tls: bool = False
     ca: Path | None = None
     prefix: str = "unroll"
     timeout_seconds: float = 1.5
-    connections: int = 64
+
+    @property
+    def has_password(self) -> bool:
+        """Whether servers ask for one."""
+        return bool(self.password) or self.password_file is not None
+
+    def read_password(self) -> str:
+        """Return the password as it is now.
+
+        Raises:
+            SettingsError: its file cannot be read.
+        """
+        if self.password_file is None:
+            return self.password
+        try:
+            return read_settings(self.password_file).decode().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"store_password: {self.password_file} cannot be read: {error}"
+            ) from error
 
 
 def read_redis(
@@ -54,17 +74,16 @@ def read_redis(
     ca: Path | None,
     prefix: str,
     timeout_seconds: float,
-    connections: int,
 ) -> RedisSettings:
     """Read the address and the password.
 
     Args:
         url: redis://, rediss:// (TLS) or unix:// and, for several addresses, +sentinel or +cluster.
-        password: file that holds it; without one, the variable UNROLL_STORE_PASSWORD counts.
+        password: file that holds it, also for connections that are made later; without one, the
+            variable UNROLL_STORE_PASSWORD counts.
         ca: file of trusted certificates.
         prefix: of all keys.
         timeout_seconds: for one access.
-        connections: at most.
 
     Raises:
         SettingsError: the address is none, or holds a password; the file cannot be read.
@@ -84,20 +103,22 @@ def read_redis(
         )
     if ca is not None and not parts.scheme.startswith("rediss"):
         raise SettingsError("store_ca needs TLS: use rediss:// in --store")
-    return RedisSettings(
+    reached = RedisSettings(
         kind=parts.scheme.partition("+")[2] or "server",
         addresses=addresses,
         path=unquote(parts.path) if parts.scheme == "unix" else "",
         database=database,
         service=service,
         user=unquote(parts.username or ""),
-        password=_password(password),
+        password=os.environ.get(PASSWORD_VARIABLE, ""),
+        password_file=password,
         tls=parts.scheme.startswith("rediss"),
         ca=ca,
         prefix=prefix,
         timeout_seconds=timeout_seconds,
-        connections=connections,
     )
+    reached.read_password()  # a file that cannot be read is told at the start
+    return reached
 
 
 def _addresses(hosts: str, scheme: str) -> tuple[tuple[str, int], ...]:
@@ -127,15 +148,6 @@ def _place(scheme: str, path: str) -> tuple[int, str]:
     if rest and not rest.isdecimal():
         raise ValueError(f"its database is {rest!r}, not a number")
     return int(rest or 0), service if scheme.endswith("sentinel") else ""
-
-
-def _password(path: Path | None) -> str:
-    if path is None:
-        return os.environ.get(PASSWORD_VARIABLE, "")
-    try:
-        return read_settings(path).decode().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"store_password: {path} cannot be read: {error}") from error
 
 
 def _refused(why: str) -> SettingsError:

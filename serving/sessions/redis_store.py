@@ -1,20 +1,24 @@
 """Where the servers of several machines find the same sessions: a Redis or Valkey."""
 
 import asyncio
+import hashlib
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
-from redis.backoff import NoBackoff
-from redis.commands.core import AsyncScript
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    MovedError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from serving.sessions import redis_scripts as scripts
+from serving.sessions.redis_pipeline import Pipeline, Word
+from serving.sessions.redis_servers import servers
 from serving.sessions.redis_settings import RedisSettings
 from serving.sessions.store import (
     FATE_SECONDS,
@@ -36,6 +40,15 @@ PORTION = 1000  # sessions that expire at once; Redis does nothing else meanwhil
 log = logging.getLogger(__name__)
 
 
+class _Script(NamedTuple):
+    text: str
+    sha: str
+
+
+def _script(text: str) -> _Script:
+    return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
 class RedisStore:
     """Keeps sessions in Redis 7 or Valkey, where any number of servers may use them.
 
@@ -53,16 +66,17 @@ class RedisStore:
         self._idle_seconds = idle_seconds
         self._on_change = on_change
         self._prefix = f"{{{settings.prefix}}}:"  # in braces: one hash slot of a cluster
-        self._room = asyncio.Semaphore(settings.connections)
+        self._used = f"{self._prefix}used"
         self._count: int | None = None
-        self._client, self._sentinels = _connect(settings)
-        register = self._client.register_script
-        self._create: AsyncScript = register(scripts.CREATE)
-        self._find: AsyncScript = register(scripts.FIND)
-        self._renew: AsyncScript = register(scripts.RENEW)
-        self._commit: AsyncScript = register(scripts.COMMIT)
-        self._end: AsyncScript = register(scripts.END)
-        self._expire: AsyncScript = register(scripts.EXPIRE)
+        seconds = settings.timeout_seconds / TRIES
+        self._servers = servers(settings, self._used, seconds)
+        self._pipeline = Pipeline(self._servers.connect, seconds)
+        self._create = _script(scripts.CREATE)
+        self._find = _script(scripts.FIND)
+        self._renew = _script(scripts.RENEW)
+        self._commit = _script(scripts.COMMIT)
+        self._end = _script(scripts.END)
+        self._expire = _script(scripts.EXPIRE)
 
     @classmethod
     async def open(
@@ -90,14 +104,13 @@ class RedisStore:
         place = _place(self._settings)
         try:
             async with asyncio.timeout(self._settings.timeout_seconds):
-                memory = await self._client.info("memory")
+                memory = await self._servers.memory()
         except (RedisError, OSError) as error:
             raise SettingsError(
                 f"store: {place} cannot be used: {_told(error)}; see that it runs and that user "
                 "and password are right"
             ) from error
-        nodes = [memory] if "used_memory" in memory else memory.values()  # of a cluster
-        for policy in {node.get("maxmemory_policy", "") for node in nodes}:
+        for policy in {each.get("maxmemory_policy", "") for each in memory}:
             if policy.startswith("allkeys"):
                 raise SettingsError(
                     f"store: {place} has the maxmemory-policy {policy}, which would drop sessions "
@@ -130,7 +143,10 @@ class RedisStore:
         answer = await self._do(
             self._find, session_id, owner, known, self._idle_seconds, key, LEASE_SECONDS
         )
-        what, first, *rest = answer
+        what, *more = answer
+        if what == b"damaged":  # which whoever reads it finds out
+            return Found(b"", 0.0, Contents(b"", ()))
+        first, *rest = more
         if what == b"gone":
             return Gone(first.decode())
         if what == b"busy":
@@ -190,57 +206,49 @@ class RedisStore:
 
     async def close(self) -> None:
         """See SessionStore."""
-        for client in (self._client, *self._sentinels):
-            await client.aclose()
+        await self._pipeline.close()
+        await self._servers.close()
 
-    async def _do(self, script: AsyncScript, *values: Any) -> Any:
+    async def _do(self, script: _Script, *values: Word) -> Any:
         try:
-            async with asyncio.timeout(self._settings.timeout_seconds), self._room:
-                answer = await script(keys=[f"{self._prefix}used"], args=[self._prefix, *values])
+            answer = await self._try(script, *values)
         except (RedisError, OSError) as error:
             log.error("the store of sessions, %s: %s", _place(self._settings), _told(error))
-            if isinstance(error, ReadOnlyError):  # it has become a replica: find the new primary
-                await self._client.aclose()
             self._note(has_failed=True)
             raise _typed(error) from error
         self._note(has_failed=False)
         return answer
 
+    async def _try(self, script: _Script, *values: Word) -> Any:
+        """Return the answer; if an earlier try may have done it, a refusal tells nothing."""
+        lost: Exception | None = None
+        for _ in range(TRIES):
+            try:
+                answer = await self._run(script, *values)
+            except (ReadOnlyError, MovedError) as error:  # another server has the sessions
+                self._pipeline.drop()
+                refused = error
+            except ResponseError as error:
+                raise lost or error from None
+            except (RedisError, OSError) as error:
+                lost = error
+            else:
+                if lost is not None and script is self._commit and not answer:
+                    raise lost
+                return answer
+        raise lost or refused
+
+    async def _run(self, script: _Script, *values: Word) -> Any:
+        words = (1, self._used, self._prefix, *values)
+        try:
+            return await self._pipeline.call("EVALSHA", script.sha, *words)
+        except NoScriptError:
+            return await self._pipeline.call("EVAL", script.text, *words)
+
     def _note(self, *, has_failed: bool) -> None:
         had_failed, self.has_failed = self.has_failed, has_failed
         if had_failed != has_failed:
             self._on_change()
-
-
-def _connect(settings: RedisSettings) -> tuple[Any, list[Any]]:
-    """Return a client, and the clients of the sentinels that it asks."""
-    seconds = settings.timeout_seconds / TRIES
-    options: dict[str, Any] = {
-        "username": settings.user or None,
-        "password": settings.password or None,
-        "socket_timeout": seconds,
-        "socket_connect_timeout": seconds,
-        "max_connections": settings.connections,
-        "retry": Retry(NoBackoff(), TRIES - 1),
-        "client_name": "unroll",
-    }
-    if settings.tls:
-        options["ssl"] = True
-        if settings.ca is not None:
-            options["ssl_ca_certs"] = str(settings.ca)
-    if settings.kind == "cluster":
-        nodes = [ClusterNode(host, port) for host, port in settings.addresses]
-        return RedisCluster(startup_nodes=nodes, **options), []
-    options["db"] = settings.database
-    if settings.kind == "sentinel":
-        known = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
-        make_sentinel: Any = Sentinel  # which has no types
-        sentinel = make_sentinel(list(settings.addresses), sentinel_kwargs=known)
-        return sentinel.master_for(settings.service, **options), sentinel.sentinels
-    if settings.path:
-        return Redis(unix_socket_path=settings.path, **options), []
-    ((host, port),) = settings.addresses
-    return Redis(host=host, port=port, **options), []
 
 
 def _typed(error: BaseException) -> StoreError:

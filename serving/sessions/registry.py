@@ -205,10 +205,10 @@ class Sessions:
         return begun
 
     async def _give_back(self, beginning: "asyncio.Task[Lease | Busy | Gone]") -> None:
-        with suppress(StoreError):  # nobody waits for it, and a lease ends by itself
+        with suppress(StoreError):  # nobody waits for it
             begun = await beginning
             if isinstance(begun, Lease):
-                await self._store.release(begun)
+                await self._let_go(begun)
 
     def _renew_later(self, use: Use) -> None:
         """Renew a lease in a while, and again and again until its use is over."""
@@ -279,9 +279,12 @@ class Sessions:
         try:
             return await self._store.commit(lease, change)
         except StoreError:
-            with suppress(StoreError):  # the lease would end by itself
-                await self._store.release(lease)
+            self._spawn(self._let_go(lease))  # a store that is away must not be waited for twice
             raise
+
+    async def _let_go(self, lease: Lease) -> None:
+        with suppress(StoreError):  # a lease ends by itself
+            await self._store.release(lease)
 
     async def end(self, session_id: str, owner: bytes) -> Session:
         """End a session and return what it was; raises as `use` and `advance`."""

@@ -52,7 +52,7 @@ async def opened(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[
             server: KeyServer = request.getfixturevalue(kind)
             settings = read_redis(
                 server.url, password=None, ca=None, prefix=prefix,
-                timeout_seconds=10.0, connections=8,
+                timeout_seconds=10.0,
             )  # fmt: skip
             store = await RedisStore.open(settings, idle, lambda: None)
         made.append(CachedStore(store, 1 if "one" in cached else 1000, 60.0) if cached else store)
@@ -77,10 +77,10 @@ def let_pass(store: Store, seconds: float) -> None:
         store = store.store
     if isinstance(store, RedisStore):  # its clock is Redis's, read by each script
         for name in ("_create", "_find", "_renew", "_commit", "_end", "_expire"):
-            script = getattr(store, name).script
+            script = getattr(store, name).text
             assert script.count("time[1] +") == 1
             later = script.replace("time[1] +", f"time[1] + {seconds} +")
-            setattr(store, name, store._client.register_script(later))
+            setattr(store, name, redis_store._script(later))
     else:
         assert isinstance(store, MemoryStore | DiskStore)
         now = store.now

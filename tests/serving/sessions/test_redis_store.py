@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 import trustme
+from redis import Redis
+from redis.exceptions import ConnectionError as LostError
 
+from serving.sessions import redis_scripts as scripts
+from serving.sessions.redis_pipeline import Word
 from serving.sessions.redis_settings import PASSWORD_VARIABLE, RedisSettings, read_redis
 from serving.sessions.redis_store import RedisStore
 from serving.sessions.store import Change, Contents, Found, Gone, Lease, NewSession
@@ -24,8 +28,7 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 def settings(url: str, **changes: object) -> RedisSettings:
-    values = {"password": None, "ca": None, "prefix": "p", "timeout_seconds": 10.0,
-              "connections": 4}  # fmt: skip
+    values = {"password": None, "ca": None, "prefix": "p", "timeout_seconds": 10.0}
     return read_redis(url, **(values | changes))  # type: ignore[arg-type]  # of mixed types
 
 
@@ -204,7 +207,7 @@ def test_password_comes_from_a_file_or_the_environment_and_is_never_shown(
             for reached in (from_file, from_variable):
                 async with store_at(reached) as store:
                     assert await is_usable(store)
-            for wrong in (settings(server.url), replace(from_file, password="wrong")):
+            for wrong in (settings(server.url), replace(from_variable, password="wrong")):
                 with pytest.raises(SettingsError, match="user and password") as refused:
                     await RedisStore.open(wrong, 0.0, lambda: None)
                 assert secret not in str(refused.value)
@@ -332,12 +335,36 @@ def test_commit_whose_answer_was_lost_is_written_once(redis: KeyServer) -> None:
                 client.execute_command("CLIENT", "PAUSE", "300", "ALL")
             writing = asyncio.create_task(store.commit(lease, change(b"new")))
             await asyncio.sleep(0.05)
-            for connection in list(store._client.connection_pool._in_use_connections):
-                connection._writer.transport.abort()
+            assert store._pipeline._line is not None
+            store._pipeline._line._transport.abort()
             assert await writing
             found = await store.read("a", ANNA)
             assert isinstance(found, Found)
             assert found.contents == Contents(b"head", (b"mark", b"new"))
+
+    asyncio.run(scenario())
+
+
+def test_commit_whose_answer_was_lost_may_be_written_though_another_server_went_on(
+    redis: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = settings(redis.url, prefix="went-on")
+
+    async def scenario() -> None:
+        async with store_at(reached) as store, store_at(reached) as other:
+            await store.create([new("a")])
+            lease = await begin(store, "a")
+            call = store._pipeline.call
+
+            async def lose(*command: Word) -> object:
+                monkeypatch.setattr(store._pipeline, "call", call)
+                assert await call("EVAL", scripts.COMMIT, *command[2:])
+                assert await other.commit(await begin(other, "a"), change(b"other"))
+                raise LostError("its answer did not come")
+
+            monkeypatch.setattr(store._pipeline, "call", lose)
+            with pytest.raises(StoreError, match="may have done so or not"):
+                await store.commit(lease, change(b"new"))
 
     asyncio.run(scenario())
 
@@ -387,3 +414,113 @@ def test_session_that_lacks_a_mark_is_damaged_and_no_accident(redis: KeyServer) 
             assert found.contents == Contents(b"head", (b"",))
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("lost", ["u", "t", "h", "f", "n"])
+def test_damaged_session_is_no_failure_of_the_store(redis: KeyServer, lost: str) -> None:
+    async def scenario() -> None:
+        async with store_at(settings(redis.url, prefix="part")) as store:
+            await store.create([new("a")])
+            with redis.client as client:
+                client.hdel("{part}:session:a", lost)
+            found = await store.read("a", ANNA)
+            assert isinstance(found, Found)
+            assert found.contents == Contents(b"", ())
+            lease = await begin(store, "a")
+            assert not await store.renew(lease)
+            assert store.turns == []  # type: ignore[attr-defined]
+
+    asyncio.run(scenario())
+
+
+def test_key_that_is_no_session_is_unknown_and_no_failure(redis: KeyServer) -> None:
+    async def scenario() -> None:
+        async with store_at(settings(redis.url, prefix="other")) as store:
+            await store.create([new("a")])
+            lease = await begin(store, "a")
+            with redis.client as client:
+                client.set("{other}:session:a", "not ours")
+            assert await store.read("a", ANNA) is Gone.UNKNOWN
+            assert not await store.renew(lease)
+            assert not await store.commit(lease, change(b"new"))
+            assert not await store.end(lease)
+            assert store.turns == []  # type: ignore[attr-defined]
+
+    asyncio.run(scenario())
+
+
+def test_scripts_that_redis_has_forgotten_are_sent_again(redis: KeyServer) -> None:
+    async def scenario() -> None:
+        async with store_at(settings(redis.url, prefix="forgotten")) as store:
+            await store.create([new("a")])
+            lease = await begin(store, "a")
+            with redis.client as client:
+                client.script_flush()
+            assert await store.commit(lease, change(b"new"))
+
+    asyncio.run(scenario())
+
+
+@kinds
+def test_new_password_in_the_file_counts_for_the_next_connection(kind: str, tmp_path: Path) -> None:
+    old, young = secrets.token_hex(8), secrets.token_hex(8)
+    (tmp_path / "password").write_text(old, encoding="ascii")
+
+    async def scenario() -> None:
+        with running(kind, tmp_path, "--requirepass", old) as server:
+            async with store_at(settings(server.url, password=tmp_path / "password")) as store:
+                await store.create([new("a")])
+                with Redis(port=server.port, password=old) as client:
+                    client.config_set("requirepass", young)
+                    (tmp_path / "password").write_text(young, encoding="ascii")
+                    client.client_kill_filter(_type="normal", skipme=True)
+                assert isinstance(await store.read("a", ANNA), Found)
+
+    asyncio.run(scenario())
+
+
+@kinds
+def test_sessions_that_move_in_a_cluster_are_followed(kind: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        for name in "ab":
+            (tmp_path / name).mkdir()
+        with (
+            running(kind, tmp_path / "a", "--cluster-enabled", "yes") as first,
+            running(kind, tmp_path / "b", "--cluster-enabled", "yes") as second,
+            first.client as here,
+            second.client as there,
+        ):
+            here.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+            here.execute_command("CLUSTER", "MEET", "127.0.0.1", str(second.port))
+            async with asyncio.timeout(60):
+                while not all(is_whole(client) for client in (here, there)):
+                    await asyncio.sleep(0.05)
+            async with store_at(settings(f"redis+cluster://127.0.0.1:{first.port}")) as store:
+                await store.create([new("a")])
+                lease = await begin(store, "a")
+                slot = str(here.execute_command("CLUSTER", "KEYSLOT", "{p}:used"))
+                ids = [each.execute_command("CLUSTER", "MYID") for each in (here, there)]
+                there.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
+                here.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
+                keys = here.execute_command("CLUSTER", "GETKEYSINSLOT", slot, "100")
+                assert len(keys) == 3
+                to = ("MIGRATE", "127.0.0.1", str(second.port), "", "0", "5000", "KEYS")
+                store._idle_seconds = 1e-6
+                for some in [b"{p}:session:a"], set(keys) - {b"{p}:session:a"}:
+                    here.execute_command(*to, *some)
+                    for use in store.read("a", ANNA), store.renew(lease), store.expire():
+                        with pytest.raises(StoreError, match="refuses"):
+                            await use
+                store._idle_seconds = 0.0
+                for each in (there, here):
+                    each.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
+                assert await store.commit(lease, change(b"new"))
+                assert await store.end(await begin(store, "a"))
+                assert not here.dbsize()
+
+    asyncio.run(scenario())
+
+
+def is_whole(node: Redis) -> bool:
+    told: dict[str, str] = node.execute_command("CLUSTER INFO")  # type: ignore[no-untyped-call]
+    return (told["cluster_state"], told["cluster_known_nodes"]) == ("ok", "2")

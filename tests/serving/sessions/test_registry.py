@@ -569,3 +569,35 @@ def test_lease_is_renewed_for_as_long_as_the_answer_takes(
         await made.settle()
 
     asyncio.run(scenario())
+
+
+def test_commit_that_the_store_refuses_is_told_before_its_lease_is_given_back() -> None:
+    """A store that is away answers neither, and its time-out must not be waited for twice."""
+
+    class Refusing(MemoryStore):
+        async def commit(self, lease: Lease, change: Change) -> bool:
+            raise StoreError("away")
+
+    async def scenario() -> None:
+        store, back = Refusing(10), asyncio.Event()
+        release = store.release
+
+        async def late(lease: Lease) -> None:
+            await back.wait()
+            await release(lease)
+
+        store.release = late  # type: ignore[method-assign]  # stands in for a slow one
+        made = Sessions(store, {FINGERPRINT: LAYOUT})
+        session_id = (await made.start(ANNA, FINGERPRINT, contents(0))).session_id
+        async with asyncio.timeout(60):
+            with pytest.raises(StoreError, match="away"):
+                async with made.use(session_id, ANNA) as session:
+                    await made.advance(session, contents(5), REQUEST)
+        with pytest.raises(SessionBusyError):
+            await made.use(session_id, ANNA).__aenter__()
+        back.set()
+        await made.settle()
+        async with made.use(session_id, ANNA) as session:
+            assert session.position == 0
+
+    asyncio.run(scenario())

@@ -1,0 +1,128 @@
+"""Many commands in flight on one connection: each caller gets its own answer or error."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+
+from serving.sessions.redis_pipeline import Pipeline
+from serving.sessions.redis_servers import servers
+from serving.sessions.redis_settings import read_redis
+from tests.serving.key_servers import KeyServer, running
+
+MANY = 200
+
+
+@asynccontextmanager
+async def pipeline(server: KeyServer, seconds: float = 10.0) -> AsyncIterator[Pipeline]:
+    settings = read_redis(server.url, password=None, ca=None, prefix="p", timeout_seconds=seconds)
+    reached = servers(settings, "key", seconds)
+    made = Pipeline(reached.connect, seconds)
+    try:
+        yield made
+    finally:
+        await made.close()
+        await reached.close()
+
+
+def test_answers_come_to_those_who_asked_over_one_connection(redis: KeyServer) -> None:
+    async def scenario() -> None:
+        async with pipeline(redis) as made:
+            asked = [str(number) * 1000 for number in range(MANY)]
+            answers = await asyncio.gather(*(made.call("ECHO", each) for each in asked))
+            assert answers == [each.encode() for each in asked]
+            clients = await made.call("CLIENT", "LIST")
+            assert clients.count(b"name=unroll") == 1
+
+    asyncio.run(scenario())
+
+
+def test_error_is_told_to_its_caller_alone(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with running("redis", tmp_path) as server:
+            async with pipeline(server) as made:
+                await made.call("SET", "a", "1")
+                await made.call("CONFIG", "SET", "maxmemory", "1")
+                answers = await asyncio.gather(
+                    made.call("GET", "a"),
+                    made.call("SET", "b", "2"),
+                    made.call("LLEN", "a"),
+                    made.call("GET", "a"),
+                    return_exceptions=True,
+                )
+        assert answers[0] == answers[3] == b"1"
+        assert isinstance(answers[1], OutOfMemoryError)
+        assert isinstance(answers[2], ResponseError)
+
+    asyncio.run(scenario())
+
+
+def test_caller_that_has_gone_leaves_others_their_answers(redis: KeyServer) -> None:
+    async def scenario() -> None:
+        async with pipeline(redis) as made:
+            await made.call("DEL", "gone")
+            with redis.client as client:
+                client.client_pause(60_000, all=False)  # those that write
+                callers = [asyncio.create_task(made.call("INCR", "gone")) for _ in range(9)]
+                await asyncio.sleep(0)
+                for gone in callers[::2]:
+                    gone.cancel()
+                client.client_unpause()
+            assert await asyncio.gather(*callers[1::2]) == [2, 4, 6, 8]
+
+    asyncio.run(scenario())
+
+
+def test_all_in_flight_hear_that_the_connection_fell(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with running("redis", tmp_path) as server:
+            async with pipeline(server) as made:
+                await made.call("PING")
+                server.process.send_signal(signal.SIGSTOP)
+                callers = [asyncio.create_task(made.call("ECHO", n)) for n in range(MANY)]
+                await asyncio.sleep(0)
+                server.stop()
+                async with asyncio.timeout(60):
+                    told = await asyncio.gather(*callers, return_exceptions=True)
+                assert all(isinstance(each, RedisError) for each in told)
+                server.start()
+                assert await made.call("ECHO", "again") == b"again"
+
+    asyncio.run(scenario())
+
+
+def test_connection_on_which_nothing_comes_back_is_replaced(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with running("redis", tmp_path) as server:
+            async with pipeline(server, 0.2) as made:
+                first = await made.call("CLIENT", "ID")
+                with server.client as client:
+                    client.client_pause(60_000, all=False)
+                    with pytest.raises((RedisError, OSError)):
+                        await made.call("INCR", "a")
+                    client.client_unpause()
+                assert await made.call("CLIENT", "ID") != first
+
+    asyncio.run(scenario())
+
+
+def test_late_answer_is_not_taken_for_another(redis: KeyServer) -> None:
+    """One answer is late while others come: its connection is kept, and stays in step."""
+
+    async def scenario() -> None:
+        async with pipeline(redis, 0.3) as made:
+            await made.call("PING")
+            line = made._line
+            assert line is not None
+            late = line.send(("ECHO", "late"), line._loop.time() - 1.0)
+            line._look()
+            with pytest.raises(TimeoutError):
+                await late
+            assert await made.call("ECHO", "next") == b"next"
+            assert made._line is line
+
+    asyncio.run(scenario())
