@@ -1,6 +1,7 @@
 """The command `unroll train`; under torchrun, `-m training`."""
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from training.model.initialisation import build_model
 from training.model.model import CharRNN
 from training.presets import preset_files
 from training.run.checkpoint import UPDATES_AT_LEAST, Checkpoint, load_checkpoint
+from training.run.fitting import fit_updates
 from training.run.folder import RunFolder
 from training.run.going_on import grown_vocabulary, model_to_go_on, settings_to_go_on
 from training.run.interrupt import StopRequest
@@ -59,11 +61,15 @@ def train(settings: TrainingSettings) -> None:
             begun = checkpoint.training_settings.device
             reporter.say(f"started on {begun}, goes on on {settings.device}: other sums than there")
         settings = _prepare_device(settings, reporter)
-        data = prepare_data(_corpus(settings, reporter, checkpoint, old), settings)
+        corpus = _corpus(settings, reporter, checkpoint, old)
+        data = prepare_data(corpus, settings)
         model = _model(settings, data, old, reporter)
         if settings.device == "cuda":
             require_cudnn(model, settings.streams // group.size)
         _require_same(group, settings, data, checkpoint)
+        started = time.monotonic()
+        if checkpoint is None:
+            settings, data = _fit(settings, model, data, corpus, group, reporter)
         if checkpoint is None and group.first:
             moved = folder.create()
             if moved is not None:
@@ -72,7 +78,15 @@ def train(settings: TrainingSettings) -> None:
         with StopRequest() as stop, reporter:
             state = checkpoint.state if checkpoint else None
             trainer = Trainer(
-                settings, model, data, folder, reporter, state=state, stop=stop, group=group
+                settings,
+                model,
+                data,
+                folder,
+                reporter,
+                state=state,
+                stop=stop,
+                group=group,
+                begun=started,
             )
             outcome = trainer.run()
     if group.first:
@@ -177,6 +191,25 @@ def _model(
         return build_model(settings, len(data.vocabulary))
     reporter.say(f"goes on with {settings.from_}, after {old.metrics.update} updates")
     return model_to_go_on(old, settings, data.vocabulary)
+
+
+def _fit(
+    settings: TrainingSettings,
+    model: CharRNN,
+    data: TrainingData,
+    corpus: Corpus,
+    group: Group,
+    reporter: Reporter,
+) -> tuple[TrainingSettings, TrainingData]:
+    """Make updates so short that a time budget can be kept."""
+    fitted = fit_updates(settings, model, group)
+    if fitted == settings:
+        return settings, data
+    reporter.say(
+        f"updates of {fitted.streams} streams x {fitted.window} symbols, not of {settings.streams} "
+        f"x {settings.window}, each of which would take too much of {settings.minutes:g} minutes"
+    )
+    return fitted, prepare_data(corpus, fitted)
 
 
 def _introduce(model: CharRNN, data: TrainingData, folder: RunFolder, reporter: Reporter) -> None:

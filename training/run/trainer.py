@@ -47,6 +47,7 @@ class Trainer:
         stop: asked between updates whether to stop.
         clock: seconds, monotonic.
         group: the processes that train together, entered; by default this one alone.
+        begun: what the clock showed when the training's time began; by default it begins now.
 
     Raises:
         SettingsError: the streams cannot be shared among the processes.
@@ -65,6 +66,7 @@ class Trainer:
         stop: StopRequest | None = None,
         clock: Callable[[], float] = time.monotonic,
         group: Group | None = None,
+        begun: float | None = None,
     ) -> None:
         self.settings, self.model, self.data = settings, model, data
         self.reporter, self.stop = reporter, stop or StopRequest()
@@ -78,7 +80,7 @@ class Trainer:
         self.length = Length.of(settings, self.streams)
         self.progress = Progress()
         self.recurrent = self._zero_state(self.progress.position)
-        self._clock, self._begun = clock, clock()
+        self._clock, self._begun = clock, clock() if begun is None else begun
         if state is not None:
             own = self.group.own_part(state)
             self.progress, self.recurrent = restore(own, model, self.optimizer)
