@@ -9,11 +9,12 @@ import numpy as np
 import onnx
 
 from export.arithmetic import Arithmetic, Precision, open_arithmetic
+from export.comparison import TOLERANCES
 from export.decode import compile_decode
 from export.graph import WeightFile
 from export.inspection import compile_inspect
 from export.int8_reference import Int8Reference
-from export.parity import TOLERANCES, prove
+from export.parity import prove
 from export.quality import Texts, measure_scales
 from export.reading import compile_read
 from export.step import compile_step

@@ -14,9 +14,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.arithmetic import Precision
+from export.comparison import (
+    EQUAL,
+    FP32,
+    Tolerance,
+    close,
+    equal,
+    joined,
+    relative,
+    require_within,
+    state_difference,
+)
 from export.quality import judge
-from export.reference import TIE, Reference, Run, torch_state, verify_run
+from export.reference import Reference, Run, torch_state, verify_run
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.inspector import Inspector
 from serving.runtime.onnx import Device, GraphFiles, open_graph_session, runtime_version
@@ -26,39 +36,10 @@ from training.model.model import CharRNN
 from unroll.bundle.folder import Bundle
 from unroll.bundle.manifest import BATCH, STEP, ParityReport, Rung
 from unroll.bundle.vocabulary import Vocabulary
-from unroll.errors import ParityError
 
-EQUAL = 0.0
 T, N = 29, 5
 LONG = 10_000
 LONG_RUN = 250
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tolerance:
-    """How far two computations of the same may be apart.
-
-    Attributes:
-        close: difference of logits, log-probabilities and states, relative to the greatest.
-        tie: difference of probabilities within which either of two symbols may come.
-        row: as `close`, of a row in a batch and the same row alone.
-    """
-
-    close: float
-    tie: float
-    row: float = EQUAL
-
-
-# fp32 has 24 bits: a sum of 512 products is good to about 1e-6, and what feeds back through the
-# layers and 30 steps of state to a few times that. A wrong gate or axis is off by 1e-1.
-FP32 = Tolerance(close=1e-4, tie=TIE)
-TOLERANCES = {
-    Precision.FP32: FP32,
-    # 11 bits. It is made for CUDA; the CPU multiplies single rows in another order.
-    Precision.FP16: Tolerance(close=2e-2, tie=1e-2, row=2e-2),
-    # An h that rounding puts on the other side of a step is off by 1/127, and what follows with it.
-    Precision.INT8: Tolerance(close=5e-2, tie=2e-2),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,18 +108,6 @@ def prove(
     )
 
 
-def require_within(rungs: list[Rung], what: str, advice: str) -> None:
-    """Make sure that every rung is within its limit.
-
-    Raises:
-        ParityError: some are not; says what that means, which they are and what to do.
-    """
-    failed = [rung for rung in rungs if not rung.difference <= rung.limit]
-    if failed:
-        told = "; ".join(f"{r.name}: {r.difference:.3g}, limit {r.limit:g}" for r in failed)
-        raise ParityError(f"{what} ({told}); nothing was written. {advice}")
-
-
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Keep torch to one thread.
@@ -182,8 +151,8 @@ def _step_rungs(bundle: Bundle, model: CharRNN, case: Case) -> Iterator[Rung]:
     expected, state = model(torch.from_numpy(case.tokens[:-1]), torch_state(case.state))
     named = dict(zip((t.input for t in tensors), last, strict=True))
     block = f"{T} symbols x {N} rows"
-    yield _close("step: logits", _relative(logits, expected.numpy()), block)
-    yield _close("step: final state", _state_difference(named, state), block)
+    yield close("step: logits", relative(logits, expected.numpy()), block)
+    yield close("step: final state", state_difference(named, state), block)
 
 
 def _decode_rungs(
@@ -196,16 +165,16 @@ def _decode_rungs(
     expected = torch.log_softmax(logits, -1).numpy()  # (T, N, V)
     of_forced = np.take_along_axis(expected, case.tokens[1:, :, None], 2)[..., 0]
     block = f"{T} symbols x {N} rows"
-    difference = _relative(result.log_probs, of_forced)
-    yield _close("decode: log-probabilities", difference, block, tolerance)
-    difference = _state_difference(result.state, state)
-    yield _close("decode: final state", difference, block, tolerance)
+    difference = relative(result.log_probs, of_forced)
+    yield close("decode: log-probabilities", difference, block, tolerance)
+    difference = state_difference(result.state, state)
+    yield close("decode: final state", difference, block, tolerance)
     asking = replace(run, asking=np.arange(N), alternatives=expected.shape[2])
     every = np.empty_like(expected)
     for row, found in enumerate(decoder.run(asking, case.state).likeliest):
         np.put_along_axis(every[:, row], found.ids, found.log_probs, 1)
-    difference = _relative(every, expected)
-    yield _close("decode: alternatives", difference, f"all symbols at {block}", tolerance)
+    difference = relative(every, expected)
+    yield close("decode: alternatives", difference, f"all symbols at {block}", tolerance)
 
 
 def _inspect_rungs(
@@ -219,18 +188,18 @@ def _inspect_rungs(
         _, expected = model(torch.from_numpy(token[None]), expected)
         units.append({name: tensor.numpy()[:, 0] for name, tensor in expected.items()})
     differences = [
-        _relative(values, np.stack([each[name] for each in units]))
+        relative(values, np.stack([each[name] for each in units]))
         for name, values in found.units.items()
     ]
     compared = f"all units at {T} symbols"
-    yield _close("inspect: units", float(np.max(differences)), compared, tolerance)
+    yield close("inspect: units", float(np.max(differences)), compared, tolerance)
     run = LoopRun.plain(tokens[0], tokens[1:], case.uniform[:, :1])
     shown = LoopResult(
         tokens=tokens[1:],
         log_probs=np.take_along_axis(found.log_probs, tokens[1:], 1),
         state=found.state,
     )
-    yield _equal("inspect: loop", shown, decoder.run(run, state), f"{T} symbols, all outputs")
+    yield equal("inspect: loop", shown, decoder.run(run, state), f"{T} symbols, all outputs")
 
 
 def _invariance_rungs(decoder: Decoder, case: Case, tolerance: Tolerance) -> Iterator[Rung]:
@@ -246,25 +215,25 @@ def _invariance_rungs(decoder: Decoder, case: Case, tolerance: Tolerance) -> Ite
             )
             tokens, state = part.tokens[-1], part.state
             parts.append(part)
-        yield _equal(f"decode: {name}", whole, _joined(parts, axis=0), f"{T} symbols, all outputs")
+        yield equal(f"decode: {name}", whole, joined(parts, axis=0), f"{T} symbols, all outputs")
     keeps_all = replace(
         LoopRun.plain(case.tokens[0], forced, case.uniform),
         top_k=np.full(N, np.iinfo(np.int32).max, np.int64),
     )
-    yield _equal(
+    yield equal(
         "decode: filters", whole, decoder.run(keeps_all, case.state), "filters that keep all"
     )
     asking = replace(keeps_all, asking=np.arange(N), alternatives=1)
-    yield _equal(
+    yield equal(
         "decode: full", whole, decoder.run(asking, case.state), "filters that keep all, 1 likeliest"
     )
     if decoder.has_read:
         given = LoopRun.plain(case.tokens[0], case.tokens[1:], case.uniform)
         in_loop = decoder.run(replace(given, asking=np.arange(N), alternatives=1), case.state)
         block = f"{T} symbols x {N} rows, all outputs"
-        yield _equal("read: loop", in_loop, decoder.run(given, case.state), block)
+        yield equal("read: loop", in_loop, decoder.run(given, case.state), block)
     free = replace(LoopRun.plain(case.tokens[0], forced, case.uniform), automata=decoder.free(N))
-    yield _equal(
+    yield equal(
         "decode: constrained", whole, decoder.run(free, case.state), "automata that allow all"
     )
     alone = []
@@ -277,7 +246,7 @@ def _invariance_rungs(decoder: Decoder, case: Case, tolerance: Tolerance) -> Ite
                 state,
             )
         )
-    rung = _equal("decode: row alone", whole, _joined(alone, axis=1), f"{N} rows, all outputs")
+    rung = equal("decode: row alone", whole, joined(alone, axis=1), f"{N} rows, all outputs")
     yield replace(rung, limit=tolerance.row)
 
 
@@ -302,11 +271,11 @@ def _long_rungs(
         result = decoder.run(loop_run, state)
         tokens, state = result.tokens[-1], result.state
         parts.append(result)
-    written = _joined(parts, axis=0)
+    written = joined(parts, axis=0)
     run = Run(start=start, tokens=written.tokens, log_probs=written.log_probs, uniform=uniform)
     verdict = verify_run(model, run, tolerance.tie, vocabulary)
     compared = f"{long} symbols x 2 rows"
-    yield _close("long: log-probabilities", verdict.drift, compared, tolerance)
+    yield close("long: log-probabilities", verdict.drift, compared, tolerance)
     for row, name in enumerate(("greedy", "seeded")):
         ties = f", {verdict.ties[row]} ties" if verdict.ties[row] else ""
         yield Rung(
@@ -315,40 +284,3 @@ def _long_rungs(
             limit=EQUAL,
             compared=f"{long} symbols{ties}",
         )
-
-
-def _joined(parts: list[LoopResult], axis: int) -> LoopResult:
-    """Join results along time (0) or the batch (1)."""
-    last = parts[-1].state
-    state = {name: np.concatenate([p.state[name] for p in parts], 1) for name in last}
-    return LoopResult(
-        tokens=np.concatenate([part.tokens for part in parts], axis),
-        log_probs=np.concatenate([part.log_probs for part in parts], axis),
-        state=state if axis == 1 else last,
-    )
-
-
-def _close(name: str, difference: float, compared: str, tolerance: Tolerance = FP32) -> Rung:
-    return Rung(name=name, difference=difference, limit=tolerance.close, compared=compared)
-
-
-def _equal(name: str, one: LoopResult, other: LoopResult, compared: str) -> Rung:
-    differences = [
-        np.abs(one.tokens - other.tokens).max(),
-        np.abs(one.log_probs - other.log_probs).max(),
-        *(np.abs(tensor - other.state[key]).max() for key, tensor in one.state.items()),
-    ]
-    difference = float(np.max(differences))  # unlike max(), NaN where any is
-    return Rung(name=name, difference=difference, limit=EQUAL, compared=compared)
-
-
-def _relative(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    return float(np.abs(actual - expected).max() / max(1.0, float(np.abs(expected).max())))
-
-
-def _state_difference(actual: State, expected: dict[str, torch.Tensor]) -> float:
-    differences = [
-        _relative(tensor, expected[name.removesuffix("_0")].numpy())
-        for name, tensor in actual.items()
-    ]
-    return float(np.max(differences))

@@ -10,7 +10,7 @@ from google.protobuf.descriptor import Descriptor
 
 from serving.http.refusal import NUMBERS
 from serving.http.schema import Schemas
-from serving.texts.fields import Fields, Schema
+from serving.texts.given.fields import Fields, Schema
 from unroll.wire import TABLE
 
 JSON = "application/json"

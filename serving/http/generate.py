@@ -8,7 +8,7 @@ from serving.http.call import HttpCall
 from serving.http.openai.answers import EVENTS, dumps, event
 from serving.http.refusal import Refusal
 from serving.rpc.health import Health
-from serving.texts.fields import Fields, read_object
+from serving.texts.given.fields import Fields, read_object
 from serving.triton import inference_pb2 as pb
 from serving.triton.faces import PLATFORM, Face, find
 from serving.triton.inference import Answer, Inference

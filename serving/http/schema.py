@@ -6,7 +6,7 @@ from typing import Any, NotRequired, Union, get_args, get_origin, get_type_hints
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
-from serving.texts.fields import Fields, Schema
+from serving.texts.given.fields import Fields, Schema
 
 _NAMES = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
 # Numbers of 64 bits are answered as strings, and may be sent as numbers.

@@ -20,13 +20,13 @@ from serving.texts.begin import begin, check_seeds
 from serving.texts.constraint import constrain
 from serving.texts.delivery import LoopDelivery
 from serving.texts.each import Parse, each_generate, each_score
-from serving.texts.inspection import Inspections
+from serving.texts.given.sent import as_sent, seeds_as_sent, text_as_sent
+from serving.texts.inspect.inspection import Inspections
 from serving.texts.limits import Limits
 from serving.texts.many import Item, Many
 from serving.texts.origins import Origins, Place
 from serving.texts.parse_score import parse_score
 from serving.texts.results import generation_of, model_info, piece_of, score_of, session_info
-from serving.texts.sent import as_sent, seeds_as_sent, text_as_sent
 from serving.texts.text import Part, Text, Texts, whole
 from unroll.errors import ClosedError, InputError
 from unroll.options import (

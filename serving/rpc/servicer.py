@@ -26,7 +26,7 @@ from serving.rpc.translation import (
     read_score,
 )
 from serving.sessions.registry import Sessions
-from serving.texts.inspection import Inspections
+from serving.texts.inspect.inspection import Inspections
 from serving.texts.limits import Limits
 from serving.texts.loop import translate
 from serving.texts.origins import Origin, Origins

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from serving.texts import constraint_fields
-from serving.texts.fields import Fields, Schema, read_object
+from serving.texts.given import constraint_fields
+from serving.texts.given.fields import Fields, Schema, read_object
 from unroll.errors import InputError, shown
 
 _OBJECT_OR_TEXT: Schema = {"type": ["object", "string"]}

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from serving.texts import constraint_fields
-from serving.texts.fields import Fields, Schema, read_object
-from serving.texts.sent import as_sent
+from serving.texts.given import constraint_fields
+from serving.texts.given.fields import Fields, Schema, read_object
+from serving.texts.given.sent import as_sent
 from serving.triton.constraint import read_constraint
 from serving.triton.step import ID_LENGTH_AT_MOST, Step, read_step
 from unroll.errors import InputError, shown

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from serving.texts.fields import Fields
+from serving.texts.given.fields import Fields
 from unroll.errors import InputError, shown
 
 ID_LENGTH_AT_MOST = 128  # symbols of a sequence's id, and of a request's, which every answer has

@@ -12,7 +12,7 @@ from serving.http.openai.answers import DONE, EVENTS, Answer, Echo, dumps, event
 from serving.http.openai.bodies import Choice, WithUsage
 from serving.http.openai.request import CompletionRequest, Prompt, read
 from serving.texts.alternatives import alternatives_of
-from serving.texts.fields import Fields, read_object
+from serving.texts.given.fields import Fields, read_object
 from serving.texts.loop import one_error, translate
 from serving.texts.text import Part, Text, Texts
 

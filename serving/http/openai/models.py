@@ -6,7 +6,7 @@ from serving.http.call import HttpCall
 from serving.http.openai.answers import dumps
 from serving.http.openai.bodies import Detokenized, Model, ModelList, Tokenized, TokenizerInfo
 from serving.http.openai.request import IDS, unknown_symbols
-from serving.texts.fields import Fields, read_object
+from serving.texts.given.fields import Fields, read_object
 from serving.texts.results import model_info
 from serving.texts.text import Texts
 from unroll.errors import InputError

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.sessions.session import digest_of
-from serving.texts import constraint_fields
-from serving.texts.fields import Fields, Schema
+from serving.texts.given import constraint_fields
+from serving.texts.given.fields import Fields, Schema
+from serving.texts.given.sent import as_sent
 from serving.texts.origins import Place
-from serving.texts.sent import as_sent
 from unroll.errors import InputError
 from unroll.options import GenerateOptions
 from unroll.terms import Capsules, UnknownSymbols

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from serving.texts.fields import Fields
+from serving.texts.given.fields import Fields
 from serving.triton.constraint import read_constraint
 
 SCHEMA = {"enum": ["é", 1]}

@@ -12,10 +12,10 @@ from serving.engine.served import ServedModel
 from serving.runtime.inspector import Inspected, Inspector
 from serving.runtime.likeliest import Likeliest
 from serving.texts.alternatives import alternatives_of
+from serving.texts.inspect.parse import parse_find_units, parse_inspect
+from serving.texts.inspect.roc import areas
 from serving.texts.limits import Limits
 from serving.texts.origins import Origin
-from serving.texts.parse_inspection import parse_find_units, parse_inspect
-from serving.texts.roc import areas
 from unroll.bundle.manifest import INSPECT
 from unroll.errors import DeadlineError, InputError
 from unroll.options import FindUnitsOptions, InspectOptions

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from serving.runtime.sampling import check_bias
-from serving.texts.fields import Fields, Schema
+from serving.texts.given.fields import Fields, Schema
 from unroll.errors import InputError, shown
 
 _BAN = "-Infinity"  # as a string, as strict JSON has no such number

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serving.texts.roc import areas
+from serving.texts.inspect.roc import areas
 
 
 @pytest.mark.parametrize("different", [1, 2, 5, 1000])

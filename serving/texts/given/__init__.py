@@ -1,0 +1,1 @@
+"""What callers give in JSON or in Python, field by field, before it counts as options."""

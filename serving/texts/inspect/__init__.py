@@ -1,0 +1,1 @@
+"""What a model does along a text, and which of its units tell something."""
