@@ -82,7 +82,7 @@ def equal(name: str, one: LoopResult, other: LoopResult, compared: str) -> Rung:
 
 
 def relative(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """Return the greatest difference, relative to the greatest magnitude, which counts as 1 or more."""
+    """Return the greatest difference relative to the greatest magnitude, or to 1."""
     return float(np.abs(actual - expected).max() / max(1.0, float(np.abs(expected).max())))
 
 
