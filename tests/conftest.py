@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 import torch
 
@@ -27,6 +28,16 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+# The same inputs each time, on a slow machine, too; `make fuzz` tries others.
+hypothesis.settings.register_profile(
+    "steady",
+    deadline=None,
+    derandomize="UNROLL_FUZZ_INPUTS" not in os.environ,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("steady")
 
 torch.set_num_threads(1)  # on a busy machine, two spend their time waiting for each other
 

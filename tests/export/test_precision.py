@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -68,20 +70,36 @@ def compiled(
     return export(checkpoint, folder, device=device, precision=precision, texts=texts)
 
 
+Make = Callable[..., Bundle]
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Compiles a tiny model once, for tests that do not change its bundle."""
+
+    @cache
+    def of(
+        cell: Cell, precision: Precision, device: Device = Device.CPU, hidden: int = 7
+    ) -> Bundle:
+        folder = tmp_path_factory.mktemp(precision.value) / "bundle"
+        return compiled(cell, folder, precision, device, hidden)
+
+    return of
+
+
 @pytest.fixture(scope="module", params=[(cell, size) for cell in CELLS for size in (7, 37)])
-def int8_bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def int8_bundle(request: pytest.FixtureRequest, make: Make) -> Bundle:
     """An int8 bundle of each cell, of two odd sizes."""
     cell, hidden = request.param
-    folder = tmp_path_factory.mktemp("int8") / "bundle"
-    return compiled(cell, folder, Precision.INT8, hidden=hidden)
+    return make(cell, Precision.INT8, Device.CPU, hidden)
 
 
 @pytest.mark.parametrize(("precision", "device"), REDUCED)
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_rung_holds_and_the_loss_is_judged(
-    cell: Cell, precision: Precision, device: Device, tmp_path: Path
+    cell: Cell, precision: Precision, device: Device, make: Make
 ) -> None:
-    bundle = compiled(cell, tmp_path / "bundle", precision, device)
+    bundle = make(cell, precision, device, 7)
     assert bundle.manifest.model.precision == precision.value
     rungs = {rung.name: rung for rung in load_bundle(bundle.folder).manifest.parity.rungs}
     assert rungs["quality: validation loss"].limit == 0.005
@@ -155,8 +173,8 @@ def one_step(model: ModelWeights, state: State, token: int) -> np.ndarray:
     return new
 
 
-def test_int8_step_is_the_sum_of_integers_that_it_says(tmp_path: Path) -> None:
-    bundle = compiled("gru", tmp_path / "bundle", Precision.INT8)
+def test_int8_step_is_the_sum_of_integers_that_it_says(make: Make) -> None:
+    bundle = make("gru", Precision.INT8, Device.CPU, 7)
     decoder = Decoder(bundle, Device.CPU)
     random = np.random.default_rng(2)
     model = ModelWeights.of(tiny_checkpoint("gru").model())

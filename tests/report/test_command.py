@@ -50,7 +50,7 @@ def test_finished_trainings_of_a_report_are_reused_by_the_next_one(made: Made) -
 def tiny(folder: Path, text: Path) -> TrainingSettings:
     values: dict[str, object] = {
         "corpus": str(text), "runs_dir": folder, "name": "tiny", "epochs": 1, "hidden_size": 5,
-        "embedding_size": 3, "streams": 7, "window": 11, "threads": 1,
+        "embedding_size": 3, "streams": 7, "window": 11, "threads": 1, "sample_symbols": 13,
     }  # fmt: skip
     return TrainingSettings(**values)  # type: ignore[arg-type]
 

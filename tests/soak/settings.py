@@ -20,7 +20,7 @@ class SoakSettings:
     """
 
     minutes: Annotated[float, Range(above=0)] = 1.0
-    """How long, without the start and the end; two more at most if something has not been tried by
+    """How long, without the start and the end; ten more at most if something has not been tried by
     then."""
 
     bundle: Path | None = None

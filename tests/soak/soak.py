@@ -24,7 +24,7 @@ from unroll.client.load.processes import shares
 
 NEWS_SECONDS = 10.0
 START_SECONDS = 120.0
-LONGER_SECONDS = 120.0  # at most, if something has not been tried by then
+LONGER_SECONDS = 600.0  # at most, if something has not been tried by then
 END_SECONDS = 150.0  # for clients to end; what they told is compared meanwhile
 FREE_SECONDS = 60.0  # for servers to notice that everybody has gone
 # Parts of the time after which nobody is killed: the first server, the second, clients.

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.slow
 
 INPUTS = int(os.environ.get("UNROLL_FUZZ_INPUTS", "600")) // 3
 FUZZ = settings(
-    max_examples=INPUTS, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=INPUTS,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 COMPLETIONS = "/v1/completions"
 FIELDS = (

@@ -42,10 +42,15 @@ DASHBOARD = Path(__file__).parents[3] / "deploy" / "grafana" / "dashboards" / "u
 PROMPT = "abc bad cab " * 5  # long enough to be kept
 
 
+@pytest.fixture(autouse=True)
+def _patient_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "REQUEST_SECONDS", PATIENCE)
+
+
 def read_page(server: RunningServer) -> str:
     page = server.server.metrics_page
     assert page is not None
-    with urlopen(f"http://127.0.0.1:{page.port}/metrics", timeout=30) as answer:
+    with urlopen(f"http://127.0.0.1:{page.port}/metrics", timeout=PATIENCE) as answer:
         text: str = answer.read().decode()
     return text
 

@@ -24,7 +24,7 @@ INPUTS_TO_SEND = int(os.environ.get("UNROLL_FUZZ_INPUTS", "600")) // 3
 FUZZ = settings(
     max_examples=INPUTS_TO_SEND,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 TELLING = {
     grpc.StatusCode.INVALID_ARGUMENT,
