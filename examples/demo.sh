@@ -15,7 +15,7 @@ trap 'kill $server 2>/dev/null || true; rm -f "$port_file"' EXIT
 waited=0
 until [ -s "$port_file" ]; do
     kill -0 $server 2>/dev/null || { echo "demo: the server ended before it was ready" >&2; exit 1; }
-    [ $waited -lt 300 ] || { echo "demo: the server is not ready after 30 s" >&2; exit 1; }
+    [ $waited -lt 1200 ] || { echo "demo: the server is not ready after 120 s" >&2; exit 1; }
     sleep 0.1
     waited=$((waited + 1))
 done
