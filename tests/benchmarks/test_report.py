@@ -92,20 +92,31 @@ def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:
         assert read(type(record), tmp_path / "r.json") == record
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "is no record"),
-        ("[1]", "is no record"),
-        (json.dumps({"format_version": FORMAT_VERSION}), "is no record"),
-        (json.dumps({"format_version": FORMAT_VERSION + 1}), "measure again"),
-    ],
-)
-def test_what_is_no_record_is_refused(tmp_path: Path, text: str, message: str) -> None:
+@pytest.mark.parametrize("text", ["{", "[1]", "{}"])
+def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "r.json"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(SettingsError, match=message):
+    with pytest.raises(SettingsError, match="is no record"):
         read(DecodeRecord, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": FORMAT_VERSION + 1}, "measure again"),
+        ({"format_version": None}, "measure again"),
+        ({"unknown": 1}, "is no record"),
+        ({"points": [{"clients": 3}]}, "is no record"),
+    ],
+)
+def test_record_with_one_fault_is_refused(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "r.json"
+    write(a_served_record(a_served_point(3, [900.0])), path)
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change))
+    with pytest.raises(SettingsError, match=message):
+        read(served.ServedRecord, path)
 
 
 def test_records_of_two_machines_make_no_page(tmp_path: Path) -> None:
@@ -131,25 +142,6 @@ def test_the_page_says_what_did_not_run_and_which_setup_was_fastest(tmp_path: Pa
     assert "Not run: openvino: openvino is not installed." in text
     assert "| jax | b | 1 of 1 points | 1.00 |" in text
     assert "| jax | a | 0 of 1 points | 2.00 |" in text
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"format_version": FORMAT_VERSION + 1}, "measure again"),
-        ({"unknown": 1}, "is no record"),
-        ({"points": [{"clients": 3}]}, "is no record"),
-        ({"format_version": None}, "measure again"),
-    ],
-)
-def test_what_is_no_served_record_is_refused(
-    tmp_path: Path, change: dict[str, object], message: str
-) -> None:
-    path = tmp_path / "r.json"
-    write(a_served_record(a_served_point(3, [900.0])), path)
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change))
-    with pytest.raises(SettingsError, match=message):
-        read(served.ServedRecord, path)
 
 
 def test_the_page_has_what_was_served_beside_the_engine_alone(tmp_path: Path) -> None:
