@@ -26,6 +26,7 @@ from unroll.wire import write_item_error
 
 Request = TypeVar("Request", pb.GenerateManyRequest, pb.ScoreManyRequest)
 A = TypeVar("A", pb.GenerateAnswer, pb.ScoreAnswer)
+AT_ONCE = 64  # texts that the event loop translates before it does something else
 ANSWER_BYTES = 2**18  # that are gathered in one message
 
 
@@ -159,8 +160,9 @@ async def _feed(
                     f"must be at most {ITEMS_AT_MOST} in one request, got {len(request.items)}",
                 )
             texts = map(text_of, request.items)
-            while batch := list(islice(texts, await many.wait_for_room())):
+            while batch := list(islice(texts, min(await many.wait_for_room(), AT_ONCE))):
                 many.put(batch)
+                await asyncio.sleep(0)
             request = await anext(requests, None)
             if request is not None and (request.HasField("common") or request.in_order):
                 raise InputError("common", "and `in_order` may only be in the first request")

@@ -19,7 +19,7 @@ SORTED = 32  # texts for each slot that are put before they begin, so as to sort
 ANSWERS = 4096  # that may wait for an earlier one, if they go out in order
 SYMBOLS = 2**20  # of them that may wait; of texts that are sorted, too
 PATIENCE = 0.05  # seconds, for others to make room
-GATHERED = 256  # answers that are handed over together
+GATHERED = 256  # answers that are handed over together, at most
 GATHERING = 0.02  # seconds, at most, from the first of them: each time costs more than an answer
 
 
@@ -192,8 +192,11 @@ class Many:
     async def _gathered(self) -> list[Item]:
         await self._has_news.wait()
         self._has_news.clear()
-        ended = []
+        ended: list[Item] = []
         while self._answers and self._answers[0].has_ended:
+            if len(ended) == GATHERED:  # others use this event loop, too
+                self._has_news.set()
+                break
             ended.append(self._answers.popleft())
         return ended
 
