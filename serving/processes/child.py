@@ -10,13 +10,15 @@ import sys
 from contextlib import suppress
 from enum import Enum
 from multiprocessing.connection import Connection
-from threading import Thread
+from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 from prometheus_client import generate_latest
 
 from serving.process import describe, new_runner, serve
 from serving.server import Server
+from serving.sessions.disk_store import remove_if_unused
 from serving.settings import ServerSettings
 from serving.telemetry.logs import configure_logging
 from unroll.errors import UnrollError
@@ -38,19 +40,23 @@ class Told(Enum):
     RELOAD = "reload"
 
 
-def run_child(settings: ServerSettings, pipe: Connection) -> None:
+def run_child(settings: ServerSettings, pipe: Connection, scratch: Path | None) -> None:
     """Serve until SIGTERM, or until the supervisor is gone.
 
     Args:
         settings: of this process.
         pipe: to the supervisor.
+        scratch: folder of sessions that the supervisor removes, or, if that is killed, the last of
+            its processes.
     """
     os.setpgid(0, 0)  # a terminal's Ctrl-C is the supervisor's business
     configure_logging(settings.log_format, settings.log_level)
 
+    is_orphan = Event()
+
     def announce(server: Server) -> None:
         attending = Thread(
-            target=_attend, args=(server, pipe, asyncio.get_running_loop()), daemon=True
+            target=_attend, args=(server, pipe, asyncio.get_running_loop(), is_orphan), daemon=True
         )
         tell(pipe, Told.READY, describe(server))
         attending.start()
@@ -61,6 +67,9 @@ def run_child(settings: ServerSettings, pipe: Connection) -> None:
     except UnrollError as error:
         tell(pipe, Told.FAILED, str(error))
         sys.exit(error.exit_status)
+    finally:
+        if scratch is not None and is_orphan.is_set():
+            remove_if_unused(scratch)
 
 
 def tell(pipe: Connection, *message: Any) -> None:
@@ -69,12 +78,15 @@ def tell(pipe: Connection, *message: Any) -> None:
         pipe.send(message)
 
 
-def _attend(server: Server, pipe: Connection, loop: asyncio.AbstractEventLoop) -> None:
+def _attend(
+    server: Server, pipe: Connection, loop: asyncio.AbstractEventLoop, is_orphan: Event
+) -> None:
     """Do what the supervisor asks for, on a thread, until the supervisor is gone."""
     while True:
         try:
             asked = pipe.recv()
         except (EOFError, OSError):
+            is_orphan.set()
             os.kill(os.getpid(), signal.SIGTERM)  # ends in good order
             return
         if asked is Ask.METRICS:

@@ -30,6 +30,7 @@ from serving.telemetry.page import MetricsPage
 from unroll.errors import UnrollError
 
 ANSWER_SECONDS = 4.0  # for a process's metrics
+RELOAD_SECONDS = 60.0  # for a process's bundles, before it is the next one's turn
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds before a process that ended is started again
 STEADY_SECONDS = 60.0  # after so long, the next end is a first one again
 LAST_SECONDS = 10.0  # after the grace time, processes that are still there are killed
@@ -46,7 +47,8 @@ class Child:
         pipe: to it.
         ready: what it serves, once it does; or why it cannot.
         ended: set when it is gone.
-        answers: what it told last, by kind of question.
+        answers: what is still to come, by kind of question.
+        is_silent: whether an answer did not come in time, and nothing since.
     """
 
     serial: int
@@ -55,6 +57,7 @@ class Child:
     ready: "asyncio.Future[list[str]]"
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     answers: dict[Told, "asyncio.Future[Any]"] = field(default_factory=dict)
+    is_silent: bool = False
 
 
 class Supervisor:
@@ -69,6 +72,7 @@ class Supervisor:
         self.settings = settings
         self._children: dict[int, Child] = {}  # by number, from 0
         self._serials = itertools.count()
+        self._scratch: Path | None = None
         self._is_stopping = asyncio.Event()
         self._is_reloading = asyncio.Event()
 
@@ -115,7 +119,8 @@ class Supervisor:
             http_port = http.getsockname()[1]
         state_dir = settings.state_dir
         if state_dir is None and settings.store is None:
-            state_dir = Path(closing.enter_context(TemporaryDirectory(prefix="unroll-sessions-")))
+            scratch = TemporaryDirectory(prefix="unroll-sessions-", ignore_cleanup_errors=True)
+            state_dir = self._scratch = Path(closing.enter_context(scratch))
         if settings.capsule_keys is None and not os.environ.get(KEYS_VARIABLE):
             log.warning(
                 "no capsule keys: capsules are valid on this server only, and until it stops; "
@@ -137,7 +142,8 @@ class Supervisor:
     def _start(self, number: int, settings: ServerSettings) -> Child:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=run_child, args=(settings, theirs), daemon=False)
+        arguments = (settings, theirs, self._scratch)
+        process = context.Process(target=run_child, args=arguments, daemon=False)
         process.start()
         theirs.close()
         child = Child(next(self._serials), process, ours, self._loop.create_future())
@@ -163,6 +169,7 @@ class Supervisor:
         child.ended.set()
 
     def _hear(self, child: Child, what: Told, *more: Any) -> None:
+        child.is_silent = False
         if what is Told.READY:
             _settle(child.ready, more[0])
         elif what is Told.FAILED:
@@ -203,9 +210,13 @@ class Supervisor:
         while True:
             await self._is_reloading.wait()
             self._is_reloading.clear()
-            for child in list(self._children.values()):
-                with suppress(asyncio.CancelledError, OSError):
-                    await self._ask(child, Ask.RELOAD, Told.RELOAD)
+            for number, child in list(self._children.items()):
+                try:
+                    await self._ask(child, Ask.RELOAD, Told.RELOAD, RELOAD_SECONDS)
+                except TimeoutError:
+                    log.error("server process %d does not answer; it reloads when it does", number)
+                except (asyncio.CancelledError, OSError):  # it has ended
+                    pass
 
     def _open_metrics(self) -> MetricsPage | None:
         port = self.settings.metrics_port
@@ -225,20 +236,31 @@ class Supervisor:
     async def _ask_pages(self) -> dict[int, str]:
         async def one(child: Child) -> tuple[int, str] | None:
             with suppress(asyncio.CancelledError, TimeoutError, OSError):
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    page: str = await self._ask(child, Ask.METRICS, Told.METRICS)
-                    return child.serial, page
+                question = Ask.METRICS, Told.METRICS
+                page: str = await self._ask(child, *question, ANSWER_SECONDS)
+                return child.serial, page
             return None
 
         found = await asyncio.gather(*map(one, list(self._children.values())))
         return dict(filter(None, found))
 
-    async def _ask(self, child: Child, ask: Ask, answer: Told) -> Any:
+    async def _ask(self, child: Child, ask: Ask, answer: Told, seconds: float) -> Any:
+        """Ask a process, and wait for its answer, but not for one that was silent before.
+
+        Raises:
+            TimeoutError: it does not answer.
+            OSError, asyncio.CancelledError: it has ended.
+        """
         waiting = child.answers.get(answer)
         if waiting is None:
             child.pipe.send(ask)  # fails if the process is gone, and then nobody waits
             waiting = child.answers[answer] = self._loop.create_future()
-        return await asyncio.shield(waiting)
+        try:
+            async with asyncio.timeout(0 if child.is_silent else seconds):
+                return await asyncio.shield(waiting)
+        except TimeoutError:
+            child.is_silent = True
+            raise
 
     async def _end(self) -> None:
         """Let all processes drain; those that take too long are killed."""

@@ -4,11 +4,12 @@ import asyncio
 import fcntl
 import logging
 import secrets
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -136,6 +137,7 @@ class DiskStore:
             )
 
     def _read(self, session_id: str, owner: bytes, known: bytes) -> Found | Gone:
+        self._writes.check()
         self._reads.execute("BEGIN")  # session and marks of one moment
         try:
             found = self._find(session_id, owner, known, self._reads)
@@ -316,6 +318,13 @@ def _marks(db: sqlite3.Connection, key: int) -> tuple[bytes, ...]:
 def _add_marks(db: sqlite3.Connection, key: int, first: int, marks: Sequence[bytes]) -> None:
     rows = [(key, number, data) for number, data in enumerate(marks, first)]
     db.executemany("INSERT INTO marks VALUES (?, ?, ?)", rows)
+
+
+def remove_if_unused(folder: Path) -> None:
+    """Remove a store that no process has open."""
+    with suppress(OSError), open(folder / "lock", "ab") as lock:  # noqa: PTH123, as above
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _warn_if_readable_by_others(folder: Path) -> None:

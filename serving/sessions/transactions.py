@@ -82,8 +82,7 @@ class Transactions:
             done.set_result(result)
 
     def _transact(self, chores: list[Chore[Any]]) -> list[Any]:
-        if not self._is_there():
-            raise sqlite3.OperationalError(f"{self._path} is gone, or is another file by now")
+        self.check()
         self._db.execute("BEGIN IMMEDIATE")
         try:
             results = [chore(self._db) for chore in chores]
@@ -94,12 +93,18 @@ class Transactions:
             raise
         return results
 
-    def _is_there(self) -> bool:
-        """Tell whether the file is where it was opened; SQLite would write to a deleted one."""
+    def check(self) -> None:
+        """See that the file is where it was opened; SQLite would go on with a deleted one.
+
+        Raises:
+            sqlite3.OperationalError: it is not.
+        """
         try:
-            return os.path.samestat(self._path.stat(), self._file)
+            is_there = os.path.samestat(self._path.stat(), self._file)
         except OSError:
-            return False
+            is_there = False
+        if not is_there:
+            raise sqlite3.OperationalError(f"{self._path} is gone, or is another file by now")
 
     def _note(self, done: asyncio.Future[Any]) -> None:
         if done.cancelled():

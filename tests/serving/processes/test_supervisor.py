@@ -131,8 +131,9 @@ def test_processes_are_one_server_from_start_to_drain(gru: Path, tmp_path: Path)
 
 
 def test_sighup_reloads_each_process_and_all_end_with_their_supervisor(
-    gru: Path, tmp_path: Path
+    gru: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with server_process(tmp_path, *arguments(gru)) as (server, _):
         pair = children(server)
         server.send_signal(signal.SIGHUP)
@@ -140,8 +141,10 @@ def test_sighup_reloads_each_process_and_all_end_with_their_supervisor(
         lines = iter(server.stderr.readline, "")
         for _ in pair:
             assert any("the same bundle" in line for line in lines)
+        assert [*tmp_path.glob("unroll-sessions-*")]
         server.kill()
         wait_for(lambda: not any("spawn_main" in command_of(pid) for pid in pair))
+        assert not [*tmp_path.glob("unroll-sessions-*")]
 
 
 def test_sighup_while_processes_start_ends_nothing(gru: Path, tmp_path: Path) -> None:

@@ -354,9 +354,13 @@ def test_full_disk_is_known_and_so_is_its_end(tmp_path: Path) -> None:
 def test_folder_that_is_removed_while_the_server_runs_is_told(tmp_path: Path) -> None:
     async def scenario() -> None:
         store = DiskStore(tmp_path / "state")
+        await store.create([new("a")])
+        assert isinstance(await store.read("a", ANNA), Found)
         shutil.rmtree(tmp_path / "state")
+        with pytest.raises(StoreError, match="could not be read"):
+            await store.read("a", ANNA)
         with pytest.raises(StoreError, match="could not be written"):
-            await store.create([new("a")])
+            await store.create([new("b")])
         await store.close()
 
     asyncio.run(scenario())
