@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from export.arithmetic import Precision
 from export.compiler import export
-from export.quality import Texts
+from export.graph.arithmetic import Precision
+from export.proof.quality import Texts
 from serving.runtime.onnx import Device
 from training.log.metrics import Metrics
 from training.model.model import CELLS, CharRNN, ModelSettings

@@ -10,9 +10,9 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from export.arithmetic import Precision
 from export.compiler import export
-from export.quality import load_texts
+from export.graph.arithmetic import Precision
+from export.proof.quality import load_texts
 from serving.runtime.onnx import Device
 from training.run.checkpoint import load_checkpoint
 from unroll.bundle.folder import Bundle

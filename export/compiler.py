@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from export.arithmetic import Arithmetic, Precision, open_arithmetic
-from export.comparison import TOLERANCES
-from export.decode import compile_decode
-from export.graph import WeightFile
-from export.inspection import compile_inspect
-from export.int8_reference import Int8Reference
-from export.parity import prove
-from export.quality import Texts, measure_scales
-from export.reading import compile_read
-from export.step import compile_step
-from export.unrolled import compile_unrolled
-from export.unrolled_parity import prove_unrolled
-from export.weights import ModelWeights
+from export.graph.arithmetic import Arithmetic, Precision, open_arithmetic
+from export.graph.graph import WeightFile
+from export.graph.weights import ModelWeights
+from export.loop.decode import compile_decode
+from export.loop.inspection import compile_inspect
+from export.loop.reading import compile_read
+from export.loop.step import compile_step
+from export.loop.unrolled import compile_unrolled
+from export.proof.comparison import TOLERANCES
+from export.proof.int8_reference import Int8Reference
+from export.proof.parity import prove
+from export.proof.quality import Texts, measure_scales
+from export.proof.unrolled_parity import prove_unrolled
 from serving.runtime.onnx import Device
 from training.run.checkpoint import Checkpoint
 from unroll.bundle.files import describe

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from benchmarks.decode.limits import PRODUCTS, products_of
-from export.graph import IR_VERSION, OPSET
+from export.graph.graph import IR_VERSION, OPSET
 from serving.runtime.captures import CAPTURES
 from serving.runtime.device_buffer import DeviceBuffer
 from serving.runtime.onnx import Device, GraphFiles, open_fixed_graph_session

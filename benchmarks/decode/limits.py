@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.timing import timed
-from export.graph import IR_VERSION, OPSET
+from export.graph.graph import IR_VERSION, OPSET
 from serving.runtime.onnx import Device, GraphFiles, open_graph_session
 from unroll.bundle.folder import Bundle
 from unroll.bundle.manifest import DECODE

@@ -13,7 +13,7 @@ from benchmarks.decode.record import FP32_LOOP, LOOP, PRODUCTS, READ, Point
 from benchmarks.decode.settings import DecodeSettings
 from benchmarks.decode.text import text_without_ties
 from benchmarks.timing import Way, interleave, quickest
-from export.weights import ModelWeights
+from export.graph.weights import ModelWeights
 from serving.runtime.onnx import Device
 from training.model.model import CharRNN
 from unroll.bundle.folder import Bundle

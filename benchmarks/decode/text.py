@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.decode.peers.peer import START, Tokens
-from export.reference import TIE
+from export.proof.reference import TIE
 from serving.runtime.sampling import uniforms
 from training.model.model import CharRNN
 from unroll.errors import UnrollError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from export.adopt.proof import Proof
 from export.adopt.vocabulary import Text
-from export.quality import judged_rows, loss_in_torch
+from export.proof.quality import judged_rows, loss_in_torch
 from training.data.splits import split_symbols
 from training.data.symbols import Ids
 from training.log.metrics import Metrics

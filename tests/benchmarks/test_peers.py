@@ -12,8 +12,8 @@ from benchmarks.decode.peers.peer import NotRunError, Work, Writer, needed
 from benchmarks.decode.peers.registry import PEERS
 from benchmarks.decode.peers.torch_steps import Step, one_step_a_call, zero_state
 from benchmarks.decode.text import Text, text_without_ties
-from export.reference import TIE
-from export.weights import ModelWeights
+from export.graph.weights import ModelWeights
+from export.proof.reference import TIE
 from serving.runtime.onnx import Device
 from tests.conftest import tiny_checkpoint
 from training.model.model import CELLS

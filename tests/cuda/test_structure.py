@@ -13,8 +13,8 @@ import pytest
 
 from benchmarks.decode.captured_products import captured_products, wide_weights
 from benchmarks.models import random_checkpoint
-from export.arithmetic import Precision
 from export.compiler import export
+from export.graph.arithmetic import Precision
 from serving.engine.models import Models
 from serving.engine.options import EngineOptions
 from serving.runtime import device

@@ -5,8 +5,8 @@ import onnxruntime as ort
 import pytest
 from numpy.testing import assert_array_equal
 
-from export.alternatives import find_alternatives
-from export.graph import Graph, WeightFile
+from export.drawing.alternatives import find_alternatives
+from export.graph.graph import Graph, WeightFile
 
 T, N = 5, 7
 

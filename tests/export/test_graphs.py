@@ -22,7 +22,7 @@ from unroll.bundle.manifest import BATCH, DECODES, INSPECT, READ, STEP, TIME, WE
 
 SYMBOLS = 2000
 # fp32 in two orders of summation; a random number this near to a boundary is a tie (see
-# export/reference.py), so the runs that are compared are chosen without one.
+# export/proof/reference.py), so the runs that are compared are chosen without one.
 TIE = 1e-5
 
 

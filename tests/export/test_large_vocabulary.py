@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from export.arithmetic import Precision
 from export.compiler import export
-from export.quality import Texts
-from export.sampler import WHOLE_AT_MOST
+from export.drawing.sampler import WHOLE_AT_MOST
+from export.graph.arithmetic import Precision
+from export.proof.quality import Texts
 from serving.runtime.decoder import FREE, Decoder, LoopRun
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import uniforms

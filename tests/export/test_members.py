@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from export.arithmetic import Precision
 from export.compiler import export
-from export.weights import ModelWeights
+from export.graph.arithmetic import Precision
+from export.graph.weights import ModelWeights
 from serving.runtime.onnx import Device
 from tests.conftest import tiny_checkpoint
 from tests.export.test_precision import least, own_texts

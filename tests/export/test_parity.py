@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from export import reference
-from export.cells import Layer
 from export.compiler import export as compile_bundle
 from export.compiler import require_memory
-from export.reference import Run, verify_run
-from export.weights import GATES, Array, LayerWeights, ModelWeights
+from export.graph.cells import Layer
+from export.graph.weights import GATES, Array, LayerWeights, ModelWeights
+from export.proof import reference
+from export.proof.reference import Run, verify_run
 from tests.conftest import tiny_checkpoint
 from training.model.model import CELLS, CharRNN
 from training.settings import Cell

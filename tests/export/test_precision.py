@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from export import quality
-from export.arithmetic import UNIT, Precision, Scale, quantise
 from export.compiler import export
-from export.quality import Texts, load_texts, measure_scales
-from export.weights import ModelWeights
+from export.graph.arithmetic import UNIT, Precision, Scale, quantise
+from export.graph.weights import ModelWeights
+from export.proof import quality
+from export.proof.quality import Texts, load_texts, measure_scales
 from serving.runtime.decoder import Decoder, LoopRun, State
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams, uniforms
@@ -249,7 +249,7 @@ def test_mistake_in_the_int8_graph_is_seen(
             return replace(weights, scale=weights.scale[::-1])
         return replace(weights, scale=weights.scale * np.float32(1.2))
 
-    monkeypatch.setattr("export.arithmetic.quantise", damaged)
+    monkeypatch.setattr("export.graph.arithmetic.quantise", damaged)
     with pytest.raises(ParityError, match="decode: log-probabilities"):
         compiled("gru", tmp_path / "bundle", Precision.INT8)
 

@@ -13,9 +13,9 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from export.filtered_rows import keep_likeliest_in, prepare_filtered_rows
-from export.graph import Graph, WeightFile
-from export.sampler import BLOCKS, draw, prepare, probabilities
+from export.drawing.filtered_rows import keep_likeliest_in, prepare_filtered_rows
+from export.drawing.sampler import BLOCKS, draw, prepare, probabilities
+from export.graph.graph import Graph, WeightFile
 from serving.runtime.decoder import FREE
 from serving.runtime.onnx import Device, GraphFiles, open_graph_session
 from serving.runtime.sampling import SamplingParams, uniforms

@@ -10,11 +10,11 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from export.arithmetic import Arithmetic
 from export.compiler import export
-from export.graph import WeightFile
-from export.unrolled import compile_unrolled
-from export.weights import ModelWeights
+from export.graph.arithmetic import Arithmetic
+from export.graph.graph import WeightFile
+from export.graph.weights import ModelWeights
+from export.loop.unrolled import compile_unrolled
 from serving.runtime.decoder import Decoder, LoopResult, LoopRun, State
 from serving.runtime.onnx import Device, GraphFiles, open_fixed_graph_session
 from tests.conftest import tiny_checkpoint

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from export.weights import Array, LayerWeights, ModelWeights
+from export.graph.weights import Array, LayerWeights, ModelWeights
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from benchmarks.decode.peers.peer import (
     only_on_cpu,
 )
 from benchmarks.decode.peers.plain_loop import compile_plain_loop
-from export.graph import WeightFile
+from export.graph.graph import WeightFile
 
 # Without the precision hint, processors with bf16 would compute in it.
 OPTIONS = {

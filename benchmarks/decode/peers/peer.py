@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.weights import ModelWeights
+from export.graph.weights import ModelWeights
 from serving.runtime.onnx import Device
 from training.model.model import CharRNN
 from unroll.bundle.folder import Bundle

@@ -11,8 +11,8 @@ import onnx
 
 from benchmarks.decode.peers.cells import Folded, fold
 from benchmarks.decode.peers.peer import START
-from export.graph import Graph, Shape, WeightFile
-from export.weights import Array, ModelWeights
+from export.graph.graph import Graph, Shape, WeightFile
+from export.graph.weights import Array, ModelWeights
 
 Old = dict[str, str]
 """Names of h (and c) of one layer before its step, each (N, H)."""

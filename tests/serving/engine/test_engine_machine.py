@@ -16,8 +16,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from export.arithmetic import Precision
 from export.compiler import export
+from export.graph.arithmetic import Precision
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
 from serving.engine.request import Chunk

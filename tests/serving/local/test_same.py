@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from export.arithmetic import Precision
+from export.graph.arithmetic import Precision
 from serving.local.model import LocalModel, load
 from tests.export.test_precision import compiled
 from tests.serving.running import serve

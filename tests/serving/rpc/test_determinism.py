@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.arithmetic import Precision
 from export.compiler import export
+from export.graph.arithmetic import Precision
 from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
 from tests.export.test_precision import own_texts
 from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, server_process, wait_for

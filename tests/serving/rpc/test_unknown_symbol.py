@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.arithmetic import Precision
 from export.compiler import export
-from export.quality import Texts
+from export.graph.arithmetic import Precision
+from export.proof.quality import Texts
 from serving.local.model import load
 from tests.conftest import tiny_checkpoint
 from tests.serving.running import serve

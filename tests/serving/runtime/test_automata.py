@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from export.arithmetic import Precision
+from export.graph.arithmetic import Precision
 from serving.runtime.decoder import FREE, Automata, Decoder, LoopResult, LoopRun
 from serving.runtime.onnx import Device
 from tests.conftest import TINY_SYMBOLS

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from export.arithmetic import Precision
 from export.compiler import export
-from export.quality import Texts
+from export.graph.arithmetic import Precision
+from export.proof.quality import Texts
 from serving.runtime import decoder as decoder_module
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.onnx import Device

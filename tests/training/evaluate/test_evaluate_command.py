@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from export.arithmetic import Precision
 from export.compiler import export
-from export.quality import load_texts
+from export.graph.arithmetic import Precision
+from export.proof.quality import load_texts
 from tests.serving.running import RunningServer, serve
 from tests.training.evaluate.test_held_out import prose
 from training.__main__ import train

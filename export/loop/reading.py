@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import onnx
 
-from export.arithmetic import Arithmetic, Term
-from export.cells import RecurrentState, recurrent_step
-from export.decode import cast, enter, is_alive_at, keep_alive, leave, log_probs_of
-from export.graph import Graph, Shape, WeightFile
-from export.weights import ModelWeights
+from export.graph.arithmetic import Arithmetic, Term
+from export.graph.cells import RecurrentState, recurrent_step
+from export.graph.graph import Graph, Shape, WeightFile
+from export.graph.weights import ModelWeights
+from export.loop.decode import cast, enter, is_alive_at, keep_alive, leave, log_probs_of
 
 
 def compile_read(model: ModelWeights, arithmetic: Arithmetic, file: WeightFile) -> onnx.ModelProto:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.comparison import (
+from export.proof.comparison import (
     EQUAL,
     FP32,
     Tolerance,
@@ -25,8 +25,8 @@ from export.comparison import (
     require_within,
     state_difference,
 )
-from export.quality import judge
-from export.reference import Reference, Run, torch_state, verify_run
+from export.proof.quality import judge
+from export.proof.reference import Reference, Run, torch_state, verify_run
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.inspector import Inspector
 from serving.runtime.onnx import Device, GraphFiles, open_graph_session, runtime_version

@@ -11,9 +11,9 @@ The graph that any ONNX runtime can run, and that shows in one page what the mod
 import numpy as np
 import onnx
 
-from export.graph import Graph, WeightFile
-from export.operators import recurrent_operator
-from export.weights import ModelWeights
+from export.graph.graph import Graph, WeightFile
+from export.graph.operators import recurrent_operator
+from export.graph.weights import ModelWeights
 
 
 def compile_step(model: ModelWeights, file: WeightFile) -> onnx.ModelProto:

@@ -31,12 +31,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from export.arithmetic import Arithmetic, Term
-from export.decode import cast, log_probs_of
-from export.graph import Graph, WeightFile
-from export.operators import recurrent_operator
-from export.sampler import Sampler, draw, prepare, probabilities, that_may_be_drawn
-from export.weights import LayerWeights, ModelWeights
+from export.drawing.sampler import Sampler, draw, prepare, probabilities, that_may_be_drawn
+from export.graph.arithmetic import Arithmetic, Term
+from export.graph.graph import Graph, WeightFile
+from export.graph.operators import recurrent_operator
+from export.graph.weights import LayerWeights, ModelWeights
+from export.loop.decode import cast, log_probs_of
 from unroll.bundle.manifest import BATCH, SLOTS, TIME, UNROLLED, Unrolled
 
 State = dict[str, list[str]]

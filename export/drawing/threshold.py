@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from export.filters import LEAST, rank, units_of, wanted_mass
-from export.graph import Graph
+from export.drawing.filters import LEAST, rank, units_of, wanted_mass
+from export.graph.graph import Graph
 
 WINDOW = 16
 BISECTIONS = 40  # at most; of more than WINDOW equal probabilities it finds no boundary

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from export.arithmetic import Scale, quantise
-from export.weights import LayerWeights, ModelWeights
+from export.graph.arithmetic import Scale, quantise
+from export.graph.weights import LayerWeights, ModelWeights
 
 Floats = NDArray[np.float64]
 

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import onnx
 
-from export.alternatives import find_alternatives
-from export.arithmetic import Arithmetic
-from export.cells import RecurrentState, recurrent_step
-from export.decode import cast, enter, leave
-from export.graph import Graph, Shape, WeightFile
-from export.weights import ModelWeights
+from export.drawing.alternatives import find_alternatives
+from export.graph.arithmetic import Arithmetic
+from export.graph.cells import RecurrentState, recurrent_step
+from export.graph.graph import Graph, Shape, WeightFile
+from export.graph.weights import ModelWeights
+from export.loop.decode import cast, enter, leave
 
 
 def compile_inspect(

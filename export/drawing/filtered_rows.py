@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import TensorProto
 
-from export.filters import Filters, declare_filters, filter_ranked, rank
-from export.graph import Graph
-from export.threshold import Searched, keep_above
+from export.drawing.filters import Filters, declare_filters, filter_ranked, rank
+from export.drawing.threshold import Searched, keep_above
+from export.graph.graph import Graph
 
 ABOVE_ALL = 2.0  # of probabilities
 SORTED_AT_MOST = 2048  # symbols of all rows

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.graph import Graph
+from export.graph.graph import Graph
 
 LEAST = float(np.nextafter(np.float32(2.0**-24), np.float32(1)))  # what is less has no mass
 

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from export.graph import Graph
-from export.weights import Array
+from export.graph.graph import Graph
+from export.graph.weights import Array
 
 
 class Precision(Enum):

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import TensorProto
 
-from export.filters import Filters, declare_filters, keep_likeliest
-from export.graph import Graph
-from export.weights import ModelWeights
+from export.drawing.filters import Filters, declare_filters, keep_likeliest
+from export.graph.graph import Graph
+from export.graph.weights import ModelWeights
 
 # Greedy decoding is the limit of low temperature: at this factor every probability but those
 # of the largest logit underflows to zero, and u = 0 takes the first of them.

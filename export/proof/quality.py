@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from export.arithmetic import UNIT, Scale
+from export.graph.arithmetic import UNIT, Scale
 from serving.runtime.decoder import Decoder, LoopRun
 from training.data.corpus import load_same_corpus
 from training.data.decoding import Rules

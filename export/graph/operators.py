@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from export.graph import Graph
-from export.weights import Array, LayerWeights
+from export.graph.graph import Graph
+from export.graph.weights import Array, LayerWeights
 
 OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "rnn_tanh": ("RNN", {"activations": ["Tanh"]}),

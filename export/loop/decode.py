@@ -32,13 +32,10 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from export.alternatives import find_alternatives
-from export.arithmetic import Arithmetic
-from export.automata import Automata, add_bias, advance, declare_automata
-from export.cells import RecurrentState, recurrent_step
-from export.filtered_rows import FilteredRows, keep_likeliest_in, prepare_filtered_rows
-from export.graph import Graph, Shape, WeightFile
-from export.sampler import (
+from export.drawing.alternatives import find_alternatives
+from export.drawing.automata import Automata, add_bias, advance, declare_automata
+from export.drawing.filtered_rows import FilteredRows, keep_likeliest_in, prepare_filtered_rows
+from export.drawing.sampler import (
     WHOLE_AT_MOST,
     Sampler,
     draw,
@@ -46,7 +43,10 @@ from export.sampler import (
     probabilities,
     that_may_be_drawn,
 )
-from export.weights import ModelWeights
+from export.graph.arithmetic import Arithmetic
+from export.graph.cells import RecurrentState, recurrent_step
+from export.graph.graph import Graph, Shape, WeightFile
+from export.graph.weights import ModelWeights
 from unroll.bundle.manifest import DECODE, DECODE_CONSTRAINED, DECODE_FULL
 
 

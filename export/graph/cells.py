@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from export.arithmetic import Arithmetic, Term
-from export.graph import Graph
-from export.weights import Array, LayerWeights, ModelWeights
+from export.graph.arithmetic import Arithmetic, Term
+from export.graph.graph import Graph
+from export.graph.weights import Array, LayerWeights, ModelWeights
 
 ROWS_AT_ONCE = 2**14  # of a table in float64; bounds the memory
 

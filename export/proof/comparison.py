@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.arithmetic import Precision
-from export.reference import TIE
+from export.graph.arithmetic import Precision
+from export.proof.reference import TIE
 from serving.runtime.decoder import LoopResult, State
 from unroll.bundle.manifest import Rung
 from unroll.errors import ParityError

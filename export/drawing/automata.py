@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.graph import Graph
+from export.graph.graph import Graph
 
 
 @dataclass(frozen=True, kw_only=True)

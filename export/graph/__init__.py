@@ -1,0 +1,1 @@
+"""What graphs are made of: nodes and weights, operators, arithmetic, cells."""

@@ -1,0 +1,1 @@
+"""The graphs of a bundle, each compiled from a checkpoint's weights."""

@@ -1,0 +1,1 @@
+"""Does a bundle say what torch says, and what does its precision cost?"""
