@@ -8,6 +8,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import pytest
+
 from tests.serving.running import serve
 from training.settings import Cell
 from unroll.options import GenerateOptions
@@ -49,7 +51,10 @@ def listed() -> list[str]:
     return [next(known for known in files if known.endswith(file)) for _, file in rows]
 
 
-def test_request_passes_the_files_that_the_docs_list(tiny_bundles: dict[Cell, Path]) -> None:
+def test_request_passes_the_files_that_the_docs_list(
+    tiny_bundles: dict[Cell, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.server.TIDY_SECONDS", 3600.0)  # it would be on the way, by chance
     recorder = Recorder()
     threading.setprofile(recorder)
     try:

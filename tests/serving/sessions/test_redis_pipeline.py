@@ -15,13 +15,14 @@ from serving.sessions.redis_settings import read_redis
 from tests.serving.key_servers import KeyServer, running
 
 MANY = 200
+SECONDS = 10.0
 
 
 @asynccontextmanager
-async def pipeline(server: KeyServer, seconds: float = 10.0) -> AsyncIterator[Pipeline]:
-    settings = read_redis(server.url, password=None, ca=None, prefix="p", timeout_seconds=seconds)
-    reached = servers(settings, "key", seconds)
-    made = Pipeline(reached.connect, seconds)
+async def pipeline(server: KeyServer) -> AsyncIterator[Pipeline]:
+    settings = read_redis(server.url, password=None, ca=None, prefix="p", timeout_seconds=SECONDS)
+    reached = servers(settings, "key", SECONDS)
+    made = Pipeline(reached.connect, SECONDS)
     try:
         yield made
     finally:
@@ -98,13 +99,17 @@ def test_all_in_flight_hear_that_the_connection_fell(tmp_path: Path) -> None:
 def test_connection_on_which_nothing_comes_back_is_replaced(tmp_path: Path) -> None:
     async def scenario() -> None:
         with running("redis", tmp_path) as server:
-            async with pipeline(server, 0.2) as made:
+            async with pipeline(server) as made:
                 first = await made.call("CLIENT", "ID")
+                assert made._line is not None
+                made._seconds = made._line._seconds = 0.2
+                made._line._look()  # with nothing in flight, it sets no timer
                 with server.client as client:
                     client.client_pause(60_000, all=False)
                     with pytest.raises((RedisError, OSError)):
                         await made.call("INCR", "a")
                     client.client_unpause()
+                made._seconds = SECONDS
                 assert await made.call("CLIENT", "ID") != first
 
     asyncio.run(scenario())
@@ -114,7 +119,7 @@ def test_late_answer_is_not_taken_for_another(redis: KeyServer) -> None:
     """One answer is late while others come: its connection is kept, and stays in step."""
 
     async def scenario() -> None:
-        async with pipeline(redis, 0.3) as made:
+        async with pipeline(redis) as made:
             await made.call("PING")
             line = made._line
             assert line is not None

@@ -304,7 +304,7 @@ def sentinel(folder: Path, watched: int) -> Iterator[int]:
 
 @kinds
 def test_cluster_keeps_all_of_a_session_together(kind: str, tmp_path: Path) -> None:
-    cluster = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    cluster, _ = cluster_options()
 
     async def scenario() -> None:
         with running(kind, tmp_path, *cluster) as server:
@@ -481,18 +481,20 @@ def test_new_password_in_the_file_counts_for_the_next_connection(kind: str, tmp_
 
 @kinds
 def test_sessions_that_move_in_a_cluster_are_followed(kind: str, tmp_path: Path) -> None:
+    options, bus = cluster_options()
+
     async def scenario() -> None:
         for name in "ab":
             (tmp_path / name).mkdir()
         with (
-            running(kind, tmp_path / "a", "--cluster-enabled", "yes") as first,
-            running(kind, tmp_path / "b", "--cluster-enabled", "yes") as second,
+            running(kind, tmp_path / "a", *cluster_options()[0]) as first,
+            running(kind, tmp_path / "b", *options) as second,
             first.client as here,
             second.client as there,
         ):
             here.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-            here.execute_command("CLUSTER", "MEET", "127.0.0.1", str(second.port))
-            async with asyncio.timeout(60):
+            here.execute_command("CLUSTER", "MEET", "127.0.0.1", str(second.port), bus)
+            async with asyncio.timeout(PATIENCE):
                 while not all(is_whole(client) for client in (here, there)):
                     await asyncio.sleep(0.05)
             async with store_at(settings(f"redis+cluster://127.0.0.1:{first.port}")) as store:
@@ -519,6 +521,12 @@ def test_sessions_that_move_in_a_cluster_are_followed(kind: str, tmp_path: Path)
                 assert not here.dbsize()
 
     asyncio.run(scenario())
+
+
+def cluster_options() -> tuple[tuple[str, ...], str]:
+    """Return what makes a server one of a cluster, and the port at which others of it meet it."""
+    bus = str(free_port())
+    return ("--cluster-enabled", "yes", "--cluster-port", bus), bus
 
 
 def is_whole(node: Redis) -> bool:
