@@ -18,7 +18,7 @@ from functools import partial
 
 from serving.engine.counts import EngineCounts
 from serving.engine.options import EngineOptions
-from serving.engine.outbox import Batch, Outbox
+from serving.engine.outbox import Batch, Outbox, call_listeners
 from serving.engine.prefixes import PrefixCache
 from serving.engine.request import Chunk, SequenceRequest, check_request
 from serving.engine.row import prepare
@@ -39,15 +39,6 @@ CLOSE_SECONDS = 10.0
 DEFAULT_OPTIONS = EngineOptions()
 
 log = logging.getLogger(__name__)
-
-
-def call_listeners(delivery: Delivery) -> None:
-    """Hand each chunk to its sequence's listener, on the calling thread; log one that raises."""
-    for sequence, chunk in delivery:
-        try:
-            sequence.listener(chunk)
-        except Exception:  # one reader's failure must not end the others' texts
-            log.exception("a listener failed; its reader misses a chunk")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +107,7 @@ class Engine:
             for _ in range(options.workers)
         ]
         self._scheduler = Scheduler(self.slots, options.queue_limit)
-        self._deliver_unsafe = deliver
-        self._outbox = Outbox(bundle.vocabulary, self.counts, self._deliver)
+        self._outbox = Outbox(bundle.vocabulary, self.counts, deliver)
         self._on_failure = on_failure
         self._lock = threading.RLock()  # guards the scheduler and the three below
         self._changed = threading.Condition(self._lock)  # workers without a row wait for it
@@ -350,14 +340,6 @@ class Engine:
     def _put(self, ends: Delivery) -> None:
         if ends:
             self._outbox.put(Batch(chunks=ends))
-
-    def _deliver(self, delivery: Delivery) -> None:
-        if not delivery:
-            return
-        try:
-            self._deliver_unsafe(delivery)
-        except Exception:  # the event loop that it goes to may be gone; the engine stays
-            log.exception("a delivery failed; its readers miss %d chunks", len(delivery))
 
     def _end_all(self, worker: Worker) -> None:
         """End all that this worker, or none, holds; the other workers end theirs."""

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from serving.engine.engine import call_listeners
 from serving.engine.options import EngineOptions
+from serving.engine.outbox import call_listeners
 from serving.engine.sequence import Delivery
 from serving.engine.served import ServedModel, read_whole
 from unroll.bundle.folder import Bundle

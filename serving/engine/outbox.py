@@ -47,7 +47,7 @@ class Outbox:
     Args:
         vocabulary: of the model.
         counts: of the engine.
-        deliver: must not raise.
+        deliver: hands chunks to their readers; what it raises is logged.
     """
 
     def __init__(
@@ -101,7 +101,12 @@ class Outbox:
                 row.times.note_first(self._counts, batch.now, is_text=True)
             for row, chunk in delivery:
                 self._note(row, chunk, batch.now)
-        self._deliver(delivery)
+        if not delivery:
+            return
+        try:
+            self._deliver(delivery)
+        except Exception:  # the event loop that it goes to may be gone; the engine stays
+            log.exception("a delivery failed; its readers miss %d chunks", len(delivery))
 
     def _last(
         self,
@@ -124,6 +129,15 @@ class Outbox:
         if times.first is None and (row.has_written or chunk.is_last):
             times.note_first(self._counts, now, is_text)
         times.note_chunk(self._counts, now, row.is_streamed, chunk.is_last and is_text)
+
+
+def call_listeners(delivery: Delivery) -> None:
+    """Hand each chunk to its sequence's listener, on the calling thread; log one that raises."""
+    for sequence, chunk in delivery:
+        try:
+            sequence.listener(chunk)
+        except Exception:  # one reader's failure must not end the others' texts
+            log.exception("a listener failed; its reader misses a chunk")
 
 
 def texts_of(vocabulary: Vocabulary, taken: list[Taken]) -> Iterator[str | None]:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from serving.engine.engine import call_listeners
+from serving.engine.outbox import call_listeners
 from serving.engine.sequence import Delivery
 
 log = logging.getLogger(__name__)

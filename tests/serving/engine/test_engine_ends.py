@@ -7,8 +7,9 @@ from math import inf, nan
 
 import pytest
 
-from serving.engine.engine import Engine, call_listeners
+from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
+from serving.engine.outbox import call_listeners
 from serving.engine.request import Chunk, SequenceRequest
 from serving.engine.scheduler import Scheduler
 from serving.engine.sequence import Delivery, Sequence
