@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.conftest import TINY_SYMBOLS
+from tests.serving.running import ENDLESS
 from unroll.client.client import Client
 from unroll.errors import InputError, UnknownModelError, UnknownSymbolError
 from unroll.options import GenerateOptions, ScoreOptions
@@ -140,7 +141,7 @@ def test_unknown_symbols_are_skipped_or_replaced(
     ("field", "asked"),
     [
         ("max_new_symbols", {"max_new_symbols": -1}),
-        ("max_new_symbols", {"max_new_symbols": 65537}),
+        ("max_new_symbols", {"max_new_symbols": ENDLESS + 1}),
         ("max_new_symbols", {"max_new_symbols": 2**40}),
         ("seed", {"seed": -1}),
         ("seed", {"seed": 2**63}),
