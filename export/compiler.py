@@ -81,6 +81,7 @@ def export(
     _check(device, precision, texts)
     require_memory(checkpoint, available_memory())
     model = checkpoint.model()
+    model.load_state_dict(checkpoint.weights, assign=True)  # no copy of them
     weights = ModelWeights.of(model, checkpoint.vocabulary.sampled_size)
     scales = measure_scales(model, texts.training) if texts else []
     arithmetic = open_arithmetic(precision, scales)

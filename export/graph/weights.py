@@ -121,7 +121,8 @@ class ModelWeights:
                         _layer(cell, network.recurrent, index)
                         for index in range(model.settings.layers)
                     ],
-                    decoder=_array(network.decoder / count),
+                    # A single network's is not copied: it is as large as the vocabulary.
+                    decoder=_array(network.decoder if count == 1 else network.decoder / count),
                 )
                 for network in model.networks
             ],
