@@ -37,7 +37,7 @@ TRAIN := $(BIN)/unroll train --name $(NAME) \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo train export serve generate report test test-quick clients test-harness test-cuda-structure fuzz soak histories bench bench-full bench-served bench-bulk bench-doors bench-training bench-report check fix stubs setup clean
+.PHONY: help demo train export serve generate report test test-quick clients kernels test-harness test-cuda-structure fuzz soak histories bench bench-full bench-served bench-bulk bench-doors bench-training bench-report check fix stubs setup clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +79,10 @@ $(CLIENTS)/.ready: $(wildcard tests/serving/http/node/*.json)
 	cp $^ $(CLIENTS)
 	npm ci --prefix $(CLIENTS) --no-audit --no-fund --loglevel error
 	@touch $@
+
+# g++, and half a minute; `unroll serve --kernels native` uses what it makes.
+kernels: $(READY) ## Compile the loop in C++, which is faster and writes the same texts
+	$(BIN)/python -m serving.runtime.native
 
 # lm-eval brings some 150 packages: minutes to install, in an environment of its own.
 HARNESS := build/lm-eval

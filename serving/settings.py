@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from serving.access.tls import TlsFiles
 from serving.engine.options import EngineOptions
+from serving.runtime.kernels import Kernels
 from serving.runtime.onnx import Device
 from serving.sessions.open_store import StoreOptions
 from serving.sessions.redis_settings import read_redis
@@ -92,6 +93,10 @@ class ServerSettings:
 
     threads: Annotated[int, Range(1, 1024)] = 1
     """Threads for each operator of a model."""
+
+    kernels: Kernels = Kernels.ONNX
+    """What computes runs without filters, patterns and biases on the CPU: ONNX Runtime, or the
+    faster native kernels that `make kernels` compiles, with one thread. The texts are the same."""
 
     workers: Annotated[int, Range(1, 1024)] = 1
     """Workers for each model. Each uses one core and has its own slots; all share the weights.
@@ -238,6 +243,7 @@ class ServerSettings:
         if not self.model:
             raise SettingsError("model: no bundle to serve; name one with --model NAME=FOLDER")
         check_ranges(self)
+        self._validate_kernels()
         self._validate_security()
         self._validate_store()
 
@@ -247,6 +253,7 @@ class ServerSettings:
         return EngineOptions(
             device=self.device,
             threads=self.threads,
+            kernels=self.kernels,
             slots=self.slots,
             workers=self.workers,
             queue_limit=self.queue_limit,
@@ -283,6 +290,13 @@ class ServerSettings:
         return TlsFiles(
             certificate=self.tls_certificate, key=self.tls_key, client_ca=self.tls_client_ca
         )
+
+    def _validate_kernels(self) -> None:
+        if self.kernels is Kernels.NATIVE and (self.device is Device.CUDA or self.threads > 1):
+            raise SettingsError(
+                "kernels = native: compute on the CPU, with one thread for each worker; take "
+                "--device cpu and --threads 1, and --workers for more cores"
+            )
 
     def _validate_store(self) -> None:
         if self.store is not None and self.state_dir is not None:

@@ -4,8 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.decode.peers.peer import START, Tokens, Work, Writer
-from serving.runtime.decoder import FREE, Decoder, LoopRun
+from serving.runtime.decoder import FREE, LoopRun
 from serving.runtime.device import DeviceRunner
+from serving.runtime.kernels import Kernels, open_decoder
 from serving.runtime.onnx import Device
 
 
@@ -16,11 +17,18 @@ def plain_run(uniform: NDArray[np.float32]) -> LoopRun:
 
 def whole_loop(work: Work) -> Writer:
     """Write as a server's worker does on the device."""
-    return _on_the_host(work) if work.device is Device.CPU else _on_the_device(work)
+    if work.device is Device.CPU:
+        return loop_on_the_host(work, Kernels.ONNX)
+    return _on_the_device(work)
 
 
-def _on_the_host(work: Work) -> Writer:
-    decoder = Decoder(work.bundle, work.device)
+def loop_on_the_host(work: Work, kernels: Kernels) -> Writer:
+    """Write on the CPU.
+
+    Raises:
+        DeviceError: the native kernels cannot run here.
+    """
+    decoder = open_decoder(work.bundle, kernels)
     run = plain_run(work.uniform)
     state = decoder.zero_state(work.uniform.shape[1])
     return lambda: decoder.run(run, state).tokens

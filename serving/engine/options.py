@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from math import inf
 
+from serving.runtime.kernels import Kernels
 from serving.runtime.onnx import Device
 
 
@@ -13,6 +14,7 @@ class EngineOptions:
     Attributes:
         device: where to compute.
         threads: threads of one operator on the CPU, 1 or more.
+        kernels: what computes the loop runs on the CPU; native ones have one thread.
         slots: rows of a worker's loop run at most, 1 or more.
         workers: threads that make loop runs side by side, 1 or more; they share the weights.
         queue_limit: sequences that may wait for a slot, 0 or more.
@@ -24,6 +26,7 @@ class EngineOptions:
 
     device: Device = Device.CPU
     threads: int = 1
+    kernels: Kernels = Kernels.ONNX
     slots: int = 64
     workers: int = 1
     queue_limit: int = 1024

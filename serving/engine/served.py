@@ -8,9 +8,8 @@ from typing import TypeVar
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
 from serving.engine.sequence import Delivery
-from serving.runtime.decoder import Decoder
 from serving.runtime.inspector import Inspector
-from serving.runtime.onnx import Device
+from serving.runtime.kernels import open_decoder
 from serving.runtime.probe import probe
 from unroll.bundle.folder import Bundle, load_bundle
 from unroll.bundle.manifest import INSPECT, MANIFEST
@@ -58,7 +57,7 @@ class ServedModel:
             BundleError: the bundle cannot do what its manifest says.
             DeviceError: the device is not there, or cannot run every node.
         """
-        decoder = Decoder(bundle, Device.CPU, options.threads)
+        decoder = open_decoder(bundle, options.kernels, options.threads)
         inspector = (
             Inspector(bundle, options.threads) if INSPECT in bundle.manifest.graphs else None
         )

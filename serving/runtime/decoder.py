@@ -118,6 +118,11 @@ class LoopRun:
         """Whether a filter leaves out symbols of any row."""
         return bool(((self.top_k != 0) | (self.top_p < 1) | (self.min_p > 0)).any())
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether decode.onnx serves all rows: no filter, no automata, and none asks."""
+        return not self.is_filtered and self.automata is None and len(self.asking) == 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoopResult:

@@ -1,4 +1,4 @@
-"""Which weights a graph reads from its external file, found in the bytes of the ONNX file.
+"""The weights of a graph and where they lie, found in the bytes of the ONNX file.
 
 The server does without the package `onnx`, and ONNX Runtime does not tell. Of protobuf's wire
 format, what a ModelProto holds on the way to them: https://protobuf.dev/programming-guides/encoding
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Numbers of fields, and of types, in onnx.proto.
 GRAPH, INITIALIZER = 7, 5
-DIMS, DATA_TYPE, NAME, EXTERNAL_DATA = 1, 2, 8, 13
+DIMS, DATA_TYPE, NAME, RAW_DATA, EXTERNAL_DATA = 1, 2, 8, 9, 13
 KEY, VALUE = 1, 2
 DTYPES: dict[int, Any] = {
     1: np.float32,
@@ -58,6 +59,26 @@ def external_initializers(graph: bytes) -> list[Initializer]:
             if external:
                 found.append(_read(tensor, external))
     return found
+
+
+def read_initializers(graph: bytes, weights: bytes) -> dict[str, NDArray[Any]]:
+    """Read the tensors that an ONNX file and its external file hold, by name.
+
+    Raises:
+        IndexError, KeyError, StopIteration, ValueError: a file is not whole.
+    """
+    tensors = {
+        each.name: np.frombuffer(
+            weights, each.dtype, each.length // each.dtype().nbytes, each.offset
+        ).reshape(each.shape)
+        for each in external_initializers(graph)
+    }
+    for model in _all(graph, GRAPH):
+        for tensor in _all(model, INITIALIZER):
+            for raw in _all(tensor, RAW_DATA):
+                small = _read(tensor, {b"length": len(raw)})
+                tensors[small.name] = np.frombuffer(raw, small.dtype).reshape(small.shape)
+    return tensors
 
 
 def _read(tensor: bytes, external: dict[bytes, int]) -> Initializer:

@@ -1,0 +1,32 @@
+"""What computes the loop runs on the CPU."""
+
+from enum import Enum
+
+from serving.runtime.decoder import Decoder
+from serving.runtime.native.decoder import NativeDecoder
+from serving.runtime.onnx import Device
+from unroll.bundle.folder import Bundle
+
+
+class Kernels(Enum):
+    """ONNX Runtime's, or those in C++ that `make kernels` compiles; the bits are the same."""
+
+    ONNX = "onnx"
+    NATIVE = "native"
+
+
+def open_decoder(bundle: Bundle, kernels: Kernels, threads: int = 1) -> Decoder:
+    """Load a bundle's decode graphs on the CPU.
+
+    Args:
+        bundle: whose graphs.
+        kernels: what computes; native ones use one thread.
+        threads: threads of one operator.
+
+    Raises:
+        BundleError: a graph is not the one that the manifest describes.
+        DeviceError: the native kernels cannot run here, or not this bundle.
+    """
+    if kernels is Kernels.NATIVE:
+        return NativeDecoder(bundle)
+    return Decoder(bundle, Device.CPU, threads)

@@ -1,0 +1,267 @@
+"""The native loop gives the bits of decode.onnx on each instruction set, or refuses."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from export.arithmetic import Precision
+from export.compiler import export
+from export.quality import Texts
+from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
+from serving.runtime.initializers import read_initializers
+from serving.runtime.kernels import Kernels
+from serving.runtime.native import decoder as native
+from serving.runtime.native import library
+from serving.runtime.native.decoder import NativeDecoder
+from serving.runtime.native.packing import PackedDecoder, Tensors, pack_decoder
+from serving.runtime.onnx import Device
+from serving.runtime.sampling import SamplingParams
+from serving.settings import ServerSettings
+from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
+from tests.serving.running import serve
+from tests.serving.runtime.runs import (
+    FILTERED,
+    PLAIN,
+    assert_same_bits,
+    random_run,
+    result_rows,
+    rows_of,
+    run_in_cuts,
+    state_rows,
+)
+from training.model.model import CELLS
+from training.run.checkpoint import Checkpoint
+from unroll.bundle.folder import Bundle
+from unroll.bundle.vocabulary import Vocabulary
+from unroll.errors import DeviceError, SettingsError
+
+V = len(TINY_SYMBOLS)
+ROWS = 130
+IS_REQUIRED = os.environ.get("REQUIRE_KERNELS") == "1"
+SETS = tuple(library.LANES)  # of instructions
+MODELS = [
+    *((cell, precision, 37, 2, 1) for cell in CELLS for precision in ("fp32", "int8")),
+    ("gru", "fp32", 300, 1, 1),  # more inputs than are summed at once
+    ("gru", "int8", 16, 2, 2),
+    ("lstm", "fp32", 7, 3, 2),
+]
+
+pytestmark = pytest.mark.skipif(
+    not library.LIBRARY.exists() and not IS_REQUIRED, reason="`make kernels` was not run"
+)
+
+
+def random_texts() -> Texts:
+    """Make up what int8 is calibrated and judged on."""
+    ids = np.random.default_rng(8).integers(0, V, 4000)
+    return Texts(training=ids[:2000], validation=ids[2000:])
+
+
+def compiled(checkpoint: Checkpoint, precision: str, folder: Path) -> Bundle:
+    """Compile a model."""
+    texts = random_texts() if precision == "int8" else None
+    return export(checkpoint, folder, precision=Precision(precision), texts=texts)
+
+
+@pytest.fixture(scope="module", params=MODELS, ids=lambda model: "-".join(map(str, model)))
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of each cell and precision, of odd sizes."""
+    cell, precision, hidden, layers, members = request.param
+    checkpoint = tiny_checkpoint(cell, hidden_size=hidden, layers=layers, members=members)
+    return compiled(checkpoint, precision, tmp_path_factory.mktemp("native") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """One bundle for what does not depend on the model."""
+    return compiled(tiny_checkpoint("gru"), "fp32", tmp_path_factory.mktemp("native") / "bundle")
+
+
+@pytest.fixture(params=SETS)
+def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each instruction set that this processor has."""
+    loaded, best = library.load()
+    if SETS.index(request.param) < SETS.index(best):
+        pytest.skip(f"this processor has {best} at best")
+    monkeypatch.setattr(native, "load", lambda: (loaded, request.param))
+    return str(request.param)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of each run of the native loop."""
+    runs: list[int] = []
+    real = NativeDecoder._run
+
+    def run(self: NativeDecoder, call: LoopRun, state: State) -> LoopResult:
+        runs.append(len(call.tokens))
+        return real(self, call, state)
+
+    monkeypatch.setattr(NativeDecoder, "_run", run)
+    return runs
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("instruction_set")
+def test_every_batch_has_the_bits_of_the_graph(bundle: Bundle, counted: list[int]) -> None:
+    sampling = [PLAIN[row % len(PLAIN)] for row in range(ROWS)]
+    graph, ours = Decoder(bundle, Device.CPU), NativeDecoder(bundle)
+    call, state = random_run(graph, V, 5, sampling)
+    call = replace(call, forced=np.where(np.arange(5)[:, None] == 2, FREE, call.forced))
+    whole = graph.run(call, state)
+    order = np.random.default_rng(3).permutation(ROWS)
+    counted.clear()
+    for size in range(1, ROWS + 1):
+        rows = np.roll(order, size)[:size]
+        result = ours.run(rows_of(call, rows), state_rows(state, rows))
+        assert_same_bits(result, result_rows(whole, rows))
+    assert counted == list(range(1, ROWS + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("instruction_set")
+def test_rows_that_end_keep_their_state(bundle: Bundle) -> None:
+    graph, ours = Decoder(bundle, Device.CPU), NativeDecoder(bundle)
+    call, state = random_run(graph, V, 12, [SamplingParams(), *PLAIN, *PLAIN])
+    call = replace(call, steps=np.arange(len(call.tokens)) + 3)
+    is_alive = np.arange(12)[:, None] < call.steps
+    whole = graph.run(call, state)
+    for cuts in ([], [1] * 12, [5, 7], [11, 1], [2, 3, 5, 2]):
+        parts = run_in_cuts(ours, call, state, cuts)
+        for one, other in ((whole.tokens, parts.tokens), (whole.log_probs, parts.log_probs)):
+            np.testing.assert_array_equal(one[is_alive], other[is_alive])
+        for name, tensor in whole.state.items():
+            assert parts.state[name].tobytes() == tensor.tobytes()
+
+
+def test_row_beside_filters_has_the_bits_that_it_has_alone(
+    small_bundle: Bundle, counted: list[int]
+) -> None:
+    ours = NativeDecoder(small_bundle)
+    call, state = random_run(ours, V, 6, [*PLAIN, *FILTERED])
+    call = replace(call, forced=np.full_like(call.forced, FREE))
+    counted.clear()
+    together = ours.run(call, state)
+    assert not counted
+    alone = ours.run(rows_of(call, [0]), state_rows(state, [0]))
+    assert counted == [1]
+    assert_same_bits(alone, result_rows(together, [0]))
+
+
+def test_long_text_has_the_bits_of_the_graph(small_bundle: Bundle) -> None:
+    graph, ours = Decoder(small_bundle, Device.CPU), NativeDecoder(small_bundle)
+    call, state = random_run(graph, V, 3000, [SamplingParams()])
+    assert_same_bits(ours.run(call, state), graph.run(call, state))
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_symbol_that_is_only_read_is_never_drawn(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint("gru", layers=1)
+    checkpoint.weights["decoder.bias"][-1] = 20.0  # by far the likeliest
+    unknown = Vocabulary(TINY_SYMBOLS, "\n", unknown_symbol=TINY_SYMBOLS[-1])
+    bundle = compiled(replace(checkpoint, vocabulary=unknown), "fp32", tmp_path / "bundle")
+    graph, ours = Decoder(bundle, Device.CPU), NativeDecoder(bundle)
+    call, state = random_run(graph, V, 20, [*PLAIN])
+    result = ours.run(call, state)
+    assert (result.tokens[call.forced == FREE] < V - 1).all()
+    assert_same_bits(result, graph.run(call, state))
+
+
+def test_other_bits_are_refused(small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def off_by_little(tensors: Tensors, members: int, lanes: int) -> PackedDecoder:
+        packed = pack_decoder(tensors, members, lanes)
+        return replace(packed, bias=np.nextafter(packed.bias, np.inf, dtype=np.float32))
+
+    monkeypatch.setattr(native, "pack_decoder", off_by_little)
+    with pytest.raises(DeviceError, match=r"other bits than ONNX Runtime .*; take --kernels onnx"):
+        NativeDecoder(small_bundle)
+
+
+def test_unknown_graph_is_refused(small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_one(graph: bytes, weights: bytes) -> Tensors:
+        tensors = read_initializers(graph, weights)
+        del tensors["layer0.z.table"]
+        return tensors
+
+    monkeypatch.setattr(native, "read_initializers", without_one)
+    with pytest.raises(DeviceError, match=r"'layer0\.z\.table'; export it again"):
+        NativeDecoder(small_bundle)
+
+
+def test_large_vocabulary_is_refused(small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "SYMBOLS_AT_MOST", V - 1)
+    with pytest.raises(DeviceError, match=f"among {V - 1} symbols at most, .* has {V}"):
+        NativeDecoder(small_bundle)
+
+
+def not_there(folder: Path) -> Path:
+    """Name a library that nobody has compiled."""
+    return folder / "loop.so"
+
+
+def not_a_library(folder: Path) -> Path:
+    """Write a file that is no library."""
+    (folder / "loop.so").write_bytes(b"")
+    return folder / "loop.so"
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [(not_there, "are not compiled; run `make kernels`"), (not_a_library, "too short")],
+)
+def test_missing_library_is_refused(
+    make: Callable[[Path], Path], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "LIBRARY", make(tmp_path))
+    with pytest.raises(DeviceError, match=problem):
+        library.load()
+
+
+def test_library_of_other_sources_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in library.SOURCES:
+        (tmp_path / name).write_bytes((library.FOLDER / name).read_bytes() + b"\n")
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    with pytest.raises(DeviceError, match="compiled from other sources; run `make kernels` again"):
+        library.load()
+
+
+def test_source_that_does_not_compile_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in library.SOURCES:
+        (tmp_path / name).write_text("no C++")
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    monkeypatch.setattr(library, "LIBRARY", tmp_path / "loop.so")
+    with pytest.raises(DeviceError, match=r"cannot be compiled:\n.*error"):
+        library.build()
+    assert not (tmp_path / "loop.so").exists()
+
+
+@pytest.mark.slow
+def test_server_with_native_kernels_writes_the_same_texts(
+    small_bundle: Bundle, counted: list[int]
+) -> None:
+    texts = []
+    for kernels in Kernels:
+        counted.clear()
+        with (
+            serve(str(small_bundle.folder), kernels=kernels) as running,
+            running.client() as client,
+        ):
+            texts.append(client.generate("a", length=300, seed=4).text)
+        assert bool(counted) == (kernels is Kernels.NATIVE)
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("other", [{"device": Device.CUDA}, {"threads": 2}])
+def test_native_kernels_are_refused_beside_what_they_cannot_do(other: dict[str, Any]) -> None:
+    settings = ServerSettings(model=("x",), kernels=Kernels.NATIVE, **other)
+    with pytest.raises(SettingsError, match="^kernels = native: .*--device cpu and --threads 1"):
+        settings.validate()
