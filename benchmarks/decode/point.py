@@ -6,14 +6,15 @@ import numpy as np
 
 from benchmarks.decode.captured_products import captured_products
 from benchmarks.decode.limits import Reader, products_alone, products_of
-from benchmarks.decode.loop import whole_loop
+from benchmarks.decode.loop import loop_on_the_host, whole_loop
 from benchmarks.decode.peers.peer import NotRunError, Work, Writer
 from benchmarks.decode.peers.registry import peer_on
-from benchmarks.decode.record import FP32_LOOP, LOOP, PRODUCTS, READ, Point
+from benchmarks.decode.record import FP32_LOOP, LOOP, NATIVE, PRODUCTS, READ, Point
 from benchmarks.decode.settings import DecodeSettings
 from benchmarks.decode.text import text_without_ties
 from benchmarks.timing import Way, interleave, quickest
 from export.graph.weights import ModelWeights
+from serving.runtime.kernels import Kernels
 from serving.runtime.onnx import Device
 from training.model.model import CharRNN
 from unroll.bundle.folder import Bundle
@@ -52,14 +53,16 @@ class PointMeasurer:
         Raises:
             UnrollError: something wrote another text than torch.
         """
-        loop = whole_loop(self._work)
-        ways: dict[str, Way] = {LOOP: loop, **self._limits()}
+        loops = {LOOP: whole_loop(self._work)}
+        if self._settings.kernels is Kernels.NATIVE:
+            loops[NATIVE] = loop_on_the_host(self._work, Kernels.NATIVE)
+        ways: dict[str, Way] = {**loops, **self._limits()}
         if precision == "fp32":
-            self._verify(LOOP, loop)
+            for loop, writer in loops.items():
+                self._verify(loop, writer)
             for peer in self._settings.peer:
-                writer = self._fastest(peer)
-                if writer is not None:
-                    ways[peer] = writer
+                if (fastest := self._fastest(peer)) is not None:
+                    ways[peer] = fastest
         elif self._full is not None:
             ways[FP32_LOOP] = whole_loop(replace(self._work, bundle=self._full))
         samples = interleave(ways, self._settings.repeats, self._settings.steps)

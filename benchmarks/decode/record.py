@@ -10,8 +10,9 @@ from unroll.record import Record
 
 LOOP, PRODUCTS, READ = "loop", "products", "read"
 TORCH = "torch"
+NATIVE = "native"  # the loop by the native kernels
 FP32_LOOP = "loop in fp32"  # timed beside a lower precision
-OURS = (LOOP, FP32_LOOP, PRODUCTS, READ)
+OURS = (LOOP, NATIVE, FP32_LOOP, PRODUCTS, READ)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +42,9 @@ class Point:
         """The fastest peer, if any ran."""
         return min(self.peers, key=self.median, default=None)
 
-    def over_loop(self, way: str) -> float:
-        """Time of a way over that of the loop: above 1, the loop is faster."""
-        return self.median(way) / self.median(LOOP)
+    def over_loop(self, way: str, loop: str = LOOP) -> float:
+        """Time of a way over that of a loop: above 1, the loop is faster."""
+        return self.median(way) / self.median(loop)
 
     @property
     def over_products(self) -> float:

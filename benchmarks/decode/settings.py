@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from benchmarks.models import GRID
 from benchmarks.settings import check_settings
+from serving.runtime.kernels import Kernels
 from unroll.errors import SettingsError
 from unroll.ranges import Range
 
@@ -37,6 +38,9 @@ class DecodeSettings:
     )
     """Runtimes to measure beside the loop; operators are ONNX Runtime's own."""
 
+    kernels: Kernels = Kernels.ONNX
+    """`native` also measures the loop by the native kernels, which `make kernels` compiles."""
+
     steps: Annotated[int, Range(1)] = 32
     """Symbols a row in one measurement, and in one run of the loop."""
 
@@ -59,6 +63,8 @@ class DecodeSettings:
             SettingsError: as check_settings, or the device does not compute in a precision.
         """
         check_settings(self)
+        if self.kernels is Kernels.NATIVE and self.device != "cpu":
+            raise SettingsError("kernels = native: compute on the CPU; take --device cpu")
         for precision in self.precision:
             if precision not in PRECISIONS[self.device]:
                 raise SettingsError(

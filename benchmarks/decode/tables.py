@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from benchmarks.decode.peers.registry import PEERS
-from benchmarks.decode.record import FP32_LOOP, LOOP, PRODUCTS, READ, TORCH, Point
+from benchmarks.decode.record import FP32_LOOP, LOOP, NATIVE, PRODUCTS, READ, TORCH, Point
 from benchmarks.tables import Row, Target, at_least, at_most
 
 MISSING = "not run"
@@ -16,6 +16,8 @@ def decode_rows(points: Sequence[Point]) -> list[Row]:
     header = ["model", "V", "batch", "precision", READ, PRODUCTS, LOOP, "loop / products"]
     lower = " or ".join(dict.fromkeys(p.precision for p in points if p.precision != "fp32"))
     over_fp32 = f"fp32 / {lower or 'int8'}"
+    native = any(NATIVE in point.microseconds for point in points)
+    header += [NATIVE, "native / products", "best peer / native"] * native
     rows = [[*header, *peers, "best peer / loop", "torch / loop", over_fp32, "symbols/s"]]
     for point in points:
         best = point.best_peer
@@ -27,6 +29,7 @@ def decode_rows(points: Sequence[Point]) -> list[Row]:
                 point.precision,
                 *(_time(point, way) for way in (READ, PRODUCTS, LOOP)),
                 f"{point.over_products:.2f}",
+                *(_native(point) if native else []),
                 *(_time(point, peer) for peer in peers),
                 f"{point.over_loop(best):.2f} {best}" if best else "",
                 *(_over_loop(point, way) for way in (TORCH, FP32_LOOP)),
@@ -34,6 +37,17 @@ def decode_rows(points: Sequence[Point]) -> list[Row]:
             ]
         )
     return rows
+
+
+def _native(point: Point) -> Row:
+    if NATIVE not in point.microseconds:
+        return ["", "", ""]
+    best = point.best_peer
+    return [
+        _time(point, NATIVE),
+        f"{1 / point.over_loop(PRODUCTS, NATIVE):.2f}",
+        f"{point.over_loop(best, NATIVE):.2f}" if best else "",
+    ]
 
 
 def _over_loop(point: Point, way: str) -> str:

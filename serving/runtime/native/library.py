@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from unroll.errors import DeviceError
 
 FOLDER = Path(__file__).parent
-LIBRARY = FOLDER / "loop.so"
+LIBRARY = FOLDER / "loop.lib"  # not .so, which Python would take for a module
 SOURCES = ("vector.h", "activations.h", "loop.h", "loop.cpp", "instruction_set.cpp")
 FLAGS = (
     "-std=c++20",

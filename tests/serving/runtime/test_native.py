@@ -39,6 +39,7 @@ from training.run.checkpoint import Checkpoint
 from unroll.bundle.folder import Bundle
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import DeviceError, SettingsError
+from unroll.options import GenerateOptions
 
 V = len(TINY_SYMBOLS)
 ROWS = 130
@@ -201,13 +202,13 @@ def test_large_vocabulary_is_refused(small_bundle: Bundle, monkeypatch: pytest.M
 
 def not_there(folder: Path) -> Path:
     """Name a library that nobody has compiled."""
-    return folder / "loop.so"
+    return folder / "loop.lib"
 
 
 def not_a_library(folder: Path) -> Path:
     """Write a file that is no library."""
-    (folder / "loop.so").write_bytes(b"")
-    return folder / "loop.so"
+    (folder / "loop.lib").write_bytes(b"")
+    return folder / "loop.lib"
 
 
 @pytest.mark.parametrize(
@@ -238,24 +239,24 @@ def test_source_that_does_not_compile_is_told(
     for name in library.SOURCES:
         (tmp_path / name).write_text("no C++")
     monkeypatch.setattr(library, "FOLDER", tmp_path)
-    monkeypatch.setattr(library, "LIBRARY", tmp_path / "loop.so")
+    monkeypatch.setattr(library, "LIBRARY", tmp_path / "loop.lib")
     with pytest.raises(DeviceError, match=r"cannot be compiled:\n.*error"):
         library.build()
-    assert not (tmp_path / "loop.so").exists()
+    assert not (tmp_path / "loop.lib").exists()
 
 
 @pytest.mark.slow
 def test_server_with_native_kernels_writes_the_same_texts(
     small_bundle: Bundle, counted: list[int]
 ) -> None:
-    texts = []
+    texts, options = [], GenerateOptions(max_new_symbols=300, seed=4)
     for kernels in Kernels:
         counted.clear()
         with (
             serve(str(small_bundle.folder), kernels=kernels) as running,
             running.client() as client,
         ):
-            texts.append(client.generate("a", length=300, seed=4).text)
+            texts.append(client.generate("a", options).text)
         assert bool(counted) == (kernels is Kernels.NATIVE)
     assert texts[0] == texts[1]
 
@@ -263,5 +264,5 @@ def test_server_with_native_kernels_writes_the_same_texts(
 @pytest.mark.parametrize("other", [{"device": Device.CUDA}, {"threads": 2}])
 def test_native_kernels_are_refused_beside_what_they_cannot_do(other: dict[str, Any]) -> None:
     settings = ServerSettings(model=("x",), kernels=Kernels.NATIVE, **other)
-    with pytest.raises(SettingsError, match="^kernels = native: .*--device cpu and --threads 1"):
+    with pytest.raises(SettingsError, match=r"^kernels = native: .*--device cpu and --threads 1"):
         settings.validate()
