@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.arithmetic import Precision
 from export.compiler import export
-from export.quality import Texts
+from export.graph.arithmetic import Precision
+from export.proof.quality import Texts
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.initializers import read_initializers
 from serving.runtime.kernels import Kernels
