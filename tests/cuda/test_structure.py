@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,7 +117,7 @@ class Traffic:
 
 
 @contextmanager
-def served(folders: dict[str, Path], **options: int) -> Iterator[Models]:
+def served(folders: dict[str, Path], **options: Any) -> Iterator[Models]:
     sources = [f"{name}={folder}" for name, folder in folders.items()]
     models = Models.load(
         sources, EngineOptions(device=Device.CUDA, slots=CAPACITY, **options), keep_retired=0
