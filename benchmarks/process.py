@@ -34,7 +34,7 @@ class ServerProcess:
 
     def __init__(self, process_id: int, target: str) -> None:
         self.target = target
-        self._process_id = process_id
+        self.process_id = process_id
         self._engine_thread = process_id  # until it is found
 
     def pin_engine(self, core: int) -> None:
@@ -66,12 +66,12 @@ class ServerProcess:
         return Usage(
             engine_seconds=engine,
             other_seconds=sum(seconds.values()) - engine,
-            resident_bytes=resident_bytes(self._process_id),
+            resident_bytes=resident_bytes(self.process_id),
         )
 
     def thread_seconds(self) -> dict[int, float]:
         """Return each thread's processor time in seconds, by its number."""
-        return thread_seconds(self._process_id)
+        return thread_seconds(self.process_id)
 
 
 def thread_seconds(process: int | str = "self") -> dict[int, float]:

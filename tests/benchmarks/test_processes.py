@@ -1,0 +1,20 @@
+"""The benchmark of several server processes runs and tells of each load."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.processes import LOADS, ProcessesSettings, measure
+from training.settings import Cell
+
+pytestmark = pytest.mark.slow
+
+
+def test_each_load_is_told_with_one_process_and_with_two(
+    tiny_bundles: dict[Cell, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure(ProcessesSettings(bundle=tiny_bundles["gru"], clients=2, seconds=0.3, rounds=1))
+    printed = capsys.readouterr().out
+    assert [line for line in printed.splitlines() if line in LOADS] == list(LOADS)
+    assert printed.count("  1 process: ") == printed.count("  2 processes: ") == len(LOADS)
+    assert printed.count("2 on as many cores of their own bring ") == len(LOADS)
