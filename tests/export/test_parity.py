@@ -45,6 +45,7 @@ RUNGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_rung_holds(

@@ -345,10 +345,9 @@ def test_a_long_text_is_judged_on_the_beginnings_of_its_streams(
 
 
 def test_fingerprint_tells_precisions_weights_and_vocabularies_apart_and_nothing_else(
-    tmp_path: Path,
+    tmp_path: Path, make: Make
 ) -> None:
     checkpoint = tiny_checkpoint("gru")
-    texts = own_texts(checkpoint)
     other_weights = replace(
         checkpoint, weights=checkpoint.weights | {"decoder.bias": torch.ones(V)}
     )
@@ -372,8 +371,8 @@ def test_fingerprint_tells_precisions_weights_and_vocabularies_apart_and_nothing
     }
     assert same == {plain}
     others = [
-        fingerprint("int8", checkpoint, precision=Precision.INT8, texts=texts),
-        fingerprint("fp16", checkpoint, precision=Precision.FP16, device=Device.CUDA, texts=texts),
+        make("gru", Precision.INT8, Device.CPU, 7).manifest.fingerprint,
+        make("gru", Precision.FP16, Device.CUDA, 7).manifest.fingerprint,
         fingerprint("weights", other_weights),
         fingerprint("symbols", other_symbols),
     ]

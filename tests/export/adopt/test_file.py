@@ -18,6 +18,8 @@ from tests.export.adopt.test_module import SYMBOLS, V, made
 from training.run.checkpoint import load_checkpoint
 from unroll.errors import AdoptionError, CorpusError
 
+pytestmark = pytest.mark.slow
+
 Weights = dict[str, Tensor]
 
 

@@ -17,6 +17,8 @@ from training.run.checkpoint import load_checkpoint
 from unroll.errors import AdoptionError, CorpusError
 from unroll.options import GenerateOptions
 
+pytestmark = pytest.mark.slow
+
 SYMBOLS = "\n abcdefghij"  # V = 12
 V = len(SYMBOLS)
 STUDENT: Any = student.RNN

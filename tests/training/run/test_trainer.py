@@ -100,6 +100,7 @@ def test_presets_begin_without_an_explosion(room: Room, preset: str, cell: Cell)
     assert max(losses(room, "run")) < 1.25 * math.log(len(trainer.data.vocabulary))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell", "members"), [("gru", 1), ("lstm", 1), ("gru", 2)])
 @pytest.mark.parametrize("updates", [0, 1, 11, 17])
 def test_interrupted_and_resumed_equals_uninterrupted(

@@ -42,6 +42,7 @@ def prompts(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".jsonl", ".tsv"])
 @pytest.mark.parametrize("command", ["generate", "score"])
 def test_server_and_bundle_write_the_same_and_any_break_heals(
