@@ -9,7 +9,7 @@ import pytest
 
 from serving.triton import inference_pb2 as pb
 from tests.serving.http.asking import ask
-from tests.serving.running import PATIENCE, RunningServer
+from tests.serving.running import ENDLESS, PATIENCE, RunningServer
 from tests.serving.triton.asking import call, conversation, infer_request, outputs_of, raw_bytes
 from tests.unroll.client.stub import refused
 
@@ -101,7 +101,7 @@ SPOILT: dict[str, tuple[str, Spoil]] = {
     "negative seed": ("seed", parameter("seed", int64_param=-1)),
     "seed of 64 bits": ("seed", parameter("seed", uint64_param=2**63)),
     "nothing to write": ("max_tokens", parameter("max_tokens", int64_param=0)),
-    "too much to write": ("max_tokens", parameter("max_tokens", int64_param=65537)),
+    "too much to write": ("max_tokens", parameter("max_tokens", int64_param=ENDLESS + 1)),
     "top_p": ("top_p", parameter("top_p", double_param=1.5)),
     "top_k": ("top_k", parameter("top_k", int64_param=-2)),
     "samples": ("n", parameter("n", int64_param=2)),
