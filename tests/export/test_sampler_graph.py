@@ -243,6 +243,15 @@ def test_top_k_of_equals_keeps_the_lowest_ids() -> None:
     assert set(ids.tolist()) == {0, 1, 2}
 
 
+@pytest.mark.parametrize("rows", [1, 40])
+@pytest.mark.parametrize(("V", "kept"), [(66, 33), (777, 389)])
+def test_top_p_of_equals_keeps_the_lowest_ids(V: int, kept: int, rows: int) -> None:
+    # The largest random number draws the last one; no bisection tells equals apart.
+    logits, uniform = np.zeros((rows, V), np.float32), np.full(rows, LARGEST, np.float32)
+    ids = Sampler(V).draw(logits, uniform, SamplingParams(top_p=0.5))
+    np.testing.assert_array_equal(ids, kept - 1)
+
+
 @pytest.mark.parametrize("filtered", [False, True])
 def test_of_a_large_vocabulary_the_ends_of_blocks_are_drawn_as_often_as_others(
     filtered: bool,
