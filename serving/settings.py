@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from serving.access.tls import TlsFiles
 from serving.engine.options import EngineOptions
-from serving.runtime.kernels import Kernels
+from serving.runtime.kernels import Kernels, check_kernels
 from serving.runtime.onnx import Device
 from serving.sessions.open_store import StoreOptions
 from serving.sessions.redis_settings import read_redis
@@ -243,7 +243,7 @@ class ServerSettings:
         if not self.model:
             raise SettingsError("model: no bundle to serve; name one with --model NAME=FOLDER")
         check_ranges(self)
-        self._validate_kernels()
+        check_kernels(self.kernels, self.device, self.threads)
         self._validate_security()
         self._validate_store()
 
@@ -290,13 +290,6 @@ class ServerSettings:
         return TlsFiles(
             certificate=self.tls_certificate, key=self.tls_key, client_ca=self.tls_client_ca
         )
-
-    def _validate_kernels(self) -> None:
-        if self.kernels is Kernels.NATIVE and (self.device is Device.CUDA or self.threads > 1):
-            raise SettingsError(
-                "kernels = native: compute on the CPU, with one thread for each worker; take "
-                "--device cpu and --threads 1, and --workers for more cores"
-            )
 
     def _validate_store(self) -> None:
         if self.store is not None and self.state_dir is not None:

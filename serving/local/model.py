@@ -2,20 +2,23 @@
 
 import os
 import secrets
+from enum import Enum
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from serving.engine.options import EngineOptions
 from serving.local.aio import AsyncLocal
 from serving.local.threads import Local
+from serving.runtime.kernels import Kernels, check_kernels
 from serving.runtime.onnx import Device
 from serving.sessions.capsule import KEY_BYTES_AT_LEAST, KEYS_VARIABLE, CapsuleKeys
 from unroll.client.faces.aio_face import AsyncFace
 from unroll.client.faces.face import Face
 from unroll.errors import SettingsError
 
+E = TypeVar("E", bound=Enum)
 PathOrName = str | PathLike[str]
 COUNT = 2**31 - 1
 PREFIX_BYTES = 64 * 2**20
@@ -55,6 +58,7 @@ def load(
     device: Literal["cpu", "cuda"] = "cpu",
     workers: int = 1,
     threads: int = 1,
+    kernels: Literal["onnx", "native"] = "onnx",
     slots: int = 64,
     capsule_keys: PathOrName | None = None,
 ) -> LocalModel:
@@ -65,6 +69,8 @@ def load(
         device: where to compute.
         workers: threads that compute side by side, each with slots of its own; 1 or more.
         threads: threads of each operator, 1 or more.
+        kernels: what computes on the CPU: ONNX Runtime, or the faster loop in C++ that `make
+            kernels` compiles, with one thread a worker. The texts are the same.
         slots: texts that one worker computes at the same time; 1 or more.
         capsule_keys: file of the keys that sign capsules, as for `unroll serve`. By default those
             of the variable UNROLL_CAPSULE_KEYS, else a random key: then capsules are valid only
@@ -72,10 +78,10 @@ def load(
 
     Raises:
         BundleError: there is no bundle, or it is damaged.
-        DeviceError: the device is not there.
+        DeviceError: the device or the native kernels are not there.
         SettingsError: a number is out of its range, or the keys cannot be used.
     """
-    make = _maker(folder, device, workers, threads, slots, capsule_keys)
+    make = _maker(folder, device, workers, threads, kernels, slots, capsule_keys)
     return LocalModel(Local(make))
 
 
@@ -85,11 +91,12 @@ def load_async(
     device: Literal["cpu", "cuda"] = "cpu",
     workers: int = 1,
     threads: int = 1,
+    kernels: Literal["onnx", "native"] = "onnx",
     slots: int = 64,
     capsule_keys: PathOrName | None = None,
 ) -> AsyncLocalModel:
     """Load a bundle for the running event loop; arguments and errors as `load`."""
-    make = _maker(folder, device, workers, threads, slots, capsule_keys)
+    make = _maker(folder, device, workers, threads, kernels, slots, capsule_keys)
     return AsyncLocalModel(make())
 
 
@@ -98,18 +105,19 @@ def _maker(
     device: str,
     workers: int,
     threads: int,
+    kernels: str,
     slots: int,
     capsule_keys: PathOrName | None,
 ) -> partial[AsyncLocal]:
     for name, value in (("workers", workers), ("threads", threads), ("slots", slots)):
         if not 1 <= value <= COUNT:
             raise SettingsError(f"{name} = {value!r}: must be 1 or more")
-    known = {each.value: each for each in Device}
-    if device not in known:
-        raise SettingsError(f"device = {device!r}: must be one of {', '.join(known)}")
+    chosen, computing = _one_of(Device, "device", device), _one_of(Kernels, "kernels", kernels)
+    check_kernels(computing, chosen, threads)
     options = EngineOptions(
-        device=known[device],
+        device=chosen,
         threads=threads,
+        kernels=computing,
         slots=slots,
         workers=workers,
         queue_limit=COUNT,
@@ -117,6 +125,13 @@ def _maker(
         prefix_bytes=PREFIX_BYTES,
     )
     return partial(AsyncLocal, Path(folder), options, _keys(capsule_keys))
+
+
+def _one_of(kind: type[E], name: str, value: str) -> E:
+    known = {each.value: each for each in kind}
+    if value not in known:
+        raise SettingsError(f"{name} = {value!r}: must be one of {', '.join(known)}")
+    return known[value]
 
 
 def _keys(file: PathOrName | None) -> CapsuleKeys:

@@ -6,6 +6,7 @@ from serving.runtime.decoder import Decoder
 from serving.runtime.native.decoder import NativeDecoder
 from serving.runtime.onnx import Device
 from unroll.bundle.folder import Bundle
+from unroll.errors import SettingsError
 
 
 class Kernels(Enum):
@@ -13,6 +14,19 @@ class Kernels(Enum):
 
     ONNX = "onnx"
     NATIVE = "native"
+
+
+def check_kernels(kernels: Kernels, device: Device, threads: int) -> None:
+    """Check that kernels fit what they are asked for with.
+
+    Raises:
+        SettingsError: native ones are to use a GPU or several threads.
+    """
+    if kernels is Kernels.NATIVE and (device is Device.CUDA or threads > 1):
+        raise SettingsError(
+            "kernels = native: compute on the CPU, with one thread for each worker; take "
+            "--device cpu and --threads 1, and --workers for more cores"
+        )
 
 
 def open_decoder(bundle: Bundle, kernels: Kernels, threads: int = 1) -> Decoder:

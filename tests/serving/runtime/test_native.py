@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from export.compiler import export
 from export.graph.arithmetic import Precision
 from export.proof.quality import Texts
+from serving.local.model import load
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.initializers import read_initializers
 from serving.runtime.kernels import Kernels
@@ -251,14 +252,28 @@ def test_server_with_native_kernels_writes_the_same_texts(
 ) -> None:
     texts, options = [], GenerateOptions(max_new_symbols=300, seed=4)
     for kernels in Kernels:
-        counted.clear()
         with (
             serve(str(small_bundle.folder), kernels=kernels) as running,
             running.client() as client,
         ):
+            counted.clear()  # what the proof at the start ran
             texts.append(client.generate("a", options).text)
         assert bool(counted) == (kernels is Kernels.NATIVE)
     assert texts[0] == texts[1]
+
+
+def test_model_in_this_process_with_native_kernels_writes_the_same_text(
+    small_bundle: Bundle, counted: list[int]
+) -> None:
+    options = GenerateOptions(max_new_symbols=50, seed=3)
+    texts = set()
+    kinds: tuple[Literal["onnx", "native"], ...] = ("onnx", "native")
+    for kernels in kinds:
+        with load(small_bundle.folder, kernels=kernels) as model:
+            counted.clear()  # what the proof at the start ran
+            texts.add(model.generate("", options).text)
+        assert bool(counted) == (kernels == "native")
+    assert len(texts) == 1
 
 
 @pytest.mark.parametrize("other", [{"device": Device.CUDA}, {"threads": 2}])
