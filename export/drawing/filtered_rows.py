@@ -101,7 +101,7 @@ def keep_likeliest_in(g: Graph, p: str, filtered: FilteredRows, vocabulary_size:
 
     def with_ranked(g: Graph) -> list[str]:
         ranked, ids = rank(g, of_rows, filtered.ranks)
-        best = filter_ranked(g, ranked, filtered.filters, vocabulary_size)
+        best = filter_ranked(g, ranked, filtered.filters, vocabulary_size, K=filtered.ranks)
         as_it_is = g.op("GatherElements", kept, ids, axis=1)
         best = g.op("Where", filtered.is_ranked, best, as_it_is)
         whole = g.op("ScatterElements", kept, ids, best, axis=1)

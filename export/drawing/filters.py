@@ -51,16 +51,19 @@ def rank(g: Graph, p: str, K: str) -> tuple[str, str]:
     return ranked, ids
 
 
-def filter_ranked(g: Graph, ranked: str, filters: Filters, vocabulary_size: int) -> str:
+def filter_ranked(
+    g: Graph, ranked: str, filters: Filters, vocabulary_size: int, K: str | None = None
+) -> str:
     """Zero what the filters leave out of each row's likeliest, (N, K), the likeliest first.
 
-    A row whose top_k is above K is judged as if there were no more than K symbols.
+    K is (1,), by default the vocabulary's size. A row whose top_k is above K is judged as if there
+    were no more than K symbols.
     """
     zero = g.constant("zero", 0.0, np.float32)
     first, last = g.constant("first_id", [0], np.int64), g.constant("last_1", [-1], np.int64)
-    places = g.constant("ranks", np.arange(vocabulary_size)[None], np.int64)  # (1, V)
-    K = g.op("Shape", ranked, start=1)
-    place = g.op("Slice", places, first, K, g.constant("axes_1", [1], np.int64))  # (1, K)
+    place = g.constant("ranks", np.arange(vocabulary_size)[None], np.int64)  # (1, V)
+    if K is not None:
+        place = g.op("Slice", place, first, K, g.constant("axes_1", [1], np.int64))  # (1, K)
     among_k = g.op("Less", place, filters.top_k)
     # Whole units where all are looked at, as where the boundary is found without ranks.
     has_top_k = g.op("Less", filters.top_k, g.constant("V", vocabulary_size, np.int64))

@@ -36,8 +36,8 @@ KINDS = pytest.mark.parametrize("kind", UNROLLED, ids=lambda kind: kind.name)
 CUDA_KERNELS = {
     "float32": """
         Add Cast Concat CumSum Div Equal GRU Gather GatherElements Gemm GreaterOrEqual LSTM Less
-        LessOrEqual LogSoftmax Mul RNN ReduceSum Relu ScatterElements Softmax Split Squeeze TopK
-        Transpose Unsqueeze Where
+        LessOrEqual LogSoftmax Max Mul RNN ReduceSum Relu ScatterElements Softmax Split Squeeze
+        Sub TopK Transpose Unsqueeze Where
     """,
     "int64": """
         Add Concat Equal Gather Less Max Min Mul ScatterElements Split Squeeze Sub Unsqueeze Where
