@@ -100,11 +100,12 @@ class _Line(asyncio.Protocol):
 
     def send(self, command: tuple[Any, ...], deadline: float) -> "asyncio.Future[Any]":
         """Send a command, whose answer comes later."""
+        packed = hiredis.pack_command(command)  # what cannot be sent has no answer to wait for
         answer: asyncio.Future[Any] = self._loop.create_future()
         if not self._in_flight:
             self._heard = self._loop.time()
         self._in_flight.append((answer, deadline))
-        self._transport.write(hiredis.pack_command(command))
+        self._transport.write(packed)
         if self._watch is None:
             self._watch = self._loop.call_at(deadline, self._look)
         return answer

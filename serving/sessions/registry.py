@@ -337,8 +337,8 @@ def _new(session: Session) -> NewSession:
 
 
 def _is_no(session_id: str) -> bool:
-    """Tell whether something is no id; megabytes of one are not looked for."""
-    return len(session_id) != ID_LENGTH
+    """Tell whether something is no id: stores are not asked for megabytes, or for half symbols."""
+    return len(session_id) != ID_LENGTH or not session_id.isascii()
 
 
 def _gone(session_id: str, gone: Gone) -> SessionError:

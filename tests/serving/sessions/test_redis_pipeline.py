@@ -131,3 +131,15 @@ def test_late_answer_is_not_taken_for_another(redis: KeyServer) -> None:
             assert made._line is line
 
     asyncio.run(scenario())
+
+
+def test_command_that_cannot_be_sent_leaves_others_their_answers(redis: KeyServer) -> None:
+    async def scenario() -> None:
+        async with pipeline(redis) as made:
+            await made.call("PING")
+            with pytest.raises(UnicodeEncodeError):
+                await made.call("ECHO", "\ud800")
+            answers = await asyncio.gather(*(made.call("ECHO", each) for each in "ab"))
+            assert answers == [b"a", b"b"]
+
+    asyncio.run(scenario())

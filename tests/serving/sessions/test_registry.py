@@ -406,7 +406,12 @@ def test_what_became_of_a_session_is_told_to_its_owner_alone(what: str) -> None:
     asyncio.run(scenario())
 
 
-def test_giant_id_is_unknown_without_a_look_into_the_store_and_not_repeated() -> None:
+@pytest.mark.parametrize(
+    "wrong", ["x" * 2**20, "\ud800" + "x" * 21, "é" * 22], ids=["giant", "surrogate", "accents"]
+)
+def test_what_is_no_id_is_unknown_without_a_look_into_the_store_and_not_repeated(
+    wrong: str,
+) -> None:
     class Untouched(MemoryStore):
         async def read(self, session_id: str, owner: bytes, known: bytes = b"") -> Found | Gone:
             raise AssertionError(f"looked for {len(session_id)} symbols")
@@ -414,7 +419,7 @@ def test_giant_id_is_unknown_without_a_look_into_the_store_and_not_repeated() ->
     async def scenario() -> None:
         made = Sessions(Untouched(9), {FINGERPRINT: LAYOUT})
         with pytest.raises(SessionUnknownError) as caught:
-            await made.get("x" * 2**20, ANNA)
+            await made.get(wrong, ANNA)
         assert len(str(caught.value)) < 300
 
     asyncio.run(scenario())
