@@ -30,7 +30,9 @@ FREE_SECONDS = 60.0  # for servers to notice that everybody has gone
 # Parts of the time after which nobody is killed: the first server, the second, clients.
 LAST_ENDS, LAST_KILL = (0.8, 0.5), 0.9
 # In the log of a server whose state dir is away, or whose bundle is exchanged while it is read.
-EXPLAINED = re.compile("sessions cannot be written|expired sessions stay|the loaded bundle stays")
+EXPLAINED = re.compile(
+    "sessions cannot be (read|written)|expired sessions stay|the loaded bundle stays"
+)
 TOLD_AT_MOST = 64  # outcomes that wait to be compared
 
 
