@@ -141,6 +141,18 @@ def test_rows_that_end_keep_their_state(bundle: Bundle) -> None:
             assert parts.state[name].tobytes() == tensor.tobytes()
 
 
+@pytest.mark.usefixtures("instruction_set")
+def test_closed_gates_leave_zeros_of_one_sign(bundle: Bundle) -> None:
+    graph, ours = Decoder(bundle, Device.CPU), NativeDecoder(bundle)
+    call, state = random_run(graph, V, 1, [SamplingParams()] * ROWS)
+    state = {name: 300 * tensor for name, tensor in state.items()}  # closes half of the gates
+    given, wanted = ours.run(call, state), graph.run(call, state)
+    for name, tensor in wanted.state.items():
+        assert given.state[name].tobytes() == tensor.tobytes()
+    if (summary := bundle.manifest.model).cell == "lstm" and summary.precision == "fp32":
+        assert (wanted.state["h_0"] == 0).any(), "nothing would show a wrong sign"
+
+
 def test_row_beside_filters_has_the_bits_that_it_has_alone(
     small_bundle: Bundle, counted: list[int]
 ) -> None:
