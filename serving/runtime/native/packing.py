@@ -104,6 +104,7 @@ def _pack_fp32_layer(
         bias.append(of("n.recurrent.b"))
         if is_first:
             looked_up.append(of("n.input"))
+            bias.append(np.zeros_like(bias[0]))  # the loop reads one for each sum
         else:
             of_x.append(of("n.input.W0"))
             bias.append(of("n.input.b"))
@@ -148,6 +149,8 @@ def _pack_int8_layer(
         scale.append(of("n.recurrent.scale"))
         if is_first:
             looked_up.append(of("n.input").view(np.int32))  # floats among the sums
+            bias.append(np.zeros_like(bias[0]))
+            scale.append(np.zeros_like(scale[0]))
         else:
             W = of("n.input.W")
             of_x.append(W)
