@@ -194,7 +194,7 @@ class Engine:
             ("sampling.logit_bias", request.sampling.logit_bias),
         ):
             if is_wanted:
-                self._check_full(field)
+                self.check_full(field)
         sequence = Sequence(request, self.bundle.vocabulary, self.layout, listener)
         self._skip_prefix(sequence)
         prepare(sequence)
@@ -240,7 +240,7 @@ class Engine:
         self._outbox.close()
         atexit.unregister(self.close)
 
-    def _check_full(self, field: str) -> None:
+    def check_full(self, field: str) -> None:
         """Check that the loop can do what a field asks for.
 
         Raises:

@@ -2,7 +2,7 @@
 
 import sys
 
-from serving.runtime.native.library import build
+from serving.runtime.native.library import LIBRARY, build
 from unroll.errors import DeviceError
 
 if __name__ == "__main__":
@@ -10,3 +10,4 @@ if __name__ == "__main__":
         build()
     except DeviceError as error:
         sys.exit(str(error))
+    sys.stdout.write(f"compiled {LIBRARY}\n")

@@ -169,4 +169,7 @@ def test_bundle_of_before_tells_to_export_again(
             assert caught.value.field == "top_log_probs"
         (many,) = client.generate_many(["a"], OPTIONS)
         assert "export the checkpoint again" in str(many.error)
+        schema = GenerateOptions(json_schema='{"type": "boolean"}')  # with symbols it has not
+        with pytest.raises(InputError, match=r"^json_schema: .*export the checkpoint again"):
+            client.generate("a", schema)
         assert client.generate("abc", GenerateOptions(max_new_symbols=5)).text
