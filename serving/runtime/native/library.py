@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ from unroll.errors import DeviceError
 
 FOLDER = Path(__file__).parent
 LIBRARY = FOLDER / "loop.lib"  # not .so, which Python would take for a module
+DIGEST_BYTES = 32
 SOURCES = ("vector.h", "activations.h", "loop.h", "loop.cpp", "instruction_set.cpp")
 FLAGS = (
     "-std=c++20",
@@ -43,13 +45,23 @@ def build() -> None:
             f"the native kernels are for x86-64, and this machine is {platform.machine()}; take "
             "--kernels onnx"
         )
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
-    if compiler is None:
+    compiler = (
+        shlex.split(os.environ.get("CXX", ""))
+        or [name for name in ("g++", "c++") if shutil.which(name)][:1]
+    )
+    if not compiler:
         raise DeviceError(
             "the native kernels need a C++ compiler, and there is no g++ and no c++; install one, "
             "or name one in CXX"
         )
-    common = [compiler, *FLAGS, f'-DSOURCES_DIGEST="{_digest()}"']
+    common = [*compiler, *FLAGS, f'-DSOURCES_DIGEST="{_digest()}"']
+    try:
+        _compile(common)
+    except OSError as error:
+        raise DeviceError(f"the native kernels cannot be compiled: {error}") from error
+
+
+def _compile(common: list[str]) -> None:
     with TemporaryDirectory(dir=FOLDER) as folder:
         parts = [Path(folder) / f"{name}.o" for name in (*FLAGS_OF, "instruction_set")]
         _run_all(
@@ -62,7 +74,10 @@ def build() -> None:
             ]
         )
         whole = Path(folder) / LIBRARY.name
-        _run_all([[compiler, "-shared", *map(str, parts), "-o", str(whole)]])
+        _run_all([[*common, "-shared", *map(str, parts), "-o", str(whole)]])
+        with whole.open("r+b") as library:
+            digest = hashlib.sha256(library.read()).digest()
+            library.write(digest)  # at its end, where a loader does not look
         whole.replace(LIBRARY)
 
 
@@ -93,6 +108,9 @@ def load() -> tuple[ctypes.CDLL, str]:
             "serving.runtime.native` (it needs g++), or take --kernels onnx"
         )
     try:
+        whole = LIBRARY.read_bytes()
+        if hashlib.sha256(whole[:-DIGEST_BYTES]).digest() != whole[-DIGEST_BYTES:]:
+            raise OSError(f"{LIBRARY} is damaged")  # one that is cut would end the process
         library = ctypes.CDLL(str(LIBRARY))
     except OSError as error:
         raise DeviceError(f"kernels = native: {error}; run `make kernels` again") from error
@@ -100,7 +118,8 @@ def load() -> tuple[ctypes.CDLL, str]:
         function.restype = ctypes.c_char_p
     if library.unroll_sources_digest().decode() != _digest():
         raise DeviceError(
-            "kernels = native: they were compiled from other sources; run `make kernels` again"
+            "kernels = native: they were compiled from other sources; run `make kernels` again "
+            "and restart"
         )
     instruction_set = library.unroll_instruction_set().decode()
     if not instruction_set:

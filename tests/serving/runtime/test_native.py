@@ -1,9 +1,12 @@
 """The native loop gives the bits of decode.onnx on each instruction set, or refuses."""
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -224,9 +227,29 @@ def not_a_library(folder: Path) -> Path:
     return folder / "loop.lib"
 
 
+def cut(folder: Path) -> Path:
+    """Write the first half of a library."""
+    whole = library.LIBRARY.read_bytes()
+    (folder / "loop.lib").write_bytes(whole[: len(whole) // 2])
+    return folder / "loop.lib"
+
+
+def other(folder: Path) -> Path:
+    """Take another library."""
+    spec = find_spec("_ctypes")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(shutil.copy(spec.origin, folder / "loop.lib"))
+
+
 @pytest.mark.parametrize(
     ("make", "problem"),
-    [(not_there, "are not compiled; run `make kernels`"), (not_a_library, "too short")],
+    [
+        (not_there, "are not compiled; run `make kernels`"),
+        (not_a_library, "is damaged; run `make kernels` again"),
+        (cut, "is damaged; run `make kernels` again"),
+        (other, "is damaged; run `make kernels` again"),
+    ],
 )
 def test_missing_library_is_refused(
     make: Callable[[Path], Path], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -256,6 +279,24 @@ def test_source_that_does_not_compile_is_told(
     with pytest.raises(DeviceError, match=r"cannot be compiled:\n.*error"):
         library.build()
     assert not (tmp_path / "loop.lib").exists()
+
+
+@pytest.mark.parametrize("compiler", ["/no/such/compiler", "/no/such/compiler -m64", "/"])
+def test_compiler_that_cannot_be_started_is_told(
+    compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", compiler)
+    monkeypatch.setattr(library, "LIBRARY", tmp_path / "loop.lib")
+    with pytest.raises(DeviceError, match="the native kernels cannot be compiled: "):
+        library.build()
+
+
+def test_folder_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        library, "TemporaryDirectory", lambda **_: TemporaryDirectory(dir="/no/such")
+    )
+    with pytest.raises(DeviceError, match="the native kernels cannot be compiled: .*/no/such"):
+        library.build()
 
 
 @pytest.mark.slow
