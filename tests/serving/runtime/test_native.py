@@ -295,7 +295,7 @@ def test_folder_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(
         library, "TemporaryDirectory", lambda **_: TemporaryDirectory(dir="/no/such")
     )
-    with pytest.raises(DeviceError, match="the native kernels cannot be compiled: .*/no/such"):
+    with pytest.raises(DeviceError, match=r"the native kernels cannot be compiled: .*/no/such"):
         library.build()
 
 
