@@ -5,11 +5,10 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from traceback import clear_frames
 
 from starlette.types import Receive, Scope, Send
 
-from serving.access.gate import Gate, request_id_of
+from serving.access.gate import Gate, release_frames, request_id_of
 from serving.http.call import HttpCall
 from serving.http.refusal import Refusal
 from unroll.errors import CancelledError, DeadlineError, InputError, UnrollError
@@ -70,8 +69,7 @@ class Endpoint:
         assert isinstance(error, Exception)
         refusal = Refusal.of(error, call.request_id)
         call.code = refusal.code.name
-        # The frames that raised it hold the request: megabytes, until cycles are collected.
-        clear_frames(error.__traceback__)
+        release_frames(error)
         del error
         if call.is_stuck:
             call.connection.abort()

@@ -12,14 +12,19 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
-from traceback import clear_frames
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 from grpc.aio import AbortError, InternalError
 
-from serving.access.gate import MESSAGE_SECONDS, REQUEST_ID, Gate, request_id_of
+from serving.access.gate import (
+    MESSAGE_SECONDS,
+    REQUEST_ID,
+    Gate,
+    release_frames,
+    request_id_of,
+)
 from serving.rpc.call import Context, RpcCall
 from unroll.errors import CancelledError, InputError, UnrollError
 from unroll.v1 import text_generation_pb2 as pb
@@ -212,8 +217,7 @@ async def _refuse(call: RpcCall, error: BaseException) -> None:
         log.error("internal error in call %s", call.request_id, exc_info=error)
     assert isinstance(error, Exception)
     status = to_status(error, call.request_id)
-    # The frames that raised it hold the request: megabytes, until cycles are collected.
-    clear_frames(error.__traceback__)
+    release_frames(error)
     del error
     await call.context.abort_with_status(status)
 
