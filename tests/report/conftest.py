@@ -16,7 +16,7 @@ from training.presets import preset_files, preset_settings
 from training.settings import Cell, TrainingSettings
 from unroll.cli import run
 
-SECONDS = 1.5  # of each training
+SECONDS = 5.0  # of each training: on a busy machine, too, it has to get better than it began
 
 
 @dataclass(frozen=True, kw_only=True)
