@@ -1,13 +1,16 @@
 """What a second server process brings: `python -m benchmarks.processes --bundle FOLDER`.
 
-A server of one process and one of several, with one worker each, write the same texts in turn. The
-load's generator takes processor time on the same machine, so what counts is the servers' own per
-symbol: if several processes spend on a symbol what one does, each further core brings as much as
-the first. The rates are told beside it, with the generator's share.
+A server of one process, one of several, and as many servers of one process each, which share
+nothing, write the same texts in turn, all with one worker a process. The loads' generators take
+processor time on the same machine, so what counts is the servers' own per symbol. What the several
+processes spend beyond one is the machine's (caches, memory, clocks) as far as separate servers
+spend it too, and the price of sharing a port and sessions beyond that.
 """
 
+import multiprocessing
 import statistics
 from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +24,8 @@ from unroll.cli import run
 from unroll.client.load.processes import run_load
 from unroll.client.load.settings import LoadSettings, Mode
 from unroll.ranges import Range
+
+ONE = "1 process"
 
 # Name of a load: how texts are asked for, and their symbols.
 LOADS = {
@@ -73,48 +78,76 @@ def main() -> None:
 def measure(settings: ProcessesSettings) -> None:
     """Measure and print the figures."""
     check_settings(settings)
-    counts = (1, settings.processes)
+    N = settings.processes
     arguments = ("--model", str(settings.bundle), "--workers", "1", "--processes")
-    found: defaultdict[tuple[str, int], list[Spent]] = defaultdict(list)
+    found: defaultdict[tuple[str, str], list[Spent]] = defaultdict(list)
     with ExitStack() as stack:
-        servers = {
-            count: stack.enter_context(running("serving", *arguments, str(count)))
-            for count in counts
+        generators = stack.enter_context(
+            ProcessPoolExecutor(N, mp_context=multiprocessing.get_context("spawn"))
+        )
+
+        def start(processes: int) -> ServerProcess:
+            return stack.enter_context(running("serving", *arguments, str(processes)))
+
+        # For each way, the server that each generator asks.
+        ways = {
+            ONE: [start(1)],
+            f"{N} processes": [start(N)] * N,
+            f"{N} servers": [start(1) for _ in range(N)],
         }
         for _ in range(settings.rounds):
             for name in LOADS:
-                for count, server in servers.items():
-                    found[name, count].append(_spent(settings, server, name, count))
+                for way, servers in ways.items():
+                    found[name, way].append(_spent(settings, servers, name, generators))
     for name in LOADS:
-        one, several = (_median(found[name, count]) for count in counts)
         print(name)
-        for count, spent in zip(counts, (one, several), strict=True):
-            print(
-                f"  {count} process{'es' * (count > 1)}: {spent.rate:,.0f} symbols/s; "
-                f"microseconds of processor a symbol: event loops {spent.loops:.2f}, all other "
-                f"threads {spent.engines:.2f}, the generator {spent.generator:.2f}"
+        medians = {way: _median(found[name, way]) for way in ways}
+        one = medians[ONE]
+        for way, spent in medians.items():
+            line = (
+                f"  {way}: {spent.rate:,.0f} symbols/s; microseconds of processor a symbol: event "
+                f"loops {spent.loops:.2f}, all other threads {spent.engines:.2f}, the generators "
+                f"{spent.generator:.2f}"
             )
+            if way != ONE:
+                line += (
+                    f"; on as many cores of their own {N * one.servers / spent.servers:.2f} of "
+                    f"one, here, beside the generators, {spent.rate / one.rate:.2f}"
+                )
+            print(line)
         print(
-            f"  {settings.processes} on as many cores of their own bring "
-            f"{settings.processes * one.servers / several.servers:.2f} of one; here, with the "
-            f"generator beside them, {several.rate / one.rate:.2f}; one process's event loop is "
-            f"full when its workers use {one.engines / one.loops:.1f} cores"
+            f"  one process's event loop is full when its workers use "
+            f"{one.engines / one.loops:.1f} cores"
         )
 
 
-def _spent(settings: ProcessesSettings, server: ServerProcess, name: str, processes: int) -> Spent:
+def _spent(
+    settings: ProcessesSettings,
+    servers: list[ServerProcess],
+    name: str,
+    generators: ProcessPoolExecutor,
+) -> Spent:
+    """Load the servers, each from a generator of its own."""
     mode, symbols = LOADS[name]
-    load = LoadSettings(
-        target=server.target, clients=settings.clients * processes, mode=mode,
-        seconds=settings.seconds, warm_up=0.0, new_symbols=symbols,
-    )  # fmt: skip
-    before = _seconds(server)
-    tally = run_load(load)
-    after = _seconds(server)
-    loops, engines = after[0] - before[0], after[1] - before[1]
-    received = tally.symbols_per_second * tally.seconds
-    each = 1e6 / received
-    return Spent(tally.symbols_per_second, loops * each, engines * each, tally.busy_seconds * each)
+    loads = [
+        LoadSettings(
+            target=server.target, clients=settings.clients, mode=mode,
+            seconds=settings.seconds, warm_up=0.0, new_symbols=symbols,
+        )
+        for server in servers
+    ]  # fmt: skip
+    distinct = {server.process_id: server for server in servers}.values()
+    before = [_seconds(server) for server in distinct]
+    tallies = list(generators.map(run_load, loads))
+    after = [_seconds(server) for server in distinct]
+    loops, engines = (
+        sum(now[k] - then[k] for then, now in zip(before, after, strict=True)) for k in (0, 1)
+    )
+    rate = sum(tally.symbols_per_second for tally in tallies)
+    each = 1e6 / sum(tally.symbols_per_second * tally.seconds for tally in tallies)
+    return Spent(
+        rate, loops * each, engines * each, sum(tally.busy_seconds for tally in tallies) * each
+    )
 
 
 def _seconds(server: ServerProcess) -> tuple[float, float]:
