@@ -18,7 +18,7 @@ from unroll.cli import run
 
 def main(tokens: Sequence[str] | None = None) -> None:
     """Parse the command line and serve."""
-    run(ServerSettings, _serve, name="unroll serve", tokens=tokens)
+    run(ServerSettings, _serve, name="unroll serve", tokens=tokens, loose="model")
 
 
 def _serve(settings: ServerSettings) -> None:

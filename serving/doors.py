@@ -77,6 +77,7 @@ class Doors:
         self._triton = InferenceServicer(models, self.health, inference)
         limits, state = servicer.texts.limits, max(model.engine.layout.size for model in models)
         longest = longest_messages(limits, state) | triton.longest_messages(limits)
+        longest = {name: min(size, settings.max_message_bytes) for name, size in longest.items()}
         paths = self._http_paths(models, servicer, inference, longest)
         self.calls = CallCounts([*METHODS, *triton.METHODS, *(path.name for path in paths)])
         self.gate = _gate(settings, self.calls, span)

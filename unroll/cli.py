@@ -10,10 +10,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, CycloptsPanel, Parameter, UnusedCliTokensError
 from cyclopts.config import Dict
 
-from unroll.errors import SettingsError, UnrollError, nearest
+from unroll.errors import InputError, SettingsError, UnrollError, nearest
+from unroll.ranges import flag
 
 S = TypeVar("S")
 Given = Callable[[str], Any]
@@ -51,6 +52,7 @@ def run(
     name: str,
     tokens: Sequence[str] | None = None,
     preset: Callable[[str, Given], list[Path]] | None = None,
+    loose: str = "",
 ) -> None:
     """Parse a command line into a settings dataclass and call `main` with it.
 
@@ -66,8 +68,10 @@ def run(
         tokens: the command line; `sys.argv[1:]` by default.
         preset: finds the TOML files of a preset by its name, the first one winning, and may ask
             what the command line gives for a setting; raises SettingsError for unknown ones.
+        loose: the setting that a word without a flag is probably meant for; empty for none.
     """
     app = _app(settings, main, name)
+    app.error_formatter = partial(_explained, loose)
 
     @app.meta.default
     def _meta(
@@ -92,8 +96,26 @@ def run(
     try:
         app.meta(tokens)
     except UnrollError as error:
-        sys.stderr.write(f"{name}: {error}\n")
+        sys.stderr.write(f"{name}: {_told(error, settings)}\n")
         raise SystemExit(error.exit_status) from error
+
+
+def _explained(loose: str, error: CycloptsError) -> Any:
+    """Return what the terminal shows of a command line that cannot be read."""
+    if not isinstance(error, UnusedCliTokensError) or not error.unused_tokens:
+        return CycloptsPanel(error)
+    words = " ".join(map(repr, error.unused_tokens))
+    advice = f"; did you mean {flag(loose)} {error.unused_tokens[0]!r}?" if loose else ""
+    return CycloptsPanel(f"{words}: every setting has a flag before it{advice}")
+
+
+def _told(error: UnrollError, settings: type) -> str:
+    """Return an error's message; a field that is a setting has the name of its flag."""
+    if not isinstance(error, InputError):
+        return str(error)
+    field = error.field.split("[")[0]
+    is_setting = field in {each.name for each in fields(settings)}
+    return f"{flag(field)}: {error.problem}" if is_setting else str(error)
 
 
 def _given(tokens: Sequence[str], file: Mapping[str, Any], setting: str) -> Any:

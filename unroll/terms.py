@@ -16,6 +16,7 @@ PATTERN_BYTES_AT_MOST = 2048
 SCHEMA_BYTES_AT_MOST = 16384
 BIASES_AT_MOST = 1024
 BIAS_RANGE = (-100.0, 100.0)
+WITHIN_SAMPLING = "sampling."  # where protos have what options hold themselves
 
 
 class FinishReason(Enum):

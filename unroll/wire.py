@@ -43,7 +43,7 @@ from unroll.errors import (
     UnrollError,
 )
 from unroll.results import Unit
-from unroll.terms import Capsules, FinishReason, UnitKind, UnknownSymbols
+from unroll.terms import WITHIN_SAMPLING, Capsules, FinishReason, UnitKind, UnknownSymbols
 from unroll.v1 import text_generation_pb2 as pb
 
 AFFINITY = "x-unroll-affinity"  # metadata that is the same for all calls of a session
@@ -81,6 +81,9 @@ UNIT_KINDS = {
     pb.UNIT_KIND_UNSPECIFIED: UnitKind.H,
     **{number: term for term, number in WRITTEN_UNIT_KINDS.items()},
 }
+
+# Bytes of a message of many texts that the server takes; told when such a call begins.
+LONGEST = "x-unroll-longest-message"
 
 DOMAIN = "unroll"
 RETRY_AFTER = 1.0  # seconds, where an error tells no time of its own
@@ -217,6 +220,8 @@ def describe(error: Exception, request_id: str = "") -> Status:
 def from_rpc_error(error: grpc.RpcError, target: str) -> UnrollError:
     """Translate what a call raised into the error that the server raised.
 
+    A field has the name of the option: `temperature` for the proto's `sampling.temperature`.
+
     Args:
         error: of a blocking or an asyncio call.
         target: what to call the server in a message.
@@ -261,7 +266,7 @@ def _make_error(code: grpc.StatusCode, message: str, target: str, details: Detai
     if issubclass(row.error, PositionError):
         return row.error(message, int(info.metadata["position"]))
     if issubclass(row.error, InputError):
-        return row.error(fault.field, fault.description)
+        return row.error(fault.field.removeprefix(WITHIN_SAMPLING), fault.description)
     return row.error(message)
 
 

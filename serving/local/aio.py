@@ -20,7 +20,7 @@ from serving.texts.begin import begin, check_seeds
 from serving.texts.constraint import constrain
 from serving.texts.delivery import LoopDelivery
 from serving.texts.each import Parse, each_generate, each_score
-from serving.texts.given.sent import as_sent, seeds_as_sent, text_as_sent
+from serving.texts.given.sent import as_sent, named_as_options, seeds_as_sent, text_as_sent
 from serving.texts.inspect.inspection import Inspections
 from serving.texts.limits import Limits
 from serving.texts.many import Item, Many
@@ -184,7 +184,8 @@ class AsyncLocal:
         call = LocalCall(deadline=_deadline(timeout))
         options, origin = as_sent(options), as_sent(origin)
         found = await self._origins.look_at(_place(options.model, origin), "")
-        constraint = await constrain(options, found, self._origins.automata)
+        with named_as_options():
+            constraint = await constrain(options, found, self._origins.automata)
         parse = each_generate(options, found, LIMITS, call, constraint)
 
         def read(item: Item) -> Generation:
@@ -219,7 +220,8 @@ class AsyncLocal:
         self._check_open()
         options, origin = as_sent(options), as_sent(Origin(capsule=capsule))
         found = await self._origins.look_at(_place(options.model, origin), "")
-        contents = begin(options, found)
+        with named_as_options():
+            contents = begin(options, found)
         return self._describe(await self._sessions.start(NOBODY, found.model.fingerprint, contents))
 
     async def get_session(self, session_id: str, timeout: float | None) -> SessionInfo:
@@ -283,8 +285,9 @@ class AsyncLocal:
         request = repr((prompt, options, origin)).encode()
         place = replace(_place(options.model, origin), digest=digest_of(request))
         opened = self._texts.open(call, place, prompt, options, is_streamed=is_streamed)
-        async with opened as text:
-            yield text
+        with named_as_options():
+            async with opened as text:
+                yield text
 
     def _describe(self, session: Session) -> SessionInfo:
         expires = self._sessions.expires(session)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from serving.texts.given.sent import as_option
 from serving.texts.many import Item, Many
 from unroll.results import Answer
 
@@ -38,7 +39,7 @@ class LocalBulk(Generic[R]):
     async def receive(self) -> list[Answer[R]]:
         """See AsyncBulk."""
         return [
-            Answer(index=item.key, error=item.error)
+            Answer(index=item.key, error=as_option(item.error))
             if item.error is not None
             else Answer(index=item.key, value=self._read(item))
             for item in await self._many.take()

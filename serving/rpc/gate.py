@@ -28,7 +28,7 @@ from serving.access.gate import (
 from serving.rpc.call import Context, RpcCall
 from unroll.errors import CancelledError, InputError, UnrollError
 from unroll.v1 import text_generation_pb2 as pb
-from unroll.wire import SERVICE, to_status
+from unroll.wire import LONGEST, SERVICE, to_status
 
 # Probes and balancers have no token, and learn no more than whether the server is up.
 OPEN_SERVICE = "/grpc.health.v1.Health/"
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 Details = grpc.HandlerCallDetails
 Respond = Callable[[RpcCall], Awaitable[Any]]
+Told = tuple[tuple[str, str], ...]
 # As if each call sent a stream: then gRPC calls the handler before a message has come.
 _MAKERS = {
     False: grpc.stream_unary_rpc_method_handler,
@@ -154,12 +155,23 @@ class RpcGate(grpc.aio.ServerInterceptor):
                     async for response in responses:
                         await call.write(response)
 
-            await self._serve(details, context, respond)
+            method = details.method.rpartition("/")[2]
+            told = ((LONGEST, str(self._longest.get(method, LONGEST_MESSAGE))),)
+            await self._serve(details, context, respond, told)
 
         return converse
 
-    async def _serve(self, details: Details, context: Context, respond: Respond) -> Any:
-        """Make a call's record, let it be answered, and keep account of it if it is our own."""
+    async def _serve(
+        self, details: Details, context: Context, respond: Respond, told: Told = ()
+    ) -> Any:
+        """Make a call's record, let it be answered, and keep account of it if it is our own.
+
+        Args:
+            details: of the call.
+            context: likewise.
+            respond: handles it.
+            told: what the client of a call that is admitted learns at once, beside its id.
+        """
         path, metadata = details.method, tuple(details.invocation_metadata or ())
         call = RpcCall(
             context=context,
@@ -178,7 +190,7 @@ class RpcGate(grpc.aio.ServerInterceptor):
             return await self._gate.answer(call, admit, partial(respond, call), refuse)
 
         async def respond_with_id() -> Any:
-            await _send_id(call)
+            await _send_id(call, told)
             return await respond(call)
 
         async def refuse_with_id(error: BaseException) -> None:
@@ -228,15 +240,15 @@ def deadline_of(context: Context) -> float | None:
     return None if left is None else time.monotonic() + left
 
 
-async def _send_id(call: RpcCall) -> None:
-    """Tell the client the request id.
+async def _send_id(call: RpcCall, told: Told = ()) -> None:
+    """Tell the client the request id, and what else there is to tell.
 
     Raises:
         asyncio.CancelledError: it has gone. With a status, gRPC would try to send this once more,
             and never free what it sends.
     """
     try:
-        await call.context.send_initial_metadata(((REQUEST_ID, call.request_id),))
+        await call.context.send_initial_metadata(((REQUEST_ID, call.request_id), *told))
     except (Exception, asyncio.CancelledError) as error:
         is_told = isinstance(error, InternalError | asyncio.CancelledError)
         if not (is_told or call.context.cancelled()):  # which may know it later

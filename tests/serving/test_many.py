@@ -299,6 +299,30 @@ def test_item_with_a_wrong_key_or_prompt_fails_alone(server: RunningServer) -> N
     assert [answer.error.code for answer in answers[:2]] == [invalid, invalid]
 
 
+def test_text_that_cannot_be_sent_fails_alone_and_in_its_place(server: RunningServer) -> None:
+    long, halves = "a" * 3_000_000, "a\ud800"
+    prompts = ["a", long, "fed", halves, "a" * 70_000, "", long]
+    options = GenerateOptions(max_new_symbols=3)
+    with server.client() as client:
+        in_order = list(client.generate_many(prompts, options, in_order=True))
+        as_they_end = list(client.generate_many(prompts, options))
+        (score,) = client.score_many(["a" * 5_000_000])
+        with pytest.raises(InputError) as caught:
+            client.generate(halves, options)
+    assert [answer.index for answer in in_order] == list(range(len(prompts)))
+    assert sorted(answer.index for answer in as_they_end) == list(range(len(prompts)))
+    for answers in (in_order, sorted(as_they_end, key=lambda answer: answer.index)):
+        assert [answer.error is not None for answer in answers] == [False, True] * 2 + [
+            True,  # longer than the server's prompts, but not than its messages
+            False,
+            True,
+        ]
+        assert str(answers[1].error).startswith("prompt: takes 3000024 bytes, this server takes ")
+        assert str(answers[3].error) == str(caught.value)
+        assert "70000 symbols, this server takes 65536" in str(answers[4].error)
+    assert str(score.error).startswith("text: takes 5000024 bytes, this server takes ")
+
+
 def test_error_of_an_item_is_the_error_of_its_own_call(server: RunningServer) -> None:
     with server.client() as client:
         (answer,) = client.generate_many(["x"])

@@ -160,21 +160,21 @@ def test_biases_stay_in_force_and_are_told(client: Client) -> None:
         (GenerateOptions(pattern="a", json_schema="{}"), "json_schema: cannot be beside a pattern"),
         (
             GenerateOptions(pattern="ab", logit_bias={"b": -float("inf")}),
-            "sampling.logit_bias: bans symbols without which the pattern has no match",
+            "logit_bias: bans symbols without which the pattern has no match",
         ),
-        (GenerateOptions(logit_bias={"ab": 1.0}), "sampling.logit_bias: must be of symbols"),
+        (GenerateOptions(logit_bias={"ab": 1.0}), "logit_bias: must be of symbols"),
         (
             GenerateOptions(logit_bias={"a": 200.0}),
-            "sampling.logit_bias: must be between -100 and 100, or -inf .*, got 200 for 'a'",
+            "logit_bias: must be between -100 and 100, or -inf .*, got 200 for 'a'",
         ),
-        (GenerateOptions(logit_bias={"a": float("nan")}), "sampling.logit_bias: must be between"),
+        (GenerateOptions(logit_bias={"a": float("nan")}), "logit_bias: must be between"),
         (
             GenerateOptions(logit_bias=dict.fromkeys(TINY_SYMBOLS, -float("inf"))),
-            "sampling.logit_bias: bans all symbols",
+            "logit_bias: bans all symbols",
         ),
         (
             GenerateOptions(logit_bias={chr(k): 1.0 for k in range(1025)}),
-            "sampling.logit_bias: must be of at most 1,024 symbols",
+            "logit_bias: must be of at most 1,024 symbols",
         ),
     ],
 )
@@ -242,7 +242,7 @@ def test_command_line_takes_patterns_schemas_and_biases(
     schema.write_text('{"enum": [1]}', encoding="utf-8")
     with pytest.raises(SystemExit, match="2"):
         generate([*common, "--json-schema", str(schema)])
-    assert "json_schema: has no match without '1'" in capsys.readouterr().err
+    assert "--json-schema: has no match without '1'" in capsys.readouterr().err
 
 
 def test_stream_that_is_resumed_sends_no_pattern_again() -> None:

@@ -160,7 +160,7 @@ def test_score_and_models_are_told(call: Call, client: Client, capfd: Captured) 
     [
         (["--prompt", "한글"], "'한' (U+D55C) at 0"),
         (["--prompt", "-한"], "'-' (U+002D) at 0"),
-        (["--temperature", "-1"], "sampling.temperature: must be 0 (greedy) or between"),
+        (["--temperature", "-1"], "unroll generate: --temperature: must be 0 (greedy) or between"),
         (["--model", "smal"], "did you mean 'small'?"),
         (["--timeout", "-1"], "timeout = -1.0: must be 0 to 2592000; change --timeout"),
         (["--timeout", "0.05", "--max-new-symbols", str(ENDLESS)], "eadline"),
@@ -186,6 +186,13 @@ def test_check_tells_by_its_status_whether_the_server_is_ready(call: Call, capfd
 def test_server_that_is_not_there_is_named(capfd: Captured) -> None:
     assert run_command("generate", "--target", "127.0.0.1:1") == 2
     assert "127.0.0.1:1: UNAVAILABLE" in capfd.readouterr().err
+
+
+def test_word_without_a_flag_is_told_which_it_needs(capfd: Captured) -> None:
+    for command, flag in (("generate", "--prompt"), ("score", "--text"), ("serve", "--model")):
+        assert run_command(command, "the word") != 0
+        told = " ".join(capfd.readouterr().err.replace("│", " ").split())
+        assert f"did you mean {flag} 'the word'?" in told
 
 
 def test_unknown_flag_names_the_nearest(call: Call, capfd: Captured) -> None:

@@ -1,13 +1,14 @@
 """Options as they would arrive at a server, so that a text is the same in both places."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from ctypes import c_float
 from dataclasses import fields, replace
 from numbers import Real
 from operator import index
 from typing import Any, TypeVar
 
-from unroll.errors import InputError, shown
+from unroll.errors import InputError, UnrollError, shown
 from unroll.options import (
     FindUnitsOptions,
     GenerateOptions,
@@ -17,7 +18,7 @@ from unroll.options import (
     SessionOptions,
 )
 from unroll.results import Unit
-from unroll.terms import Capsules, UnknownSymbols
+from unroll.terms import WITHIN_SAMPLING, Capsules, UnknownSymbols
 
 O = TypeVar(  # noqa: E741
     "O",
@@ -37,7 +38,6 @@ _KINDS: Mapping[str, type] = {
     "model": str, "replacement_symbol": str, "session": str, "capsule": bytes, "log_probs": bool,
     "capsules": Capsules, "unknown_symbols": UnknownSymbols, "pattern": str, "json_schema": str,
 }  # fmt: skip
-_SAMPLING = {*_SINGLE, "top_k", "logit_bias"}
 
 
 def as_sent(options: O) -> O:
@@ -57,28 +57,45 @@ def text_as_sent(field: str, text: str) -> str:
     return text
 
 
+def as_option(error: UnrollError) -> UnrollError:
+    """Name what is wrong as options do: `temperature`, where protos say `sampling.temperature`."""
+    if isinstance(error, InputError) and error.field.startswith(WITHIN_SAMPLING):
+        return type(error)(error.field.removeprefix(WITHIN_SAMPLING), error.problem)
+    return error
+
+
+@contextmanager
+def named_as_options() -> Iterator[None]:
+    """Name what is wrong as options do, where the block raises it."""
+    try:
+        yield
+    except InputError as error:
+        if (named := as_option(error)) is error:
+            raise
+        raise named from error
+
+
 def seeds_as_sent(seeds: Iterable[int]) -> list[int]:
     """Check that seeds are whole numbers; raises as as_sent does."""
     return [_whole(f"seeds[{place}]", seed, 63) for place, seed in enumerate(seeds)]
 
 
 def _sent(name: str, value: Any) -> Any:
-    path = f"sampling.{name}" if name in _SAMPLING else name
     if name in _BITS:
-        return _whole(path, value, _BITS[name])
+        return _whole(name, value, _BITS[name])
     if name in _SINGLE:
-        return _number(path, value)
+        return _number(name, value)
     if name == "logit_bias":
         if not isinstance(value, Mapping):
-            raise InputError(path, f"must be a mapping, got {shown(repr(value))}")
-        return {text_as_sent(path, key): _number(path, bias) for key, bias in value.items()}
+            raise InputError(name, f"must be a mapping, got {shown(repr(value))}")
+        return {text_as_sent(name, key): _number(name, bias) for key, bias in value.items()}
     if name == "stop":
         return tuple(text_as_sent(f"stop[{place}]", stop) for place, stop in enumerate(value))
     if name == "units":
         return tuple(_unit(f"units[{place}]", unit) for place, unit in enumerate(value))
     if not isinstance(value, _KINDS[name]):
         kind = _KINDS[name].__name__
-        raise InputError(path, f"must be of type {kind}, got {shown(repr(value))}")
+        raise InputError(name, f"must be of type {kind}, got {shown(repr(value))}")
     return value
 
 

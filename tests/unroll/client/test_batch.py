@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.local.model import load
+from serving.local.model import LocalModel, load
 from tests.serving.running import RunningServer, wait_for
 from training.settings import Cell
 from unroll.__main__ import main
@@ -151,7 +151,9 @@ def test_other_settings_or_input_do_not_go_on(
         (["score", "--text", "a", "--input", "b"], "text"),
         (["generate", "--prompt", "a", "--input", "b"], "prompt"),
         (["generate", "--samples", "2", "--resume"], "resume"),
-        (["generate", "--samples", "2", "--output-format", "text"], "output_format"),
+        (["generate", "--samples", "2", "--output-format", "text"], "--output-format"),
+        (["generate", "--target", "elsewhere:1"], "target = 'elsewhere:1': is of a server"),
+        (["score", "--text", "a", "--tls"], "tls = 'True': is of a server"),
         (["generate", "--input", "/nowhere/at/all"], "input"),
         (["generate", "--samples", "2", "--output", "/nowhere/at/all"], "output"),
     ],
@@ -165,6 +167,30 @@ def test_what_does_not_fit_together_is_refused(
 ) -> None:
     assert run(*arguments, "--bundle", tiny_bundles["gru"]) == 2
     assert f"{word}" in capfd.readouterr().err
+
+
+def test_how_to_compute_is_for_bundles_alone(run: Run, capfd: Captured) -> None:
+    assert run("generate", "--workers", "2") == 2
+    assert "workers = '2': is of a --bundle; leave --workers out" in capfd.readouterr().err
+
+
+def test_bundle_is_computed_as_asked(
+    run: Run, tiny_bundles: dict[Cell, Path], prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, object]] = []
+
+    def noting(folder: Path, **how: object) -> LocalModel:
+        seen.append(how)
+        return load(folder, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("serving.local.model.load", noting)
+    flags = ("score", "--bundle", tiny_bundles["gru"], "--input", prompts)
+    assert run(*flags, "--output", prompts.with_name("one.tsv")) == 1
+    how = ("--workers", "2", "--slots", "3")
+    assert run(*flags, *how, "--output", prompts.with_name("other.tsv")) == 1
+    assert seen[1] == {"device": "cpu", "kernels": "onnx", "workers": 2, "slots": 3}
+    outputs = [prompts.with_name(f"{name}.tsv").read_bytes() for name in ("one", "other")]
+    assert outputs[0] == outputs[1]
 
 
 def test_command_that_failed_before_its_first_record_leaves_no_output(

@@ -86,7 +86,7 @@ def test_asynchronous_errors_are_typed(shared_server: RunningServer) -> None:
             await client.get_model("other")
         with pytest.raises(InputError) as caught:
             await anext(client.stream("abc", GenerateOptions(top_k=-1)))
-        assert caught.value.field == "sampling.top_k"
+        assert caught.value.field == "top_k"
         with pytest.raises(DeadlineError):
             await client.generate("abc", LONG, timeout=0.1)
 
@@ -182,7 +182,7 @@ def test_unset_options_are_left_to_the_server() -> None:
         ("model", "", GenerateOptions(model="\udfff")),
         ("stop[1]", "", GenerateOptions(stop=("a", "\ud800"))),
         ("seed", "", GenerateOptions(seed=2**63)),
-        ("sampling.top_k", "", GenerateOptions(top_k=2**31)),
+        ("top_k", "", GenerateOptions(top_k=2**31)),
         ("replacement_symbol", "", GenerateOptions(replacement_symbol="\ud800")),
     ],
 )

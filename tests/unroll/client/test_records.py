@@ -6,6 +6,7 @@ import pytest
 
 from unroll.client.commands.records import (
     Format,
+    RecordFormat,
     read_texts,
     seed_of,
     write_generation,
@@ -34,17 +35,17 @@ def generation(text: str) -> Answer[Generation]:
     return Answer(index=0, value=Generation(text=text, log_probs=(), completion=completion))
 
 
-@pytest.mark.parametrize("form", [Format.TSV, Format.JSONL])
-def test_any_text_is_one_line_and_comes_back(form: Format) -> None:
+@pytest.mark.parametrize("form", list(RecordFormat))
+def test_any_text_is_one_line_and_comes_back(form: RecordFormat) -> None:
     written = [write_generation(form, 5, 12, generation(text)) for text in TEXTS]
     lines = b"".join(written).split(b"\n")
     assert len(lines) == len(TEXTS) + 1
     assert {seed_of(form, line) for line in written} == {12}
-    if form is Format.JSONL:
-        assert list(read_texts(written, form, "text")) == TEXTS
+    if form is RecordFormat.JSONL:
+        assert list(read_texts(written, Format.JSONL, "text")) == TEXTS
     else:
         last = [line.split(b"\t", 3)[3] for line in written]
-        assert list(read_texts(last, form, "text")) == TEXTS
+        assert list(read_texts(last, Format.TSV, "text")) == TEXTS
 
 
 def test_lines_of_a_text_are_texts_whatever_ends_them() -> None:
@@ -78,19 +79,19 @@ def test_bad_line_is_named(form: Format, line: bytes) -> None:
 
 def test_error_is_told_in_the_record() -> None:
     failed: Answer[Generation] = Answer(index=0, error=InputError("prompt", "is\twrong"))
-    assert json.loads(write_generation(Format.JSONL, 1, 2, failed)) == {
+    assert json.loads(write_generation(RecordFormat.JSONL, 1, 2, failed)) == {
         "index": 1,
         "seed": 2,
         "error": "prompt: is\twrong",
     }
-    assert write_generation(Format.TSV, 1, 2, failed) == b"1\t2\terror\tprompt: is\\twrong\n"
-    assert write_score(Format.TSV, 1, Answer(index=0, error=InputError("text", "no"))) == (
+    assert write_generation(RecordFormat.TSV, 1, 2, failed) == b"1\t2\terror\tprompt: is\\twrong\n"
+    assert write_score(RecordFormat.TSV, 1, Answer(index=0, error=InputError("text", "no"))) == (
         b"1\terror\ttext: no\n"
     )
 
 
 @pytest.mark.parametrize("line", [b"{}\n", b"a\n", b'{"seed": "x"}\n', b"\n"])
 def test_seed_of_what_is_no_record_is_refused(line: bytes) -> None:
-    for form in (Format.JSONL, Format.TSV):
+    for form in RecordFormat:
         with pytest.raises(SettingsError, match="no record"):
             seed_of(form, line)

@@ -31,12 +31,12 @@ INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
 
 def generate(tokens: Sequence[str] | None = None) -> None:
     """Run `unroll generate`."""
-    run(GenerateSettings, _ask(_generate), name="unroll generate", tokens=tokens)
+    run(GenerateSettings, _ask(_generate), name="unroll generate", tokens=tokens, loose="prompt")
 
 
 def score(tokens: Sequence[str] | None = None) -> None:
     """Run `unroll score`."""
-    run(ScoreSettings, _ask(_score), name="unroll score", tokens=tokens)
+    run(ScoreSettings, _ask(_score), name="unroll score", tokens=tokens, loose="text")
 
 
 def models(tokens: Sequence[str] | None = None) -> None:
@@ -68,7 +68,7 @@ def _ask(question: Callable[[Any, S], None]) -> Callable[[S], None]:
 def _model(settings: ServerSettings) -> Face:
     if isinstance(settings, BatchSettings) and settings.bundle is not None:
         local = import_module("serving.local.model")  # which imports half the server
-        loaded: Face = local.load(settings.bundle)
+        loaded: Face = local.load(settings.bundle, **settings.computing)
         return loaded
     return Client(settings.target, security=settings.security)
 

@@ -15,8 +15,9 @@ from rich.progress import Progress
 
 from unroll.client.commands.records import (
     STANDARD,
-    Format,
-    format_of,
+    RecordFormat,
+    input_format,
+    output_format,
     read_texts,
     seed_of,
     write_generation,
@@ -201,8 +202,8 @@ def _start(file: IO[bytes]) -> Start:
     return Start(records=records, last=last)
 
 
-def _output_format(settings: BatchSettings) -> Format:
-    return format_of(settings.output or STANDARD, settings.output_format, Format.JSONL)
+def _output_format(settings: BatchSettings) -> RecordFormat:
+    return output_format(settings.output or STANDARD, settings.output_format)
 
 
 def _texts(settings: BatchSettings, field: str, given: str) -> Iterator[str]:
@@ -210,7 +211,7 @@ def _texts(settings: BatchSettings, field: str, given: str) -> Iterator[str]:
     if settings.input is None:
         yield given
         return
-    form = format_of(settings.input, settings.input_format, Format.TEXT)
+    form = input_format(settings.input, settings.input_format)
     with ExitStack() as stack:
         lines: IO[bytes] = sys.stdin.buffer
         if settings.input != STANDARD:

@@ -27,9 +27,23 @@ class Format(Enum):
     """A JSON object."""
 
 
-def format_of(file: Path, given: Format | None, standard: Format) -> Format:
-    """Return a file's format: what was given, else by its suffix, else the standard one."""
-    return given or {".tsv": Format.TSV, ".jsonl": Format.JSONL}.get(file.suffix, standard)
+class RecordFormat(Enum):
+    """What a line of an output is."""
+
+    TSV = "tsv"
+    """Fields, as in Format."""
+    JSONL = "jsonl"
+    """A JSON object."""
+
+
+def input_format(file: Path, given: Format | None) -> Format:
+    """Return an input's format: what was given, else by its suffix."""
+    return given or {".tsv": Format.TSV, ".jsonl": Format.JSONL}.get(file.suffix, Format.TEXT)
+
+
+def output_format(file: Path, given: RecordFormat | None) -> RecordFormat:
+    """Return an output's format: what was given, else by its suffix."""
+    return given or (RecordFormat.TSV if file.suffix == ".tsv" else RecordFormat.JSONL)
 
 
 def read_texts(lines: Iterable[bytes], form: Format, field: str) -> Iterator[str]:
@@ -72,7 +86,9 @@ def _read_json(line: str, field: str) -> str:
 _READERS = {Format.TSV: _read_tsv, Format.JSONL: _read_json}
 
 
-def write_generation(form: Format, index: int, seed: int, answer: Answer[Generation]) -> bytes:
+def write_generation(
+    form: RecordFormat, index: int, seed: int, answer: Answer[Generation]
+) -> bytes:
     """Write what became of a prompt.
 
     Args:
@@ -88,7 +104,7 @@ def write_generation(form: Format, index: int, seed: int, answer: Answer[Generat
     return _line(form, written | _along(answer.result))
 
 
-def write_score(form: Format, index: int, answer: Answer[Score]) -> bytes:
+def write_score(form: RecordFormat, index: int, answer: Answer[Score]) -> bytes:
     """Write what became of a text to score.
 
     Args:
@@ -120,22 +136,22 @@ def escaped(text: str) -> str:
     return text.translate(_TABLE)
 
 
-def _line(form: Format, record: dict[str, Any], error: str | None = None) -> bytes:
-    if form is Format.JSONL:
+def _line(form: RecordFormat, record: dict[str, Any], error: str | None = None) -> bytes:
+    if form is RecordFormat.JSONL:
         whole = record if error is None else {**record, "error": error}
         return (json.dumps(whole, ensure_ascii=False) + "\n").encode()
     fields = [*record.values(), *(() if error is None else ("error", error))]
     return ("\t".join(escaped(str(field)) for field in fields) + "\n").encode()
 
 
-def seed_of(form: Format, line: bytes) -> int:
+def seed_of(form: RecordFormat, line: bytes) -> int:
     """Return the seed that a line of write_generation names.
 
     Raises:
         SettingsError: it is no such line.
     """
     try:
-        if form is Format.JSONL:
+        if form is RecordFormat.JSONL:
             return int(json.loads(line)["seed"])
         return int(line.split(b"\t")[1])
     except (ValueError, KeyError, IndexError, TypeError) as error:

@@ -1,17 +1,17 @@
 """The settings of the commands that ask a server."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from unroll.client.commands.records import STANDARD, Format, format_of
+from unroll.client.commands.records import STANDARD, Format, RecordFormat, output_format
 from unroll.client.remote.connection import DEFAULT_TARGET
 from unroll.client.remote.security import Security, read_token
 from unroll.errors import SettingsError
 from unroll.options import GenerateOptions, ScoreOptions
-from unroll.ranges import Range, check_ranges
+from unroll.ranges import Range, check_ranges, flag
 from unroll.terms import ALTERNATIVES_AT_MOST, UnknownSymbols
 
 _TEXT = Parameter(
@@ -77,6 +77,19 @@ class BatchSettings(ServerSettings):
     bundle: Path | None = None
     """Run the bundle in this folder, in this process, instead of asking a server."""
 
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where to compute a --bundle."""
+
+    kernels: Literal["onnx", "native"] = "onnx"
+    """What computes a --bundle on the CPU: ONNX Runtime, or the faster loop in C++ that `make
+    kernels` compiles. The texts are the same."""
+
+    workers: Annotated[int, Range(1, 65536)] = 1
+    """Threads that compute a --bundle side by side; one for each core that it may have."""
+
+    slots: Annotated[int, Range(1, 65536)] = 64
+    """Texts of a --bundle that one worker computes at the same time."""
+
     input: Annotated[Path | None, _TEXT] = None
     """File with one text a line, or - for standard input: the line itself, the first field of a
     .tsv, or a .jsonl's objects with the key `prompt` or `text`."""
@@ -88,7 +101,7 @@ class BatchSettings(ServerSettings):
     input_format: Format | None = None
     """Format of the input, whatever its suffix is."""
 
-    output_format: Format | None = None
+    output_format: RecordFormat | None = None
     """Format of the output, whatever its suffix is: jsonl or tsv."""
 
     resume: Annotated[bool, Parameter(negative=())] = False
@@ -103,19 +116,38 @@ class BatchSettings(ServerSettings):
         """Whether records are asked for."""
         return self.input is not None or self.output is not None
 
+    @property
+    def computing(self) -> dict[str, Any]:
+        """How to compute a bundle, as `unroll.load` takes it."""
+        return {name: getattr(self, name) for name in _COMPUTING}
+
     def validate(self) -> None:
         """Check what the server cannot; raises as the base does."""
         super().validate()
-        form = format_of(self.output or STANDARD, self.output_format, Format.JSONL)
-        if self.top_log_probs and self.is_batch and form is not Format.JSONL:
+        _check_apart(self)
+        form = output_format(self.output or STANDARD, self.output_format)
+        if self.top_log_probs and self.is_batch and form is not RecordFormat.JSONL:
             raise SettingsError(
                 f"top_log_probs = {self.top_log_probs}: needs records in JSON; change "
                 "--output-format, or leave it out"
             )
-        if self.output_format is Format.TEXT:
-            raise SettingsError("output_format = 'text': must be jsonl or tsv")
         if self.resume and self.output in (None, STANDARD):
             raise SettingsError("resume: needs an --output file, on whose end it goes on")
+
+
+_COMPUTING = ("device", "kernels", "workers", "slots")
+_ASKING = tuple(field.name for field in fields(ServerSettings) if field.name != "timeout")
+
+
+def _check_apart(settings: BatchSettings) -> None:
+    """Check that nothing is said of a server where a bundle is run, and the other way round."""
+    has_bundle = settings.bundle is not None
+    why = "is of a server, and --bundle runs without one" if has_bundle else "is of a --bundle"
+    standard = {field.name: field.default for field in fields(settings)}
+    for name in _ASKING if has_bundle else _COMPUTING:
+        value = getattr(settings, name)
+        if value != standard[name]:
+            raise SettingsError(f"{name} = {str(value)!r}: {why}; leave {flag(name)} out")
 
 
 @Parameter(name="*")

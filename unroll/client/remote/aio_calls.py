@@ -120,8 +120,9 @@ class AsyncCalls:
         common = requests.generate_request("", options, origin)
         first = pb.GenerateManyRequest(common=common, in_order=in_order)
         method, target = self._stub.GenerateMany, self.targets[0]
+        write, read = requests.write_prompts, answers.read_generations
         return AsyncCallBulk(
-            method, first, requests.write_prompts, answers.read_generations, timeout, target
+            method, first, "prompt", write, read, timeout, target, in_order=in_order
         )
 
     async def score_many(
@@ -131,9 +132,8 @@ class AsyncCalls:
         common = requests.score_request("", options, origin)
         first = pb.ScoreManyRequest(common=common, in_order=in_order)
         method, target = self._stub.ScoreMany, self.targets[0]
-        return AsyncCallBulk(
-            method, first, requests.write_texts, answers.read_scores, timeout, target
-        )
+        write, read = requests.write_texts, answers.read_scores
+        return AsyncCallBulk(method, first, "text", write, read, timeout, target, in_order=in_order)
 
     async def start_session(
         self, options: SessionOptions, capsule: bytes, timeout: float | None

@@ -119,9 +119,8 @@ class Calls:
         common = requests.generate_request("", options, origin)
         first = pb.GenerateManyRequest(common=common, in_order=in_order)
         method, target = self._stub.GenerateMany, self.targets[0]
-        return CallBulk(
-            method, first, requests.write_prompts, answers.read_generations, timeout, target
-        )
+        write, read = requests.write_prompts, answers.read_generations
+        return CallBulk(method, first, "prompt", write, read, timeout, target, in_order=in_order)
 
     def score_many(
         self, options: ScoreOptions, origin: Origin, timeout: float | None, *, in_order: bool
@@ -130,7 +129,8 @@ class Calls:
         common = requests.score_request("", options, origin)
         first = pb.ScoreManyRequest(common=common, in_order=in_order)
         method, target = self._stub.ScoreMany, self.targets[0]
-        return CallBulk(method, first, requests.write_texts, answers.read_scores, timeout, target)
+        write, read = requests.write_texts, answers.read_scores
+        return CallBulk(method, first, "text", write, read, timeout, target, in_order=in_order)
 
     def start_session(
         self, options: SessionOptions, capsule: bytes, timeout: float | None

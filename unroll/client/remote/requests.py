@@ -14,11 +14,8 @@ from unroll.options import (
     ScoreOptions,
     SessionOptions,
 )
-from unroll.terms import ITEMS_AT_MOST
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.wire import WRITTEN_CAPSULES, WRITTEN_UNKNOWN_SYMBOLS, write_unit
-
-SYMBOLS_AT_ONCE = 65536  # of many texts in one message
 
 
 def generate_request(
@@ -105,39 +102,16 @@ def find_units_request(
     return message
 
 
-def write_prompts(prompts: list[tuple[int, str]]) -> Iterator[pb.GenerateManyRequest]:
-    """Build the requests that hold many prompts with their indices."""
-    for part in _parts("prompts", prompts):
-        items = [pb.GenerateItem(key=index, prompt=prompt) for index, prompt in part]
-        yield pb.GenerateManyRequest(items=items)
+def write_prompts(prompts: list[tuple[int, str]]) -> pb.GenerateManyRequest:
+    """Build the request that holds prompts with their indices."""
+    items = [pb.GenerateItem(key=index, prompt=prompt) for index, prompt in prompts]
+    return pb.GenerateManyRequest(items=items)
 
 
-def write_texts(texts: list[tuple[int, str]]) -> Iterator[pb.ScoreManyRequest]:
-    """Build the requests that hold many texts to score with their indices."""
-    for part in _parts("texts", texts):
-        items = [pb.ScoreItem(key=index, text=text) for index, text in part]
-        yield pb.ScoreManyRequest(items=items)
-
-
-def _parts(name: str, texts: list[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    """Cut texts into parts that one message holds.
-
-    Raises:
-        InputError: one cannot be sent.
-    """
-    part: list[tuple[int, str]] = []
-    symbols = 0
-    for index, text in texts:
-        try:
-            text.encode()
-        except (UnicodeError, AttributeError) as error:
-            raise InputError(f"{name}[{index}]", f"cannot be sent: {error}") from error
-        if part and (len(part) == ITEMS_AT_MOST or symbols + len(text) > SYMBOLS_AT_ONCE):
-            yield part
-            part, symbols = [], 0
-        part.append((index, text))
-        symbols += len(text)
-    yield part
+def write_texts(texts: list[tuple[int, str]]) -> pb.ScoreManyRequest:
+    """Build the request that holds texts to score with their indices."""
+    items = [pb.ScoreItem(key=index, text=text) for index, text in texts]
+    return pb.ScoreManyRequest(items=items)
 
 
 def start_request(options: SessionOptions, capsule: bytes) -> pb.StartSessionRequest:
@@ -182,9 +156,9 @@ def model_request(name: str) -> pb.GetModelRequest:
     return message
 
 
-def _set(message: Message, name: str, value: object, *, within: str = "") -> None:
+def _set(message: Message, name: str, value: object) -> None:
     if value is not None:
-        with _sending(within + name):
+        with _sending(name):
             setattr(message, name, value)
 
 
@@ -201,11 +175,11 @@ def _set_sampling(
     options: GenerateOptions | SessionOptions,
 ) -> None:
     for name in ("temperature", "top_k", "top_p", "min_p"):
-        _set(message.sampling, name, getattr(options, name), within="sampling.")
+        _set(message.sampling, name, getattr(options, name))
     if options.logit_bias is not None:
         message.sampling.SetInParent()
         for symbol, bias in options.logit_bias.items():
-            with _sending("sampling.logit_bias"):
+            with _sending("logit_bias"):
                 message.sampling.logit_bias[symbol] = bias
 
 
