@@ -6,7 +6,7 @@
     python -m examples.valid_texts bundles/people
 
 A pattern or a JSON schema says what a text must match; the model says what is likely. The schema
-needs outlines-core: `pip install '.[schema]'`.
+needs outlines-core: `pip install -c constraints.txt '.[schema]'`.
 """
 
 import json

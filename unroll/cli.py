@@ -31,7 +31,10 @@ def read_toml(path: Path, settings: type) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+        raise SettingsError(
+            f"{path}: cannot be read: {error.strerror}; give the name of a TOML file of "
+            "settings, or none"
+        ) from error
     except (ValueError, RecursionError) as error:  # brackets in brackets
         raise SettingsError(f"{path}: is not TOML in UTF-8: {error}") from error
     # Without what is annotated. A key is the name on the command line: `from`, not `from_`.

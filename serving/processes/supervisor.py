@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 
@@ -24,6 +23,7 @@ from serving.process import AT_ONCE, write_port
 from serving.processes.child import Ask, Told, run_child
 from serving.processes.metrics import MergedMetrics
 from serving.processes.ports import reserve
+from serving.processes.scratch import scratch_folder
 from serving.sessions.capsule import KEYS_VARIABLE
 from serving.settings import ServerSettings
 from serving.telemetry.page import MetricsPage
@@ -119,8 +119,7 @@ class Supervisor:
             http_port = http.getsockname()[1]
         state_dir = settings.state_dir
         if state_dir is None and settings.store is None:
-            scratch = TemporaryDirectory(prefix="unroll-sessions-", ignore_cleanup_errors=True)
-            state_dir = self._scratch = Path(closing.enter_context(scratch))
+            state_dir = self._scratch = closing.enter_context(scratch_folder())
         if settings.capsule_keys is None and not os.environ.get(KEYS_VARIABLE):
             log.warning(
                 "no capsule keys: capsules are valid on this server only, and until it stops; "

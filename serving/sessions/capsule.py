@@ -115,7 +115,11 @@ def read_keys(path: Path) -> list[bytes]:
     try:
         return _keys_in(read_settings(path).decode())
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"capsule keys: {path} cannot be read: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise SettingsError(
+            f"capsule_keys = {str(path)!r}: cannot be read: {why}; name a file with one key a "
+            "line, as `openssl rand -hex 32` prints one, or leave the setting out"
+        ) from error
 
 
 def _keys_in(text: str) -> list[bytes]:

@@ -83,7 +83,7 @@ class _Line(asyncio.Protocol):
     """
 
     def __init__(self, connection: AbstractConnection, seconds: float) -> None:
-        self.is_lost = False
+        self._is_given_up = False
         taken: Any = connection
         self.closing: asyncio.Task[None]
         self._connection = taken
@@ -98,8 +98,19 @@ class _Line(asyncio.Protocol):
         self._transport: Any = self._connection._writer.transport
         self._transport.set_protocol(self)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing can be sent any more; asyncio may tell a moment later."""
+        return self._is_given_up or self._transport.is_closing()
+
     def send(self, command: tuple[Any, ...], deadline: float) -> "asyncio.Future[Any]":
-        """Send a command, whose answer comes later."""
+        """Send a command, whose answer comes later.
+
+        Raises:
+            ConnectionError: of redis; the connection is lost.
+        """
+        if self.is_lost:  # asyncio would log each command
+            raise LostError("the connection is lost")
         packed = hiredis.pack_command(command)  # what cannot be sent has no answer to wait for
         answer: asyncio.Future[Any] = self._loop.create_future()
         if not self._in_flight:
@@ -129,6 +140,10 @@ class _Line(asyncio.Protocol):
         else:
             waiting.set_result(answer)
 
+    def eof_received(self) -> None:
+        """Tell all who wait: nothing comes any more."""
+        self.lose(LostError("the server closed the connection"))
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell all who wait."""
         self.lose(exc or LostError("the server closed the connection"))
@@ -149,9 +164,9 @@ class _Line(asyncio.Protocol):
 
     def lose(self, error: Exception) -> None:
         """Tell all whose answers have not come, and close the connection."""
-        if self.is_lost:
+        if self._is_given_up:
             return
-        self.is_lost = True
+        self._is_given_up = True
         if self._watch is not None:
             self._watch.cancel()
         for waiting, _ in self._in_flight:

@@ -62,8 +62,10 @@ class RedisSettings:
         try:
             return read_settings(self.password_file).decode().strip()
         except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or error
             raise SettingsError(
-                f"store_password: {self.password_file} cannot be read: {error}"
+                f"store_password = {str(self.password_file)!r}: cannot be read: {why}; name a file "
+                "that holds the password"
             ) from error
 
 

@@ -272,4 +272,4 @@ def _place(settings: RedisSettings) -> str:
 
 
 def _told(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    return str(error).rstrip(".") or type(error).__name__

@@ -189,7 +189,8 @@ def test_missing_file_is_refused_by_path(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "none.toml"
-    assert f"{file}: cannot be read" in refusal(["--config", str(file)], capsys)
+    told = refusal(["--config", str(file)], capsys)
+    assert f"{file}: cannot be read: No such file or directory; give the name of" in told
 
 
 def test_preset_of_a_command_without_presets_is_refused(

@@ -96,6 +96,22 @@ def test_all_in_flight_hear_that_the_connection_fell(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_connection_that_fell_is_no_news_for_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        with running("redis", tmp_path) as server:
+            async with pipeline(server) as made:
+                await made.call("PING")
+                server.stop()  # the loop hears of it only after the calls
+                callers = [made.call("ECHO", number) for number in range(MANY)]
+                told = await asyncio.gather(*callers, return_exceptions=True)
+                assert all(isinstance(each, RedisError) for each in told)
+
+    asyncio.run(scenario())
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
 def test_connection_on_which_nothing_comes_back_is_replaced(tmp_path: Path) -> None:
     async def scenario() -> None:
         with running("redis", tmp_path) as server:

@@ -65,6 +65,12 @@ def test_session_is_told_as_it_was_asked_for(client: Client) -> None:
     assert info.expire_time > info.create_time
 
 
+def test_session_shows_its_id_and_position(client: Client) -> None:
+    session = client.start_session(SEEDED)
+    session.generate("abc", ASKED)
+    assert repr(session) == f"<Session {session.session_id} at position 53>"
+
+
 def test_both_clients_use_sessions_alike(client: Client, shared_server: RunningServer) -> None:
     session = client.start_session(SEEDED)
     whole = session.generate("abc", ASKED)

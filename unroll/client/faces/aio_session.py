@@ -26,6 +26,9 @@ class AsyncSession:
         self.position = info.position
         self._backend = backend
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.session_id} at position {self.position}>"
+
     async def generate(
         self,
         prompt: str = "",

@@ -28,6 +28,9 @@ class Session:
         self.position = info.position
         self._backend = backend
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.session_id} at position {self.position}>"
+
     def generate(
         self,
         prompt: str = "",

@@ -1,0 +1,51 @@
+"""Folders of sessions that end with their server, and those that one left behind."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from serving.processes.scratch import scratch_folder
+from serving.sessions.disk_store import DiskStore
+
+
+@pytest.fixture(autouse=True)
+def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+
+def folders(folder: Path) -> list[Path]:
+    return sorted(folder.glob("unroll-sessions-*"))
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Path:
+    """A folder as it is left by a server that was killed: whole, with nobody's locks."""
+    with scratch_folder() as folder:
+        return Path(shutil.copytree(folder, tmp_path / "unroll-sessions-left"))
+
+
+def test_folder_ends_with_its_block(tmp_path: Path) -> None:
+    with scratch_folder() as folder:
+        (folder / "sessions.sqlite3").touch()
+        assert folders(tmp_path) == [folder]
+    assert folders(tmp_path) == []
+
+
+def test_folder_of_a_killed_server_is_removed_by_the_next(left: Path, tmp_path: Path) -> None:
+    assert folders(tmp_path) == [left]
+    with scratch_folder() as folder:
+        assert folders(tmp_path) == [folder]
+
+
+def test_folder_in_use_stays(left: Path, tmp_path: Path) -> None:
+    store = DiskStore(left)  # of a process whose supervisor was killed
+    with scratch_folder() as first, scratch_folder() as second:
+        assert folders(tmp_path) == sorted([first, left, second])
+    store._close()
+
+
+def test_folder_that_no_supervisor_made_stays(tmp_path: Path) -> None:
+    (tmp_path / "unroll-sessions-of-mine").mkdir()
+    with scratch_folder():
+        assert len(folders(tmp_path)) == 2
