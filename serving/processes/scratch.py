@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
-from serving.sessions.disk_store import remove_if_unused
+from serving.sessions.disk_folder import remove_if_unused
 
 PREFIX = "unroll-sessions-"
 SUPERVISOR = "supervisor"  # file that a supervisor holds a lock on while it lives

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.sessions import disk_store, redis_store
+from serving.sessions import disk_records, redis_store
 from serving.sessions.cached_store import CachedStore
 from serving.sessions.disk_store import DiskStore
 from serving.sessions.memory_store import MemoryStore
@@ -67,7 +67,7 @@ async def opened(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[
 
 @pytest.fixture(autouse=True)
 def _long_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (disk_store, redis_store):
+    for module in (disk_records, redis_store):
         monkeypatch.setattr(module, "LEASE_SECONDS", LEASE_SECONDS)
 
 

@@ -57,7 +57,7 @@ def test_start_gives_up_on_a_database_that_stays_locked(
 ) -> None:
     asyncio.run(DiskStore(tmp_path).close())
     monkeypatch.setattr("serving.sessions.transactions.BUSY_SECONDS", 0.01)
-    monkeypatch.setattr("serving.sessions.disk_store.START_SECONDS", 0.05)
+    monkeypatch.setattr("serving.sessions.disk_folder.START_SECONDS", 0.05)
     path = tmp_path / "sessions.sqlite3"
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -162,7 +162,7 @@ def test_fates_are_forgotten_after_a_week(tmp_path: Path, monkeypatch: pytest.Mo
         store = DiskStore(tmp_path)
         await store.create([new("a")])
         await store.end(await begin(store, "a"))
-        monkeypatch.setattr("serving.sessions.disk_store.FATE_SECONDS", -1.0)
+        monkeypatch.setattr("serving.sessions.disk_records.FATE_SECONDS", -1.0)
         await store.expire()
         assert await store.read("a", ANNA) is Gone.UNKNOWN
         await store.close()
