@@ -1,59 +1,38 @@
 """Sessions: texts that clients come back to."""
 
-import asyncio
 import logging
-import math
 import secrets
 import struct
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
 
 from serving.engine.snapshot import StateLayout
+from serving.sessions import refusals
 from serving.sessions.capsule import owner_tag
 from serving.sessions.contents import CapsuleContents
-from serving.sessions.session import NO_REQUEST, Session, Use, write_mark
+from serving.sessions.leases import Leases
+from serving.sessions.session import NO_REQUEST, Session, write_mark
 from serving.sessions.store import (
     TAG_BYTES,
-    Busy,
     Change,
     Contents,
     Found,
     Gone,
-    Lease,
     NewSession,
     SessionStore,
 )
 from unroll.errors import (
     InputError,
-    SessionBusyError,
-    SessionEndedError,
-    SessionError,
-    SessionEvictedError,
-    SessionExpiredError,
-    SessionLimitError,
-    SessionUnknownError,
-    StoreError,
     UnknownModelError,
-    shown,
 )
 
 ID_BYTES = 16
 ID_LENGTH = 22  # of so many bytes in base64
 NOBODY = owner_tag("")
-_GONE = {
-    Gone.UNKNOWN: (SessionUnknownError, "no such session was ever started here"),
-    Gone.ENDED: (SessionEndedError, "the session was ended"),
-    Gone.EXPIRED: (SessionExpiredError, "the session was idle for too long and has expired"),
-    Gone.EVICTED: (SessionEvictedError, "the session was evicted to make room for newer ones"),
-}
-_ADVICE = "; start a new one, or go on from a capsule of it"
-RENEWALS = 3  # of a lease, in the time that it lasts
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class Sessions:
@@ -87,7 +66,7 @@ class Sessions:
         self._idle_seconds = idle_seconds
         self._per_caller = per_caller
         self.in_use = 0
-        self._finishing: set[asyncio.Task[Any]] = set()
+        self._leases = Leases(store)
         self.gone: Counter[Gone] = Counter()
 
     async def start(
@@ -132,12 +111,9 @@ class Sessions:
             for contents in starts
         ]
         at_most = 0 if owner == NOBODY else self._per_caller
-        there = await self._finish(self._store.create([*map(_new, sessions)], at_most))
+        there = await self._leases.finish(self._store.create([*map(_new, sessions)], at_most))
         if there is not None:
-            raise SessionLimitError(
-                f"this caller has {there} sessions, the limit is {at_most}; end some "
-                "with EndSession, or hold texts as capsules"
-            )
+            raise refusals.too_many(there, at_most)
         return sessions
 
     async def get(self, session_id: str, owner: bytes) -> Session:
@@ -151,7 +127,7 @@ class Sessions:
         """
         found = Gone.UNKNOWN if _is_no(session_id) else await self._store.read(session_id, owner)
         if isinstance(found, Gone):
-            raise _gone(session_id, found)
+            raise refusals.gone(session_id, found)
         return self._read(session_id, owner, found)
 
     def _read(self, session_id: str, owner: bytes, found: Found) -> Session:
@@ -162,9 +138,7 @@ class Sessions:
             raise
         except (ValueError, struct.error, InputError) as damage:
             log.error("the record of session %s is damaged: %s", session_id, damage)
-            raise SessionUnknownError(
-                f"session {shown(session_id)}: its record is damaged{_ADVICE}"
-            ) from damage
+            raise refusals.damaged(session_id) from damage
 
     @asynccontextmanager
     async def use(self, session_id: str, owner: bytes) -> AsyncIterator[Session]:
@@ -173,8 +147,9 @@ class Sessions:
         Raises:
             SessionBusyError: another request is using it; else as `get`.
         """
-        use = Use(await self._begin(session_id, owner))
-        self._renew_later(use)
+        if _is_no(session_id):
+            raise refusals.gone(session_id, Gone.UNKNOWN)
+        use = await self._leases.take(session_id, owner)
         self.in_use += 1
         try:
             session = self._read(session_id, owner, use.lease.found)
@@ -182,46 +157,7 @@ class Sessions:
             yield session
         finally:
             self.in_use -= 1
-            use.stop_renewing()
-            if not use.is_over:
-                await self._finish(self._store.release(use.lease))
-
-    async def _begin(self, session_id: str, owner: bytes) -> Lease:
-        if _is_no(session_id):
-            raise _gone(session_id, Gone.UNKNOWN)
-        beginning = self._spawn(self._store.begin(session_id, owner))
-        try:
-            begun = await asyncio.shield(beginning)
-        except asyncio.CancelledError:
-            self._spawn(self._give_back(beginning))
-            raise
-        if isinstance(begun, Gone):
-            raise _gone(session_id, begun)
-        if isinstance(begun, Busy):
-            raise SessionBusyError(
-                f"session {session_id!r} is answering another request; wait for that to end, or "
-                "fork the session"
-            )
-        return begun
-
-    async def _give_back(self, beginning: "asyncio.Task[Lease | Busy | Gone]") -> None:
-        with suppress(StoreError):  # nobody waits for it
-            begun = await beginning
-            if isinstance(begun, Lease):
-                await self._let_go(begun)
-
-    def _renew_later(self, use: Use) -> None:
-        """Renew a lease in a while, and again and again until its use is over."""
-        seconds = self._store.lease_seconds / RENEWALS
-        if not math.isinf(seconds):
-            loop = asyncio.get_running_loop()
-            use.renewing = loop.call_later(seconds, lambda: self._spawn(self._renew(use)))
-
-    async def _renew(self, use: Use) -> None:
-        with suppress(StoreError):  # the store may be back before the lease ends
-            await self._store.renew(use.lease)
-        if use.renewing is not None:
-            self._renew_later(use)
+            await self._leases.give_back(use)
 
     async def advance(self, session: Session, contents: CapsuleContents, request: bytes) -> None:
         """Note where a reply left a session that is in use, whose use then is over.
@@ -268,31 +204,19 @@ class Sessions:
             stop=kept.stop if session.stored_marks else 0,
             add=tuple(map(write_mark, added)),
         )
-        use.is_over = True
-        if not await self._finish(self._write(use.lease, change)):
-            raise _taken_over(session.session_id)
+        if not await self._leases.commit(use, change):
+            raise refusals.taken_over(session.session_id)
         session.marks, session.last_request = changed.marks, request
         session.stored_marks = len(session.marks)
         session.idle = 0.0
-
-    async def _write(self, lease: Lease, change: Change) -> bool:
-        try:
-            return await self._store.commit(lease, change)
-        except StoreError:
-            self._spawn(self._let_go(lease))  # a store that is away must not be waited for twice
-            raise
-
-    async def _let_go(self, lease: Lease) -> None:
-        with suppress(StoreError):  # a lease ends by itself
-            await self._store.release(lease)
 
     async def end(self, session_id: str, owner: bytes) -> Session:
         """End a session and return what it was; raises as `use` and `advance`."""
         async with self.use(session_id, owner) as session:
             assert session.use is not None
-            session.use.is_over = await self._finish(self._store.end(session.use.lease))
+            session.use.is_over = await self._leases.finish(self._store.end(session.use.lease))
             if not session.use.is_over:
-                raise _taken_over(session_id)
+                raise refusals.taken_over(session_id)
             self.gone[Gone.ENDED] += 1
             return session
 
@@ -310,24 +234,7 @@ class Sessions:
 
     async def settle(self) -> None:
         """Wait for what calls that were cancelled have still to write."""
-        await asyncio.gather(*self._finishing, return_exceptions=True)
-
-    async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do what must not stay half done when the call is cancelled."""
-        return await asyncio.shield(self._spawn(work))
-
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        task = asyncio.get_running_loop().create_task(work)
-        self._finishing.add(task)
-        task.add_done_callback(self._finishing.discard)
-        return task
-
-
-def _taken_over(session_id: str) -> SessionBusyError:
-    return SessionBusyError(
-        f"session {session_id!r} was taken over by another server while this request ran, and is "
-        "as that one left it; send the request again"
-    )
+        await self._leases.settle()
 
 
 def _new(session: Session) -> NewSession:
@@ -339,8 +246,3 @@ def _new(session: Session) -> NewSession:
 def _is_no(session_id: str) -> bool:
     """Tell whether something is no id: stores are not asked for megabytes, or for half symbols."""
     return len(session_id) != ID_LENGTH or not session_id.isascii()
-
-
-def _gone(session_id: str, gone: Gone) -> SessionError:
-    error, what = _GONE[gone]
-    return error(f"session {shown(session_id)}: {what}{_ADVICE}")

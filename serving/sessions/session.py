@@ -1,6 +1,5 @@
 """One session: where a text stands, and how that is written down."""
 
-import asyncio
 import hashlib
 import struct
 import zlib
@@ -11,7 +10,8 @@ import numpy as np
 
 from serving.engine.snapshot import StateLayout
 from serving.sessions.contents import CapsuleContents
-from serving.sessions.store import Contents, Lease
+from serving.sessions.leases import Use
+from serving.sessions.store import Contents
 from unroll.errors import PositionError, UnknownModelError
 
 NO_REQUEST = bytes(16)  # a digest that no request has
@@ -21,27 +21,6 @@ _HEAD = struct.Struct("<B32sd16s")  # version, fingerprint, created, last reques
 _OLD_HEAD = struct.Struct("<BB32s16sd16s")
 _VERSION = 3
 _CHECKSUM = struct.Struct("<I")  # CRC-32 (ISO/IEC 13239), at the end of the head and of each mark
-
-
-@dataclass(slots=True)
-class Use:
-    """A request's use of a session.
-
-    Attributes:
-        lease: that keeps others out.
-        is_over: whether the lease is given back, or is about to be.
-        renewing: the timer by which the lease is renewed.
-    """
-
-    lease: Lease
-    is_over: bool = False
-    renewing: asyncio.TimerHandle | None = None
-
-    def stop_renewing(self) -> None:
-        """Let the lease end."""
-        if self.renewing is not None:
-            self.renewing.cancel()
-        self.renewing = None
 
 
 @dataclass(slots=True)

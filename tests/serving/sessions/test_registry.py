@@ -480,7 +480,7 @@ def test_failure_that_a_cancelled_request_left_behind_is_no_accident(
         with pytest.raises(asyncio.CancelledError):
             await waiting
         store.go.set()
-        while made._finishing:
+        while made._leases._finishing:
             await asyncio.sleep(0)
 
     asyncio.run(scenario())
