@@ -7,7 +7,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.access.call import CallCounts, Span
-from serving.access.callers import CallerLimits, Callers
+from serving.access.callers import Callers
 from serving.access.gate import Gate
 from serving.access.tls import server_context, server_credentials
 from serving.access.tokens import Tokens
@@ -184,16 +184,10 @@ class Doors:
 
 
 def _gate(settings: ServerSettings, counts: CallCounts, span: Span) -> Gate:
-    limits = CallerLimits(
-        calls=settings.max_calls_per_caller,
-        rate=settings.rate_per_caller,
-        burst=settings.burst_per_caller,
-    )
-    strangers = CallerLimits(rate=settings.rate_without_token, burst=settings.burst_without_token)
     return Gate(
         None if settings.tokens is None else Tokens(settings.tokens),
-        Callers(limits),
-        Callers(strangers, what="calls without a valid token from this address"),
+        Callers(settings.caller_limits),
+        Callers(settings.stranger_limits, what="calls without a valid token from this address"),
         counts,
         span,
         asks_certificates=settings.tls is not None and settings.tls.client_ca is not None,

@@ -160,7 +160,7 @@ class Server:
         return await self._loop.run_in_executor(self._chores, chore)
 
     async def _open_sessions(self) -> None:
-        self._store = await open_store(self.settings.store_options, self._tell_health)
+        self._store = await open_store(self.settings, self._tell_health)
         self.sessions = Sessions(
             self._store,
             self.models.layouts,

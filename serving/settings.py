@@ -6,26 +6,22 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from serving.access.tls import TlsFiles
+from serving.access.settings import AccessSettings
 from serving.engine.options import EngineOptions
 from serving.runtime.kernels import Kernels, check_kernels
 from serving.runtime.onnx import Device
-from serving.sessions.open_store import StoreOptions
-from serving.sessions.redis_settings import read_redis
+from serving.sessions.settings import SessionSettings
 from serving.telemetry.logs import LogFormat, LogLevel
 from unroll.errors import SettingsError
-from unroll.ranges import Range, check_ranges
-from unroll.terms import STOPS_AT_MOST, is_loopback
+from unroll.ranges import COUNT, Range, check_ranges
+from unroll.terms import STOPS_AT_MOST
 
-COUNT = 2**31 - 1
 DAY = 86_400  # seconds; gRPC counts milliseconds in 32 bits, which end after 24.8 days
-YEAR = 365 * DAY
 
 
-@Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ServerSettings:
-    """Serve bundles over gRPC."""
+class PlaceSettings:
+    """What is served and where, and where it is told how that goes."""
 
     model: Annotated[tuple[str, ...], Parameter(negative=())] = ()
     """Bundle to serve, as NAME=FOLDER, or FOLDER to name it after the folder. Repeat it for more;
@@ -70,23 +66,12 @@ class ServerSettings:
     otel_endpoint: str | None = None
     """Send OpenTelemetry traces to this address (OTLP over gRPC), as http://HOST:4317. Needs the
     extra `otel`. Off by default."""
-    tls_certificate: Path | None = None
-    """The server's certificate, followed by the intermediate ones, in PEM. Encrypts all
-    connections. Certificates, keys and tokens are reloaded when their files change."""
 
-    tls_key: Path | None = None
-    """The certificate's private key, in PEM, without a password."""
 
-    tls_client_ca: Path | None = None
-    """Require client certificates that are signed by an authority in this PEM file. By default none
-    are required."""
-
-    tokens: Path | None = None
-    """Require a token from callers. The file has one NAME:SHA256 a line; `unroll token` adds one.
-    By default no token is needed. Health checks never need one."""
-
-    plaintext_anywhere: Annotated[bool, Parameter(negative=())] = False
-    """Listen without encryption on addresses that other machines can reach."""
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings(SessionSettings, AccessSettings, PlaceSettings):
+    """Serve bundles over gRPC."""
 
     device: Device = Device.CPU
     """Device to compute on."""
@@ -120,47 +105,6 @@ class ServerSettings:
     """Memory for the states of prompts that were read, in MiB and for each model. A later prompt
     that begins with one is not read again; 0 disables the cache."""
 
-    capsule_keys: Path | None = None
-    """File of keys that sign capsules, one in hex a line, of 32 bytes or more. The first signs; all
-    are accepted. Default: the variable UNROLL_CAPSULE_KEYS, else a random key."""
-
-    state_dir: Path | None = None
-    """Folder in which sessions are stored, so that they survive the server. By default they are
-    only in memory."""
-
-    store: str | None = None
-    """Redis or Valkey in which sessions are stored, so that several servers share them:
-    redis://HOST:PORT/DATABASE, rediss:// for TLS, unix:///PATH, redis+sentinel://HOST,HOST/SERVICE
-    or redis+cluster://HOST,HOST; USER@ before the host if needed."""
-
-    store_password: Path | None = None
-    """File with the password of the store, read for each connection. Default: the variable
-    UNROLL_STORE_PASSWORD, else none."""
-
-    store_ca: Path | None = None
-    """File of certificates that sign the store's; with rediss:// only. Default: those of the
-    system."""
-
-    store_prefix: str = "unroll"
-    """Beginning of all keys in the store. Servers that share sessions have the same."""
-
-    store_timeout_seconds: Annotated[float, Range(above=0, most=60)] = 1.5
-    """Maximum time of one access to the store, a second try included. Then the request fails with
-    UNAVAILABLE."""
-
-    sessions_in_memory: Annotated[int, Range(1, COUNT)] = 100_000
-    """Maximum number of idle sessions in memory. Beyond it, those unused for longest are kept only
-    in the state dir or the store or, without either, evicted."""
-
-    session_spill_seconds: Annotated[float, Range(above=0, most=YEAR)] = 300.0
-    """With a state dir or a store, sessions unused for this long leave the memory."""
-
-    session_idle_seconds: Annotated[float, Range(0, 10 * YEAR)] = 86400.0
-    """Sessions unused for this long expire; 0 keeps them for ever."""
-
-    session_marks: Annotated[int, Range(1, 1024)] = 4
-    """Positions to which a session can be rewound, the current one included."""
-
     buffer_symbols: Annotated[int, Range(1, COUNT)] = 4096
     """A stream pauses when this many of its symbols wait for a slow reader."""
 
@@ -182,26 +126,6 @@ class ServerSettings:
 
     max_stop_strings: Annotated[int, Range(0, STOPS_AT_MOST)] = 8
     """Maximum number of stop strings in one request."""
-
-    max_calls_per_caller: Annotated[int, Range(1, COUNT)] = 512
-    """Maximum concurrent calls and streams of one caller; each sample counts as one. A caller is
-    known by its token, else its certificate, else its address."""
-
-    rate_per_caller: Annotated[float, Range(0, 10**9)] = 1000.0
-    """Maximum sustained calls per second of one caller; 0 disables."""
-
-    burst_per_caller: Annotated[int, Range(1, COUNT)] = 1000
-    """Calls that one caller may make at once after a pause."""
-
-    rate_without_token: Annotated[float, Range(0, 10**9)] = 10.0
-    """If tokens are required: maximum sustained calls per second without a valid token from one
-    address; 0 disables. Calls with a valid token are not limited by it."""
-
-    burst_without_token: Annotated[int, Range(1, COUNT)] = 100
-    """Calls without a valid token that one address may make at once after a pause."""
-
-    max_sessions_per_caller: Annotated[int, Range(0, COUNT)] = 10_000
-    """Maximum sessions of one caller that has a token or a certificate; 0 disables."""
 
     max_connections: Annotated[int, Range(1, 2**20)] = 10_000
     """Maximum connections. A further one is closed at once."""
@@ -244,8 +168,8 @@ class ServerSettings:
             raise SettingsError("model: no bundle to serve; name one with --model NAME=FOLDER")
         check_ranges(self)
         check_kernels(self.kernels, self.device, self.threads)
-        self._validate_security()
-        self._validate_store()
+        self.check_access(self.host)
+        self.check_store()
 
     @property
     def engine(self) -> EngineOptions:
@@ -261,68 +185,3 @@ class ServerSettings:
             chunks_per_second=self.messages_per_second,
             prefix_bytes=self.prefix_cache_mb * 2**20,
         )
-
-    @property
-    def store_options(self) -> StoreOptions:
-        """Where sessions are stored."""
-        redis = None
-        if self.store is not None:
-            redis = read_redis(
-                self.store,
-                password=self.store_password,
-                ca=self.store_ca,
-                prefix=self.store_prefix,
-                timeout_seconds=self.store_timeout_seconds,
-            )
-        return StoreOptions(
-            state_dir=self.state_dir,
-            redis=redis,
-            in_memory=self.sessions_in_memory,
-            spill_seconds=self.session_spill_seconds,
-            idle_seconds=self.session_idle_seconds,
-        )
-
-    @property
-    def tls(self) -> TlsFiles | None:
-        """The files for encryption; None for plain text."""
-        if self.tls_certificate is None or self.tls_key is None:
-            return None
-        return TlsFiles(
-            certificate=self.tls_certificate, key=self.tls_key, client_ca=self.tls_client_ca
-        )
-
-    def _validate_store(self) -> None:
-        if self.store is not None and self.state_dir is not None:
-            raise SettingsError(
-                "store and state_dir: sessions are stored in one place; give only one of --store "
-                "and --state-dir"
-            )
-        if self.store is None and (self.store_password or self.store_ca) is not None:
-            raise SettingsError(
-                "store_password and store_ca: there is no store; name one with --store"
-            )
-
-    def _validate_security(self) -> None:
-        if (self.tls_certificate is None) != (self.tls_key is None):
-            raise SettingsError(
-                "tls_certificate and tls_key: one is given without the other; give both, with "
-                "--tls-certificate and --tls-key"
-            )
-        if self.tls_client_ca is not None and self.tls is None:
-            raise SettingsError(
-                "tls_client_ca: clients' certificates need encryption; give --tls-certificate and "
-                "--tls-key, too"
-            )
-        if self.tls is not None or is_loopback(self.host):
-            return
-        if self.tokens is not None:
-            raise SettingsError(
-                f"tokens: would be sent in plain text to host = {self.host!r}; give "
-                "--tls-certificate and --tls-key, or listen on 127.0.0.1"
-            )
-        if not self.plaintext_anywhere:
-            raise SettingsError(
-                f"host = {self.host!r}: other machines can reach it, and nothing is encrypted; "
-                "give --tls-certificate and --tls-key, listen on 127.0.0.1, or allow it with "
-                "--plaintext-anywhere"
-            )

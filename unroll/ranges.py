@@ -6,6 +6,8 @@ from typing import Any, get_type_hints
 
 from unroll.errors import SettingsError
 
+COUNT = 2**31 - 1  # the most of anything that is counted
+
 
 @dataclass(frozen=True)
 class Range:

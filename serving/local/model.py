@@ -17,10 +17,10 @@ from serving.sessions.capsule import KEY_BYTES_AT_LEAST, KEYS_VARIABLE, CapsuleK
 from unroll.client.faces.aio_face import AsyncFace
 from unroll.client.faces.face import Face
 from unroll.errors import SettingsError
+from unroll.ranges import COUNT
 
 E = TypeVar("E", bound=Enum)
 PathOrName = str | PathLike[str]
-COUNT = 2**31 - 1
 PREFIX_BYTES = 64 * 2**20
 CHUNKS_PER_SECOND = 1500.0  # of all streams together; each costs Python's lock
 
