@@ -84,6 +84,17 @@ class Server:
         )
         self._keys = WatchedKeys(self.settings.capsule_keys)
         await self._open_sessions()
+        self._tracing = open_tracing(self.settings.otel_endpoint)
+        self.doors = self._make_doors()
+        self.port = self.doors.port
+        self.metrics_page = self._open_metrics()
+        self.models.start()
+        self._tell_health()
+        await self.doors.open()
+        self._tidying = asyncio.create_task(self._tidy())
+        self._reloading = asyncio.Lock()
+
+    def _make_doors(self) -> Doors:
         limits = _limits(self.settings)
         servicer = TextGenerationServicer(
             self.models,
@@ -99,8 +110,7 @@ class Server:
             most=self.settings.sessions_in_memory,
             per_caller=self.settings.max_sessions_per_caller,
         )
-        self._tracing = open_tracing(self.settings.otel_endpoint)
-        self.doors = Doors(
+        return Doors(
             self.settings,
             self.models,
             servicer,
@@ -108,13 +118,6 @@ class Server:
             no_span if self._tracing is None else self._tracing.span,
             shares_port=self._shares_port,
         )
-        self.port = self.doors.port
-        self.metrics_page = self._open_metrics()
-        self.models.start()
-        self._tell_health()
-        await self.doors.open()
-        self._tidying = asyncio.create_task(self._tidy())
-        self._reloading = asyncio.Lock()
 
     async def reload(self) -> None:
         """Serve the bundles that the models' folders hold now; see Models.reload.

@@ -71,19 +71,16 @@ def train(settings: TrainingSettings) -> None:
         if checkpoint is None:
             settings, data = _fit(settings, model, data, corpus, group, reporter)
         if checkpoint is None and group.first:
-            moved = folder.create()
-            if moved is not None:
-                reporter.say(f"{folder.path}: the older run of that name was moved to {moved}")
+            _make_room(folder, reporter)
         _introduce(model, data, folder, reporter)
         with StopRequest() as stop, reporter:
-            state = checkpoint.state if checkpoint else None
             trainer = Trainer(
                 settings,
                 model,
                 data,
                 folder,
                 reporter,
-                state=state,
+                state=checkpoint.state if checkpoint else None,
                 stop=stop,
                 group=group,
                 begun=started,
@@ -92,6 +89,12 @@ def train(settings: TrainingSettings) -> None:
     if group.first:
         plot_losses(folder.metrics, folder.plot)
     _conclude(outcome, trainer, folder, reporter)
+
+
+def _make_room(folder: RunFolder, reporter: Reporter) -> None:
+    moved = folder.create()
+    if moved is not None:
+        reporter.say(f"{folder.path}: the older run of that name was moved to {moved}")
 
 
 def _begun(

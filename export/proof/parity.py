@@ -87,8 +87,7 @@ def prove(
     """
     case = _random_case(bundle, seed)
     expected = reference or model
-    with torch.inference_mode(), _one_thread():
-        # One after the other, so that not all graphs are in memory.
+    with torch.inference_mode(), _one_thread():  # not all graphs are in memory at once
         step_rungs = list(_step_rungs(bundle, model, case))
         shown = _inspect(bundle, case)
         decoder = Decoder(bundle, Device.CPU)

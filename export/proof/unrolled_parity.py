@@ -42,14 +42,7 @@ def prove_unrolled(bundle: Bundle, seed: int, tolerance: Tolerance) -> list[Rung
     """
     decoder = Decoder(bundle, Device.CPU)
     loop, unrolled = HostRunner(decoder, SLOTS), DeviceRunner(bundle, Device.CPU, SLOTS)
-    random = np.random.default_rng(seed)
-    states: list[State] = [
-        {
-            name: random.uniform(-1, 1, zero[:, 0].shape).astype(zero.dtype)
-            for name, zero in decoder.zero_state(1).items()
-        }
-        for _ in range(N)
-    ]
+    states = _random_states(decoder, seed)
     plain = _loop_run(len(bundle.vocabulary), seed)
     with_filters = replace(
         plain,
@@ -80,6 +73,17 @@ def prove_unrolled(bundle: Bundle, seed: int, tolerance: Tolerance) -> list[Rung
         "Export without --device cuda, and report this",
     )
     return rungs
+
+
+def _random_states(decoder: Decoder, seed: int) -> list[State]:
+    random = np.random.default_rng(seed)
+    return [
+        {
+            name: random.uniform(-1, 1, zero[:, 0].shape).astype(zero.dtype)
+            for name, zero in decoder.zero_state(1).items()
+        }
+        for _ in range(N)
+    ]
 
 
 def _apart(

@@ -1,11 +1,11 @@
 """The routes behind the gate, and what the document tells of each."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from google.protobuf.descriptor import MethodDescriptor
 
@@ -119,93 +119,84 @@ def _operation(method: MethodDescriptor) -> Operation:
 
 def _openai(models: Models, servicer: TextGenerationServicer, text: int) -> Iterator[Path]:
     """List those of OpenAI and of vLLM's tokenizers; `text` is the size of a request with one."""
-    catalogue = Catalogue(models, servicer.texts)
-    complete = Completions(servicer.texts).handle
-    operation = partial(Operation, refuses=bodies.Refused)
-    get = partial(Path, refuse=refuse, verb="GET")
-    post = partial(Path, refuse=refuse, most=text)
+    catalogue, complete = Catalogue(models, servicer.texts), Completions(servicer.texts).handle
+    get, post = _makers(refuse, bodies.Refused, text)
     yield post(
-        name="/v1/completions",
-        handle=complete,
-        operation=operation(
-            name="complete",
-            summary="Continues prompts.",
-            takes=read,
-            gives=bodies.Completion,
-            streams=EVENTS,
-        ),
+        "/v1/completions",
+        complete,
+        name="complete",
+        summary="Continues prompts.",
+        takes=read,
+        gives=bodies.Completion,
+        streams=EVENTS,
     )
     yield get(
-        name="/v1/models",
-        handle=catalogue.list,
-        operation=operation(name="models", summary="All models.", gives=bodies.ModelList),
+        "/v1/models", catalogue.list, name="models", summary="All models.", gives=bodies.ModelList
     )
     yield get(
-        name="/v1/models/{model:path}",
-        handle=catalogue.get,
-        operation=operation(name="model", summary="One model.", gives=bodies.Model),
+        "/v1/models/{model:path}",
+        catalogue.get,
+        name="model",
+        summary="One model.",
+        gives=bodies.Model,
     )
-    yield post(
-        name="/tokenize",
-        handle=catalogue.tokenize,
-        operation=operation(
-            name="tokenize",
-            summary="Token ids of a text.",
-            takes=read_text,
-            gives=bodies.Tokenized,
-        ),
-    )
-    yield post(
-        name="/detokenize",
-        handle=catalogue.detokenize,
-        operation=operation(
-            name="detokenize",
-            summary="Text of token ids.",
-            takes=read_ids,
-            gives=bodies.Detokenized,
-        ),
-    )
+    for path, handle, summary, takes, gives in (
+        ("tokenize", catalogue.tokenize, "Token ids of a text.", read_text, bodies.Tokenized),
+        ("detokenize", catalogue.detokenize, "Text of token ids.", read_ids, bodies.Detokenized),
+    ):
+        yield post(f"/{path}", handle, name=path, summary=summary, takes=takes, gives=gives)
     yield get(
-        name="/tokenizer_info",
-        handle=catalogue.tokenizer_info,
-        operation=operation(
-            name="tokenizer", summary="What harnesses ask.", gives=bodies.TokenizerInfo
-        ),
+        "/tokenizer_info",
+        catalogue.tokenizer_info,
+        name="tokenizer",
+        summary="What harnesses ask.",
+        gives=bodies.TokenizerInfo,
     )
 
 
 def _triton(generation: generate.Generation, text: int) -> Iterator[Path]:
     """List Triton's; `text` is the size of a request with one."""
-    post = partial(Path, refuse=generate.refuse, most=text)
-    get = partial(Path, refuse=generate.refuse, verb="GET")
-    operation = partial(Operation, refuses=generate.GenerateError)
+    get, post = _makers(generate.refuse, generate.GenerateError, text)
     model = "/v2/models/{model}"
     for verb, handle in (
         ("generate", generation.generate),
         ("generate_stream", generation.generate_stream),
     ):
         yield post(
-            name=f"{model}/{verb}",
-            handle=handle,
-            operation=operation(
-                name=verb,
-                summary="Continues a text, as clients of Triton ask.",
-                takes=generate.read_fields,
-                gives=generate.Generated,
-                streams=EVENTS if verb == "generate_stream" else "",
-            ),
+            f"{model}/{verb}",
+            handle,
+            name=verb,
+            summary="Continues a text, as clients of Triton ask.",
+            takes=generate.read_fields,
+            gives=generate.Generated,
+            streams=EVENTS if verb == "generate_stream" else "",
         )
-    for name, told, summary, gives in (
+    for path, told, summary, gives in (
         ("/v2", generation.server, "The server.", generate.ServerMetadata),
         (model, generation.metadata, "What a model takes and gives.", generate.ModelMetadata),
         (f"{model}/config", generation.config, "How a model is run.", generate.ModelConfig),
     ):
-        yield get(
-            name=name,
-            handle=told,
-            operation=operation(name=told.__name__, summary=summary, gives=gives),
-        )
-    yield get(name=f"{model}/ready", handle=generation.ready)
+        yield get(path, told, name=told.__name__, summary=summary, gives=gives)
+    yield Path(name=f"{model}/ready", handle=generation.ready, refuse=generate.refuse, verb="GET")
+
+
+def _makers(
+    refuse: Refuse, refuses: type, text: int
+) -> tuple[Callable[..., Path], Callable[..., Path]]:
+    """Return what makes a route that is only read, and one that takes up to `text` bytes.
+
+    Both take the route's path, what handles it, and what its Operation says of it.
+    """
+
+    def get(path: str, handle: Handle, **told: Any) -> Path:
+        operation = Operation(refuses=refuses, **told)
+        return Path(name=path, handle=handle, refuse=refuse, verb="GET", operation=operation)
+
+    def post(path: str, handle: Handle, **told: Any) -> Path:
+        operation = Operation(refuses=refuses, **told)
+        return Path(name=path, handle=handle, refuse=refuse, most=text, operation=operation)
+
+    return get, post
 
 
 async def _tell(body: bytes, call: HttpCall, _: bytes) -> None:

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from unroll.errors import SettingsError
 from unroll.files import read_settings
@@ -91,18 +91,14 @@ def read_redis(
         SettingsError: the address is none, or holds a password; the file cannot be read.
     """
     try:
-        parts = urlsplit(url)
+        parts = _parts(url)
         addresses = _addresses(parts.netloc.rpartition("@")[2], parts.scheme)
         database, service = _place(parts.scheme, parts.path)
     except ValueError as error:
-        raise _refused(str(error)) from error
-    if parts.scheme not in SCHEMES:
-        raise _refused(f"the scheme {parts.scheme!r} is none of {', '.join(SCHEMES)}")
-    if parts.password is not None:
-        raise _refused(
-            "it holds a password, which other users of this machine could read; give it with "
-            f"--store-password FILE or in {PASSWORD_VARIABLE}"
-        )
+        raise SettingsError(
+            f"store: {error}; use redis://HOST:PORT/DATABASE, rediss://..., unix:///PATH, "
+            "redis+sentinel://HOST,HOST/SERVICE or redis+cluster://HOST,HOST"
+        ) from error
     if ca is not None and not parts.scheme.startswith("rediss"):
         raise SettingsError("store_ca needs TLS: use rediss:// in --store")
     reached = RedisSettings(
@@ -121,6 +117,18 @@ def read_redis(
     )
     reached.read_password()  # a file that cannot be read is told at the start
     return reached
+
+
+def _parts(url: str) -> SplitResult:
+    parts = urlsplit(url)
+    if parts.scheme not in SCHEMES:
+        raise ValueError(f"the scheme {parts.scheme!r} is none of {', '.join(SCHEMES)}")
+    if parts.password is not None:
+        raise ValueError(
+            "it holds a password, which other users of this machine could read; give it with "
+            f"--store-password FILE or in {PASSWORD_VARIABLE}"
+        )
+    return parts
 
 
 def _addresses(hosts: str, scheme: str) -> tuple[tuple[str, int], ...]:
@@ -150,10 +158,3 @@ def _place(scheme: str, path: str) -> tuple[int, str]:
     if rest and not rest.isdecimal():
         raise ValueError(f"its database is {rest!r}, not a number")
     return int(rest or 0), service if scheme.endswith("sentinel") else ""
-
-
-def _refused(why: str) -> SettingsError:
-    return SettingsError(
-        f"store: {why}; use redis://HOST:PORT/DATABASE, rediss://..., unix:///PATH, "
-        "redis+sentinel://HOST,HOST/SERVICE or redis+cluster://HOST,HOST"
-    )

@@ -87,20 +87,18 @@ def parse_generate(
     Raises:
         InputError: a field is out of its range; carries the field's path in the message.
     """
-    vocabulary = origin.model.bundle.vocabulary
-    if len(options.stop) > limits.stops:
-        raise InputError("stop", f"must be at most {limits.stops} strings, got {len(options.stop)}")
+    vocabulary, stops = origin.model.bundle.vocabulary, _stops(options, origin, limits)
     check_length("prompt", prompt, limits.prompt)
     new = _max_new_symbols(prompt, options, limits)
     samples = _samples(options, origin, new)
     capsules = Capsules.FINAL if options.capsules is None else options.capsules
+    wants_capsule = capsules is not Capsules.NEVER
     seed, sampling = parse_seed(options, origin.sampler), parse_sampling(options, origin)
     told = alternatives(options, vocabulary)
     sizes = _sizes(options, origin, constraint, sampling, told)
     buffer = _buffer(origin, sizes, limits) if is_streamed else None
     if not is_streamed:
         _check_size(samples, new, sizes, limits.message)
-    stops = _stops(options, vocabulary)
     ids, unknown = encode("prompt", prompt, options, vocabulary)
     request = SequenceRequest(
         prompt=ids,
@@ -108,9 +106,7 @@ def parse_generate(
         sampling=sampling,
         max_new_symbols=new,
         origin=origin.snapshot,
-        snapshots=Capsules.FINAL
-        if capsules is Capsules.NEVER and origin.session is not None
-        else capsules,
+        snapshots=capsules if wants_capsule or origin.session is None else Capsules.FINAL,
         stop=stops,
         deadline=asker.deadline,
         buffer_symbols=buffer,
@@ -126,7 +122,7 @@ def parse_generate(
         unknown=unknown,
         samples=samples,
         wants_log_probs=options.log_probs,
-        wants_capsule=capsules is not Capsules.NEVER,
+        wants_capsule=wants_capsule,
     )
 
 
@@ -153,10 +149,13 @@ def parse_sampling(options: GenerateOptions | SessionOptions, origin: Origin) ->
         raise InputError(f"sampling.{error.field}", error.problem) from error
 
 
-def _stops(options: GenerateOptions, vocabulary: Vocabulary) -> tuple[str, ...]:
+def _stops(options: GenerateOptions, origin: Origin, limits: Limits) -> tuple[str, ...]:
     """Return the stop strings in the form of the model's texts; a record ends with its line."""
-    stops = tuple(map(vocabulary.form.apply, options.stop))
-    return (*stops, "\n") if vocabulary.form.unit == "record" else stops
+    if len(options.stop) > limits.stops:
+        raise InputError("stop", f"must be at most {limits.stops} strings, got {len(options.stop)}")
+    form = origin.model.bundle.vocabulary.form
+    stops = tuple(map(form.apply, options.stop))
+    return (*stops, "\n") if form.unit == "record" else stops
 
 
 def _samples(options: GenerateOptions, origin: Origin, new: int) -> int:
