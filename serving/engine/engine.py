@@ -21,7 +21,7 @@ from serving.engine.options import EngineOptions
 from serving.engine.outbox import Batch, Outbox, call_listeners
 from serving.engine.prefixes import PrefixCache
 from serving.engine.request import Chunk, SequenceRequest, check_request
-from serving.engine.row import prepare
+from serving.engine.row import prepared
 from serving.engine.scheduler import LONGEST_WAIT, Scheduler
 from serving.engine.sequence import SHORTEST_PREFIX, Delivery, Sequence
 from serving.engine.slots import Slots
@@ -145,6 +145,7 @@ class Engine:
         self._put(ended)
         if rows:
             self._turn(chosen, steps)
+            self._send(chosen)
         return rows
 
     @property
@@ -197,7 +198,7 @@ class Engine:
                 self.check_full(field)
         sequence = Sequence(request, self.bundle.vocabulary, self.layout, listener)
         self._skip_prefix(sequence)
-        prepare(sequence)
+        sequence.prepared = prepared(sequence)  # the caller has more time than a worker
         with self._lock:
             if self._closing is not None:
                 raise ClosedError(*self._closing.args)  # raised again, one would keep all frames
@@ -304,10 +305,12 @@ class Engine:
         while True:
             with self._lock:
                 rows, ended = self._next_rows(worker)
-                if not rows and not ended:
+                if not rows and not ended and not worker.outgoing:
                     if not self._goes_on:
                         return []
                     self._changed.wait(self._scheduler.patience(time.monotonic()))
+            if not rows:
+                self._send(worker)
             self._put(ended)
             if rows:
                 return rows
@@ -324,12 +327,23 @@ class Engine:
         return rows, [(sequence, sequence.fail(error)) for sequence, error in doomed]
 
     def _turn(self, worker: Worker, steps: int | None = None) -> None:
-        """Make a worker's loop run and deliver what it gave."""
-        batch = worker.step(steps, is_awaited=self._scheduler.waiting > 0)
+        """Make a worker's loop run; meanwhile others take in what the one before gave."""
+        batch = worker.step(
+            steps,
+            is_awaited=self._scheduler.waiting > 0,
+            on_begin=partial(self._send, worker),
+        )
         with self._lock:
             self._scheduler.settle(worker.slots, batch)
             self._tell_if_empty()
-        self._outbox.put(batch)
+        worker.outgoing.append(batch)
+        if batch.is_small:  # nobody else has much to do
+            self._send(worker)
+
+    def _send(self, worker: Worker) -> None:
+        for batch in worker.outgoing:
+            self._outbox.put(batch)
+        worker.outgoing.clear()
 
     def _tell_if_empty(self) -> None:
         if not len(self._scheduler):
@@ -343,6 +357,7 @@ class Engine:
 
     def _end_all(self, worker: Worker) -> None:
         """End all that this worker, or none, holds; the other workers end theirs."""
+        self._send(worker)
         with self._lock:
             assert self._closing is not None
             error = self._closing

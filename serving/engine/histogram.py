@@ -2,7 +2,7 @@
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
@@ -34,10 +34,15 @@ class Histogram(Collector):
 
     def observe(self, value: float) -> None:
         """Count a value."""
-        place = bisect_left(self._bounds, value)
+        self.observe_all((value,))
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count some values."""
+        places = [bisect_left(self._bounds, value) for value in values]
         with self._lock:
-            self._counts[place] += 1
-            self._sum += value
+            for place in places:
+                self._counts[place] += 1
+            self._sum += sum(values)
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """Yield the metric as it stands."""

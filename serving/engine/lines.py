@@ -1,5 +1,7 @@
 """A line of columns for each slot, one a step: what is known ahead, and what loop runs wrote."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,7 @@ from serving.runtime.host import Written
 
 WIDTH = 4 * AHEAD + 2 * LONGEST_RUN  # columns
 LAST = WIDTH - AHEAD  # column from which a row may still know all ahead
+NO_STATES = np.zeros(0, np.int64)
 Taken = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]
 """Token ids, their log-probabilities, and the states of the automaton after each."""
 
@@ -41,13 +44,19 @@ class Lines:
         self._uniform[slot, column : column + len(uniform)] = uniform
 
     def ahead(
-        self, rows: slice | NDArray[np.int64], columns: slice
+        self, rows: slice | NDArray[np.int64], columns: slice, *, is_free: bool
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return forced symbols and random numbers, both (T, N)."""
-        return (
-            np.ascontiguousarray(self._forced[rows, columns].T),
-            np.ascontiguousarray(self._uniform[rows, columns].T),
-        )
+        """Return forced symbols and random numbers, both (T, N).
+
+        Args:
+            rows: slots of the rows.
+            columns: one for each step.
+            is_free: whether no symbol of these is forced.
+        """
+        uniform = np.ascontiguousarray(self._uniform[rows, columns].T)
+        if is_free:
+            return _free(uniform.shape[1])[: len(uniform)], uniform
+        return np.ascontiguousarray(self._forced[rows, columns].T), uniform
 
     def write(
         self,
@@ -71,10 +80,14 @@ class Lines:
         first = int(begins.min())
         columns = slice(first, int(ends.max()))
         tokens, log_probs = self._tokens[slots, columns], self._log_probs[slots, columns]
-        states = self._states[slots, columns]
+        states = self._states[slots, columns] if self._states.shape[1] else None
         ranges = zip((begins - first).tolist(), (ends - first).tolist(), strict=True)
         return [
-            (tokens[row, begin:end], log_probs[row, begin:end], states[row, begin:end])
+            (
+                tokens[row, begin:end],
+                log_probs[row, begin:end],
+                NO_STATES if states is None else states[row, begin:end],
+            )
             for row, (begin, end) in enumerate(ranges)
         ]
 
@@ -83,3 +96,11 @@ class Lines:
         for lines in (self._forced, self._uniform, self._tokens, self._log_probs, self._states):
             lines[:, :-columns] = lines[:, columns:].copy()
         self._forced[:, -columns:] = FREE
+
+
+@lru_cache(maxsize=8)
+def _free(rows: int) -> NDArray[np.int64]:
+    """Return that nothing is forced in LONGEST_RUN steps of so many rows, (LONGEST_RUN, N)."""
+    free = np.full((LONGEST_RUN, rows), FREE, np.int64)
+    free.flags.writeable = False
+    return free

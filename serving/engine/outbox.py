@@ -40,6 +40,11 @@ class Batch:
     chunks: Delivery = field(default_factory=list)
     ended: list[tuple[Sequence, Taken]] = field(default_factory=list)
 
+    @property
+    def is_small(self) -> bool:
+        """Whether the worker's own thread delivers it."""
+        return len(self.chunks) + len(self.ended) <= FEW
+
 
 class Outbox:
     """Makes the chunks of texts that ended, counts and delivers; batches go out in order.
@@ -76,8 +81,7 @@ class Outbox:
     def put(self, batch: Batch) -> None:
         """Send a batch; to put it into a queue does not let go of Python's lock."""
         with self._lock:
-            is_few = len(batch.chunks) + len(batch.ended) <= FEW and not self._pending
-            if self._thread is not None and not is_few:
+            if self._thread is not None and (self._pending or not batch.is_small):
                 self._pending += 1
                 self._queue.put(batch)
                 return

@@ -1,7 +1,7 @@
 """How long a loop run may be."""
 
 from collections import deque
-from math import ceil
+from math import ceil, expm1, log1p
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ FIRST_SYMBOLS = 4  # a loop run ends this many symbols after a row's first one
 REMEMBERED = 5  # runs; of an odd number of them up to half may be outliers
 TOGETHER = 0.75  # of the longest row's steps all rows have left on average, if they end together
 FORGOTTEN = 0.02  # of what is known about stop strings, with each run
-LENGTHS = np.array([1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, LONGEST_RUN])
+LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24, 32, 40, 48, LONGEST_RUN)
 
 
 class RunLength:
@@ -116,11 +116,10 @@ class RunLength:
             longest: length.
             step: seconds of one.
         """
-        lengths = [*LENGTHS[longest > LENGTHS].tolist(), longest]
-        useful = _useful(np.minimum.outer(lengths, left), may_stop, self._stop_rate)
-        return int(
-            lengths[int(np.argmax(useful / (np.array(lengths) * step + _median(self._pauses))))]
-        )
+        lengths = [*(each for each in LENGTHS if each < longest), longest]
+        useful, pause = _useful(lengths, left, may_stop, self._stop_rate), _median(self._pauses)
+        rates = [one / (each * step + pause) for one, each in zip(useful, lengths, strict=True)]
+        return lengths[rates.index(max(rates))]
 
     @property
     def _stop_rate(self) -> float:
@@ -140,18 +139,32 @@ class RunLength:
 
 
 def _useful(
-    steps: NDArray[np.int64], may_stop: NDArray[np.bool_], stop_rate: float
-) -> NDArray[np.float64]:
-    """Return how many steps of runs are useful, on average.
+    lengths: list[int], left: NDArray[np.int64], may_stop: NDArray[np.bool_], stop_rate: float
+) -> list[float]:
+    """Return how many steps of a run are useful, on average, for each of its lengths.
 
     Args:
-        steps: that a row makes if no stop string ends it, by length of the run, (lengths, N).
-        may_stop: whether one may, (N,).
+        lengths: of the run, rising, (lengths,).
+        left: steps that each row makes at most, (N,).
+        may_stop: whether a stop string may end it before, (N,).
         stop_rate: how likely it does, with each symbol.
     """
     rate = min(max(stop_rate, 1e-9), 0.5)
-    before_stop = -np.expm1(steps * np.log1p(-rate)) / rate
-    useful: NDArray[np.float64] = np.where(may_stop, before_stop, steps).sum(axis=1)
+    survives = log1p(-rate)
+    before_stop = [-expm1(steps * survives) / rate for steps in lengths]
+    # Rows that go on behind the run, nearly all as a rule, are as good as one another.
+    goes_on = left >= lengths[-1]
+    stoppable = int(np.count_nonzero(goes_on & may_stop))
+    others = int(np.count_nonzero(goes_on)) - stoppable
+    useful = [
+        stoppable * before + others * steps
+        for steps, before in zip(lengths, before_stop, strict=True)
+    ]
+    if stoppable + others < len(left):
+        steps = np.minimum.outer(lengths, left[~goes_on])
+        before = -np.expm1(steps * survives) / rate
+        rest = np.where(may_stop[~goes_on], before, steps).sum(axis=1)
+        useful = [one + more for one, more in zip(useful, rest.tolist(), strict=True)]
     return useful
 
 

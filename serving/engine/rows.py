@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from serving.engine.lines import LAST, Lines, Taken
 from serving.engine.pacing import FIRST_SYMBOLS, LONGEST_RUN
-from serving.engine.row import AHEAD, NEVER, ROW, TIMES, News, next_news, row_of
+from serving.engine.row import AHEAD, NEVER, ROW, TIMES, News, next_news, prepared
+from serving.engine.rules import NO_RULE
 from serving.engine.sequence import Sequence
 from serving.engine.stops import StopRows
 from serving.engine.tables import Tables
@@ -43,6 +44,12 @@ class Rows:
         self._tables = Tables()
         self._begins: NDArray[np.int64] | None = None  # of each row's automaton in the tables
         self._waiting: list[int] = []  # slots that are not in the next loop run
+        # Slots by what their row is. Where none is of a kind, a run need not look at its rows.
+        self._plain: set[int] = set()  # see Prepared, also for the next
+        self._awaited: set[int] = set()
+        self._reading: set[int] = set()  # or was, when it came
+        self._stopping: set[int] = set()
+        self._ruled: set[int] = set()
 
     @property
     def is_crowded(self) -> bool:
@@ -51,22 +58,33 @@ class Rows:
 
     def put(self, slots: list[int], sequences: list[Sequence]) -> None:
         """Give slots to sequences, or know more ahead of those that have taken in all."""
-        rows = [row_of(each) if each.row is None else each.row for each in sequences]
+        coming = [each.prepared or prepared(each) for each in sequences]
         places = np.array(slots)
-        self._table[places] = np.frombuffer(b"".join(rows), ROW)
+        self._table[places] = np.frombuffer(b"".join([each.row for each in coming]), ROW)
         self._times[places] += self._clock
         self._begins = None
-        for slot, sequence in zip(slots, sequences, strict=True):
-            sequence.row = None
+        for slot, sequence, each in zip(slots, sequences, coming, strict=True):
+            sequence.prepared = None
             self._sequences[slot] = sequence
-            known = min(AHEAD, sequence.left)
-            self._lines.know(slot, self._clock, sequence.forced(known), sequence.uniform(known))
+            self._lines.know(slot, self._clock, each.forced, each.uniform)
             self._stops.put(slot, sequence.stops, sequence.held_text)
+            for kind, is_of_it in (
+                (self._plain, each.is_plain),
+                (self._awaited, each.is_awaited),
+                (self._reading, len(each.forced) > 0),
+                (self._stopping, sequence.request.may_stop),
+                (self._ruled, sequence.rule is not NO_RULE),
+            ):
+                if is_of_it:
+                    kind.add(slot)
+                else:
+                    kind.discard(slot)
 
     def drop(self, slot: int) -> None:
         """Take a slot from its sequence."""
         self._sequences[slot] = None
-        self._table["has_rule"][slot] = False
+        for kind in (self._awaited, self._reading, self._stopping, self._ruled):
+            kind.discard(slot)
 
     def arrange(self, slots: list[int]) -> None:
         """Choose the rows of the next loop run from slots that have a sequence."""
@@ -74,7 +92,7 @@ class Rows:
         for slot in self._waiting:
             self.put([slot], self.at([slot]))  # the clock went on without it
         chosen, self._waiting = sorted(slots), []
-        if self._table["has_rule"].any():
+        if self._ruled:
             chosen = self._tables.choose([(slot, self.at([slot])[0].rule) for slot in chosen])
             self._waiting = [slot for slot in slots if slot not in chosen]
         for slot in self._waiting:
@@ -106,13 +124,21 @@ class Rows:
 
     def known(self, left: NDArray[np.int64]) -> int:
         """Return how many steps rows only read that make up to so many, (N,)."""
+        if not self._reading:
+            return 0
         known = self._table["read"][self._rows] - self._clock
         return int(known.min(where=known < left, initial=NEVER))
 
     def read(self, made: NDArray[np.int64]) -> int:
         """Return how many symbols rows read that make so many steps, (N,)."""
+        if not self._reading:
+            return 0
         left = self._table["read"][self._rows] - self._clock
-        return int(np.minimum(left, made).sum(where=left > 0))
+        is_reading = left > 0
+        if not is_reading.any():
+            self._reading.clear()
+            return 0
+        return int(np.minimum(left, made).sum(where=is_reading))
 
     def until_first(self, left: NDArray[np.int64]) -> int:
         """Return after how many steps the first row has symbols that somebody waits for.
@@ -120,6 +146,8 @@ class Rows:
         Args:
             left: steps that each row may make, (N,).
         """
+        if not self._awaited:
+            return LONGEST_RUN
         first = self._table["first"][self._rows] - self._clock
         # Where a prompt's state is kept, the row stops there, and its text begins the sooner.
         is_awaited = (first > 0) & (self._table["is_streamed"][self._rows] | (left < first))
@@ -129,6 +157,8 @@ class Rows:
 
     def may_go_back(self, steps: int) -> list[Sequence]:
         """Return whose text may stop within so many steps, and whose state is wanted there."""
+        if not self._stopping:
+            return []
         wanted = self._table["may_go_back"][self._rows]
         if not wanted.any():
             return []
@@ -148,7 +178,7 @@ class Rows:
             made: how many of them each row makes, (N,).
         """
         columns = slice(self._clock, self._clock + steps)
-        forced, uniform = self._lines.ahead(self._rows, columns)
+        forced, uniform = self._lines.ahead(self._rows, columns, is_free=not self._reading)
         row = self._table[self.held]  # a copy: the table changes before the run has been taken in
         asking = np.flatnonzero(row["alternatives"])
         return LoopRun(
@@ -167,19 +197,22 @@ class Rows:
         )
 
     def _automata(self, row: NDArray[np.void]) -> Automata | None:
-        if not row["has_rule"].any():
+        if not self._ruled:
             self._begins = None
             return None
         if self._begins is None:
             self._begins = self._tables.lay([each.rule for each in self.at(self.held.tolist())])
         return self._tables.at(self._begins + row["automaton"])
 
-    def advance(self, written: Written, made: NDArray[np.int64], now: float, symbols: int) -> News:
+    def advance(
+        self, written: Written, made: NDArray[np.int64], all_made: int, now: float, symbols: int
+    ) -> News:
         """Take in what a loop run wrote.
 
         Args:
             written: by it.
             made: how many steps of each row count, (N,).
+            all_made: their sum.
             now: time.monotonic().
             symbols: of the vocabulary; another token is news.
         """
@@ -191,29 +224,44 @@ class Rows:
         self._lines.write(self._rows, slice(began, clock), written, states)
         self._table["token"][self._rows] = tokens[-1]  # who made fewer steps is put anew, or ends
         row = self._table[self._rows]
-        stops_at = self._stops.follow(self.held, tokens, row["read"] - began, made)
-        stopped, is_plain = stops_at > 0, row["is_plain"]
-        ended = (stopped | (row["end"] <= clock)) & is_plain
-        news = stopped | (row["news"] <= clock)
-        is_due = row["due"] <= now
-        if is_due.any():
-            news |= is_due & ((row["read"] <= clock) | row["is_score"])
+        stops: dict[int, int] = {}
+        if self._stopping:
+            is_whole = all_made == tokens.size and not self._reading
+            counted = None if is_whole else (row["read"] - began, made)
+            stops = self._stops.follow(self.held, tokens, counted)
+        news = row["news"] <= clock  # which is not after `end`
+        news[list(stops)] = True
+        if self._awaited:
+            news |= (row["due"] <= now) & ((row["read"] <= clock) | row["is_score"])
+        wrong: list[int] = []
         if tokens.view(np.uint64).max() >= symbols:  # negative ones are huge
             is_wrong = (tokens.view(np.uint64) >= symbols).any(axis=0)
-            news, ended = news | is_wrong, ended & ~is_wrong
+            news, wrong = news | is_wrong, np.flatnonzero(is_wrong).tolist()
         if states is not None:
             news |= self._is_over(states[made - 1, np.arange(len(made))])
         begun = (row["first"] > began) & (row["first"] <= clock)
+        found = News(begun=self.held[begun].tolist(), stoppable=self._stoppable(made, all_made))
+        places = np.flatnonzero(news)
+        ends = row["end"][places].tolist()
+        for place, slot, end in zip(places.tolist(), self.held[places].tolist(), ends, strict=True):
+            if slot not in self._plain or not (place in stops or end <= clock) or place in wrong:
+                found.rows.append(place)
+                continue
+            found.ended.append(slot)
+            if place in stops:
+                found.stops += 1
+                found.excess += int(made[place]) - stops[place]
         if clock > LAST:
             self._turn_back()
-        return News(
-            rows=np.flatnonzero(news & ~ended).tolist(),
-            ended=self.held[ended].tolist(),
-            begun=self.held[begun].tolist(),
-            stoppable=int(made.sum(where=row["may_stop"])),
-            stops=int(np.count_nonzero(stopped & is_plain)),
-            excess=int((made - stops_at).sum(where=stopped & is_plain)),
-        )
+        return found
+
+    def _stoppable(self, made: NDArray[np.int64], all_made: int) -> int:
+        """Return how many steps, of all that were made, rows made that a stop string may end."""
+        if not self._stopping:
+            return 0
+        if len(self._stopping) == len(made) and not self._waiting:
+            return all_made
+        return int(made.sum(where=self._table["may_stop"][self._rows]))
 
     def _is_over(self, states: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Note the states of the rows' automata, (N,); return whose pattern has ended, (N,)."""

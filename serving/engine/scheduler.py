@@ -116,7 +116,9 @@ class Scheduler:
     def settle(self, slots: Slots, batch: Batch) -> None:
         """Take in what a worker's loop run gave: count what is unread, end what is complete."""
         for sequence, _ in batch.ended:
-            self._end(slots, sequence)
+            del self._everyone[sequence]
+            self._doomed.pop(sequence, None)
+        slots.release_taken([sequence for sequence, _ in batch.ended])
         for sequence, chunk in batch.chunks:
             sequence.unread += len(chunk.log_probs)
             if chunk.is_last:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from serving.engine.counts import Times
 from serving.engine.matching import Matching
 from serving.engine.prefixes import Prefix, next_boundary
+from serving.engine.prepared import Prepared
 from serving.engine.request import Chunk, SequenceRequest
 from serving.engine.rules import rule_of
 from serving.engine.snapshot import NO_LOG_PROBS, Snapshot, StateLayout
@@ -76,7 +77,7 @@ class Sequence:
         self.excess = 0  # symbols that its last run wrote after the text's end
         self.has_stopped = False  # by a stop string or its pattern, in its last run
         self.state: State | None = None  # while it holds no slot; None for zero
-        self.row: bytes | None = None  # for its first slot; see Rows
+        self.prepared: Prepared | None = None  # for its first slot
         self.keeps_prefixes = False
         self.unread = 0  # symbols delivered and not yet taken by the reader
         self.stops: StopMasks | None = None
@@ -224,10 +225,6 @@ class Sequence:
             self._uniforms = uniforms(self.request.seed, position, max(steps, rest_of_block))
             self._uniforms_start, offset = position, 0
         return self._uniforms[offset : offset + steps]
-
-    def draw_ahead(self) -> None:
-        """Draw the first random numbers: the caller's thread has more time than the worker's."""
-        self.uniform(1)
 
     def take(
         self,

@@ -57,22 +57,25 @@ class Slots:
         self._coming.append((slot, sequence))
         self.callers[sequence.request.caller] += 1
         self._is_changed = True
-        if sequence.times.began is None:
-            sequence.times.began = time.monotonic()
-            self.counts.queue_seconds.observe(sequence.times.began - sequence.times.came)
 
     def release(self, sequence: Sequence, *, keep_state: bool = False) -> None:
         """Take a sequence's slot; with `keep_state`, its state goes back to the sequence."""
         self.catch_up(sequence)
         if keep_state:
             sequence.state = self.read(sequence)
-        slot = self._of.pop(sequence)
-        self.rows.drop(slot)
-        self.callers[sequence.request.caller] -= 1
-        if not self.callers[sequence.request.caller]:
-            del self.callers[sequence.request.caller]
-        self.runner.clear(slot)
-        self._free.append(slot)
+        self.release_taken([sequence])
+
+    def release_taken(self, sequences: list[Sequence]) -> None:
+        """Take the slots of sequences that have taken in all that their rows wrote."""
+        for sequence in sequences:
+            slot = self._of.pop(sequence)
+            self.rows.drop(slot)
+            self.runner.clear(slot)
+            self._free.append(slot)
+            caller = sequence.request.caller
+            self.callers[caller] -= 1
+            if not self.callers[caller]:
+                del self.callers[caller]
         self._is_changed = True
 
     def catch_up(self, sequence: Sequence) -> None:
@@ -86,6 +89,12 @@ class Slots:
             slots, sequences = zip(*self._coming, strict=True)
             self._coming.clear()
             self.rows.put(list(slots), list(sequences))
+            now, waits = time.monotonic(), []
+            for sequence in sequences:
+                if sequence.times.began is None:
+                    sequence.times.began = now
+                    waits.append(now - sequence.times.came)
+            self.counts.queue_seconds.observe_all(waits)
 
     def arrange(self) -> Rows:
         """Return the rows of the next loop run, arranged."""

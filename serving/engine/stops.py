@@ -1,7 +1,7 @@
 """How a text ends: stop strings, found in a text that comes in pieces."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,11 @@ class StopMasks:
     ends: np.uint64
     places: dict[str, int]
 
+    @cached_property
+    def are_single(self) -> bool:
+        """Whether each stop string has one symbol."""
+        return bool(self.begins == self.ends)
+
     def after(self, text: str) -> np.uint64:
         """Return the state after a text."""
         state = 0
@@ -137,37 +142,37 @@ class StopRows:
         self,
         slots: NDArray[np.int64],
         tokens: NDArray[np.int64],
-        reading: NDArray[np.int64],
-        made: NDArray[np.int64],
-    ) -> NDArray[np.int64]:
-        """Return after how many steps a stop string is complete, (N,); 0 for none.
+        counted: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
+    ) -> dict[int, int]:
+        """Return after how many steps a stop string is complete, by the row's place.
 
         Args:
             slots: of the rows, (N,).
             tokens: that came, (T, N).
-            reading: how many of them were forced, (N,).
-            made: how many of them count, (N,).
+            counted: how many of them were forced, (N,), and how many count, (N,); None if none was
+                and all do.
         """
         begins: NDArray[np.uint64] | np.uint64
         ends: NDArray[np.uint64] | np.uint64
         if self._common is not None:
-            begins, ends = self._common.begins, self._common.ends
-            masks = self._common.masks[tokens]  # (T, N)
+            begins, ends, masks = self._common.begins, self._common.ends, self._common.masks[tokens]
+            are_single = self._common.are_single
         else:
             begins, ends = self._begins[slots], self._ends[slots]
             if not ends.any():
-                return np.zeros(len(slots), np.int64)
-            masks = self._masks[slots, tokens]
-        if made.min() < len(tokens) or reading.max() > 0:
-            time = np.arange(len(tokens))[:, None]
+                return {}
+            masks = self._masks[slots, tokens]  # (T, N)
+            are_single = bool((begins == ends).all())
+        if counted is not None:
+            (reading, made), time = counted, np.arange(len(tokens))[:, None]
             masks[(time < reading) | (time >= made)] = 0
-        if not np.array_equal(begins, ends):  # not of one symbol each
+        if not are_single:
             state = self._states[slots]
             for mask in masks:
                 state = mask & (state << ONE | begins)
                 mask[:] = state
             self._states[slots] = state
         found = (masks & ends) != 0
-        first = found.argmax(axis=0)
-        stops_at: NDArray[np.int64] = (first + 1) * found[first, np.arange(len(slots))]
-        return stops_at
+        places = np.flatnonzero(found.any(axis=0))
+        first = found[:, places].argmax(axis=0) + 1
+        return dict(zip(places.tolist(), first.tolist(), strict=True))

@@ -11,6 +11,7 @@ from serving.engine.outbox import Batch, failed_chunk, texts_of
 from serving.engine.pacing import RunLength
 from serving.engine.prefixes import is_boundary
 from serving.engine.request import Chunk
+from serving.engine.row import News
 from serving.engine.sequence import Sequence
 from serving.engine.slots import Slots
 from serving.runtime.decoder import LoopRun, State
@@ -30,6 +31,9 @@ class Worker:
         run_seconds: how long a loop run may take.
         chunk_seconds: how much time there shall be from one chunk to the next, whose ever they are.
         keep_prefix: called with a sequence at each boundary of its prompt, and its state there.
+
+    Attributes:
+        outgoing: what loop runs gave, until it is sent.
     """
 
     def __init__(
@@ -45,33 +49,42 @@ class Worker:
         self._length = RunLength(run_seconds)
         self._chunk_seconds = chunk_seconds
         self._keep_prefix = keep_prefix
+        self.outgoing: list[Batch] = []
 
-    def step(self, steps: int | None = None, *, is_awaited: bool = False) -> Batch:
+    def step(
+        self,
+        steps: int | None = None,
+        *,
+        is_awaited: bool = False,
+        on_begin: Callable[[], None] = lambda: None,
+    ) -> Batch:
         """Make one loop run of all sequences in the slots; return what it gave.
 
         Args:
             steps: how long it is, up to LONGEST_RUN; None for as long as it should be.
             is_awaited: whether others wait for their slots.
+            on_begin: called just before the loop run, which leaves Python to other threads.
         """
         came = time.perf_counter()
         rows = self.slots.arrange()
-        left, may_stop = rows.left, rows.may_stop
+        left = rows.left
         if steps is None:
             until_first, known = rows.until_first(left), rows.known(left)
             steps = self._length.steps(
-                left, may_stop, until_first, known=known, is_awaited=is_awaited
+                left, rows.may_stop, until_first, known=known, is_awaited=is_awaited
             )
         made = np.minimum(left, steps)
-        read = rows.read(made)
+        read, all_made = rows.read(made), int(made.sum())
         run = rows.run(steps, made)
         before = {row: self.slots.read(row) for row in rows.may_go_back(steps)}
+        on_begin()
         began = time.perf_counter()
         written = self.slots.run(run)
         seconds = time.perf_counter() - began
-        self._count(len(made), steps, int(made.sum()), read, seconds)
-        batch = self._collect(run, written, before)
+        self._count(len(made), steps, all_made, read, seconds)
+        batch = self._collect(run, written, before, all_made)
         pause = time.perf_counter() - came - seconds
-        self._length.learn(len(made), steps, seconds, pause, is_read=read == made.sum())
+        self._length.learn(len(made), steps, seconds, pause, is_read=read == all_made)
         return batch
 
     def _count(self, rows: int, steps: int, made: int, read: int, seconds: float) -> None:
@@ -83,12 +96,33 @@ class Worker:
         counts.symbols_read.inc(read)
         counts.symbols_written.inc(made - read)
 
-    def _collect(self, run: LoopRun, written: Written, before: dict[Sequence, State]) -> Batch:
+    def _collect(
+        self, run: LoopRun, written: Written, before: dict[Sequence, State], all_made: int
+    ) -> Batch:
         rows, made, symbols = self.slots.rows, run.steps, len(self._vocabulary)
         now = time.monotonic()
-        batch, news = Batch(now=now), rows.advance(written, made, now, symbols)
+        batch, news = Batch(now=now), rows.advance(written, made, all_made, now, symbols)
         batch.begun = rows.at(news.begun)
         batch.ended = list(zip(rows.at(news.ended), rows.take(news.ended), strict=True))
+        if news.rows:
+            self._take_news(news, run, written, before, batch)
+        self.slots.counts.wasted_steps.inc(len(written.tokens) * len(made) - all_made + news.excess)
+        if news.stoppable:
+            self._length.learn_stops(news.stoppable - news.excess, news.stops)
+        return batch
+
+    def _take_news(
+        self,
+        news: News,
+        run: LoopRun,
+        written: Written,
+        before: dict[Sequence, State],
+        batch: Batch,
+    ) -> None:
+        """Let sequences take in what was written; count how they stopped, note their chunks."""
+        rows, made = self.slots.rows, run.steps
+        now = batch.now
+        assert now is not None
         patience = self._chunk_seconds * len(made)
         likeliest = dict(zip(run.asking.tolist(), written.likeliest, strict=True))
         slots = rows.held[news.rows].tolist()
@@ -121,12 +155,6 @@ class Worker:
                 chunk = failed_chunk(row)
             if chunk is not None:
                 batch.chunks.append((row, chunk))
-        self.slots.counts.wasted_steps.inc(
-            len(written.tokens) * len(made) - int(made.sum()) + news.excess
-        )
-        if news.stoppable:
-            self._length.learn_stops(news.stoppable - news.excess, news.stops)
-        return batch
 
 
 def _wants_snapshot(sequence: Sequence, chunk: Chunk) -> bool:

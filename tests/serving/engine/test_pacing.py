@@ -167,7 +167,7 @@ def test_run_gives_most_symbols_a_second(bundle: Bundle) -> None:
         useful = sum((1 - chance) ** made for made in range(steps))
         return useful / (steps * STEP + pause)
 
-    best = max(LENGTHS.tolist(), key=rate)
+    best = max(LENGTHS, key=rate)
     assert 1 < best < LONGEST_RUN
     assert steps_of(length, rows, is_awaited=True) == best
 
