@@ -85,6 +85,7 @@ class History:
 
     def judge(self, oracle: Oracle) -> None:
         """Find what cannot be true, session by session."""
+        self.lost = 0
         running = list(self.running.values())  # first, so that no call is missed that ends now
         calls, looks = [*self.calls, *running], list(self.looks)
 
@@ -137,25 +138,34 @@ def make_history(
             for number in range(clients)
         ]
         faults = Faults(servers, store, seed, kinds)
-        chance, begun = random.Random(seed), time.monotonic()
-        history.losses, history.faults, judged = store.losses, faults.made, begun
+        history.losses, history.faults = store.losses, faults.made
         for user in users:
             user.start()
-        while time.monotonic() < begun + seconds and not history.wrong:
-            time.sleep(chance.uniform(0.1, 0.6))
-            faults.make()
-            if planted and time.monotonic() > judged + JUDGE_SECONDS:
-                history.lost = 0
-                history.judge(oracle)
-                judged = time.monotonic()
-        history.seconds = time.monotonic() - begun
+        _harm(history, faults, random.Random(seed), seconds, oracle if planted else None)
         for user in users:
             user.end()
         if not history.wrong:
             _ask_all(servers, history, symbols)
-            history.lost = 0
             history.judge(oracle)
     return history
+
+
+def _harm(
+    history: History,
+    faults: Faults,
+    chance: random.Random,
+    seconds: float,
+    oracle: Oracle | None,
+) -> None:
+    """Make faults for a while; with an oracle, judge meanwhile, and end at the first violation."""
+    begun = judged = time.monotonic()
+    while time.monotonic() < begun + seconds and not history.wrong:
+        time.sleep(chance.uniform(0.1, 0.6))
+        faults.make()
+        if oracle is not None and time.monotonic() > judged + JUDGE_SECONDS:
+            history.judge(oracle)
+            judged = time.monotonic()
+    history.seconds = time.monotonic() - begun
 
 
 class User(threading.Thread):
