@@ -2,16 +2,16 @@
 
 import asyncio
 import atexit
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from sys import maxsize
+from typing import TypeVar
 
 from serving.engine.models import Models
 from serving.engine.options import EngineOptions
 from serving.local.bulk import LocalBulk
+from serving.local.call import LIMITS, LocalCall, place_of
 from serving.sessions.capsule import CapsuleKeys
 from serving.sessions.memory_store import MemoryStore
 from serving.sessions.registry import NOBODY, Sessions
@@ -22,13 +22,13 @@ from serving.texts.delivery import LoopDelivery
 from serving.texts.each import Parse, each_generate, each_score
 from serving.texts.given.sent import as_sent, named_as_options, seeds_as_sent, text_as_sent
 from serving.texts.inspect.inspection import Inspections
-from serving.texts.limits import Limits
 from serving.texts.many import Item, Many
-from serving.texts.origins import Origins, Place
+from serving.texts.origins import Origin as Found
+from serving.texts.origins import Origins
 from serving.texts.parse_score import parse_score
 from serving.texts.results import generation_of, model_info, piece_of, score_of, session_info
 from serving.texts.text import Part, Text, Texts, whole
-from unroll.errors import ClosedError, InputError
+from unroll.errors import ClosedError
 from unroll.options import (
     FindUnitsOptions,
     GenerateOptions,
@@ -47,31 +47,10 @@ from unroll.results import (
     SessionInfo,
 )
 
-LIMITS = Limits(
-    prompt=maxsize,
-    new=2**31 - 1,
-    score=maxsize,
-    inspect=maxsize,
-    units=maxsize,
-    message=maxsize,
-)
 SESSIONS_AT_MOST = 100_000
-
-
-@dataclass(kw_only=True, slots=True)
-class LocalCall:
-    """Who asks in this process: the only caller, who may have as much as there is; see Asker."""
-
-    deadline: float | None
-    identity: str = ""
-    account: str = ""
-    model: str = ""
-    symbols_read: int = 0
-    symbols_written: int = 0
-
-    def hold(self, more: int) -> AbstractContextManager[object]:
-        """Let further samples run."""
-        return nullcontext()
+Asked = TypeVar(
+    "Asked", GenerateOptions, ScoreOptions, InspectOptions, FindUnitsOptions, SessionOptions
+)
 
 
 class AsyncLocal:
@@ -144,9 +123,8 @@ class AsyncLocal:
     ) -> Score:
         """See AsyncBackend."""
         self._check_open()
-        call = LocalCall(deadline=_deadline(timeout))
-        text, options, origin = text_as_sent("text", text), as_sent(options), as_sent(origin)
-        found = await self._origins.look_at(_place(options.model, origin), "")
+        call, text = LocalCall.within(timeout), text_as_sent("text", text)
+        options, found = await self._find(options, origin)
         parsed = parse_score(text, options, found, LIMITS, call)
         scored = await whole(found, parsed.request)
         return score_of(parsed, scored, found.model)
@@ -156,10 +134,9 @@ class AsyncLocal:
     ) -> Inspection:
         """See AsyncBackend."""
         self._check_open()
-        deadline = _deadline(timeout)
-        text, options, origin = text_as_sent("text", text), as_sent(options), as_sent(origin)
-        found = await self._origins.look_at(_place(options.model, origin), "")
-        return await self._inspections.inspect(text, options, found, deadline)
+        call, text = LocalCall.within(timeout), text_as_sent("text", text)
+        options, found = await self._find(options, origin)
+        return await self._inspections.inspect(text, options, found, call.deadline)
 
     async def find_units(
         self,
@@ -171,19 +148,17 @@ class AsyncLocal:
     ) -> FoundUnits:
         """See AsyncBackend."""
         self._check_open()
-        deadline = _deadline(timeout)
-        text, options, origin = text_as_sent("text", text), as_sent(options), as_sent(origin)
-        found = await self._origins.look_at(_place(options.model, origin), "")
-        return await self._inspections.find_units(text, targets, options, found, deadline)
+        call, text = LocalCall.within(timeout), text_as_sent("text", text)
+        options, found = await self._find(options, origin)
+        return await self._inspections.find_units(text, targets, options, found, call.deadline)
 
     async def generate_many(
         self, options: GenerateOptions, origin: Origin, timeout: float | None, *, in_order: bool
     ) -> LocalBulk[Generation]:
         """See AsyncBackend."""
         self._check_open()
-        call = LocalCall(deadline=_deadline(timeout))
-        options, origin = as_sent(options), as_sent(origin)
-        found = await self._origins.look_at(_place(options.model, origin), "")
+        call = LocalCall.within(timeout)
+        options, found = await self._find(options, origin)
         with named_as_options():
             constraint = await constrain(options, found, self._origins.automata)
         parse = each_generate(options, found, LIMITS, call, constraint)
@@ -201,9 +176,8 @@ class AsyncLocal:
     ) -> LocalBulk[Score]:
         """See AsyncBackend."""
         self._check_open()
-        call = LocalCall(deadline=_deadline(timeout))
-        options, origin = as_sent(options), as_sent(origin)
-        found = await self._origins.look_at(_place(options.model, origin), "")
+        call = LocalCall.within(timeout)
+        options, found = await self._find(options, origin)
         parse = each_score(options, found, LIMITS, call)
 
         def read(item: Item) -> Score:
@@ -218,8 +192,7 @@ class AsyncLocal:
     ) -> SessionInfo:
         """See AsyncBackend; sessions live as long as this does."""
         self._check_open()
-        options, origin = as_sent(options), as_sent(Origin(capsule=capsule))
-        found = await self._origins.look_at(_place(options.model, origin), "")
+        options, found = await self._find(options, Origin(capsule=capsule))
         with named_as_options():
             contents = begin(options, found)
         return self._describe(await self._sessions.start(NOBODY, found.model.fingerprint, contents))
@@ -268,6 +241,12 @@ class AsyncLocal:
         await asyncio.to_thread(self._models.close)
         atexit.unregister(self.model.engine.close)
 
+    async def _find(self, options: Asked, origin: Origin) -> tuple[Asked, Found]:
+        """Check options, and find what a request with them goes on from."""
+        options = as_sent(options)
+        place = place_of(options.model, as_sent(origin))
+        return options, await self._origins.look_at(place, "")
+
     @asynccontextmanager
     async def _opening(
         self,
@@ -280,10 +259,10 @@ class AsyncLocal:
     ) -> AsyncIterator[Text]:
         """Find what a request goes on from, keep a session for it, and translate the request."""
         self._check_open()
-        call = LocalCall(deadline=_deadline(timeout))
+        call = LocalCall.within(timeout)
         prompt, options, origin = text_as_sent("prompt", prompt), as_sent(options), as_sent(origin)
         request = repr((prompt, options, origin)).encode()
-        place = replace(_place(options.model, origin), digest=digest_of(request))
+        place = replace(place_of(options.model, origin), digest=digest_of(request))
         opened = self._texts.open(call, place, prompt, options, is_streamed=is_streamed)
         with named_as_options():
             async with opened as text:
@@ -302,20 +281,3 @@ class AsyncLocal:
 def _sent(field: str, parse: Parse) -> Parse:
     """Translate texts as they would reach a server."""
     return lambda key, text: parse(key, text_as_sent(field, text))
-
-
-def _deadline(timeout: float | None) -> float | None:
-    return None if timeout is None else time.monotonic() + timeout
-
-
-def _place(model: str, origin: Origin) -> Place:
-    if origin.session and origin.capsule:
-        raise InputError(
-            "session", "a text continues from a session or from a capsule, not both; leave one out"
-        )
-    return Place(
-        model=model,
-        capsule=origin.capsule or None,
-        session=origin.session or None,
-        expected_position=origin.expected_position,
-    )

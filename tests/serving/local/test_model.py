@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.local.aio import LIMITS, AsyncLocal
+from serving.local.aio import AsyncLocal
+from serving.local.call import LIMITS
 from serving.local.model import load, load_async
 from serving.local.threads import Local
 from tests.serving.running import PATIENCE, wait_for
