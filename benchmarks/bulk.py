@@ -29,7 +29,7 @@ from serving.local.aio import AsyncLocal
 from serving.local.model import LocalModel
 from serving.local.threads import Local
 from serving.runtime.decoder import Decoder
-from serving.runtime.onnx import Device
+from serving.runtime.kernels import Kernels, open_decoder
 from serving.sessions.capsule import CapsuleKeys
 from unroll.bundle.folder import Bundle, load_bundle
 from unroll.cli import run
@@ -60,6 +60,9 @@ class BulkSettings:
 
     bundle: Path | None = None
     """Bundle to measure in place of random weights, whose export in int8 takes a minute."""
+
+    kernels: Kernels = Kernels.ONNX
+    """What computes, for all ways; the engine alone gets faster by native ones, too."""
 
     text_symbols: Annotated[int, Range(2)] = 35
     """Length of the generated texts, on average, by the choice of their stop strings."""
@@ -97,11 +100,12 @@ def measure(settings: BulkSettings) -> None:
         patch("serving.engine.worker.time", PROCESSOR_TIME),
     ):
         record = _measure(bundle, settings)
-    screen.print(terminal(bulk_rows(record), f"{record.model}, int8: short texts"))
+    title = f"{record.model}, int8, kernels {settings.kernels.value}: short texts"
+    screen.print(terminal(bulk_rows(record), title))
     screen.print(terminal(target_rows(targets(record)), "targets"))
     if settings.json is not None:
         settings.json.mkdir(exist_ok=True)
-        write(record, settings.json / file_name(record.model))
+        write(record, settings.json / file_name(record.model, settings.kernels.value))
 
 
 def _bundle(settings: BulkSettings) -> AbstractContextManager[Bundle]:
@@ -111,13 +115,17 @@ def _bundle(settings: BulkSettings) -> AbstractContextManager[Bundle]:
 
 
 def _measure(bundle: Bundle, settings: BulkSettings) -> BulkRecord:
-    decoder = Decoder(bundle, Device.CPU)
+    decoder = open_decoder(bundle, settings.kernels)
     local = Local(
         partial(
-            AsyncLocal, bundle.folder, EngineOptions(queue_limit=2**31), CapsuleKeys([b"k" * 32])
+            AsyncLocal,
+            bundle.folder,
+            EngineOptions(queue_limit=2**31, kernels=settings.kernels),
+            CapsuleKeys([b"k" * 32]),
         )
     )
-    arguments = ("--model", str(bundle.folder), "--metrics-port", "0")
+    kernels = ("--kernels", settings.kernels.value)
+    arguments = ("--model", str(bundle.folder), "--metrics-port", "0", *kernels)
     with (
         LocalModel(local) as model,
         running("serving", *arguments) as server,

@@ -63,9 +63,9 @@ class BulkRecord(Record):
         )
 
 
-def file_name(model: str) -> str:
-    """Name of the file of one model."""
-    return f"bulk-cpu-{model}.json"
+def file_name(model: str, kernels: str = "onnx") -> str:
+    """Name of the file of one model by one kind of kernels."""
+    return f"bulk-{'cpu' if kernels == 'onnx' else kernels}-{model}.json"
 
 
 def bulk_rows(record: BulkRecord) -> list[Row]:

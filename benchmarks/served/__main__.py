@@ -13,8 +13,7 @@ from benchmarks.served.settings import ServedSettings
 from benchmarks.served.tables import call_rows, load_rows, model_target_rows, worker_rows
 from benchmarks.settings import check_settings
 from benchmarks.tables import console, terminal
-from serving.runtime.decoder import Decoder
-from serving.runtime.onnx import Device
+from serving.runtime.kernels import open_decoder
 from unroll.bundle.folder import Bundle
 from unroll.cli import run
 from unroll.errors import SettingsError
@@ -57,15 +56,16 @@ def measure(settings: ServedSettings) -> None:
                 (model_target_rows([record]), "targets"),
             ):
                 screen.print(terminal(rows, f"{name}: {title}"))
-            save(record, settings.json, file_name(name))
+            save(record, settings.json, file_name(name, settings.kernels.value))
     finally:
         os.sched_setaffinity(0, usable)
 
 
 def _measure_model(name: str, bundle: Bundle, settings: ServedSettings) -> ServedRecord:
-    decoder = Decoder(bundle, Device.CPU)
+    decoder = open_decoder(bundle, settings.kernels)
     engines = Engines(bundle, decoder, settings)
-    served = ("--model", f"{name}={bundle.folder}", "--slots", str(settings.slots))
+    kernels = ("--kernels", settings.kernels.value)
+    served = ("--model", f"{name}={bundle.folder}", "--slots", str(settings.slots), *kernels)
     with (
         running("serving", *served, core=settings.loop_core) as server,
         running("benchmarks.served.calls", core=settings.loop_core) as echo,

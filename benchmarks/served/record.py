@@ -100,6 +100,6 @@ class ServedRecord(Record):
     workers: Scaling
 
 
-def file_name(model: str) -> str:
-    """Name of the file of one model."""
-    return f"served-cpu-{model}.json"
+def file_name(model: str, kernels: str = "onnx") -> str:
+    """Name of the file of one model by one kind of kernels."""
+    return f"served-{'cpu' if kernels == 'onnx' else kernels}-{model}.json"

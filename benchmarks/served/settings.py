@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from serving.runtime.kernels import Kernels
 from unroll.ranges import Range
 
 
@@ -22,6 +23,9 @@ class ServedSettings:
 
     model: tuple[str, ...] = ("gru-512x1", "gru-512x3")
     """Models as CELL-HIDDENxLAYERS; their weights are random."""
+
+    kernels: Kernels = Kernels.ONNX
+    """What computes, also for the engine alone."""
 
     clients: Annotated[tuple[int, ...], Range(1)] = (1, 8, 64, 256)
     """Numbers of clients."""

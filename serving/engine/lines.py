@@ -1,5 +1,6 @@
 """A line of columns for each slot, one a step: what is known ahead, and what loop runs wrote."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -75,21 +76,21 @@ class Lines:
 
     def cut(
         self, slots: NDArray[np.int64], begins: NDArray[np.int64], ends: NDArray[np.int64]
-    ) -> list[Taken]:
+    ) -> Iterable[Taken]:
         """Return what was written in some columns of each of some lines, one or more."""
         first = int(begins.min())
         columns = slice(first, int(ends.max()))
         tokens, log_probs = self._tokens[slots, columns], self._log_probs[slots, columns]
         states = self._states[slots, columns] if self._states.shape[1] else None
         ranges = zip((begins - first).tolist(), (ends - first).tolist(), strict=True)
-        return [
+        return (
             (
                 tokens[row, begin:end],
                 log_probs[row, begin:end],
                 NO_STATES if states is None else states[row, begin:end],
             )
             for row, (begin, end) in enumerate(ranges)
-        ]
+        )
 
     def shift(self, columns: int) -> None:
         """Forget the first columns, so that there are more at the end."""

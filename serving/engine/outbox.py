@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from math import inf
 from queue import SimpleQueue
@@ -32,13 +32,15 @@ class Batch:
         now: time.monotonic() at the end of the loop run that gave it; None if none did.
         begun: whose text has its first symbol by it.
         chunks: to deliver.
-        ended: whose last chunk is still to be made, and what their rows wrote.
+        ended: whose last chunk is still to be made.
+        taken: what their rows wrote.
     """
 
     now: float | None = None
     begun: list[Sequence] = field(default_factory=list)
     chunks: Delivery = field(default_factory=list)
-    ended: list[tuple[Sequence, Taken]] = field(default_factory=list)
+    ended: list[Sequence] = field(default_factory=list)
+    taken: Iterable[Taken] = ()
 
     @property
     def is_small(self) -> bool:
@@ -95,9 +97,9 @@ class Outbox:
 
     def _send(self, batch: Batch) -> None:
         delivery = batch.chunks
-        taken = [each for _, each in batch.ended]
-        for (row, (ids, log_probs, _)), text in zip(
-            batch.ended, texts_of(self._vocabulary, taken), strict=True
+        taken = list(batch.taken)
+        for row, (ids, log_probs, _), text in zip(
+            batch.ended, taken, texts_of(self._vocabulary, taken), strict=True
         ):
             delivery.append((row, self._last(row, ids, log_probs, text)))
         if batch.now is not None:

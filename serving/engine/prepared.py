@@ -11,14 +11,12 @@ class Prepared(NamedTuple):
 
     Attributes:
         row: its numbers, a ROW.
+        kinds: what it may need, of Kind.
         forced: symbols that are known, (symbols,), AHEAD at most.
         uniform: random numbers, (symbols,), as many as steps are known ahead.
-        is_plain: whether nothing but its last chunk is to be made when it ends.
-        is_awaited: whether somebody may wait for its first symbols.
     """
 
     row: bytes
+    kinds: int
     forced: NDArray[np.int64]
     uniform: NDArray[np.float32]
-    is_plain: bool
-    is_awaited: bool

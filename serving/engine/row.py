@@ -2,11 +2,13 @@
 
 import struct
 from dataclasses import dataclass, field
+from enum import IntFlag
 
 import numpy as np
 
 from serving.engine.pacing import LONGEST_RUN
 from serving.engine.prepared import Prepared
+from serving.engine.rules import NO_RULE
 from serving.engine.sequence import Sequence
 from serving.runtime.sampling import BLOCK
 from unroll.terms import Capsules
@@ -35,11 +37,30 @@ ROW = np.dtype(
         ("may_go_back", "?"),  # whether its state is wanted where that happens
         ("is_streamed", "?"),
         ("is_score", "?"),
+        ("kinds", "u1"),
     ],
     align=True,
 )
 TIMES = slice(0, 6)  # of the first fields
-_PACKED = struct.Struct("=7qd3q3f4?")  # a ROW, packed in a tenth of NumPy's time
+
+
+class Kind(IntFlag):
+    """What a row may need; where none does, a run need not look at all of its rows."""
+
+    AWAITED = 1
+    """Somebody may wait for its first symbols."""
+    READING = 2
+    """Symbols of it are known, or were when it came."""
+    STOPPING = 4
+    """A stop string or its pattern may end it."""
+    RULED = 8
+    """Something says which symbols may come."""
+    SPECIAL = 16
+    """More than its last chunk is to be made when it ends."""
+
+
+AWAITED, READING, STOPPING, RULED, SPECIAL = map(int, Kind)
+_PACKED = struct.Struct("=7qd3q3f4?B7x")  # a ROW, packed in a tenth of NumPy's time
 assert _PACKED.size == ROW.itemsize
 
 
@@ -49,6 +70,15 @@ def prepared(sequence: Sequence) -> Prepared:
     is_score = not request.max_new_symbols
     known, steps, is_watched = min(AHEAD, sequence.left), sequence.steps, sequence.is_watched
     first = 0 if is_score or sequence.generated else sequence.prompt_left + 1
+    forced = sequence.forced(known)
+    is_plain = request.snapshots is Capsules.NEVER and request.automaton is None and not is_watched
+    kinds = (
+        (AWAITED if sequence.is_streamed or steps < first else 0)
+        | (READING if len(forced) else 0)
+        | (STOPPING if request.may_stop else 0)
+        | (RULED if sequence.rule is not NO_RULE else 0)
+        | (0 if is_plain else SPECIAL)
+    )
     row = _PACKED.pack(
         steps,
         sequence.known_left,
@@ -68,16 +98,9 @@ def prepared(sequence: Sequence) -> Prepared:
         sequence.may_go_back,
         sequence.is_streamed,
         is_score,
+        kinds,
     )
-    return Prepared(
-        row=row,
-        forced=sequence.forced(known),
-        uniform=sequence.uniform(known),
-        is_plain=request.snapshots is Capsules.NEVER
-        and request.automaton is None
-        and not is_watched,
-        is_awaited=sequence.is_streamed or steps < first,
-    )
+    return Prepared(row=row, kinds=kinds, forced=forced, uniform=sequence.uniform(known))
 
 
 def next_news(sequence: Sequence, known: int) -> int:

@@ -6,6 +6,7 @@ sequence takes that in when there is something to deliver, when its text ends, o
 used up; until then a loop run does nothing for its row alone.
 """
 
+from collections.abc import Iterable
 from math import inf
 
 import numpy as np
@@ -13,8 +14,20 @@ from numpy.typing import NDArray
 
 from serving.engine.lines import LAST, Lines, Taken
 from serving.engine.pacing import FIRST_SYMBOLS, LONGEST_RUN
-from serving.engine.row import AHEAD, NEVER, ROW, TIMES, News, next_news, prepared
-from serving.engine.rules import NO_RULE
+from serving.engine.row import (
+    AHEAD,
+    AWAITED,
+    NEVER,
+    READING,
+    ROW,
+    RULED,
+    SPECIAL,
+    STOPPING,
+    TIMES,
+    News,
+    next_news,
+    prepared,
+)
 from serving.engine.sequence import Sequence
 from serving.engine.stops import StopRows
 from serving.engine.tables import Tables
@@ -44,12 +57,8 @@ class Rows:
         self._tables = Tables()
         self._begins: NDArray[np.int64] | None = None  # of each row's automaton in the tables
         self._waiting: list[int] = []  # slots that are not in the next loop run
-        # Slots by what their row is. Where none is of a kind, a run need not look at its rows.
-        self._plain: set[int] = set()  # see Prepared, also for the next
-        self._awaited: set[int] = set()
-        self._reading: set[int] = set()  # or was, when it came
-        self._stopping: set[int] = set()
-        self._ruled: set[int] = set()
+        # What some row may need, of Kind; at times more, until rows are arranged again.
+        self._kinds = 0
 
     @property
     def is_crowded(self) -> bool:
@@ -68,23 +77,11 @@ class Rows:
             self._sequences[slot] = sequence
             self._lines.know(slot, self._clock, each.forced, each.uniform)
             self._stops.put(slot, sequence.stops, sequence.held_text)
-            for kind, is_of_it in (
-                (self._plain, each.is_plain),
-                (self._awaited, each.is_awaited),
-                (self._reading, len(each.forced) > 0),
-                (self._stopping, sequence.request.may_stop),
-                (self._ruled, sequence.rule is not NO_RULE),
-            ):
-                if is_of_it:
-                    kind.add(slot)
-                else:
-                    kind.discard(slot)
+            self._kinds |= each.kinds
 
     def drop(self, slot: int) -> None:
         """Take a slot from its sequence."""
         self._sequences[slot] = None
-        for kind in (self._awaited, self._reading, self._stopping, self._ruled):
-            kind.discard(slot)
 
     def arrange(self, slots: list[int]) -> None:
         """Choose the rows of the next loop run from slots that have a sequence."""
@@ -92,7 +89,7 @@ class Rows:
         for slot in self._waiting:
             self.put([slot], self.at([slot]))  # the clock went on without it
         chosen, self._waiting = sorted(slots), []
-        if self._ruled:
+        if np.bitwise_or.reduce(self._table["kinds"][chosen]) & RULED:
             chosen = self._tables.choose([(slot, self.at([slot])[0].rule) for slot in chosen])
             self._waiting = [slot for slot in slots if slot not in chosen]
         for slot in self._waiting:
@@ -100,6 +97,7 @@ class Rows:
             self._table["taken"][slot] = NEVER
         self.held = np.array(chosen, np.int64)
         self._rows = slice(None) if len(chosen) == len(self._sequences) else self.held
+        self._kinds = int(np.bitwise_or.reduce(self._table["kinds"][self._rows]))
 
     def go_on(self, slot: int, sequence: Sequence) -> None:
         """Note what a sequence waits for now that it has taken in what was written."""
@@ -124,19 +122,19 @@ class Rows:
 
     def known(self, left: NDArray[np.int64]) -> int:
         """Return how many steps rows only read that make up to so many, (N,)."""
-        if not self._reading:
+        if not self._kinds & READING:
             return 0
         known = self._table["read"][self._rows] - self._clock
         return int(known.min(where=known < left, initial=NEVER))
 
     def read(self, made: NDArray[np.int64]) -> int:
         """Return how many symbols rows read that make so many steps, (N,)."""
-        if not self._reading:
+        if not self._kinds & READING:
             return 0
         left = self._table["read"][self._rows] - self._clock
         is_reading = left > 0
         if not is_reading.any():
-            self._reading.clear()
+            self._kinds &= ~READING
             return 0
         return int(np.minimum(left, made).sum(where=is_reading))
 
@@ -146,7 +144,7 @@ class Rows:
         Args:
             left: steps that each row may make, (N,).
         """
-        if not self._awaited:
+        if not self._kinds & AWAITED:
             return LONGEST_RUN
         first = self._table["first"][self._rows] - self._clock
         # Where a prompt's state is kept, the row stops there, and its text begins the sooner.
@@ -157,7 +155,7 @@ class Rows:
 
     def may_go_back(self, steps: int) -> list[Sequence]:
         """Return whose text may stop within so many steps, and whose state is wanted there."""
-        if not self._stopping:
+        if not self._kinds & STOPPING:
             return []
         wanted = self._table["may_go_back"][self._rows]
         if not wanted.any():
@@ -178,7 +176,7 @@ class Rows:
             made: how many of them each row makes, (N,).
         """
         columns = slice(self._clock, self._clock + steps)
-        forced, uniform = self._lines.ahead(self._rows, columns, is_free=not self._reading)
+        forced, uniform = self._lines.ahead(self._rows, columns, is_free=not self._kinds & READING)
         row = self._table[self.held]  # a copy: the table changes before the run has been taken in
         asking = np.flatnonzero(row["alternatives"])
         return LoopRun(
@@ -197,7 +195,7 @@ class Rows:
         )
 
     def _automata(self, row: NDArray[np.void]) -> Automata | None:
-        if not self._ruled:
+        if not self._kinds & RULED:
             self._begins = None
             return None
         if self._begins is None:
@@ -225,13 +223,13 @@ class Rows:
         self._table["token"][self._rows] = tokens[-1]  # who made fewer steps is put anew, or ends
         row = self._table[self._rows]
         stops: dict[int, int] = {}
-        if self._stopping:
-            is_whole = all_made == tokens.size and not self._reading
+        if self._kinds & STOPPING:
+            is_whole = all_made == tokens.size and not self._kinds & READING
             counted = None if is_whole else (row["read"] - began, made)
             stops = self._stops.follow(self.held, tokens, counted)
         news = row["news"] <= clock  # which is not after `end`
         news[list(stops)] = True
-        if self._awaited:
+        if self._kinds & AWAITED:
             news |= (row["due"] <= now) & ((row["read"] <= clock) | row["is_score"])
         wrong: list[int] = []
         if tokens.view(np.uint64).max() >= symbols:  # negative ones are huge
@@ -242,9 +240,11 @@ class Rows:
         begun = (row["first"] > began) & (row["first"] <= clock)
         found = News(begun=self.held[begun].tolist(), stoppable=self._stoppable(made, all_made))
         places = np.flatnonzero(news)
-        ends = row["end"][places].tolist()
-        for place, slot, end in zip(places.tolist(), self.held[places].tolist(), ends, strict=True):
-            if slot not in self._plain or not (place in stops or end <= clock) or place in wrong:
+        changed = row[["end", "kinds"]][places].tolist()
+        for place, slot, (end, kinds) in zip(
+            places.tolist(), self.held[places].tolist(), changed, strict=True
+        ):
+            if kinds & SPECIAL or not (place in stops or end <= clock) or place in wrong:
                 found.rows.append(place)
                 continue
             found.ended.append(slot)
@@ -257,11 +257,10 @@ class Rows:
 
     def _stoppable(self, made: NDArray[np.int64], all_made: int) -> int:
         """Return how many steps, of all that were made, rows made that a stop string may end."""
-        if not self._stopping:
+        if not self._kinds & STOPPING:
             return 0
-        if len(self._stopping) == len(made) and not self._waiting:
-            return all_made
-        return int(made.sum(where=self._table["may_stop"][self._rows]))
+        may_stop = self.may_stop
+        return all_made if may_stop.all() else int(made.sum(where=may_stop))
 
     def _is_over(self, states: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Note the states of the rows' automata, (N,); return whose pattern has ended, (N,)."""
@@ -269,10 +268,10 @@ class Rows:
         self._table["automaton"][self._rows] = states
         return self._tables.is_final(self._begins + states)
 
-    def take(self, slots: list[int]) -> list[Taken]:
-        """Return what rows wrote since their sequences took it in."""
+    def take(self, slots: list[int]) -> Iterable[Taken]:
+        """Return what rows wrote since their sequences took it in; any thread may go through it."""
         if not slots:
-            return []
+            return ()
         places = np.array(slots)
         begins = self._table["taken"][places]
         ends = np.minimum(self._table["end"][places], self._clock)

@@ -115,10 +115,10 @@ class Scheduler:
 
     def settle(self, slots: Slots, batch: Batch) -> None:
         """Take in what a worker's loop run gave: count what is unread, end what is complete."""
-        for sequence, _ in batch.ended:
+        for sequence in batch.ended:
             del self._everyone[sequence]
             self._doomed.pop(sequence, None)
-        slots.release_taken([sequence for sequence, _ in batch.ended])
+        slots.release_taken(batch.ended)
         for sequence, chunk in batch.chunks:
             sequence.unread += len(chunk.log_probs)
             if chunk.is_last:
@@ -140,10 +140,9 @@ class Scheduler:
         return ended
 
     def _admit(self, slots: Slots, share: int) -> None:
-        while len(self._queue):
-            is_full = len(slots) >= share or not slots.has_free
-            if is_full and not self._take_from_greediest(slots):
-                return
+        for _ in range(min(share - len(slots), slots.free, len(self._queue))):
+            slots.admit(self._queue.pop(slots.callers))
+        while len(self._queue) and self._take_from_greediest(slots):
             slots.admit(self._queue.pop(slots.callers))
 
     def _take_from_greediest(self, slots: Slots) -> bool:

@@ -45,9 +45,9 @@ class Slots:
         return list(self._of)
 
     @property
-    def has_free(self) -> bool:
-        """Whether another sequence can be admitted."""
-        return bool(self._free)
+    def free(self) -> int:
+        """How many more sequences can be admitted."""
+        return len(self._free)
 
     def admit(self, sequence: Sequence) -> None:
         """Give a sequence a slot and put its state there."""

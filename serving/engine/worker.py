@@ -103,7 +103,7 @@ class Worker:
         now = time.monotonic()
         batch, news = Batch(now=now), rows.advance(written, made, all_made, now, symbols)
         batch.begun = rows.at(news.begun)
-        batch.ended = list(zip(rows.at(news.ended), rows.take(news.ended), strict=True))
+        batch.ended, batch.taken = rows.at(news.ended), rows.take(news.ended)
         if news.rows:
             self._take_news(news, run, written, before, batch)
         self.slots.counts.wasted_steps.inc(len(written.tokens) * len(made) - all_made + news.excess)
@@ -126,7 +126,7 @@ class Worker:
         patience = self._chunk_seconds * len(made)
         likeliest = dict(zip(run.asking.tolist(), written.likeliest, strict=True))
         slots = rows.held[news.rows].tolist()
-        taken = rows.take(slots)
+        taken = list(rows.take(slots))
         for index, slot, row, (ids, log_probs, states), text in zip(
             news.rows, slots, rows.at(slots), taken, texts_of(self._vocabulary, taken), strict=True
         ):
