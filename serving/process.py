@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,16 +22,11 @@ AT_ONCE: Handlers = {
     signal.SIGINT: signal.default_int_handler,
 }
 
-# A worker back from a call waits for the interpreter's lock until the event loop lets go of it, by
-# default up to 5 ms: 64 streams then had 0.4 of the engine's speed, with this 0.8 to 0.9.
-SWITCH_SECONDS = 2e-4
-
 log = logging.getLogger(__name__)
 
 
 def new_runner() -> asyncio.Runner:
     """Make what runs a server's event loop: uvloop's where it exists, which is not on Windows."""
-    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         from uvloop import new_event_loop
     except ImportError:

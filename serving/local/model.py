@@ -64,6 +64,9 @@ def load(
 ) -> LocalModel:
     """Load a bundle into this process; no server is needed and none is started.
 
+    Python's threads take turns every 0.2 ms from then on (`sys.setswitchinterval`), lest the ones
+    that compute wait for others.
+
     Args:
         folder: of the bundle, as `unroll export` writes it.
         device: where to compute.
