@@ -80,8 +80,9 @@ class ServerSettings(SessionSettings, AccessSettings, PlaceSettings):
     """Threads for each operator of a model."""
 
     kernels: Kernels = Kernels.ONNX
-    """What computes runs without filters, patterns and biases on the CPU: ONNX Runtime, or the
-    faster native kernels that `make kernels` compiles, with one thread. The texts are the same."""
+    """What computes: ONNX Runtime, or the faster native kernels that `make kernels` compiles. On
+    the CPU they make runs without filters, patterns and biases, with one thread, and the texts are
+    the same; on cuda they make all runs."""
 
     workers: Annotated[int, Range(1, 1024)] = 1
     """Workers for each model. Each uses one core and has its own slots; all share the weights.

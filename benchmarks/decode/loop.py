@@ -4,9 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.decode.peers.peer import START, Tokens, Work, Writer
-from serving.runtime.decoder import FREE, LoopRun
+from serving.runtime.decoder import FREE, Decoder, LoopRun
 from serving.runtime.device import DeviceRunner
+from serving.runtime.host import Runner
 from serving.runtime.kernels import Kernels, open_decoder
+from serving.runtime.native_cuda.runner import NativeRunner
 from serving.runtime.onnx import Device
 
 
@@ -18,27 +20,32 @@ def plain_run(uniform: NDArray[np.float32]) -> LoopRun:
 def whole_loop(work: Work) -> Writer:
     """Write as a server's worker does on the device."""
     if work.device is Device.CPU:
-        return loop_on_the_host(work, Kernels.ONNX)
-    return _on_the_device(work)
+        return _on_the_host(work, Kernels.ONNX)
+    return _with(DeviceRunner(work.bundle, work.device, work.uniform.shape[1]), work)
 
 
-def loop_on_the_host(work: Work, kernels: Kernels) -> Writer:
-    """Write on the CPU.
+def native_loop(work: Work) -> Writer:
+    """Write so by the native kernels.
 
     Raises:
-        DeviceError: the native kernels cannot run here.
+        DeviceError: they cannot run here.
     """
+    if work.device is Device.CPU:
+        return _on_the_host(work, Kernels.NATIVE)
+    decoder = Decoder(work.bundle, Device.CPU)
+    return _with(NativeRunner(work.bundle, decoder, work.uniform.shape[1]), work)
+
+
+def _on_the_host(work: Work, kernels: Kernels) -> Writer:
     decoder = open_decoder(work.bundle, kernels)
     run = plain_run(work.uniform)
     state = decoder.zero_state(work.uniform.shape[1])
     return lambda: decoder.run(run, state).tokens
 
 
-def _on_the_device(work: Work) -> Writer:
+def _with(runner: Runner, work: Work) -> Writer:
     """Write with a state that stays on the device: the first text from zero, each from the last."""
-    N = work.uniform.shape[1]
-    runner = DeviceRunner(work.bundle, work.device, N)
-    run, slots = plain_run(work.uniform), list(range(N))
+    run, slots = plain_run(work.uniform), list(range(runner.capacity))
     for slot in slots:
         runner.load(slot, None)
 

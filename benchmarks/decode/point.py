@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.decode.captured_products import captured_products
 from benchmarks.decode.limits import Reader, products_alone, products_of
-from benchmarks.decode.loop import loop_on_the_host, whole_loop
+from benchmarks.decode.loop import native_loop, whole_loop
 from benchmarks.decode.peers.peer import NotRunError, Work, Writer
 from benchmarks.decode.peers.registry import peer_on
 from benchmarks.decode.record import FP32_LOOP, LOOP, NATIVE, PRODUCTS, READ, Point
@@ -55,7 +55,7 @@ class PointMeasurer:
         """
         loops = {LOOP: whole_loop(self._work)}
         if self._settings.kernels is Kernels.NATIVE:
-            loops[NATIVE] = loop_on_the_host(self._work, Kernels.NATIVE)
+            loops[NATIVE] = native_loop(self._work)
         ways: dict[str, Way] = {**loops, **self._limits()}
         if precision == "fp32":
             for loop, writer in loops.items():

@@ -63,8 +63,6 @@ class DecodeSettings:
             SettingsError: as check_settings, or the device does not compute in a precision.
         """
         check_settings(self)
-        if self.kernels is Kernels.NATIVE and self.device != "cpu":
-            raise SettingsError("kernels = native: compute on the CPU; take --device cpu")
         for precision in self.precision:
             if precision not in PRECISIONS[self.device]:
                 raise SettingsError(

@@ -31,6 +31,9 @@ from serving.engine.worker import Worker
 from serving.runtime.decoder import Decoder, State
 from serving.runtime.device import DeviceRunner, unrolled_weights
 from serving.runtime.host import HostRunner, Runner
+from serving.runtime.kernels import Kernels
+from serving.runtime.native_cuda.runner import NativeRunner
+from serving.runtime.native_cuda.weights import NativeWeights
 from serving.runtime.onnx import Device
 from unroll.bundle.folder import Bundle
 from unroll.bundle.manifest import DECODE_CONSTRAINED
@@ -391,5 +394,7 @@ class Engine:
 def _runners(bundle: Bundle, decoder: Decoder, options: EngineOptions) -> Callable[[int], Runner]:
     if options.device is Device.CPU:
         return partial(HostRunner, decoder)
+    if options.kernels is Kernels.NATIVE:
+        return partial(NativeRunner, bundle, decoder, weights=NativeWeights(bundle))
     weights = unrolled_weights(bundle, options.device)
     return lambda slots: DeviceRunner(bundle, options.device, slots, options.threads, weights)

@@ -14,7 +14,7 @@ class EngineOptions:
     Attributes:
         device: where to compute.
         threads: threads of one operator on the CPU, 1 or more.
-        kernels: what computes the loop runs on the CPU; native ones have one thread.
+        kernels: what computes the loop runs; native ones have one thread on the CPU.
         slots: rows of a worker's loop run at most, 1 or more.
         workers: threads that make loop runs side by side, 1 or more; they share the weights.
         queue_limit: sequences that may wait for a slot, 0 or more.

@@ -9,7 +9,8 @@ from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
 from serving.engine.sequence import Delivery
 from serving.runtime.inspector import Inspector
-from serving.runtime.kernels import open_decoder
+from serving.runtime.kernels import Kernels, open_decoder
+from serving.runtime.onnx import Device
 from serving.runtime.probe import probe
 from unroll.bundle.folder import Bundle, load_bundle
 from unroll.bundle.manifest import INSPECT, MANIFEST
@@ -57,7 +58,8 @@ class ServedModel:
             BundleError: the bundle cannot do what its manifest says.
             DeviceError: the device is not there, or cannot run every node.
         """
-        decoder = open_decoder(bundle, options.kernels, options.threads)
+        kernels = options.kernels if options.device is Device.CPU else Kernels.ONNX
+        decoder = open_decoder(bundle, kernels, options.threads)
         inspector = (
             Inspector(bundle, options.threads) if INSPECT in bundle.manifest.graphs else None
         )

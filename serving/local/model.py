@@ -72,8 +72,8 @@ def load(
         device: where to compute.
         workers: threads that compute side by side, each with slots of its own; 1 or more.
         threads: threads of each operator, 1 or more.
-        kernels: what computes on the CPU: ONNX Runtime, or the faster loop in C++ that `make
-            kernels` compiles, with one thread a worker. The texts are the same.
+        kernels: what computes: ONNX Runtime, or the faster loop in C++ that `make kernels`
+            compiles. On the CPU it has one thread a worker, and the texts are the same.
         slots: texts that one worker computes at the same time; 1 or more.
         capsule_keys: file of the keys that sign capsules, as for `unroll serve`. By default those
             of the variable UNROLL_CAPSULE_KEYS, else a random key: then capsules are valid only

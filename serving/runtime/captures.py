@@ -18,8 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import onnxruntime as ort
-
 
 class Captures:
     """Who may use the device at what time. Its methods must not be nested."""
@@ -31,7 +29,7 @@ class Captures:
         self._waiting = 0
         self._is_wanted = False
         self._made = 0
-        self._dropped: deque[Any] = deque()  # graph sessions that nobody has any more
+        self._dropped: deque[Any] = deque()  # what nobody has any more
 
     @contextmanager
     def using(self) -> Iterator[None]:
@@ -79,13 +77,16 @@ class Captures:
                     self._waiting = 0
                     self._changed.notify_all()
 
-    def free_apart(self, graph_session: ort.InferenceSession) -> None:
-        """Let a graph session be freed at a time when nothing is captured.
+    def free_apart(self, owner: object, held: object) -> None:
+        """Let what holds the device's memory be freed at a time when nothing is captured.
 
-        Its last owner may let go of it on any thread and at any time, the garbage collector too.
+        The last owner may let go of it on any thread and at any time, the garbage collector too.
+
+        Args:
+            owner: whose end lets go of it.
+            held: what frees memory when it ends; anything but the owner, and without it.
         """
-        inner = graph_session._sess  # what holds the device's memory
-        weakref.finalize(graph_session, self._dropped.append, inner).atexit = False
+        weakref.finalize(owner, self._dropped.append, held).atexit = False
 
 
 CAPTURES = Captures()

@@ -17,11 +17,12 @@ import onnxruntime as ort
 from unroll.errors import DeviceError
 
 DRIVER = "libcuda.so.1"
+BLAS = "libcublas.so.{cuda}"
 # In this order: those that others need come first.
 LIBRARIES = (
     "libcudart.so.{cuda}",
     "libcublasLt.so.{cuda}",
-    "libcublas.so.{cuda}",
+    BLAS,
     "libcurand.so.10",
     "libcudnn.so.9",
 )
@@ -46,14 +47,23 @@ def load_cuda() -> None:
             f"cuda was asked for, but {DRIVER} cannot be loaded: NVIDIA's driver is missing; "
             "install it, let the container see the GPU (docker run --gpus all), or ask for cpu"
         )
-    cuda = str(ort.cuda_version).split(".", maxsplit=1)[0]
-    for name in (library.format(cuda=cuda) for library in LIBRARIES):
+    cuda = _cuda_version()
+    for name in map(library_name, LIBRARIES):
         if not _can_load(name) and not any(map(_can_load, _in_wheels(name))):
             raise DeviceError(
                 f"cuda was asked for, but {name} cannot be loaded: CUDA {cuda}'s libraries are "
                 "missing; pip install '.[gpu]' in a clone of unroll brings them, or put their "
                 "folder in LD_LIBRARY_PATH, or ask for cpu"
             )
+
+
+def library_name(library: str) -> str:
+    """Name a library of the CUDA for which ONNX Runtime was built."""
+    return library.format(cuda=_cuda_version())
+
+
+def _cuda_version() -> str:
+    return str(ort.cuda_version).split(".", maxsplit=1)[0]
 
 
 def _can_load(library: str) -> bool:

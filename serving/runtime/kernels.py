@@ -1,4 +1,4 @@
-"""What computes the loop runs on the CPU."""
+"""What computes the loop runs."""
 
 from enum import Enum
 
@@ -10,7 +10,10 @@ from unroll.errors import SettingsError
 
 
 class Kernels(Enum):
-    """ONNX Runtime's, or those in C++ that `make kernels` compiles; the bits are the same."""
+    """ONNX Runtime's, or those in C++ that `make kernels` compiles.
+
+    On the CPU the bits are the same; on CUDA they differ as they do between the CPU and CUDA.
+    """
 
     ONNX = "onnx"
     NATIVE = "native"
@@ -20,12 +23,12 @@ def check_kernels(kernels: Kernels, device: Device, threads: int) -> None:
     """Check that kernels fit what they are asked for with.
 
     Raises:
-        SettingsError: native ones are to use a GPU or several threads.
+        SettingsError: native ones are to use several threads of the CPU.
     """
-    if kernels is Kernels.NATIVE and (device is Device.CUDA or threads > 1):
+    if kernels is Kernels.NATIVE and device is Device.CPU and threads > 1:
         raise SettingsError(
-            "kernels = native: compute on the CPU, with one thread for each worker; take "
-            "--device cpu and --threads 1, and --workers for more cores"
+            "kernels = native: compute with one thread for each worker; take --threads 1, and "
+            "--workers for more cores"
         )
 
 

@@ -185,7 +185,7 @@ def _open(
                 ) from error
             raise BundleError(f"{files.path}: ONNX Runtime cannot load it: {error}") from error
         if device is Device.CUDA:
-            CAPTURES.free_apart(graph_session)
+            CAPTURES.free_apart(graph_session, graph_session._sess)
     got = graph_session.get_providers()
     if got[0] != device.provider:
         raise _missing(device, got)

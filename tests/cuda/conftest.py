@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from export.compiler import export
+from serving.runtime.native_cuda import library
+from serving.runtime.native_cuda.runner import NativeRunner
 from serving.runtime.onnx import Device, GraphFiles, open_graph_session
 from tests.conftest import tiny_checkpoint
+from tests.cuda.standin import is_standin
 from training.model.model import CELLS
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
@@ -27,6 +30,16 @@ def cuda(cuda_bundles: dict[Cell, Path]) -> None:
         if os.environ.get("REQUIRE_CUDA") == "1":
             pytest.fail(f"REQUIRE_CUDA=1, but {error}")
         pytest.skip(f"no CUDA device: {error}")
+
+
+@pytest.fixture
+def native_loop(cuda: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go on only where the native loop is compiled; on stand-ins, nothing is proved at a start."""
+    if not library.LIBRARY.exists():
+        assert not (os.environ.get("REQUIRE_KERNELS") == "1" and library.compiler())
+        pytest.skip("`make kernels` was not run, or there is no nvcc")
+    if is_standin():
+        monkeypatch.setattr(NativeRunner, "_prove", lambda *_: None)
 
 
 @pytest.fixture(params=CELLS)

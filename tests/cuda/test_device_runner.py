@@ -1,6 +1,6 @@
 """The device runner on CUDA: all of it on the device, captured, and the same text every time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +9,13 @@ import pytest
 
 from serving.runtime import device
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
-from serving.runtime.device import DeviceRunner, batch_sizes
+from serving.runtime.device import SMALLEST, DeviceRunner, batch_sizes
 from serving.runtime.device_batch import DeviceBatch
+from serving.runtime.host import Runner
+from serving.runtime.kernels import Kernels
+from serving.runtime.native_cuda.runner import NativeRunner
 from serving.runtime.onnx import Device, GraphFiles, open_fixed_graph_session, open_graph_session
+from tests.cuda.standin import is_standin
 from tests.serving.running import serve
 from tests.serving.runtime.runs import (
     FILTERED,
@@ -43,7 +47,19 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     assert batch_sizes(CAPACITY) == SIZES
 
 
-def run(runner: DeviceRunner, call: LoopRun, state: State) -> LoopResult:
+NewRunner = Callable[[Bundle, int], Runner]
+
+
+@pytest.fixture(params=Kernels, ids=lambda kernels: kernels.value)
+def new_runner(request: pytest.FixtureRequest, cuda: None) -> NewRunner:
+    """What makes a runner, by ONNX Runtime or by the native loop."""
+    if request.param is Kernels.ONNX:
+        return lambda bundle, capacity: DeviceRunner(bundle, Device.CUDA, capacity)
+    request.getfixturevalue("native_loop")
+    return lambda bundle, capacity: NativeRunner(bundle, Decoder(bundle, Device.CPU), capacity)
+
+
+def run(runner: Runner, call: LoopRun, state: State) -> LoopResult:
     """Run a call from a state, rows in the first slots."""
     rows = range(len(call.tokens))
     for row in rows:
@@ -99,12 +115,14 @@ def test_graph_with_nodes_on_the_host_is_refused(bundle: Bundle) -> None:
         open_fixed_graph_session(GraphFiles.of(bundle, DECODE), Device.CUDA, 1)
 
 
-def test_device_is_near_the_cpu(bundle: Bundle, large_bundle: Bundle) -> None:
+def test_device_is_near_the_cpu(
+    bundle: Bundle, large_bundle: Bundle, new_runner: NewRunner
+) -> None:
     for one in (bundle, large_bundle):
         call, state = a_run(one, 7, 29)
         call.forced[:] = np.maximum(call.forced, 0)  # no choice that rounding could tip
         expected = Decoder(one, Device.CPU).run(call, state)
-        result = run(DeviceRunner(one, Device.CUDA, CAPACITY), call, state)
+        result = run(new_runner(one, CAPACITY), call, state)
         np.testing.assert_array_equal(result.tokens, expected.tokens)
         np.testing.assert_allclose(result.log_probs, expected.log_probs, rtol=CLOSE, atol=CLOSE)
         for name, tensor in expected.state.items():
@@ -114,9 +132,9 @@ def test_device_is_near_the_cpu(bundle: Bundle, large_bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("rows", SIZES)
 def test_row_is_the_same_wherever_it_stands_in_batches_of_a_size(
-    large_bundle: Bundle, rows: int
+    large_bundle: Bundle, rows: int, new_runner: NewRunner
 ) -> None:
-    runner = DeviceRunner(large_bundle, Device.CUDA, CAPACITY)
+    runner = new_runner(large_bundle, CAPACITY)
     call, state = a_run(large_bundle, rows, 40)
     whole = run(runner, call, state)
     for turn in (1, rows // 2, rows - 1):
@@ -125,8 +143,8 @@ def test_row_is_the_same_wherever_it_stands_in_batches_of_a_size(
         assert_same_bits(turned, result_rows(whole, order))
 
 
-def test_neighbours_and_padding_change_no_bit(large_bundle: Bundle) -> None:
-    runner = DeviceRunner(large_bundle, Device.CUDA, CAPACITY)
+def test_neighbours_and_padding_change_no_bit(large_bundle: Bundle, new_runner: NewRunner) -> None:
+    runner = new_runner(large_bundle, CAPACITY)
     call, state = a_run(large_bundle, 16, 40)
     whole = run(runner, call, state)
     for rows in ([3, 0, 9, 14, 11, 12, 13, 5, 1], list(range(4, 15))):  # 9 and 11 in a batch of 16
@@ -134,8 +152,10 @@ def test_neighbours_and_padding_change_no_bit(large_bundle: Bundle) -> None:
         assert_same_bits(some, result_rows(whole, rows))
 
 
-def test_text_is_the_same_in_batches_of_every_size(large_bundle: Bundle) -> None:
-    runner = DeviceRunner(large_bundle, Device.CUDA, CAPACITY)
+def test_text_is_the_same_in_batches_of_every_size(
+    large_bundle: Bundle, new_runner: NewRunner
+) -> None:
+    runner = new_runner(large_bundle, CAPACITY)
     call, state = a_run(large_bundle, CAPACITY, 200)
     call = replace(call, forced=np.full_like(call.forced, FREE))
     whole = run(runner, call, state)
@@ -146,10 +166,10 @@ def test_text_is_the_same_in_batches_of_every_size(large_bundle: Bundle) -> None
 
 
 def test_up_to_64_slots_the_number_of_rows_changes_no_bit(
-    large_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    large_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, new_runner: NewRunner
 ) -> None:
-    monkeypatch.undo()
-    runner = DeviceRunner(large_bundle, Device.CUDA, 64)
+    monkeypatch.setattr(device, "SMALLEST", SMALLEST)
+    runner = new_runner(large_bundle, 64)
     call, state = a_run(large_bundle, 64, 40)
     whole = run(runner, call, state)
     for rows in ([3], [63, 0, 9], list(range(33))):
@@ -157,8 +177,8 @@ def test_up_to_64_slots_the_number_of_rows_changes_no_bit(
         assert_same_bits(some, result_rows(whole, rows))
 
 
-def test_cuts_and_repeats_change_no_bit(bundle: Bundle) -> None:
-    runner = DeviceRunner(bundle, Device.CUDA, CAPACITY)
+def test_cuts_and_repeats_change_no_bit(bundle: Bundle, new_runner: NewRunner) -> None:
+    runner = new_runner(bundle, CAPACITY)
     T = 75
     call, state = a_run(bundle, 5, T)
     whole = run(runner, call, state)
@@ -181,12 +201,14 @@ def test_cuts_and_repeats_change_no_bit(bundle: Bundle) -> None:
                 np.testing.assert_array_equal(tensor, whole.state[name][:, row])
 
 
-def test_other_slots_stay_as_they_are(bundle: Bundle) -> None:
-    runner = DeviceRunner(bundle, Device.CUDA, CAPACITY)
+def test_other_slots_stay_as_they_are(bundle: Bundle, new_runner: NewRunner) -> None:
+    runner = new_runner(bundle, CAPACITY)
     call, state = a_run(bundle, 3, 9)
     run(runner, call, state)
     runner.load(17, {name: tensor[:, 0] for name, tensor in state.items()})
     runner.run([2, 0, 1], call)
+    if is_standin() and isinstance(runner, NativeRunner):
+        pytest.skip("kernels put its states into their slots")
     for name, tensor in runner.read(17).items():
         np.testing.assert_array_equal(tensor, state[name][:, 0])
     for slot in (3, 16, 18, 19):
@@ -195,24 +217,44 @@ def test_other_slots_stay_as_they_are(bundle: Bundle) -> None:
     assert all(np.isnan(tensor).all() for tensor in runner.read(17).values())
 
 
-def test_first_runs_change_no_state(bundle: Bundle) -> None:
-    runner = DeviceRunner(bundle, Device.CUDA, CAPACITY)
+def test_first_runs_change_no_state(bundle: Bundle, new_runner: NewRunner) -> None:
+    runner = new_runner(bundle, CAPACITY)
     call, state = a_run(bundle, 3, 9)
     before = run(runner, call, state).state
     runner.warm_up()
     for row in range(3):
         for name, tensor in runner.read(row).items():
             np.testing.assert_array_equal(tensor, before[name][:, row])
-    batch: DeviceBatch = runner._batches[CAPACITY]
-    assert hasattr(batch._captured, "filtered_True")
+    if isinstance(runner, DeviceRunner):
+        batch: DeviceBatch = runner._batches[CAPACITY]
+        assert hasattr(batch._captured, "filtered_True")
 
 
-def test_server_writes_on_the_device(bundle: Bundle) -> None:
+def test_what_is_drawn_is_near_the_cpu(large_bundle: Bundle, new_runner: NewRunner) -> None:
+    call, state = a_run(large_bundle, 18, 12)
+    call = replace(call, forced=np.full_like(call.forced, FREE), steps=np.arange(18) % 13)
+    expected = Decoder(large_bundle, Device.CPU).run(call, state)
+    result = run(new_runner(large_bundle, CAPACITY), call, state)
+    is_made = np.arange(12)[:, None] < call.steps
+    np.testing.assert_array_equal(result.tokens[is_made], expected.tokens[is_made])
+
+
+@pytest.mark.parametrize("kernels", Kernels)
+def test_server_writes_on_the_device(
+    bundle: Bundle, kernels: Kernels, request: pytest.FixtureRequest
+) -> None:
+    kind: type[Runner] = DeviceRunner
+    if kernels is Kernels.NATIVE:
+        request.getfixturevalue("native_loop")
+        kind = NativeRunner
     options = GenerateOptions(max_new_symbols=50, seed=7)
-    with serve(str(bundle.folder), device=Device.CUDA) as running, running.client() as client:
+    with (
+        serve(str(bundle.folder), device=Device.CUDA, kernels=kernels) as running,
+        running.client() as client,
+    ):
         first, again = (client.generate("abc", options).text for _ in range(2))
         assert first == again
         assert len(first) == 50
         slots = running.server.models.get("").engine.slots
-        assert all(isinstance(each.runner, DeviceRunner) for each in slots)
+        assert all(isinstance(each.runner, kind) for each in slots)
         assert client.get_model().execution_provider == Device.CUDA.provider

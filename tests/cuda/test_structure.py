@@ -1,5 +1,6 @@
 """What must hold on CUDA and needs no arithmetic: captures, memory, placement."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -20,9 +21,12 @@ from serving.engine.models import Models
 from serving.engine.options import EngineOptions
 from serving.runtime import device
 from serving.runtime.captures import CAPTURES
-from serving.runtime.decoder import FREE, LoopRun
+from serving.runtime.decoder import FREE, Decoder, LoopRun
 from serving.runtime.device import DeviceRunner, batch_sizes, unrolled_weights
 from serving.runtime.initializers import external_initializers
+from serving.runtime.kernels import Kernels
+from serving.runtime.native_cuda.runner import LENGTHS, NativeRunner
+from serving.runtime.native_cuda.weights import NativeWeights
 from serving.runtime.onnx import Device
 from tests.conftest import tiny_checkpoint
 from tests.cuda.standin import StandIn, find_standin
@@ -229,6 +233,82 @@ def test_step_of_a_gru_of_three_layers_takes_25_kernels_at_most(
         nodes[length] = len(captured)
     longest, shortest = max(nodes), min(nodes)
     assert (nodes[longest] - nodes[shortest]) / (longest - shortest) <= 25
+
+
+@pytest.mark.usefixtures("native_loop")
+def test_native_step_of_a_gru_of_three_layers_takes_8_kernels(
+    standin: StandIn, deep_bundle: Bundle
+) -> None:
+    runner = native_runner(deep_bundle)
+    captures = standin.captures()
+    runner._batch(CAPACITY)
+    assert standin.captures() - captures == len(LENGTHS)
+    assert LENGTHS[-1] == 1
+    nodes = standin.last_capture()
+    assert len(nodes) == 3 + 2 + 3  # products of h in one, and of x; the decoder's; kernels
+    assert sum("Gemm" in node for node in nodes) == 4
+
+
+def native_runner(bundle: Bundle, weights: NativeWeights | None = None) -> NativeRunner:
+    return NativeRunner(bundle, Decoder(bundle, Device.CPU), CAPACITY, weights)
+
+
+@pytest.mark.usefixtures("native_loop")
+def test_native_loop_runs_go_on_while_others_capture(deep_bundle: Bundle) -> None:
+    running, other = native_runner(deep_bundle), native_runner(deep_bundle)
+    running.warm_up()
+    runs, is_over = [0], threading.Event()
+
+    def go_on() -> None:
+        while not is_over.is_set():
+            running.run([0, 1, 2], plain_run(3, 9))
+            runs[0] += 1
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    with CAPTURES.opening():  # as whoever captures has it
+        before = runs[0]
+        wait_for(lambda: runs[0] > before)
+    other.warm_up()
+    is_over.set()
+    thread.join(PATIENCE)
+
+
+@pytest.mark.usefixtures("native_loop")
+def test_native_runners_share_weights_and_free_what_they_held(
+    standin: StandIn, deep_bundle: Bundle
+) -> None:
+    def held() -> int:
+        gc.collect()
+        with CAPTURES.opening():  # what was dropped is freed
+            return standin.device_bytes()
+
+    before = held()
+    weights = NativeWeights(deep_bundle)
+    once = held() - before
+    assert once < 4.2 * deep_bundle.manifest.model.parameters  # bytes of each
+    one = native_runner(deep_bundle, weights)
+    each = held() - before - once
+    other = native_runner(deep_bundle, weights)
+    assert held() - before == once + 2 * each
+    one.warm_up()
+    del one, other, weights
+    assert held() == before
+
+
+@pytest.mark.usefixtures("native_loop")
+def test_native_models_are_reloaded_under_load_beside_captures_of_the_other_kind(
+    cuda_bundles: dict[Cell, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "SMALLEST", 1)
+    with served({"gru": cuda_bundles["gru"]}, workers=2, kernels=Kernels.NATIVE) as models:
+        traffic = Traffic(models)
+        with traffic.going():
+            DeviceRunner(load_bundle(cuda_bundles["lstm"]), Device.CUDA, CAPACITY).warm_up()
+            traffic.written = dict.fromkeys(traffic.written, 0)
+            native_runner(load_bundle(cuda_bundles["lstm"])).warm_up()
+            wait_for(lambda: all(traffic.written.values()))
+        assert not models.has_failed
 
 
 def test_products_of_the_benchmark_are_captured_and_nothing_else(

@@ -1,20 +1,18 @@
 """The library of the native loop: compiled from the sources beside it, and loaded."""
 
 import ctypes
-import hashlib
 import os
 import platform
 import shlex
 import shutil
-import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from serving.runtime.compiled import check_sources, digest_of, open_sealed, run_all, seal
 from unroll.errors import DeviceError
 
 FOLDER = Path(__file__).parent
 LIBRARY = FOLDER / "loop.lib"  # not .so, which Python would take for a module
-DIGEST_BYTES = 32
 SOURCES = ("vector.h", "activations.h", "loop.h", "loop.cpp", "instruction_set.cpp")
 FLAGS = (
     "-std=c++20",
@@ -64,7 +62,7 @@ def build() -> None:
 def _compile(common: list[str]) -> None:
     with TemporaryDirectory(dir=FOLDER) as folder:
         parts = [Path(folder) / f"{name}.o" for name in (*FLAGS_OF, "instruction_set")]
-        _run_all(
+        run_all(
             [
                 *(
                     [*common, *flags, "-c", str(FOLDER / "loop.cpp"), "-o", str(part)]
@@ -74,25 +72,13 @@ def _compile(common: list[str]) -> None:
             ]
         )
         whole = Path(folder) / LIBRARY.name
-        _run_all([[*common, "-shared", *map(str, parts), "-o", str(whole)]])
-        with whole.open("r+b") as library:
-            digest = hashlib.sha256(library.read()).digest()
-            library.write(digest)  # at its end, where a loader does not look
-        whole.replace(LIBRARY)
-
-
-def _run_all(commands: list[list[str]]) -> None:
-    """Run some commands side by side."""
-    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
-    said = [process.communicate()[1] for process in running]
-    for process, problem in zip(running, said, strict=True):
-        if process.returncode:
-            raise DeviceError(f"the native kernels cannot be compiled:\n{problem.strip()}")
+        run_all([[*common, "-shared", *map(str, parts), "-o", str(whole)]])
+        seal(whole, LIBRARY)
 
 
 def _digest() -> str:
     """Digest of the sources."""
-    return hashlib.sha256(b"".join((FOLDER / name).read_bytes() for name in SOURCES)).hexdigest()
+    return digest_of(FOLDER, SOURCES)
 
 
 def load() -> tuple[ctypes.CDLL, str]:
@@ -102,25 +88,10 @@ def load() -> tuple[ctypes.CDLL, str]:
         DeviceError: it is not compiled, or from other sources, or the processor has none of the
             instruction sets.
     """
-    if not LIBRARY.exists():
-        raise DeviceError(
-            "kernels = native: they are not compiled; run `make kernels` or `python -m "
-            "serving.runtime.native` (it needs g++), or take --kernels onnx"
-        )
-    try:
-        whole = LIBRARY.read_bytes()
-        if hashlib.sha256(whole[:-DIGEST_BYTES]).digest() != whole[-DIGEST_BYTES:]:
-            raise OSError(f"{LIBRARY} is damaged")  # one that is cut would end the process
-        library = ctypes.CDLL(str(LIBRARY))
-    except OSError as error:
-        raise DeviceError(f"kernels = native: {error}; run `make kernels` again") from error
+    library = open_sealed(LIBRARY, needs="g++")
     for function in (library.unroll_instruction_set, library.unroll_sources_digest):
         function.restype = ctypes.c_char_p
-    if library.unroll_sources_digest().decode() != _digest():
-        raise DeviceError(
-            "kernels = native: they were compiled from other sources; run `make kernels` again "
-            "and restart"
-        )
+    check_sources(library.unroll_sources_digest().decode(), _digest())
     instruction_set = library.unroll_instruction_set().decode()
     if not instruction_set:
         raise DeviceError(

@@ -30,6 +30,7 @@ int cublasSetStream_v2(Handle* handle, void* stream) {
   handle->stream = stream;
   return 0;
 }
+int cublasSetWorkspace_v2(Handle*, void*, size_t) { return 0; }
 int cublasGetMathMode(Handle* handle, int* mode) {
   *mode = handle->mode;
   return 0;

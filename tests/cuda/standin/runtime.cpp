@@ -2,7 +2,9 @@
 //
 // Allocations, copies, streams, captures and replays are real as far as their order and their rules
 // go. The rule that matters: while a stream is captured in the global mode, any thread's call that
-// allocates, frees, copies or waits synchronously fails and ends the capture.
+// allocates, frees, copies or waits synchronously fails and ends the capture. In the thread-local mode
+// it is the capturing thread's call that does. Streams that wait for an event of a captured one are
+// captured with it, and must be waited for before its end.
 
 #include "notes.h"
 
@@ -14,6 +16,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -22,6 +25,14 @@ struct Stream {
   bool capturing = false;
   bool broken = false;
   std::vector<std::string> nodes;
+  bool is_global = true;
+  std::thread::id thread;
+  Stream* origin = nullptr;  // whose capture it has joined
+  bool is_pending = false;   // that capture has yet to wait for it
+};
+
+struct Event {
+  Stream* stream = nullptr;
 };
 
 struct Block {
@@ -48,10 +59,22 @@ Stream* of(cudaStream_t handle) {
   return is_default ? nullptr : reinterpret_cast<Stream*>(handle);
 }
 
+// Whether a stream is captured so that this thread may not do what is unsafe.
+bool forbids(Stream* stream) {
+  return stream->capturing && (stream->is_global || stream->thread == std::this_thread::get_id());
+}
+
 bool capturing() {
   for (Stream* stream : streams)
-    if (stream->capturing) return true;
+    if (forbids(stream)) return true;
   return false;
+}
+
+// The stream whose capture takes what a stream has to do; none if it does it.
+Stream* captured_by(cudaStream_t handle) {
+  Stream* stream = of(handle);
+  if (!stream) return nullptr;
+  return stream->capturing ? stream : stream->origin;
 }
 
 cudaError_t fail(cudaError_t error) { return last_error = error; }
@@ -60,16 +83,19 @@ cudaError_t fail(cudaError_t error) { return last_error = error; }
 cudaError_t unsafe() {
   if (!capturing()) return cudaSuccess;
   violations++;
-  for (Stream* stream : streams) stream->broken = stream->capturing;
+  for (Stream* stream : streams)
+    if (forbids(stream)) stream->broken = true;
   return fail(cudaErrorStreamCaptureUnsupported);
 }
 
 void note(cudaStream_t handle, const std::string& work) {
-  Stream* stream = of(handle);
-  if (stream && stream->capturing) stream->nodes.push_back(work);
+  if (Stream* origin = captured_by(handle)) {
+    origin->nodes.push_back(work);
+    of(handle)->is_pending = of(handle) != origin;
+  }
 }
 
-bool is_captured(cudaStream_t handle) { return of(handle) && of(handle)->capturing; }
+bool is_captured(cudaStream_t handle) { return captured_by(handle) != nullptr; }
 
 cudaError_t allocate(void** place, size_t size, cudaMemoryType kind) {
   Lock lock(guard);
@@ -385,33 +411,52 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
   Lock lock(guard);
   return of(handle) && !is_captured(handle) ? cudaSuccess : unsafe();
 }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
-cudaError_t cudaEventCreate(cudaEvent_t* event) { return make(event); }
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return make(event); }
+cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t handle_of_event, unsigned) {
+  Lock lock(guard);
+  Stream *stream = of(handle), *first = reinterpret_cast<Event*>(handle_of_event)->stream;
+  if (!stream || !first) return cudaSuccess;
+  Stream* origin = first->capturing ? first : first->origin;
+  if (origin && stream != origin) stream->origin = origin;
+  if (origin == stream) first->is_pending = false;
+  return cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = reinterpret_cast<cudaEvent_t>(new Event);
+  return cudaSuccess;
+}
+cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  std::free(event);
+  delete reinterpret_cast<Event*>(event);
   return cudaSuccess;
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
   *milliseconds = 0.01f;
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaEventRecordWithFlags(cudaEvent_t, cudaStream_t, unsigned) { return cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  Lock lock(guard);
+  reinterpret_cast<Event*>(event)->stream = is_captured(stream) ? of(stream) : nullptr;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned) {
+  return cudaEventRecord(event, stream);
+}
 cudaError_t cudaEventSynchronize(cudaEvent_t) {
   Lock lock(guard);
   return unsafe();
 }
 cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCaptureStatus* status) {
   Lock lock(guard);
-  *status = !is_captured(handle)  ? cudaStreamCaptureStatusNone
-            : of(handle)->broken ? cudaStreamCaptureStatusInvalidated
-                                 : cudaStreamCaptureStatusActive;
+  Stream* origin = captured_by(handle);
+  *status = !origin          ? cudaStreamCaptureStatusNone
+            : origin->broken ? cudaStreamCaptureStatusInvalidated
+                             : cudaStreamCaptureStatusActive;
   return cudaSuccess;
 }
-cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode) {
+cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode mode) {
   Lock lock(guard);
-  *of(handle) = Stream{true, false, {}};
+  *of(handle) = Stream{true, false, {}, mode == cudaStreamCaptureModeGlobal,
+                       std::this_thread::get_id()};
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
@@ -419,6 +464,13 @@ cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t* graph) {
   Stream* stream = of(handle);
   stream->capturing = false;
   *graph = nullptr;
+  bool is_joined = true;
+  for (Stream* other : streams)
+    if (other->origin == stream) {
+      is_joined &= !other->is_pending;
+      *other = Stream{};
+    }
+  if (!is_joined) return fail(cudaErrorStreamCaptureUnjoined);
   if (stream->broken) return fail(cudaErrorStreamCaptureInvalidated);
   *graph = reinterpret_cast<cudaGraph_t>(new Graph{stream->nodes});
   last_capture.clear();

@@ -148,18 +148,20 @@ class Kernel:
         self._freed.append("freed")
 
 
-class GraphSession:
-    """As ONNX Runtime's, in a circle of references."""
+class Owner:
+    """What holds that, in a circle of references."""
 
-    def __init__(self, inner: Kernel) -> None:
-        self._sess = inner
+    def __init__(self, held: Kernel) -> None:
+        self.held = held
         self.itself = self
 
 
 @pytest.mark.parametrize("then", ["using", "opening"])
-def test_graph_session_that_was_dropped_during_a_capture_is_freed_after_it(then: str) -> None:
+def test_what_was_dropped_during_a_capture_is_freed_after_it(then: str) -> None:
     captures, freed = Captures(), []  # type: tuple[Captures, list[str]]
-    captures.free_apart(GraphSession(Kernel(freed)))
+    owner = Owner(Kernel(freed))
+    captures.free_apart(owner, owner.held)
+    del owner
     with captures.capturing():
         gc.collect()
         assert not freed
