@@ -87,7 +87,7 @@ def prepared(sequence: Sequence) -> Prepared:
         known,
         0,
         sequence.token,
-        sequence.chunk_due,
+        sequence.draft.due,
         sampling.top_k,
         request.alternatives,
         sequence.automaton_state if sequence.rule.automaton is not None else 0,
@@ -113,7 +113,7 @@ def next_news(sequence: Sequence, known: int) -> int:
     if sequence.is_watched:
         return 1
     last = sequence.left if known == sequence.left else known - LONGEST_RUN
-    return min(sequence.steps, sequence.room, last)
+    return min(sequence.steps, sequence.draft.room, last)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -76,7 +76,7 @@ class Rows:
             sequence.prepared = None
             self._sequences[slot] = sequence
             self._lines.know(slot, self._clock, each.forced, each.uniform)
-            self._stops.put(slot, sequence.stops, sequence.held_text)
+            self._stops.put(slot, sequence.stops, sequence.draft.held_text)
             self._kinds |= each.kinds
 
     def drop(self, slot: int) -> None:
@@ -106,7 +106,7 @@ class Rows:
             self.put([slot], [sequence])
         else:
             self._table["news"][slot] = self._clock + next_news(sequence, known)
-            self._table["due"][slot] = sequence.chunk_due
+            self._table["due"][slot] = sequence.draft.due
 
     @property
     def left(self) -> NDArray[np.int64]:

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.engine.counts import Times
+from serving.engine.draft import Draft
 from serving.engine.matching import Matching
 from serving.engine.prefixes import Prefix, next_boundary
 from serving.engine.prepared import Prepared
@@ -24,13 +24,9 @@ from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import EngineError
 from unroll.terms import Capsules, FinishReason
 
-NO_LIMIT = 2**62  # symbols
 NO_UNIFORMS = np.zeros(0, np.float32)
 NO_STATES = np.zeros(0, np.int64)
 SHORTEST_PREFIX = 32  # symbols; to read fewer again costs less than to stop after them
-
-GOLDEN = (5**0.5 - 1) / 2
-_STARTED = count(1)
 
 
 @dataclass(kw_only=True)
@@ -92,17 +88,7 @@ class Sequence:
         self._vocabulary = vocabulary
         self._layout = layout
         self._settling: Settling | None = None
-        self.held_text = ""  # may become a stop string
-        self._held_log_probs = NO_LOG_PROBS
-        self._gathered: list[tuple[str, NDArray[np.float32]]] = []  # for the next chunk
-        self._gathered_symbols = 0
-        # At the symbols that are held or gathered, and at some that will not be delivered.
-        self._likeliest: list[Likeliest] = []
-        if request.alternatives:
-            self._likeliest.append(Likeliest.unknown(request.held, request.alternatives))
-        self._has_sent = False
-        # time.monotonic() from which it may go out
-        self.chunk_due = 0.0 if self.is_streamed else inf
+        self.draft = Draft(request)
         if request.origin is not None:
             self._resume(request.origin)
         self._matching: Matching | None = None
@@ -114,8 +100,8 @@ class Sequence:
         self._start = origin.position
         self.token = origin.token
         self.state = self._layout.unpack(origin.state)
-        self.held_text = self._vocabulary.decode(origin.held.tolist())
-        self._held_log_probs = origin.held_log_probs
+        self.draft.held_text = self._vocabulary.decode(origin.held.tolist())
+        self.draft.held_log_probs = origin.held_log_probs
 
     def skip(self, prefix: Prefix) -> None:
         """Continue after a cached prefix of the prompt."""
@@ -196,14 +182,6 @@ class Sequence:
             or (self._held_before > 0 and self.times.first is None)
         )
 
-    @property
-    def room(self) -> int:
-        """How many more symbols make a chunk that must not wait."""
-        limit = self.request.buffer_symbols
-        if limit is None:
-            return NO_LIMIT
-        return limit - self._gathered_symbols - len(self._held_log_probs)
-
     def text_of(self, ids: NDArray[np.int64]) -> str:
         """Translate token ids that a loop run chose."""
         return self._vocabulary.text_of(ids)
@@ -261,7 +239,7 @@ class Sequence:
         self.done += steps
         if likeliest is not None:
             begin = max(read, 0) if self.request.max_new_symbols else 0
-            self._likeliest.append(likeliest.cut(begin, steps, self.request.alternatives))
+            self.draft.rank(likeliest.cut(begin, steps, self.request.alternatives))
         if not self.request.max_new_symbols:
             finish = FinishReason.LENGTH if not self.left else None
             return self._chunk("", log_probs[:steps], finish, now, patience)
@@ -269,7 +247,7 @@ class Sequence:
             return None
         begin = read if read > 0 else 0
         text, log_probs = text[begin:steps], log_probs[begin:steps]
-        if self.request.may_stop or self.held_text:
+        if self.request.may_stop or self.draft.held_text:
             return self._scan(text, log_probs, states[begin:steps], now, patience)
         finish = None if self.done < self._end else FinishReason.LENGTH
         return self._chunk(text, log_probs, finish, now, patience)
@@ -291,11 +269,11 @@ class Sequence:
             position=self.position,
             token=self.token,
             state=self._layout.pack(state),
-            held=self._vocabulary.encode(self.held_text).astype(np.int32),
-            held_log_probs=self._held_log_probs,
+            held=self._vocabulary.encode(self.draft.held_text).astype(np.int32),
+            held_log_probs=self.draft.held_log_probs,
             place=None
             if self._matching is None
-            else self._matching.place(is_held_back=bool(self.held_text)),
+            else self._matching.place(is_held_back=bool(self.draft.held_text)),
         )
 
     @property
@@ -311,7 +289,7 @@ class Sequence:
 
     def cut(self, state: State) -> Chunk:
         """End because the engine closes, with what was gathered; `state` is its row of it."""
-        text, log_probs = self._with_gathered("", NO_LOG_PROBS)
+        text, log_probs, likeliest = self.draft.take()
         return Chunk(
             text=text,
             log_probs=log_probs,
@@ -319,7 +297,7 @@ class Sequence:
             generated=self.generated,
             position=self.position,
             snapshot=self.snapshot(state),
-            likeliest=self._next_likeliest(len(log_probs)),
+            likeliest=likeliest,
             is_match=self._is_match,
         )
 
@@ -335,8 +313,7 @@ class Sequence:
                 last = self._settling.last
                 text, log_probs, likeliest = last.text, last.log_probs, last.likeliest
             else:
-                text, log_probs = self._with_gathered("", NO_LOG_PROBS)
-                likeliest = self._next_likeliest(len(log_probs))
+                text, log_probs, likeliest = self.draft.take()
         return Chunk(
             text=text,
             log_probs=log_probs,
@@ -358,17 +335,17 @@ class Sequence:
         patience: float,
     ) -> Chunk | None:
         finish = FinishReason.LENGTH if not self.left else None
-        matching = self._matching
+        matching, draft = self._matching, self.draft
         pattern_end = None if matching is None else matching.take(states)
-        may_end = finish or self.held_text or pattern_end is not None
+        may_end = finish or draft.held_text or pattern_end is not None
         if not (may_end or any(stop[0] in text for stop in self.request.stop)):
             if matching is not None:
                 matching.deliver(len(text))
             return self._chunk(text, log_probs, None, now, patience)
-        before = len(self.held_text)
+        before = len(draft.held_text)
         if before:
-            text = self.held_text + text
-            log_probs = np.concatenate([self._held_log_probs, log_probs])
+            text = draft.held_text + text
+            log_probs = np.concatenate([draft.held_log_probs, log_probs])
         found = scan(text, self.request.stop, before)
         settled, ends_at = found.settled, found.ends_at
         if pattern_end is not None and (ends_at is None or before + pattern_end < ends_at):
@@ -385,7 +362,7 @@ class Sequence:
             if matching is not None:
                 matching.drop(self.excess)
         held = settled if finish is None else len(text)
-        self.held_text, self._held_log_probs = text[held:], log_probs[held:]
+        draft.held_text, draft.held_log_probs = text[held:], log_probs[held:]
         if not settled and not finish:
             return None
         if matching is not None:
@@ -400,49 +377,20 @@ class Sequence:
         now: float,
         patience: float,
     ) -> Chunk | None:
-        if finish is None and now < self.chunk_due and self._may_gather(len(log_probs)):
-            self._gathered.append((text, log_probs))
-            self._gathered_symbols += len(log_probs)
-            return None
         if finish is None:
-            patience = max(patience, self.request.chunk_seconds)
-            # Sequences that began together would go on sending together: their first waits differ.
-            phase = 1.0 if self._has_sent else next(_STARTED) * GOLDEN % 1
-            self.chunk_due = now + patience * phase
-            self._has_sent = True
-        text, log_probs = self._with_gathered(text, log_probs)
+            if self.draft.gather(text, log_probs, now):
+                return None
+            self.draft.wait(now, patience)
+        text, log_probs, likeliest = self.draft.take(text, log_probs)
         return Chunk(
             text=text,
             log_probs=log_probs,
             finish=finish,
             generated=self.generated,
             position=self.position,
-            likeliest=self._next_likeliest(len(log_probs)),
+            likeliest=likeliest,
             is_match=None if finish is None else self._is_match,
         )
-
-    def _may_gather(self, symbols: int) -> bool:
-        """Tell whether so many more may wait for the next chunk."""
-        limit = self.request.buffer_symbols
-        return limit is None or self._gathered_symbols + symbols < limit
-
-    def _with_gathered(
-        self, text: str, log_probs: NDArray[np.float32]
-    ) -> tuple[str, NDArray[np.float32]]:
-        """Put what was gathered before a text, and forget it."""
-        if not self._gathered:
-            return text, log_probs
-        texts, arrays = zip(*self._gathered, (text, log_probs), strict=True)
-        self._gathered, self._gathered_symbols = [], 0
-        return "".join(texts), np.concatenate(arrays)
-
-    def _next_likeliest(self, symbols: int) -> Likeliest | None:
-        """Return those of the next symbols that are delivered, and forget them."""
-        if not self.request.alternatives:
-            return None
-        kept = Likeliest.joined(self._likeliest)
-        self._likeliest = [kept[symbols:]]
-        return kept[:symbols]
 
 
 Delivery = list[tuple[Sequence, Chunk]]
