@@ -37,7 +37,7 @@ TRAIN := $(BIN)/unroll train --name $(NAME) \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo train export serve generate report test test-quick clients kernels test-harness test-cuda-structure fuzz soak histories bench bench-full bench-served bench-bulk bench-doors bench-training bench-report check fix stubs setup clean
+.PHONY: help demo train export serve generate report test test-quick clients kernels test-harness test-cuda-structure fuzz soak histories bench bench-full bench-served bench-bulk bench-doors bench-filters bench-training bench-report check fix stubs setup clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -145,6 +145,10 @@ bench-bulk: $(READY) ## Many short texts beside the engine's steady rate: ARGS=
 # Five minutes; ARGS="--json docs/figures" writes it down.
 bench-doors: $(READY) ## Processor time of a streamed message at each door: ARGS=
 	$(BIN)/python -m benchmarks.doors $(ARGS)
+
+# Two minutes for each kind of kernels; ARGS="--kernels native --json docs/figures" writes it down.
+bench-filters: $(READY) ## Processor time of filters beside a plain step: ARGS=
+	$(BIN)/python -m benchmarks.filters $(ARGS)
 
 # ARGS="--json docs/figures" writes it down.
 bench-training: $(READY) ## The trainer beside its products, torch and the lab's loop: ARGS=

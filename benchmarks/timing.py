@@ -5,13 +5,17 @@ import time
 from collections.abc import Callable, Mapping
 
 Way = Callable[[], object]
+Clock = Callable[[], float]
+"""In seconds."""
 
 # A way that takes longer than this is not run untimed before each sample: reading its weights
 # into the caches again costs it little.
 LONG = 100_000  # microseconds
 
 
-def interleave(ways: Mapping[str, Way], repeats: int, steps: int) -> dict[str, list[float]]:
+def interleave(
+    ways: Mapping[str, Way], repeats: int, steps: int, clock: Clock = time.perf_counter
+) -> dict[str, list[float]]:
     """Time every way in turn, again and again, so that what slows the machine slows all of them.
 
     Each sample follows an untimed run of the same way, which brings its weights back into the
@@ -21,6 +25,7 @@ def interleave(ways: Mapping[str, Way], repeats: int, steps: int) -> dict[str, l
         ways: what to time; each makes `steps` steps.
         repeats: how often each is timed.
         steps: what the times are divided by.
+        clock: what measures; a thread's processor time where other work shares the core.
 
     Returns:
         The samples of each way, in microseconds per step.
@@ -34,17 +39,17 @@ def interleave(ways: Mapping[str, Way], repeats: int, steps: int) -> dict[str, l
             for name, way in ways.items():
                 if way not in long:
                     way()
-                samples[name].append(timed(way) / steps)
+                samples[name].append(timed(way, clock) / steps)
     finally:
         gc.enable()
     return samples
 
 
-def timed(way: Way) -> float:
+def timed(way: Way, clock: Clock = time.perf_counter) -> float:
     """Return the microseconds that one call takes."""
-    started = time.perf_counter()
+    started = clock()
     way()
-    return (time.perf_counter() - started) * 1e6
+    return (clock() - started) * 1e6
 
 
 def quickest(way: Way) -> float:

@@ -81,8 +81,7 @@ class ServerSettings(SessionSettings, AccessSettings, PlaceSettings):
 
     kernels: Kernels = Kernels.ONNX
     """What computes: ONNX Runtime, or the faster native kernels that `make kernels` compiles. On
-    the CPU they make runs without filters, patterns and biases, with one thread, and the texts are
-    the same; on cuda they make all runs."""
+    the CPU they draw with one thread, and the texts are the same; on cuda they make all runs."""
 
     workers: Annotated[int, Range(1, 1024)] = 1
     """Workers for each model. Each uses one core and has its own slots; all share the weights.

@@ -21,6 +21,7 @@ DTYPES: dict[int, Any] = {
     3: np.int8,
     6: np.int32,
     7: np.int64,
+    9: np.bool_,
     10: np.float16,
 }
 

@@ -50,6 +50,28 @@ Peer = Mapping[str, Setup]
 """Ways to set a peer up, by name; the fastest counts."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Quantised:
+    """A peer in 8 bits; what it writes may be another text, so it is judged by what it reads.
+
+    Attributes:
+        write: as any peer.
+        log_probs: of each symbol of a text, (T, N), which it reads after START.
+    """
+
+    write: Writer
+    log_probs: Callable[[Tokens], NDArray[Any]]
+
+
+QuantisedSetup = Callable[[Work], Quantised]
+QuantisedPeer = Mapping[str, QuantisedSetup]
+
+
+def read_after_start(text: Tokens) -> Tokens:
+    """Return the symbols after which those of a text, (T, N), come."""
+    return np.concatenate([np.full_like(text[:1], START), text[:-1]])
+
+
 def needed(package: str) -> Any:
     """Import a package that only a peer needs.
 

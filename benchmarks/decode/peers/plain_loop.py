@@ -2,6 +2,9 @@
 
 in   uniform (time, batch), state tensors (layers, batch, hidden)
 out  tokens_out (time, batch)
+
+One that is forced takes `forced` (time, batch) int64 in place of `uniform` and gives `logits`
+(time, batch, vocabulary). One in 8 bits has its weights so, each output's with a scale of its own.
 """
 
 from collections.abc import Callable
@@ -17,11 +20,16 @@ from export.graph.weights import Array, ModelWeights
 Old = dict[str, str]
 """Names of h (and c) of one layer before its step, each (N, H)."""
 
+Product = Callable[[Graph, str, str, Array, Array], str]
 
-def compile_plain_loop(model: ModelWeights, file: WeightFile) -> onnx.ModelProto:
+
+def compile_plain_loop(
+    model: ModelWeights, file: WeightFile, *, is_int8: bool = False, is_forced: bool = False
+) -> onnx.ModelProto:
     """Write the graph of a model."""
     g = Graph("plain_loop", file)
-    uniform = g.input("uniform", np.float32, ["time", "batch"])
+    name, dtype = ("forced", np.int64) if is_forced else ("uniform", np.float32)
+    given = g.input(name, dtype, ["time", "batch"])
     state = [g.input(f"{name}_0", np.float32, model.state_shape) for name in model.state_names]
     layers = [
         g.op("Gather", tensor, g.constant(f"layer_{index}", index, np.int64), axis=0)
@@ -29,15 +37,21 @@ def compile_plain_loop(model: ModelWeights, file: WeightFile) -> onnx.ModelProto
         for tensor in state
     ]
     start = g.constant("start", [START], np.int64)
-    tokens = g.op("Expand", start, g.op("Shape", "uniform", start=1))
-    trips = g.op("Shape", "uniform", end=1)
-    body = _body(g, model, uniform)
-    *_, written = g.ops("Loop", trips, "", tokens, *layers, count=len(layers) + 2, body=body)
-    g.output(written, "tokens_out", np.int64, ["time", "batch"])
+    tokens = g.op("Expand", start, g.op("Shape", given, start=1))
+    trips = g.op("Shape", given, end=1)
+    product = _product_of_bytes if is_int8 else _product
+    body = _body(g, model, given, product, is_forced)
+    *_, told = g.ops("Loop", trips, "", tokens, *layers, count=len(layers) + 2, body=body)
+    if is_forced:
+        g.output(told, "logits", np.float32, ["time", "batch", model.vocabulary_size])
+    else:
+        g.output(told, "tokens_out", np.int64, ["time", "batch"])
     return g.model()
 
 
-def _body(outer: Graph, model: ModelWeights, uniform: str) -> onnx.GraphProto:
+def _body(
+    outer: Graph, model: ModelWeights, given: str, product: Product, is_forced: bool
+) -> onnx.GraphProto:
     g = outer.body("step")
     t = g.input("t", np.int64, [])
     go_on = g.input("go_on", np.bool_, [])
@@ -49,21 +63,37 @@ def _body(outer: Graph, model: ModelWeights, uniform: str) -> onnx.GraphProto:
     ]
     x, new = token, []
     for index, layer in enumerate(fold(model)):
-        new.append(_advance(g, model.cell, f"layer{index}", layer, x, old[index], first=not index))
+        new.append(_advance(g, product, model.cell, index, layer, x, old[index]))
         x = new[-1]["h"]
-    logits = _product(g, "decoder", x, model.networks[0].decoder, model.decoder_bias)
-    chosen = _draw(g, logits, g.op("Gather", uniform, t, axis=0))
+    logits = product(g, "decoder", x, model.networks[0].decoder, model.decoder_bias)
+    now = g.op("Gather", given, t, axis=0)
+    chosen = now if is_forced else _draw(g, logits, now)
     g.output(go_on, "goes_on", np.bool_, [])
     g.output(chosen, "chosen", np.int64, ["batch"])
     for index, tensors in enumerate(new):
         for name, tensor in tensors.items():
             g.output(tensor, f"{name}{index}_new", np.float32, row)
-    g.output(chosen, "written", np.int64, ["batch"])
+    if is_forced:
+        g.output(logits, "told", np.float32, ["batch", model.vocabulary_size])
+    else:
+        g.output(chosen, "written", np.int64, ["batch"])
     return g.proto()
 
 
 def _product(g: Graph, name: str, x: str, W: Array, b: Array) -> str:
     return g.op("Gemm", x, g.weight(f"{name}.W", W), g.weight(f"{name}.b", b), transB=1)
+
+
+def _product_of_bytes(g: Graph, name: str, x: str, W: Array, b: Array) -> str:
+    scale = np.abs(W).max(1) / 127
+    integers = np.round(W / scale[:, None]).astype(np.int8)
+    weight = g.op(
+        "DequantizeLinear",
+        g.weight(f"{name}.W", integers),
+        g.weight(f"{name}.scale", scale.astype(np.float32)),
+        axis=0,
+    )
+    return g.op("Gemm", x, weight, g.weight(f"{name}.b", b), transB=1)
 
 
 def _draw(g: Graph, logits: str, u: str) -> str:
@@ -78,17 +108,18 @@ def _draw(g: Graph, logits: str, u: str) -> str:
 
 
 def _advance(
-    g: Graph, cell: str, name: str, layer: Folded, x: str, old: Old, *, first: bool
+    g: Graph, product: Product, cell: str, index: int, layer: Folded, x: str, old: Old
 ) -> Old:
     """Append one layer's step; x is the token in the first layer, else the h below."""
-    if first:
-        share = g.op("Gather", g.weight(f"{name}.table", layer.input), x, axis=0)
+    name = f"layer{index}"
+    if index:
+        share = product(g, f"{name}.input", x, layer.input, layer.bias)
     else:
-        share = _product(g, f"{name}.input", x, layer.input, layer.bias)
+        share = g.op("Gather", g.weight(f"{name}.table", layer.input), x, axis=0)
     zero = np.zeros(len(layer.R), np.float32)
     if cell == "gru":
         zero[-len(layer.held_out) :] = layer.held_out
-    recurrent = _product(g, f"{name}.recurrent", old["h"], layer.R, zero)
+    recurrent = product(g, f"{name}.recurrent", old["h"], layer.R, zero)
     return STEPS[cell](g, share, recurrent, old)
 
 

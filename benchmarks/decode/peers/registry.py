@@ -2,8 +2,10 @@
 
 from benchmarks.decode.peers.jax_scan import JAX
 from benchmarks.decode.peers.onnx_operators import OPERATORS
+from benchmarks.decode.peers.openvino_int8 import OPENVINO_INT8
 from benchmarks.decode.peers.openvino_loop import OPENVINO
-from benchmarks.decode.peers.peer import Peer
+from benchmarks.decode.peers.peer import Peer, QuantisedPeer
+from benchmarks.decode.peers.torch_int8 import TORCH_INT8
 from benchmarks.decode.peers.torch_steps import (
     TORCH,
     TORCH_COMPILE,
@@ -19,6 +21,7 @@ PEERS: dict[str, Peer] = {
     "jax": JAX,
     "openvino": OPENVINO,
 }
+INT8_PEERS: dict[str, QuantisedPeer] = {"torch": TORCH_INT8, "openvino": OPENVINO_INT8}
 
 
 def peer_on(device: Device, name: str) -> Peer:

@@ -85,7 +85,7 @@ def _trained(work: Work) -> tuple[Any, Any]:
 
     def step(token: Tensor, u: Tensor, state: Any) -> tuple[Tensor, Any]:
         logits, state = model(token[None], state)
-        return _draw(logits[0], u), state
+        return draw_in_torch(logits[0], u), state
 
     return step, model.zero_state(work.uniform.shape[1])
 
@@ -133,7 +133,7 @@ class Step(nn.Module):
             h = advance(self._cell, share, recurrent, old, held_out, torch.sigmoid, torch.tanh)
             new.append(h)
             x = h[0]
-        return _draw(F.linear(x, self._weight, self._bias), u), new
+        return draw_in_torch(F.linear(x, self._weight, self._bias), u), new
 
 
 def zero_state(work: Work) -> State:
@@ -165,7 +165,8 @@ def _compiled(work: Work, options: dict[str, str | int | bool | Any]) -> Any:
     return torch.compile(module, fullgraph=True, dynamic=False, options=options)
 
 
-def _draw(logits: Tensor, u: Tensor) -> Tensor:
+def draw_in_torch(logits: Tensor, u: Tensor) -> Tensor:
+    """Sample (N, V) at u, (N, 1), by inverse CDF; (N,)."""
     cdf = torch.softmax(logits, -1).cumsum(-1)  # (N, V)
     return (cdf <= u * cdf[:, -1:]).sum(-1)
 

@@ -1,6 +1,8 @@
 """The compiled loop in C++, an alternative to ONNX Runtime's decode.onnx that gives the same bits.
 
-loop.cpp     one function for all steps, compiled for each instruction set; see there
+loop.cpp     one function for all steps, compiled for each instruction set
+layers.h     the products and cells of a step, and its logits
+drawing.h    how symbols are drawn; filters.h, alternatives.h, softmax.h, activations.h, vector.h
 library.py   compiles it (`make kernels`) and loads it
 packing.py   brings a bundle's weights into its layout
 structures.py what is handed over, as loop.h declares it

@@ -1,4 +1,4 @@
-"""A decoder that makes loop runs without filters, automata and alternatives by the native loop."""
+"""A decoder that makes loop runs by the native loop, but for those that only read."""
 
 import ctypes
 from typing import Any
@@ -6,19 +6,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
+from serving.runtime.decoder import FREE, Automata, Decoder, LoopResult, LoopRun, State
 from serving.runtime.initializers import read_initializers
+from serving.runtime.likeliest import Likeliest
 from serving.runtime.native.library import LANES, load
-from serving.runtime.native.packing import GROUP, pack_decoder, pack_layer, padded
-from serving.runtime.native.structures import CELLS, Layer, Model, Run
+from serving.runtime.native.packing import GROUP, Tensors, pack_decoder, pack_layer, padded
+from serving.runtime.native.structures import CELLS, Layer, Model, Outcome, Run
 from serving.runtime.onnx import Device
 from unroll.bundle.folder import Bundle
-from unroll.bundle.manifest import DECODE, WEIGHTS
-from unroll.errors import DeviceError
+from unroll.bundle.manifest import DECODE, DECODE_FILTERED, WEIGHTS
+from unroll.errors import DeviceError, InputError
 
-SYMBOLS_AT_MOST = 512  # among more, the graph draws by blocks
-PROVED_ROWS, PROVED_STEPS = 9, 12
-OUT_OF_MEMORY = "the native loop has not the memory for its rows"
+WHOLE_AT_MOST = 512  # symbols; among more, the loop draws by block, as graphs of today do
+PROVED_ROWS, PROVED_STEPS = 18, 12
+SAMPLING = (  # temperature, top_k, top_p, min_p
+    (1.0, 0, 1.0, 0.0),
+    (0.0, 0, 1.0, 0.0),
+    (0.7, 0, 1.0, 0.0),
+    (1.9, 0, 1.0, 0.0),
+    (1.0, 5, 1.0, 0.0),
+    (0.9, 0, 0.8, 0.0),
+    (1.0, 0, 1.0, 0.1),
+    (1.3, 9, 0.7, 0.02),
+    (1.1, 0, 0.95, 0.01),
+)
 
 
 class NativeDecoder(Decoder):
@@ -34,15 +45,15 @@ class NativeDecoder(Decoder):
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle, Device.CPU)
-        if len(bundle.vocabulary) > SYMBOLS_AT_MOST:
-            raise DeviceError(
-                f"{bundle.folder}: kernels = native: chooses among {SYMBOLS_AT_MOST} symbols at "
-                f"most, and the vocabulary has {len(bundle.vocabulary):,}; take --kernels onnx"
-            )
         library, instruction_set = load()
         self._function = getattr(library, f"unroll_run_{instruction_set}")
         try:
-            self._model, self._held = _describe(bundle, LANES[instruction_set])
+            tensors = read_initializers(bundle.read(DECODE), bundle.read(WEIGHTS))
+            if (symbols := self._sampled_size) > WHOLE_AT_MOST:
+                tensors[f"blocks_{symbols}"]  # graphs of before draw among all at once
+            self._model, self._held = _describe(bundle, tensors, LANES[instruction_set])
+            filtered = read_initializers(bundle.read(DECODE_FILTERED), bundle.read(WEIGHTS))
+            self._has_filters = "above_all" in filtered  # those of before sum up in another order
         except (KeyError, ValueError, IndexError) as error:
             raise DeviceError(
                 f"{bundle.folder}: kernels = native: its graph is not one that they know: {error}; "
@@ -52,13 +63,17 @@ class NativeDecoder(Decoder):
 
     def run(self, run: LoopRun, state: State) -> LoopResult:
         """Make T steps from a state; threads may do so at the same time."""
-        if not run.is_plain or (self.has_read and run.is_read):
+        is_only_read = self.has_read and run.is_read and not len(run.asking)
+        if (is_only_read and run.automata is None) or (run.is_filtered and not self._has_filters):
             return super().run(run, state)
         return self._run(run, state)
 
     def _run(self, run: LoopRun, state: State) -> LoopResult:
-        T, N = run.forced.shape
+        (T, N), asking = run.forced.shape, len(run.asking)
         tokens, log_probs = np.empty((T, N), np.int64), np.empty((T, N), np.float32)
+        states = None if run.automata is None else np.empty((T, N), np.int64)
+        ids = np.zeros((T, asking, run.alternatives), np.int64)
+        told = np.zeros(ids.shape, np.float32)
         before = {name: np.ascontiguousarray(tensor) for name, tensor in state.items()}
         after = {name: np.empty_like(tensor) for name, tensor in before.items()}
         given: list[NDArray[Any]] = [
@@ -67,7 +82,12 @@ class NativeDecoder(Decoder):
             np.ascontiguousarray(run.uniform, np.float32),
             np.ascontiguousarray(run.steps, np.int64),
             np.ascontiguousarray(run.temperature, np.float32),
+            np.ascontiguousarray(run.top_k, np.int64),
+            np.ascontiguousarray(run.top_p, np.float32),
+            np.ascontiguousarray(run.min_p, np.float32),
         ]
+        asking_rows = np.ascontiguousarray(run.asking, np.int64)
+        automata = () if run.automata is None else _arrays(run.automata)
         described = Run(
             T,
             N,
@@ -78,10 +98,27 @@ class NativeDecoder(Decoder):
             _address(log_probs),
             _address(after["h_0"]),
             _address(after.get("c_0")),
+            0 if run.automata is None else len(run.automata.bias),
+            *(map(_address, automata) if automata else (None,) * 3),
+            _address(states),
+            asking,
+            run.alternatives,
+            _address(asking_rows),
+            _address(ids),
+            _address(told),
         )
-        if self._function(ctypes.byref(self._model), ctypes.byref(described)):
-            raise DeviceError(OUT_OF_MEMORY)
-        return LoopResult(tokens=tokens, log_probs=log_probs, state=after)
+        _check(
+            self._function(ctypes.byref(self._model), ctypes.byref(described)),
+            run,
+            self._vocabulary_size,
+        )
+        return LoopResult(
+            tokens=tokens,
+            log_probs=log_probs,
+            state=after,
+            likeliest=[Likeliest(ids[:, row], told[:, row]) for row in range(asking)],
+            automata=states,
+        )
 
     def _prove(self, bundle: Bundle, instruction_set: str) -> None:
         """Compare a loop run with ONNX Runtime's.
@@ -89,7 +126,7 @@ class NativeDecoder(Decoder):
         Raises:
             DeviceError: they differ in a bit.
         """
-        run, state = _random_run(self, len(bundle.vocabulary))
+        run, state = _random_run(self, self._vocabulary_size, self._has_filters)
         ours, theirs = self._run(run, state), Decoder.run(self, run, state)
         is_alive = np.arange(PROVED_STEPS)[:, None] < run.steps
         pairs: list[tuple[NDArray[Any], NDArray[Any]]] = [
@@ -105,13 +142,41 @@ class NativeDecoder(Decoder):
             )
 
 
+def _check(outcome: int, run: LoopRun, symbols: int) -> None:
+    """Check what the loop returned.
+
+    Raises:
+        InputError: a symbol or an automaton's state does not exist.
+        DeviceError: it has not the memory that it needs.
+    """
+    if outcome == Outcome.NO_SUCH_SYMBOL:
+        given = {"tokens": run.tokens, "forced": run.forced}
+        for name, ids in given.items():
+            if (wrong := ids[(ids >= symbols) | ((ids < 0) & (name == "tokens"))]).size:
+                raise InputError(name, f"must be below {symbols}, the symbols, got {wrong[0]}")
+        raise InputError("uniform", f"must be 0 or more and less than 1, got {run.uniform.max()}")
+    if outcome == Outcome.NO_SUCH_STATE and run.automata is not None:
+        known = len(run.automata.bias)
+        raise InputError("automata", f"states and what follows them must be 0 to {known - 1}")
+    if outcome != Outcome.DONE:
+        raise DeviceError(f"the native loop has not the memory for {len(run.tokens)} rows")
+
+
 def _address(array: NDArray[Any] | None) -> int | None:
     return None if array is None else array.ctypes.data
 
 
-def _describe(bundle: Bundle, lanes: int) -> tuple[Model, object]:
+def _arrays(automata: Automata) -> tuple[NDArray[Any], ...]:
+    """Bring automata into the types that the loop reads; bias, next, states."""
+    return (
+        np.ascontiguousarray(automata.bias, np.float32),
+        np.ascontiguousarray(automata.next, np.int64),
+        np.ascontiguousarray(automata.states, np.int64),
+    )
+
+
+def _describe(bundle: Bundle, tensors: Tensors, lanes: int) -> tuple[Model, object]:
     """Pack a bundle's weights; return what the loop is handed, and what must live as long."""
-    tensors = read_initializers(bundle.read(DECODE), bundle.read(WEIGHTS))
     summary, sampled = bundle.manifest.model, bundle.vocabulary.sampled_size
     members, depth, hidden = summary.members, summary.layers, summary.hidden_size
     layers = [
@@ -154,20 +219,22 @@ def _describe(bundle: Bundle, lanes: int) -> tuple[Model, object]:
     return model, (layers, decoder)
 
 
-def _random_run(decoder: Decoder, symbols: int) -> tuple[LoopRun, State]:
+def _random_run(decoder: Decoder, symbols: int, is_filtered: bool) -> tuple[LoopRun, State]:
     """Describe a loop run of all kinds of rows, in the middle of their texts."""
     random = np.random.default_rng(22)
     T, N = PROVED_STEPS, PROVED_ROWS
     forced = np.where(random.random((T, N)) < 0.2, random.integers(0, symbols, (T, N)), FREE)
+    sampling = np.array(SAMPLING if is_filtered else SAMPLING[:4], np.float32)
+    temperature, top_k, top_p, min_p = np.resize(sampling, (N, 4)).T
     run = LoopRun(
         tokens=random.integers(0, symbols, N),
         forced=forced,
         uniform=random.integers(0, 2**24, (T, N)).astype(np.float32) * np.float32(2.0**-24),
         steps=random.integers(1, T + 1, N),
-        temperature=np.resize(np.array([1, 0, 0.7, 1.9], np.float32), N),
-        top_k=np.zeros(N, np.int64),
-        top_p=np.ones(N, np.float32),
-        min_p=np.zeros(N, np.float32),
+        temperature=temperature,
+        top_k=top_k.astype(np.int64),
+        top_p=top_p,
+        min_p=min_p,
     )
     state = {
         name: random.uniform(-1, 1, zero.shape).astype(np.float32)

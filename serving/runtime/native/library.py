@@ -13,7 +13,18 @@ from unroll.errors import DeviceError
 
 FOLDER = Path(__file__).parent
 LIBRARY = FOLDER / "loop.lib"  # not .so, which Python would take for a module
-SOURCES = ("vector.h", "activations.h", "loop.h", "loop.cpp", "instruction_set.cpp")
+SOURCES = (
+    "vector.h",
+    "activations.h",
+    "softmax.h",
+    "loop.h",
+    "layers.h",
+    "filters.h",
+    "drawing.h",
+    "alternatives.h",
+    "loop.cpp",
+    "instruction_set.cpp",
+)
 FLAGS = (
     "-std=c++20",
     "-O2",
@@ -91,7 +102,7 @@ def load() -> tuple[ctypes.CDLL, str]:
     library = open_sealed(LIBRARY, needs="g++")
     for function in (library.unroll_instruction_set, library.unroll_sources_digest):
         function.restype = ctypes.c_char_p
-    check_sources(library.unroll_sources_digest().decode(), _digest())
+    check_sources(library.unroll_sources_digest().decode(), _digest(), LIBRARY)
     instruction_set = library.unroll_instruction_set().decode()
     if not instruction_set:
         raise DeviceError(

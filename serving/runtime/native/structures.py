@@ -1,8 +1,19 @@
 """What the native loop is handed, as loop.h declares it."""
 
-from ctypes import POINTER, Structure, c_float, c_int32, c_void_p
+from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+from enum import IntEnum
 
 CELLS = ("rnn_tanh", "rnn_relu", "gru", "lstm")  # in the header's order
+
+
+class Outcome(IntEnum):
+    """What the loop returns."""
+
+    DONE = 0
+    OUT_OF_MEMORY = 1
+    NO_SUCH_CELL = 2
+    NO_SUCH_SYMBOL = 3
+    NO_SUCH_STATE = 4
 
 
 class Layer(Structure):
@@ -51,10 +62,23 @@ class Run(Structure):
         ("uniform", c_void_p),
         ("row_steps", c_void_p),
         ("temperature", c_void_p),
+        ("top_k", c_void_p),
+        ("top_p", c_void_p),
+        ("min_p", c_void_p),
         ("h", c_void_p),
         ("c", c_void_p),
         ("tokens_out", c_void_p),
         ("log_probs", c_void_p),
         ("h_after", c_void_p),
         ("c_after", c_void_p),
+        ("states", c_int64),
+        ("bias", c_void_p),
+        ("next", c_void_p),
+        ("automaton", c_void_p),
+        ("automata_out", c_void_p),
+        ("asking", c_int32),
+        ("alternatives", c_int32),
+        ("asking_rows", c_void_p),
+        ("alternative_ids", c_void_p),
+        ("alternative_log_probs", c_void_p),
     )

@@ -37,8 +37,11 @@ static inline void store_bytes(uint8_t* p, Ints v) {
 static inline Floats first(Floats v, int count) {  // zeros in the others
   return _mm512_maskz_mov_ps(static_cast<__mmask16>((1u << count) - 1), v);
 }
-static inline unsigned passed(Floats a, Floats b) {  // how many lanes of a are <= b
-  return __builtin_popcount(_mm512_cmp_ps_mask(a, b, _CMP_LE_OQ));
+static inline unsigned at_least(Floats a, Floats b) {  // a bit for each lane of a that is b or more
+  return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
+}
+static inline Floats where_at_least(Floats a, Floats b, Floats v) {  // v there, zeros elsewhere
+  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_GE_OQ), v);
 }
 static inline Floats times_power(Floats p, Floats m) { return _mm512_scalef_ps(p, m); }
 constexpr bool HAS_AVX512 = true;
@@ -84,8 +87,11 @@ static inline Floats first(Floats v, int count) {
   Ints lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   return _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_cmpgt_epi32(all(count), lanes)));
 }
-static inline unsigned passed(Floats a, Floats b) {
-  return __builtin_popcount(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LE_OQ)));
+static inline unsigned at_least(Floats a, Floats b) {
+  return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ));
+}
+static inline Floats where_at_least(Floats a, Floats b, Floats v) {
+  return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ), v);
 }
 // With AVX-512, even without VNNI, ONNX Runtime sums exponentials in vectors of 16 and lets them get
 // as small as a float can be.

@@ -125,5 +125,5 @@ def load() -> NativeLoop:
     load_cuda()
     library = open_sealed(LIBRARY, needs="NVIDIA's nvcc")
     library.unroll_cuda_sources_digest.restype = ctypes.c_char_p
-    check_sources(library.unroll_cuda_sources_digest().decode(), _digest())
+    check_sources(library.unroll_cuda_sources_digest().decode(), _digest(), LIBRARY)
     return NativeLoop(library, library_name(BLAS))

@@ -156,18 +156,33 @@ def test_closed_gates_leave_zeros_of_one_sign(bundle: Bundle) -> None:
         assert (wanted.state["h_0"] == 0).any(), "nothing would show a wrong sign"
 
 
-def test_row_beside_filters_has_the_bits_that_it_has_alone(
-    small_bundle: Bundle, counted: list[int]
-) -> None:
+def test_rows_of_every_kind_are_made_by_the_loop(small_bundle: Bundle, counted: list[int]) -> None:
     ours = NativeDecoder(small_bundle)
     call, state = random_run(ours, V, 6, [*PLAIN, *FILTERED])
     call = replace(call, forced=np.full_like(call.forced, FREE))
     counted.clear()
     together = ours.run(call, state)
-    assert not counted
     alone = ours.run(rows_of(call, [0]), state_rows(state, [0]))
-    assert counted == [1]
+    assert counted == [len(call.tokens), 1]
     assert_same_bits(alone, result_rows(together, [0]))
+
+
+def test_filters_of_a_bundle_of_before_are_those_of_its_graph(
+    small_bundle: Bundle, counted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_before(graph: bytes, weights: bytes) -> Tensors:
+        tensors = read_initializers(graph, weights)
+        tensors.pop("above_all", None)
+        return tensors
+
+    monkeypatch.setattr(native, "read_initializers", of_before)
+    ours = NativeDecoder(small_bundle)
+    call, state = random_run(ours, V, 6, [*PLAIN, *FILTERED])
+    counted.clear()
+    ours.run(call, state)
+    assert not counted
+    ours.run(rows_of(call, [0]), state_rows(state, [0]))
+    assert counted == [1]
 
 
 def test_long_text_has_the_bits_of_the_graph(small_bundle: Bundle) -> None:
@@ -210,9 +225,11 @@ def test_unknown_graph_is_refused(small_bundle: Bundle, monkeypatch: pytest.Monk
         NativeDecoder(small_bundle)
 
 
-def test_large_vocabulary_is_refused(small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "SYMBOLS_AT_MOST", V - 1)
-    with pytest.raises(DeviceError, match=f"among {V - 1} symbols at most, .* has {V}"):
+def test_large_vocabulary_of_a_graph_of_before_is_refused(
+    small_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "WHOLE_AT_MOST", V - 1)
+    with pytest.raises(DeviceError, match=f"'blocks_{V}'; export it again"):
         NativeDecoder(small_bundle)
 
 
@@ -266,6 +283,24 @@ def test_library_of_other_sources_is_refused(
         (tmp_path / name).write_bytes((library.FOLDER / name).read_bytes() + b"\n")
     monkeypatch.setattr(library, "FOLDER", tmp_path)
     with pytest.raises(DeviceError, match="compiled from other sources; run `make kernels` again"):
+        library.load()
+
+
+def test_library_that_was_compiled_anew_waits_for_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = ("loop.cpp", "instruction_set.cpp")
+    for name in sources:
+        shutil.copy(library.FOLDER / name, tmp_path)
+    (tmp_path / "loop.cpp").write_text("")
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    monkeypatch.setattr(library, "LIBRARY", tmp_path / "loop.lib")
+    monkeypatch.setattr(library, "SOURCES", sources)
+    library.build()
+    library.load()
+    (tmp_path / "loop.cpp").write_text("// other sources")
+    library.build()
+    with pytest.raises(DeviceError, match=r"was compiled anew since .* loaded it; restart"):
         library.load()
 
 
