@@ -3,15 +3,20 @@
 The weights are rounded as for the graph; products are exact, as 64-bit floats hold every sum.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from export.graph.arithmetic import Scale, quantise
-from export.graph.weights import LayerWeights, ModelWeights
+from export.graph.weights import Array, LayerWeights, ModelWeights, NetworkWeights
 
 Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+BLOCK = 256  # steps that one layer makes before the next one does; bounds the memory
 
 
 class Int8Reference:
@@ -24,18 +29,15 @@ class Int8Reference:
 
     def __init__(self, model: ModelWeights, scales: list[Scale]) -> None:
         self._model = model
-        self._scales = scales
-        self._layers: list[_Layer] = []
-        self._tops = []
-        for network in model.networks:
-            for weights in network.layers:
-                index = len(self._layers)
-                embedding = network.embedding if weights is network.layers[0] else None
-                self._layers.append(_Layer(model.cell, embedding, weights, scales, index))
-            self._tops.append(len(self._layers) - 1)
+        depth = len(model.networks[0].layers)
+        places = [slice(start, start + depth) for start in range(0, len(scales), depth)]
+        self._networks = [
+            (place, _layers(model.cell, network, scales[place]))
+            for place, network in zip(places, model.networks, strict=True)
+        ]
         parts = [
-            network.decoder * np.float32(scales[top].step)
-            for network, top in zip(model.networks, self._tops, strict=True)
+            network.decoder * np.float32(scales[place][-1].step)
+            for place, network in zip(places, model.networks, strict=True)
         ]
         self._decoder = _Product(np.concatenate(parts, axis=1), model.decoder_bias)
 
@@ -48,93 +50,134 @@ class Int8Reference:
         self, tokens: Tensor, state: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Read tokens, (T, N); return logits, (T, N, V), and the state."""
-        now = {name: list(tensor.numpy().astype(np.float32)) for name, tensor in state.items()}
-        tops = []
-        for token in tokens.numpy():
-            rounded: list[Floats] = []
-            for index, layer in enumerate(self._layers):
-                old = {name: layers[index] for name, layers in now.items()}
-                for name, tensor in layer.step(token, rounded, old).items():
-                    now[name][index] = tensor.astype(np.float32)
-                rounded.append(_rounded(now["h"][index], self._scales[index]))
-            tops.append(np.concatenate([rounded[top] for top in self._tops], axis=1))
-        logits = self._decoder(np.concatenate(tops)).reshape(*tokens.shape, -1)
-        last = {name: torch.from_numpy(np.stack(layers)) for name, layers in now.items()}
-        return torch.from_numpy(logits.astype(np.float32)), last
+        now = {name: tensor.numpy().astype(np.float32) for name, tensor in state.items()}
+        ids, blocks = tokens.numpy(), []
+        for start in range(0, len(ids), BLOCK):
+            block, tops = ids[start : start + BLOCK], []
+            for place, layers in self._networks:
+                q: Floats = np.empty((*block.shape, 0))
+                for index, layer in enumerate(layers, place.start):
+                    old = {name: tensor[index] for name, tensor in now.items()}
+                    q, new = layer.read(block, q, old)
+                    for name, tensor in new.items():
+                        now[name][index] = tensor
+                tops.append(q)
+            blocks.append(self._decoder(np.concatenate(tops, axis=-1)).astype(np.float32))
+        last = {name: torch.from_numpy(tensor) for name, tensor in now.items()}
+        return torch.from_numpy(np.concatenate(blocks)), last
 
 
 class _Product:
     """q -> (W q + C) * scale, W and C in 8 and 32 bits."""
 
-    def __init__(self, W: NDArray[np.float32], addend: NDArray[np.float32]) -> None:
+    def __init__(self, W: Array, addend: Array) -> None:
         weights = quantise(W)
-        self._W = weights.W.astype(np.float64)
-        self._scale = weights.scale.astype(np.float64)
-        self._addend = np.rint(addend.astype(np.float64) / self._scale)
+        self.W = weights.W.astype(np.float64)
+        self.scale = weights.scale.astype(np.float64)
+        self.addend = weights.in_steps(addend)
 
-    def __call__(self, q: Floats, token: NDArray[np.int64] | None = None) -> Floats:
-        addend = self._addend if token is None else self._addend[token]
-        product: Floats = (q @ self._W.T + addend) * self._scale
+    def __call__(self, q: Floats) -> Floats:
+        product: Floats = (q @ self.W.T + self.addend) * self.scale
         return product
 
 
+def _layers(cell: str, network: NetworkWeights, scales: list[Scale]) -> list["_Layer"]:
+    """Make one network's layers; `scales` are those of their h."""
+    first, *others = network.layers
+    lowest = _Layer(cell, first, network.embedding, None, scales[0])
+    above = zip(others, pairwise(scales), strict=True)
+    return [lowest, *(_Layer(cell, weights, None, *two) for weights, two in above)]
+
+
 class _Layer:
+    """One recurrent layer; all sums of its gates are made at once, (..., G * H).
+
+    Args:
+        cell: its name.
+        weights: not rounded.
+        embedding: of the symbols, where the layer reads them.
+        x: the scale of what the layer below gives, where there is one.
+        h: the scale of its own h.
+    """
+
     def __init__(
-        self,
-        cell: str,
-        embedding: NDArray[np.float32] | None,
-        weights: LayerWeights,
-        scales: list[Scale],
-        index: int,
+        self, cell: str, weights: LayerWeights, embedding: Array | None, x: Scale | None, h: Scale
     ) -> None:
-        self._scale = scales[index]
-        self._is_first = embedding is not None
-        h = np.float32(scales[index].step)
-        self._cell = cell
-        self._total: dict[str, _Product] = {}
+        self._cell, self._scale = cell, h
+        sums = []
         for gate in weights.gates:
-            W, R = weights.gate("W", gate), weights.gate("R", gate)
+            W, R = weights.gate("W", gate), weights.gate("R", gate) * np.float32(h.step)
             Wb, Rb = weights.gate("Wb", gate), weights.gate("Rb", gate)
-            if embedding is not None:
-                table = embedding.astype(np.float64) @ W.T.astype(np.float64)
-                self._total[gate] = _Product(R * h, (table + (Wb + Rb)).astype(np.float32))
-                self._table = (table + Wb).astype(np.float32)  # of the last gate: the GRU's n
-            else:
-                x = np.float32(scales[index - 1].step)
-                self._total[gate] = _Product(np.concatenate([W * x, R * h], axis=1), Wb + Rb)
-                self._input = _Product(W * x, Wb)
-            self._recurrent = _Product(R * h, Rb)
+            given: Floats = np.zeros(len(W))
+            if embedding is not None:  # (V, H): a symbol is looked up, not multiplied
+                given, W = embedding.astype(np.float64) @ W.T.astype(np.float64), W[:, :0]
+            if x is not None:
+                W = W * np.float32(x.step)
+            if gate == "n":  # r meets only what comes from h
+                self._table = (given + Wb).astype(np.float32)
+                self._input = _Product(W, Wb) if x is not None else None
+                W, given, Wb = 0 * W, 0 * given, 0 * Wb
+            addend = (given + (Wb + Rb)).astype(np.float32)
+            sums.append(_Product(np.concatenate([W, R], axis=1), addend))
+        inputs = sums[0].W.shape[1] - weights.hidden_size
+        rows = np.concatenate([each.W for each in sums])
+        self._W, self._R = rows[:, :inputs].T, np.ascontiguousarray(rows[:, inputs:].T)
+        self._unit = np.concatenate([each.scale for each in sums])
+        self._addend = np.concatenate([each.addend for each in sums], axis=-1)
 
-    def step(
-        self, token: NDArray[np.int64], below: list[Floats], old: dict[str, NDArray[np.float32]]
+    def read(
+        self, tokens: Ids, below: Floats, state: dict[str, Array]
+    ) -> tuple[Floats, dict[str, Array]]:
+        """Make T steps.
+
+        Args:
+            tokens: (T, N).
+            below: what the layer below returned, (T, N, inputs); of the lowest, no inputs.
+            state: before them, each tensor (N, H).
+
+        Returns:
+            The steps above zero that stand for each h, (T, N, H), and the state after them.
+        """
+        addend = self._addend[tokens] if self._addend.ndim == 2 else self._addend
+        given = below @ self._W + addend
+        above = self._above(tokens, below) if self._cell == "gru" else given
+        q = _rounded(state["h"], self._scale)
+        written = np.empty((*tokens.shape, q.shape[1]))
+        for t in range(len(tokens)):
+            new = self._step((q @ self._R + given[t]) * self._unit, above[t], state)
+            state = {name: tensor.astype(np.float32) for name, tensor in new.items()}
+            written[t] = q = _rounded(state["h"], self._scale)
+        return written, state
+
+    def _above(self, tokens: Ids, below: Floats) -> Floats | Array:
+        """What a GRU's n takes from below, (T, N, H)."""
+        return self._table[tokens] if self._input is None else self._input(below)
+
+    def _step(
+        self, sums: Floats, above: Floats | Array, old: dict[str, Array]
     ) -> dict[str, Floats]:
-        """Make a step; the last of `below` is what comes from the layer below, if there is one."""
-        x = None if self._is_first else below[-1]
-        h = _rounded(old["h"], self._scale)
-
-        def total(gate: str) -> Floats:
-            if x is None:
-                return self._total[gate](h, token)
-            return self._total[gate](np.concatenate([x, h], axis=1))
-
+        """Make a step from the sums of all gates, (N, G * H)."""
+        H = len(self._R)
         if self._cell == "rnn_tanh":
-            return {"h": np.tanh(total("h"))}
+            return {"h": np.tanh(sums)}
         if self._cell == "rnn_relu":
-            return {"h": np.maximum(total("h"), 0)}
+            return {"h": np.maximum(sums, 0)}
         if self._cell == "gru":
-            z, r = _sigmoid(total("z")), _sigmoid(total("r"))
-            above = self._table[token] if x is None else self._input(x)
-            n: Floats = np.tanh(above + r * self._recurrent(h))
+            opened = _sigmoid(sums[:, : 2 * H])
+            z, r = opened[:, :H], opened[:, H:]
+            n: Floats = np.tanh(above + r * sums[:, 2 * H :])
             return {"h": (1 - z) * n + z * old["h"]}
-        i, o, f = (_sigmoid(total(gate)) for gate in "iof")
-        c = f * old["c"] + i * np.tanh(total("c"))
+        opened = _sigmoid(sums[:, : 3 * H])
+        i, o, f = opened[:, :H], opened[:, H : 2 * H], opened[:, 2 * H :]
+        c = f * old["c"] + i * np.tanh(sums[:, 3 * H :])
         return {"h": o * np.tanh(c), "c": c}
 
 
-def _rounded(h: NDArray[np.float32], scale: Scale) -> Floats:
+def _rounded(h: Array, scale: Scale) -> Floats:
     """Steps above zero that stand for h, as ONNX's QuantizeLinear rounds."""
     low, high = -scale.zero_point, 255 - scale.zero_point
-    q: Floats = np.clip(np.rint(h / np.float32(scale.step)), low, high).astype(np.float64)
+    steps = np.minimum(np.maximum(np.rint(h / np.float32(scale.step)), low), high)
+    q: Floats = steps.astype(np.float64)
     return q
 
 

@@ -12,7 +12,7 @@ from serving.engine.options import EngineOptions
 from serving.engine.request import SequenceRequest
 from serving.runtime.decoder import Decoder
 from serving.runtime.sampling import SamplingParams
-from tests.serving.engine.harness import PATIENCE, Reader, alone, request, running
+from tests.serving.engine.harness import PATIENCE, Outcome, Reader, alone, request, running
 from tests.serving.runtime.runs import FILTERED, PLAIN
 from unroll.bundle.folder import Bundle
 from unroll.errors import InputError, OverloadedError
@@ -35,26 +35,30 @@ def requests(bundle: Bundle) -> list[SequenceRequest]:
     ]
 
 
+@pytest.fixture(scope="module")
+def own(bundle: Bundle, decoder: Decoder) -> list[Outcome]:
+    """What each of the requests comes to alone."""
+    return [alone(decoder, bundle.vocabulary, one) for one in requests(bundle)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_text_beside_others_is_the_text_alone(
-    bundle: Bundle, decoder: Decoder, workers: int
+    bundle: Bundle, decoder: Decoder, own: list[Outcome], workers: int
 ) -> None:
     asked = requests(bundle)
-    assert {FinishReason.STOP, FinishReason.LENGTH} == {
-        alone(decoder, bundle.vocabulary, one).finish for one in asked
-    }
+    assert {FinishReason.STOP, FinishReason.LENGTH} == {one.finish for one in own}
     with running(Engine(bundle, decoder, EngineOptions(slots=7, workers=workers))) as engine:
         readers = [Reader() for _ in asked]
         for one, reader in zip(asked, readers, strict=True):
             engine.submit(one, reader)
         outcomes = [reader.wait() for reader in readers]
-    assert outcomes == [alone(decoder, bundle.vocabulary, one) for one in asked]
+    assert outcomes == own
 
 
 @pytest.mark.parametrize("steps", [1, 5, 64])
 def test_text_does_not_depend_on_the_length_of_loop_runs(
-    bundle: Bundle, decoder: Decoder, steps: int
+    bundle: Bundle, decoder: Decoder, own: list[Outcome], steps: int
 ) -> None:
     engine = Engine(bundle, decoder, EngineOptions(slots=3))
     asked = requests(bundle)[:15]
@@ -63,9 +67,7 @@ def test_text_does_not_depend_on_the_length_of_loop_runs(
         engine.submit(one, reader)
     while engine.step(steps=steps):
         pass
-    assert [reader.wait() for reader in readers] == [
-        alone(decoder, bundle.vocabulary, one) for one in asked
-    ]
+    assert [reader.wait() for reader in readers] == own[:15]
 
 
 def test_prefill_decode_and_score_share_a_loop_run(bundle: Bundle, decoder: Decoder) -> None:

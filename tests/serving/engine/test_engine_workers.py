@@ -70,15 +70,20 @@ def test_nothing_moves_where_no_worker_has_two_fewer(
         assert [engine.step(worker, steps=2) for worker in (0, 1)] == first
 
 
+@pytest.fixture(scope="module")
+def gru(tiny_bundles: dict[Cell, Path]) -> tuple[Bundle, Decoder]:
+    bundle = load_bundle(tiny_bundles["gru"])
+    return bundle, Decoder(bundle, Device.CPU)
+
+
 @pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_all_that_can_run_advance_and_are_shared_evenly(
-    tiny_bundles: dict[Cell, Path], data: st.DataObject
+    gru: tuple[Bundle, Decoder], data: st.DataObject
 ) -> None:
     W, slots = 3, 4
-    bundle = load_bundle(tiny_bundles["gru"])
-    engine = Engine(bundle, Decoder(bundle, Device.CPU), EngineOptions(slots=slots, workers=W))
+    engine = Engine(*gru, EngineOptions(slots=slots, workers=W))
     live: list[Sequence] = []
     for _ in range(data.draw(st.integers(1, 6))):
         for _ in range(data.draw(st.integers(0, W * slots - len(live)))):

@@ -83,14 +83,19 @@ def test_two_threads_give_the_bits_of_one(sized_bundle: Bundle) -> None:
         assert_same_bits(one.run(call, state), two.run(call, state))
 
 
+@pytest.fixture(scope="module")
+def decoders(tiny_bundles: dict[Cell, Path]) -> dict[Cell, Decoder]:
+    return {cell: Decoder(load_bundle(path), Device.CPU) for cell, path in tiny_bundles.items()}
+
+
 @pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_calls_cut_anywhere_equal_the_whole(
-    tiny_bundles: dict[Cell, Path], data: st.DataObject
+    decoders: dict[Cell, Decoder], data: st.DataObject
 ) -> None:
     T, N = 12, 5
-    decoder = Decoder(load_bundle(tiny_bundles[data.draw(st.sampled_from(CELLS))]), Device.CPU)
+    decoder = decoders[data.draw(st.sampled_from(CELLS))]
     params = st.lists(st.sampled_from(PLAIN + FILTERED), min_size=N, max_size=N)
     call, state = random_run(decoder, V, T, data.draw(params))
     call = replace(

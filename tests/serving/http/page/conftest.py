@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 from tests.serving.http.page.opened import Opened
 from tests.serving.running import RunningServer, serve
@@ -35,6 +35,18 @@ def opened_at(browser: Browser) -> Iterator[Callable[..., Opened]]:
             page.check()
 
 
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Iterator[Page]:
+    """One page for a test after the other: a new context takes a second of a processor."""
+    with browser.new_context() as context:
+        yield context.new_page()
+
+
 @pytest.fixture
-def opened(opened_at: Callable[..., Opened], server: RunningServer) -> Opened:
-    return opened_at(server.server.http_address)
+def opened(page: Page, server: RunningServer) -> Iterator[Opened]:
+    """The page as it is when somebody sees it for the first time."""
+    opened = Opened(page, server.server.http_address)
+    yield opened
+    opened.check()
+    opened.leave()
+    assert page.context.pages == [page]

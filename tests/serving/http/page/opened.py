@@ -4,7 +4,7 @@ import re
 from typing import Any
 from urllib.parse import urldefrag
 
-from playwright.sync_api import ConsoleMessage, Locator, Page, Request, expect
+from playwright.sync_api import CDPSession, ConsoleMessage, Error, Locator, Page, Request, expect
 
 MILLISECONDS = 60_000  # far more than anything here takes on a busy machine
 
@@ -28,20 +28,50 @@ class Opened:
         self.server = urldefrag(address).url.rstrip("/")
         self.said: list[str] = []
         self.requests: list[Request] = []
+        self._sessions: list[CDPSession] = []
         page.set_default_timeout(MILLISECONDS)
         page.on("console", self._say)
-        page.on("pageerror", lambda error: self.said.append(str(error)))
+        page.on("pageerror", self._fail)
         page.on("request", self._ask)
         page.goto(address)
         if begun:
-            expect(self.page.locator("header option").first).to_be_attached()
+            self._wait_until_begun()
+
+    def _wait_until_begun(self) -> None:
+        expect(self.page.locator("header option").first).to_be_attached()
+
+    def at(self, fragment: str) -> "Opened":
+        """Follow a link to the page from elsewhere."""
+        self.page.goto("about:blank")
+        self.page.goto(f"{self.server}#{fragment}")
+        self._wait_until_begun()
+        return self
 
     def _say(self, message: ConsoleMessage) -> None:
         if not TOLD.search(message.text):
             self.said.append(message.text)
 
+    def _fail(self, error: Error) -> None:
+        self.said.append(str(error))
+
     def _ask(self, request: Request) -> None:
         self.requests.append(request)
+
+    def leave(self) -> None:
+        """Let the browser forget all of the page, for who opens it next."""
+        page, session = self.page, self._session()
+        page.goto("about:blank")
+        session.send("Storage.clearDataForOrigin", {"origin": self.server, "storageTypes": "all"})
+        for each in self._sessions:
+            each.detach()
+        page.unroute_all()
+        page.remove_listener("console", self._say)
+        page.remove_listener("pageerror", self._fail)
+        page.remove_listener("request", self._ask)
+
+    def _session(self) -> CDPSession:
+        self._sessions.append(self.page.context.new_cdp_session(self.page))
+        return self._sessions[-1]
 
     def check(self) -> None:
         """Fail if the page said an error, broke its policy or asked another server."""
@@ -106,7 +136,7 @@ class Opened:
 
     def begin_long(self, prompt: str) -> None:
         """Begin a text that is still being written when the test has done what it wants to."""
-        session = self.page.context.new_cdp_session(self.page)
+        session = self._session()
         session.send("Network.enable")
         session.send("Network.emulateNetworkConditions", SLOW)
         self.settle(length=65536)

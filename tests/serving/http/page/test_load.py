@@ -1,7 +1,7 @@
 """The panel Server shows what the server is doing, while somebody looks."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event
@@ -67,7 +67,10 @@ def test_figures_change_while_a_stream_runs(opened: Opened, server: RunningServe
     expect(written).to_have_text("0")
 
 
-def test_nothing_is_asked_while_the_panel_is_closed_or_the_page_hidden(opened: Opened) -> None:
+def test_nothing_is_asked_while_the_panel_is_closed_or_the_page_hidden(
+    opened_at: Callable[..., Opened], server: RunningServer
+) -> None:
+    opened = opened_at(server.server.http_address)
     opened.page.clock.install()
     assert not asks_on(opened)
     opened.tab("Server")

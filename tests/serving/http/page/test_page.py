@@ -114,14 +114,14 @@ def test_link_writes_the_same_text_in_another_browser(
     assert other.log_probs == opened.log_probs
 
 
-def test_link_of_another_fingerprint_is_told(opened_at: Open, server: RunningServer) -> None:
+def test_link_of_another_fingerprint_is_told(opened: Opened, server: RunningServer) -> None:
     recipe = {
         "v": 1,
         "model": "gone",
         "fingerprint": "ab" * 32,
         "steps": [{"text": "abc"}, {"write": 20, "seed": "7", "sampling": {"temperature": 0.75}}],
     }
-    page = opened_at(f"{server.server.http_address}#{quote(json.dumps(recipe))}")
+    page = opened.at(quote(json.dumps(recipe)))
     expect(page.notice).to_contain_text("gone, abababababab…, which this server does not have")
     assert page.text == ""
     page.button("Write it with small").click()
@@ -133,8 +133,8 @@ def test_link_of_another_fingerprint_is_told(opened_at: Open, server: RunningSer
 @pytest.mark.parametrize(
     "fragment", ["%", "nonsense", quote('{"v": 2}'), quote('{"v": 1, "model": "", "steps": [7]}')]
 )
-def test_link_that_is_broken_is_told(opened_at: Open, server: RunningServer, fragment: str) -> None:
-    page = opened_at(f"{server.server.http_address}#{fragment}")
+def test_link_that_is_broken_is_told(opened: Opened, fragment: str) -> None:
+    page = opened.at(fragment)
     expect(page.notice).to_have_text(re.compile("^This link is broken: no text can be read"))
     expect(page.notice).not_to_contain_text(re.compile("JSON|URI|form"))
     page.settle(length=20, seed=7)
@@ -262,6 +262,7 @@ def test_tabs_of_one_browser_share_their_texts(opened: Opened) -> None:
     expect(texts).to_have_count(1)
     assert opened.text == other.text
     other.check()
+    other.page.close()
 
 
 def test_server_and_its_models_are_described(opened: Opened, server: RunningServer) -> None:
