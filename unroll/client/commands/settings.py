@@ -81,8 +81,8 @@ class BatchSettings(ServerSettings):
     """Where to compute a --bundle."""
 
     kernels: Literal["onnx", "native"] = "onnx"
-    """What computes a --bundle on the CPU: ONNX Runtime, or the faster loop in C++ that `make
-    kernels` compiles. The texts are the same."""
+    """What computes a --bundle: ONNX Runtime, or the faster loop in C++ that `make kernels`
+    compiles. On the CPU the texts are the same."""
 
     workers: Annotated[int, Range(1, 65536)] = 1
     """Threads that compute a --bundle side by side; one for each core that it may have."""
