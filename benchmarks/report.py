@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
-from benchmarks import bulk, bulk_record, doors
+from benchmarks import bulk, bulk_record, doors, filters
 from benchmarks.bulk_record import BulkRecord
-from benchmarks.decode.record import DecodeRecord, Point
-from benchmarks.decode.tables import decode_rows, targets
+from benchmarks.decode.record import WORSE_AT_MOST, DecodeRecord, Point
+from benchmarks.decode.tables import decode_rows, int8_rows, native_targets, targets
 from benchmarks.doors import DoorsRecord
+from benchmarks.filters import FiltersRecord
 from benchmarks.record import described, read_all
 from benchmarks.served.record import ServedRecord, file_name
 from benchmarks.served.tables import call_rows, load_rows, model_target_rows, worker_rows
@@ -39,7 +40,14 @@ def page(figures: Path) -> str:
     served = read_all(ServedRecord, figures.glob(file_name("*")), SERVED)
     of_bulk = read_all(BulkRecord, figures.glob(bulk_record.file_name("*")), ("seconds", "repeats"))
     of_doors = read_all(DoorsRecord, figures.glob(doors.FILE), ())
-    sections = [_decode(records), *([_served(served)] if served else [])]
+    native = read_all(DecodeRecord, figures.glob("native-cpu-*.json"), ("steps", "repeats"))
+    of_filters = read_all(FiltersRecord, figures.glob(filters.FILE), ())
+    sections = [
+        _decode(records),
+        *([_native(native)] if native else []),
+        *map(_filters, of_filters),
+    ]
+    sections += [_served(served)] if served else []
     return "\n\n".join([*sections, *map(_bulk, of_bulk), *map(_doors, of_doors)]) + "\n"
 
 
@@ -49,10 +57,18 @@ def _section(name: str, *values: dict[str, object], **more: object) -> str:
     return Template(template).substitute(*values, **more).strip()
 
 
-def _decode(records: Sequence[DecodeRecord]) -> str:
+def _points(records: Sequence[DecodeRecord]) -> list[Point]:
     points = [point for record in records for point in record.points]
-    points.sort(key=lambda p: (p.model, p.vocabulary, p.precision, p.batch))
+    return sorted(points, key=lambda p: (p.model, p.vocabulary, p.precision, p.batch))
+
+
+def _not_run(points: Sequence[Point]) -> str:
     reasons = {f"{peer}: {why}." for point in points for peer, why in point.not_run.items()}
+    return "\n".join(f"* Not run: {each}" for each in sorted(reasons)) or "All peers ran."
+
+
+def _decode(records: Sequence[DecodeRecord]) -> str:
+    points = _points(records)
     rate = statistics.median(record.gigabytes_per_second for record in records)
     machine, settings = records[0].machine, records[0].settings
     return _section(
@@ -64,7 +80,33 @@ def _decode(records: Sequence[DecodeRecord]) -> str:
         decode=markdown(decode_rows(points)),
         targets=markdown(target_rows(targets(points))),
         setups=markdown(_setup_rows(points)),
-        not_run="\n".join(f"* Not run: {each}" for each in sorted(reasons)) or "All peers ran.",
+        not_run=_not_run(points),
+    )
+
+
+def _native(records: Sequence[DecodeRecord]) -> str:
+    points, machine = _points(records), records[0].machine
+    return _section(
+        "native",
+        records[0].settings,
+        processor=machine["processor"],
+        amx="with" if records[0].has_amx else "without",
+        versions=described(machine, "processor", "core"),
+        decode=markdown(decode_rows(points)),
+        losses=markdown(int8_rows(points)),
+        worse=WORSE_AT_MOST,
+        targets=markdown(target_rows(native_targets(points))),
+        not_run=_not_run(points),
+    )
+
+
+def _filters(record: FiltersRecord) -> str:
+    return _section(
+        "filters",
+        record.settings,
+        machine=described(record.machine, "core"),
+        table=markdown(filters.filter_rows(record)),
+        targets=markdown(target_rows(filters.targets(record))),
     )
 
 

@@ -6,19 +6,22 @@ setups are tried and the fastest is kept; then all are timed in turn.
 """
 
 from contextlib import ExitStack
+from pathlib import Path
 
 import torch
 
+from benchmarks.decode.judge import Judge
 from benchmarks.decode.limits import Reader
 from benchmarks.decode.peers.registry import PEERS
 from benchmarks.decode.point import PointMeasurer
 from benchmarks.decode.record import DecodeRecord, Point, file_name
 from benchmarks.decode.settings import DecodeSettings
-from benchmarks.decode.tables import decode_rows, targets
+from benchmarks.decode.tables import decode_rows, int8_rows, native_targets, targets
 from benchmarks.machine import COMPUTING, pin
 from benchmarks.models import exported, random_checkpoint
 from benchmarks.record import save
 from benchmarks.tables import console, target_rows, terminal
+from serving.runtime.kernels import Kernels
 from serving.runtime.onnx import Device
 from unroll.cli import run
 from unroll.errors import DeviceError
@@ -53,15 +56,18 @@ def measure(settings: DecodeSettings) -> None:
                 measured = measure_model(model, vocabulary, settings)
             points += measured
             if settings.json is not None:
-                name = file_name(settings.device, model, vocabulary)
+                is_native = settings.kernels is Kernels.NATIVE
+                name = file_name(settings.device, model, vocabulary, is_native=is_native)
                 save(_record(settings, core, measured), settings.json, name)
     screen.print(terminal(decode_rows(points), "Microseconds per step of the whole batch"))
-    screen.print(terminal(target_rows(targets(points)), "Targets"))
+    if any(point.losses for point in points):
+        screen.print(terminal(int8_rows(points), "What 8 bits lose, in nats a symbol"))
+    screen.print(terminal(target_rows(targets(points) + native_targets(points)), "Targets"))
     for reason in sorted({f"{peer}: {why}" for p in points for peer, why in p.not_run.items()}):
         screen.print(f"not run: {reason}", style="bold red")
     if left_out := [peer for peer in PEERS if peer not in settings.peer]:
         screen.print(f"The best peer is that of those measured; without {', '.join(left_out)}.")
-    screen.print("Everything in a row wrote the same symbols before it was timed.")
+    screen.print("In fp32, all wrote the same symbols before they were timed; in int8, others may.")
 
 
 def _record(settings: DecodeSettings, core: int, points: list[Point]) -> DecodeRecord:
@@ -74,13 +80,15 @@ def _record(settings: DecodeSettings, core: int, points: list[Point]) -> DecodeR
         gigabytes_per_second=Reader(FAR_BEYOND_CACHES).gigabytes_per_second(),
         settings=settings_of(settings),
         points=points,
+        has_amx="amx_int8" in Path("/proc/cpuinfo").read_text(encoding="ascii"),
     )
 
 
 def measure_model(name: str, vocabulary: int, settings: DecodeSettings) -> list[Point]:
     """Measure one model at every precision and batch size."""
     checkpoint = random_checkpoint(name, vocabulary)
-    device, points = Device(settings.device), []
+    model = checkpoint.model()
+    device, judge, points = Device(settings.device), Judge(model), []
     with ExitStack() as stack:
         full = stack.enter_context(exported(checkpoint, "fp32", device))
         for precision in settings.precision:
@@ -88,7 +96,7 @@ def measure_model(name: str, vocabulary: int, settings: DecodeSettings) -> list[
             if precision != "fp32":
                 bundle = stack.enter_context(exported(checkpoint, precision, device))
             for batch in settings.batch:
-                measurer = PointMeasurer(checkpoint.model(), bundle, batch, settings, full)
+                measurer = PointMeasurer(model, bundle, batch, settings, judge, full)
                 points.append(measurer.measure(name, precision))
     return points
 

@@ -36,6 +36,13 @@ def native_loop(work: Work) -> Writer:
     return _with(NativeRunner(work.bundle, decoder, work.uniform.shape[1]), work)
 
 
+def read_by_the_loop(work: Work, text: Tokens) -> NDArray[np.float32]:
+    """Return the log-probabilities of a text's symbols, (T, N), from zero states."""
+    decoder, (_, N) = Decoder(work.bundle, Device.CPU), text.shape
+    run = LoopRun.plain(np.full(N, START), text, np.zeros(text.shape, np.float32))
+    return decoder.run(run, decoder.zero_state(N)).log_probs
+
+
 def _on_the_host(work: Work, kernels: Kernels) -> Writer:
     decoder = open_decoder(work.bundle, kernels)
     run = plain_run(work.uniform)

@@ -1,15 +1,17 @@
 """One point of the grid: verified, set up, timed."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from benchmarks.decode.captured_products import captured_products
+from benchmarks.decode.judge import Judge
 from benchmarks.decode.limits import Reader, products_alone, products_of
-from benchmarks.decode.loop import native_loop, whole_loop
-from benchmarks.decode.peers.peer import NotRunError, Work, Writer
-from benchmarks.decode.peers.registry import peer_on
-from benchmarks.decode.record import FP32_LOOP, LOOP, NATIVE, PRODUCTS, READ, Point
+from benchmarks.decode.loop import native_loop, read_by_the_loop, whole_loop
+from benchmarks.decode.peers.peer import NotRunError, QuantisedSetup, Setup, Work, Writer
+from benchmarks.decode.peers.registry import INT8_PEERS, peer_on
+from benchmarks.decode.record import FP32_LOOP, LOOP, NATIVE, PRODUCTS, READ, WORSE_AT_MOST, Point
 from benchmarks.decode.settings import DecodeSettings
 from benchmarks.decode.text import text_without_ties
 from benchmarks.timing import Way, interleave, quickest
@@ -30,11 +32,13 @@ class PointMeasurer:
         bundle: Bundle,
         batch: int,
         settings: DecodeSettings,
+        judge: Judge,
         full: Bundle | None = None,
     ) -> None:
         text = text_without_ties(model, settings.steps, batch)
         self._settings = settings
         self._full = full
+        self._judge = judge
         self._expected = text.tokens
         self._work = Work(
             weights=ModelWeights.of(model),
@@ -46,6 +50,7 @@ class PointMeasurer:
         self._setups: dict[str, str] = {}
         self._trials: dict[str, dict[str, float]] = {}
         self._not_run: dict[str, str] = {}
+        self._losses: dict[str, float] = {}
 
     def measure(self, name: str, precision: str) -> Point:
         """Verify the texts, choose the setups, time.
@@ -60,11 +65,13 @@ class PointMeasurer:
         if precision == "fp32":
             for loop, writer in loops.items():
                 self._verify(loop, writer)
-            for peer in self._settings.peer:
-                if (fastest := self._fastest(peer)) is not None:
-                    ways[peer] = fastest
         elif self._full is not None:
             ways[FP32_LOOP] = whole_loop(replace(self._work, bundle=self._full))
+        if precision == "int8":
+            self._losses[LOOP] = self._judge.loss(LOOP, partial(read_by_the_loop, self._work))
+        for peer in self._settings.peer:
+            if (fastest := self._fastest(peer, self._setups_of(peer, precision))) is not None:
+                ways[peer] = fastest
         samples = interleave(ways, self._settings.repeats, self._settings.steps)
         return Point(
             model=name,
@@ -75,6 +82,7 @@ class PointMeasurer:
             setups=self._setups,
             trials=self._trials,
             not_run=self._not_run,
+            losses=self._losses,
         )
 
     def _limits(self) -> dict[str, Way]:
@@ -92,19 +100,44 @@ class PointMeasurer:
 
         return {PRODUCTS: products, READ: read}
 
-    def _fastest(self, peer: str) -> Writer | None:
+    def _setups_of(self, peer: str, precision: str) -> dict[str, Setup]:
+        """Name what sets a peer up; in fp32 each checks its text, in 8 bits what it loses."""
+        if precision == "fp32":
+            every = peer_on(self._work.device, peer)
+            return {name: self._verified(f"{peer} ({name})", make) for name, make in every.items()}
+        quantised = INT8_PEERS.get(peer, {}) if precision == "int8" else {}
+        return {name: self._judged(f"{peer} ({name})", make) for name, make in quantised.items()}
+
+    def _verified(self, name: str, make: Setup) -> Setup:
+        def setup(work: Work) -> Writer:
+            writer = make(work)
+            self._verify(name, writer)
+            return writer
+
+        return setup
+
+    def _judged(self, name: str, make: QuantisedSetup) -> Setup:
+        def setup(work: Work) -> Writer:
+            peer = make(work)
+            loss = self._losses[name] = self._judge.loss(name, peer.log_probs)
+            if not loss <= WORSE_AT_MOST:
+                raise NotRunError(f"loses {loss:.4f} nats a symbol, above {WORSE_AT_MOST}")
+            return peer.write
+
+        return setup
+
+    def _fastest(self, peer: str, setups: dict[str, Setup]) -> Writer | None:
         """Try all setups of a peer; return the writer of the fastest, if one runs here."""
         writers: dict[str, Writer] = {}
         reasons = {}
-        for setup, make in peer_on(self._work.device, peer).items():
+        for setup, make in setups.items():
             try:
-                writer = make(self._work)
-                self._verify(f"{peer} ({setup})", writer)
-                writers[setup] = writer
+                writers[setup] = make(self._work)
             except NotRunError as error:
                 reasons[setup] = str(error)
         if not writers:
-            self._not_run[peer] = "; ".join(dict.fromkeys(reasons.values()))
+            if reasons:
+                self._not_run[peer] = "; ".join(dict.fromkeys(reasons.values()))
             return None
         for setup, reason in reasons.items():
             self._not_run[f"{peer} ({setup})"] = reason

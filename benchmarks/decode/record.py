@@ -1,10 +1,11 @@
 """What a run of the benchmark measured: one JSON file a model and vocabulary.
 
 decode-DEVICE-MODEL-vV.json   format version, machine, settings, points with every sample
+native-DEVICE-MODEL-vV.json   the same where native kernels were measured, too
 """
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unroll.record import Record
 
@@ -13,6 +14,7 @@ TORCH = "torch"
 NATIVE = "native"  # the loop by the native kernels
 FP32_LOOP = "loop in fp32"  # timed beside a lower precision
 OURS = (LOOP, NATIVE, FP32_LOOP, PRODUCTS, READ)
+WORSE_AT_MOST = 0.005  # nats a symbol; an export in 8 bits may not lose more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,8 @@ class Point:
     setups: dict[str, str]  # that each peer was measured in, the fastest of its trials
     trials: dict[str, dict[str, float]]  # microseconds per step of each setup, one run
     not_run: dict[str, str]  # peers that did not run, and why
+    # What 8 bits lose, in nats a symbol, in the loop and in each setup of a peer.
+    losses: dict[str, float] = field(default_factory=dict)
 
     def median(self, way: str) -> float:
         """Median microseconds per step of one way."""
@@ -46,10 +50,9 @@ class Point:
         """Time of a way over that of a loop: above 1, the loop is faster."""
         return self.median(way) / self.median(loop)
 
-    @property
-    def over_products(self) -> float:
-        """Time of the loop over that of its matrix products alone."""
-        return self.median(LOOP) / self.median(PRODUCTS)
+    def over_products(self, loop: str = LOOP) -> float:
+        """Time of a loop over that of its matrix products alone."""
+        return self.median(loop) / self.median(PRODUCTS)
 
     @property
     def symbols_per_second(self) -> float:
@@ -64,8 +67,9 @@ class DecodeRecord(Record):
     device: str
     gigabytes_per_second: float  # one thread reading a block far larger than the caches
     points: list[Point]
+    has_amx: bool = False
 
 
-def file_name(device: str, model: str, vocabulary: int) -> str:
+def file_name(device: str, model: str, vocabulary: int, *, is_native: bool = False) -> str:
     """Name of the file of one model."""
-    return f"decode-{device}-{model}-v{vocabulary}.json"
+    return f"{'native' if is_native else 'decode'}-{device}-{model}-v{vocabulary}.json"

@@ -1,13 +1,14 @@
 """The tables of the decode benchmark, for the terminal and for the page."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from benchmarks.decode.peers.registry import PEERS
 from benchmarks.decode.record import FP32_LOOP, LOOP, NATIVE, PRODUCTS, READ, TORCH, Point
 from benchmarks.tables import Row, Target, at_least, at_most
 
 MISSING = "not run"
+SMALL = 16  # rows
 
 
 def decode_rows(points: Sequence[Point]) -> list[Row]:
@@ -28,7 +29,7 @@ def decode_rows(points: Sequence[Point]) -> list[Row]:
                 str(point.batch),
                 point.precision,
                 *(_time(point, way) for way in (READ, PRODUCTS, LOOP)),
-                f"{point.over_products:.2f}",
+                f"{point.over_products():.2f}",
                 *(_native(point) if native else []),
                 *(_time(point, peer) for peer in peers),
                 f"{point.over_loop(best):.2f} {best}" if best else "",
@@ -45,7 +46,7 @@ def _native(point: Point) -> Row:
     best = point.best_peer
     return [
         _time(point, NATIVE),
-        f"{1 / point.over_loop(PRODUCTS, NATIVE):.2f}",
+        f"{point.over_products(NATIVE):.2f}",
         f"{point.over_loop(best, NATIVE):.2f}" if best else "",
     ]
 
@@ -60,25 +61,32 @@ def _time(point: Point, way: str) -> str:
     return MISSING if way in point.not_run else ""
 
 
+def int8_rows(points: Sequence[Point]) -> list[Row]:
+    """Lay out what 8 bits cost: the header, then a row a model and vocabulary; nats a symbol."""
+    judged = {(point.model, point.vocabulary): point for point in points if point.losses}
+    names = list(dict.fromkeys(name for point in judged.values() for name in point.losses))
+    rows = [["model", "V", *names]]
+    for point in judged.values():
+        losses = (point.losses.get(name) for name in names)
+        told = ("" if loss is None else f"{loss:.5f}" for loss in losses)
+        rows.append([point.model, str(point.vocabulary), *told])
+    return rows
+
+
 def targets(points: Sequence[Point]) -> list[Target]:
     """Compare the points with what was aimed at; a target without points is left out."""
     in_int8 = [p for p in points if p.precision == "int8" and FP32_LOOP in p.microseconds]
     points = [point for point in points if point.precision == "fp32"]
-    compared = [point for point in points if point.peers]
-    found = []
-    for name, limit, chosen in (
-        ("loop / products, batch 16 and more", 1.15, [p for p in points if p.batch >= 16]),
-        ("loop / products, batch 1", 1.3, [p for p in points if p.batch == 1]),
-    ):
-        if chosen:
-            worst = max(chosen, key=lambda p: p.over_products)
-            value = worst.over_products
-            found.append(at_most(name, limit, value, _at_worst(value, worst)))
-    if compared:
-        found.append(_at_least("best peer / loop, everywhere", 1.0, None, compared))
-        mean = statistics.geometric_mean(p.over_loop(p.best_peer or LOOP) for p in compared)
-        told = f"{mean:.2f} over {len(compared)} points"
-        found.append(at_least("best peer / loop, geometric mean", 1.2, mean, told))
+    found = _targets_of_products(
+        points,
+        LOOP,
+        (
+            ("batch 16 and more", 1.15, lambda batch: batch >= 16),
+            ("batch 1", 1.3, lambda batch: batch == 1),
+        ),
+    )
+    if compared := [point for point in points if point.peers]:
+        found += _targets_of_peers(compared, LOOP, everywhere=1.0, mean=1.2)
     if beside_torch := [p for p in points if p.batch == 1 and TORCH in p.microseconds]:
         found.append(_at_least("torch / loop, batch 1", 2.5, TORCH, beside_torch))
     for batch, limit in ((1, 2.0), (64, 1.5)):
@@ -88,9 +96,65 @@ def targets(points: Sequence[Point]) -> list[Target]:
     return found
 
 
-def _at_least(name: str, limit: float, way: str | None, points: Sequence[Point]) -> Target:
-    """Judge the point where a way, by default the best peer, is nearest to the loop."""
-    ratios = [point.over_loop(way or point.best_peer or LOOP) for point in points]
+def native_targets(points: Sequence[Point]) -> list[Target]:
+    """Compare the native kernels with what was aimed at, and the graph with that, too."""
+    found = []
+    for loop in (NATIVE, LOOP):
+        found += _native_targets([p for p in points if NATIVE in p.microseconds], loop)
+    return found
+
+
+def _native_targets(points: Sequence[Point], loop: str) -> list[Target]:
+    found = _targets_of_products(
+        [point for point in points if point.precision == "int8"],
+        loop,
+        (
+            ("int8, batch 64 and 256", 1.25, lambda batch: batch in {64, 256}),
+            ("int8, batch 1", 1.5, lambda batch: batch == 1),
+        ),
+    )
+    small = [p for p in points if p.precision == "fp32" and p.batch <= SMALL and p.peers]
+    if small:
+        found += _targets_of_peers(
+            small, loop, everywhere=0.95, mean=1.0, where=f", batch 1 to {SMALL}"
+        )
+    return found
+
+
+def _targets_of_products(
+    points: Sequence[Point],
+    loop: str,
+    limits: Sequence[tuple[str, float, Callable[[int], bool]]],
+) -> list[Target]:
+    """Judge where a loop takes most over its products, by sizes of batches."""
+    found = []
+    for batches, limit, is_chosen in limits:
+        if chosen := [point for point in points if is_chosen(point.batch)]:
+            worst = max(chosen, key=lambda p: p.over_products(loop))
+            value = worst.over_products(loop)
+            name = f"{loop} / products, {batches}"
+            found.append(at_most(name, limit, value, _at_worst(value, worst)))
+    return found
+
+
+def _targets_of_peers(
+    points: Sequence[Point], loop: str, *, everywhere: float, mean: float, where: str = ""
+) -> list[Target]:
+    """Judge a loop beside the best peer of each point."""
+    value = statistics.geometric_mean(p.over_loop(p.best_peer or loop, loop) for p in points)
+    told = f"{value:.2f} over {len(points)} points"
+    name = f"best peer / {loop}"
+    return [
+        _at_least(f"{name}{where or ', everywhere'}", everywhere, None, points, loop),
+        at_least(f"{name}, geometric mean{where}", mean, value, told),
+    ]
+
+
+def _at_least(
+    name: str, limit: float, way: str | None, points: Sequence[Point], loop: str = LOOP
+) -> Target:
+    """Judge the point where a way, by default the best peer, is nearest to a loop."""
+    ratios = [point.over_loop(way or point.best_peer or loop, loop) for point in points]
     value = min(ratios)
     return at_least(name, limit, value, _at_worst(value, points[ratios.index(value)]))
 

@@ -2,14 +2,16 @@
 
 import importlib.util
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.decode.loop import whole_loop
+from benchmarks.decode.judge import Judge
+from benchmarks.decode.loop import read_by_the_loop, whole_loop
 from benchmarks.decode.peers.peer import NotRunError, Work, Writer, needed
-from benchmarks.decode.peers.registry import PEERS
+from benchmarks.decode.peers.registry import INT8_PEERS, PEERS
 from benchmarks.decode.peers.torch_steps import Step, one_step_a_call, zero_state
 from benchmarks.decode.text import Text, text_without_ties
 from export.graph.weights import ModelWeights
@@ -60,6 +62,27 @@ def test_a_peer_writes_what_torch_writes(
     write = make(work)
     np.testing.assert_array_equal(write(), text.tokens)
     np.testing.assert_array_equal(write(), text.tokens)  # each call writes it from the start
+
+
+@pytest.mark.parametrize(
+    ("name", "setup"), [(name, setup) for name, peer in INT8_PEERS.items() for setup in peer]
+)
+def test_a_peer_in_8_bits_reads_almost_as_torch_reads(
+    work_and_text: tuple[Work, Text], name: str, setup: str
+) -> None:
+    work, text = work_and_text
+    make = INT8_PEERS[name][setup]
+    has_none = name == "torch" and work.weights.cell.startswith("rnn")
+    if has_none or importlib.util.find_spec(PACKAGE.get(name, name)) is None:
+        with pytest.raises(NotRunError):
+            make(work)
+        return
+    peer = make(work)
+    assert peer.write().shape == text.tokens.shape
+    np.testing.assert_array_equal(peer.write(), peer.write())
+    judge = Judge(work.model)
+    assert abs(judge.loss("as it is", partial(read_by_the_loop, work))) < 1e-5
+    assert 0 < abs(judge.loss("peer", peer.log_probs)) < 0.1  # 7 units are coarse in 8 bits
 
 
 def test_the_step_that_torch_compiles_writes_what_torch_writes(

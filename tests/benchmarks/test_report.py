@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.decode.record import DecodeRecord, Point, file_name
-from benchmarks.decode.tables import decode_rows, targets
+from benchmarks.decode.tables import decode_rows, native_targets, targets
 from benchmarks.record import read
 from benchmarks.report import page
 from benchmarks.served import record as served
@@ -221,6 +221,46 @@ def test_targets_name_the_worst_point() -> None:
     mean = found["best peer / loop, geometric mean"]
     assert (mean.found, mean.is_met) == ("1.20 over 2 points", True)
     assert "torch / loop, batch 1" not in found
+
+
+def test_native_kernels_and_the_graph_are_judged_by_the_same_targets() -> None:
+    small = [a_point(jax=90.0, native=80.0), a_point(batch=1, jax=90.0, native=95.0)]
+    large = replace(a_point(batch=64, native=112.5), precision="int8")
+    found = {target.name: target for target in native_targets([*small, large, a_point(batch=64)])}
+    assert set(found) == {
+        f"{name.format(loop)}"
+        for loop in ("native", "loop")
+        for name in (
+            "{} / products, int8, batch 64 and 256",
+            "best peer / {}, batch 1 to 16",
+            "best peer / {}, geometric mean, batch 1 to 16",
+        )
+    }
+    assert found["native / products, int8, batch 64 and 256"].found.startswith("1.25 at worst")
+    assert found["loop / products, int8, batch 64 and 256"].found.startswith("1.11 at worst")
+    peers = found["best peer / native, batch 1 to 16"]
+    assert (peers.found, peers.is_met) == ("0.95 at worst (gru-7x3, V = 11, batch 1)", False)
+    assert found["best peer / native, geometric mean, batch 1 to 16"].is_met
+    assert not found["best peer / loop, geometric mean, batch 1 to 16"].is_met
+
+
+def test_the_page_has_native_kernels_and_what_8_bits_lose(tmp_path: Path) -> None:
+    write(a_record(a_point(jax=120.0)), tmp_path / file_name("cpu", "gru-7x3", 11))
+    without = page(tmp_path)
+    low = replace(
+        a_point(native=99.0, torch=250.0),
+        precision="int8",
+        losses={"loop": 0.0003, "torch (x)": 0.02},
+    )
+    write(a_record(low), tmp_path / file_name("cpu", "gru-7x3", 11, is_native=True))
+    text = page(tmp_path)
+    assert text.startswith(without.rstrip())
+    for line in (
+        "| model | V | loop | torch (x) |",
+        "| gru-7x3 | 11 | 0.00030 | 0.02000 |",
+        "Measured on one core of 2 x Some, without AMX",
+    ):
+        assert f"\n{line}" in text
 
 
 def test_ways_are_timed_in_turn_each_after_an_untimed_run() -> None:
