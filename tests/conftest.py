@@ -52,7 +52,12 @@ TINY_SYMBOLS = "\n abcdefgh£"  # V = 11
 
 
 def tiny_checkpoint(
-    cell: Cell, *, hidden_size: int = 7, layers: int = 3, members: int = 1
+    cell: Cell,
+    *,
+    hidden_size: int = 7,
+    layers: int = 3,
+    members: int = 1,
+    symbols: str = TINY_SYMBOLS,
 ) -> Checkpoint:
     """Make a checkpoint of random weights, large enough that texts are neither flat nor stuck.
 
@@ -60,7 +65,7 @@ def tiny_checkpoint(
     """
     settings = ModelSettings(
         cell=cell,
-        vocabulary_size=len(TINY_SYMBOLS),
+        vocabulary_size=len(symbols),
         embedding_size=5,
         hidden_size=hidden_size,
         layers=layers,
@@ -74,7 +79,7 @@ def tiny_checkpoint(
     return Checkpoint(
         model_settings=settings,
         training_settings=TrainingSettings(cell=cell, epochs=1),
-        vocabulary=Vocabulary(TINY_SYMBOLS, "\n"),
+        vocabulary=Vocabulary(symbols, "\n"),
         corpus_name="tiny",
         corpus_sha256="0" * 64,
         metrics=Metrics(update=0, epoch=0, training_loss=2.5, validation_loss=2.375, seconds=0.0),

@@ -2,6 +2,7 @@
 
 loop.cpp     one function for all steps, compiled for each instruction set
 layers.h     the products and cells of a step, and its logits
+tiled_layers.h the same in int8, where amx.h has tiles
 drawing.h    how symbols are drawn; filters.h, alternatives.h, softmax.h, activations.h, vector.h
 library.py   compiles it (`make kernels`) and loads it
 packing.py   brings a bundle's weights into its layout

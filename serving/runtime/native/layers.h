@@ -159,21 +159,38 @@ struct Lstm {  // i, o, f, c
   }
 };
 
+// What a total of units is before products: the bias, or the symbol's row of the table.
+template <class P, class Cell, bool UPPER>
+inline __attribute__((always_inline)) auto before_products(const Layer& layer, int width, const Row& row,
+                                                           int a, int at) {
+  const bool from_bias = UPPER || (Cell::TOTALS > Cell::GATES && a >= 2);
+  return P::load(from_bias ? layer.bias : row.table, a * width + at);
+}
+
+// Makes a step of LANES units of a row from their totals.
+template <class P, class Cell, bool UPPER, class Total>
+inline __attribute__((always_inline)) void apply(const Layer& layer, int width, const Row& row, int at,
+                                                 const Total& total) {
+  const auto gate = [&](int a) { return P::value(total(a), layer.scale, a * width + at); };
+  Floats n_of_x;
+  const bool is_looked_up = Cell::TOTALS > Cell::GATES && !UPPER;
+  if (is_looked_up) n_of_x = load(static_cast<const float*>(row.table) + 2 * width + at);
+  const Floats h = Cell::step(gate, row, at, is_looked_up ? &n_of_x : nullptr);
+  store(row.h_after + at, h);
+  P::keep(layer, row, at, h);
+}
+
 template <class P, class Cell, bool UPPER, int U, int M>
 void units(const Layer& layer, int inputs, int width, int block, const Row* rows) {
   constexpr int G = Cell::GATES, A = Cell::TOTALS;
-  constexpr bool IS_GRU = A > G;
   typename P::Total totals[A][U][M];
 #pragma GCC unroll 4
   for (int a = 0; a < A; a++)
 #pragma GCC unroll 8
     for (int u = 0; u < U; u++)
 #pragma GCC unroll 8
-      for (int m = 0; m < M; m++) {
-        const bool from_bias = UPPER || (IS_GRU && a >= 2);
-        const void* p = from_bias ? layer.bias : rows[m].table;
-        totals[a][u][m] = P::load(p, a * width + (block + u) * LANES);
-      }
+      for (int m = 0; m < M; m++)
+        totals[a][u][m] = before_products<P, Cell, UPPER>(layer, width, rows[m], a, (block + u) * LANES);
   const size_t panel_bytes = size_t(inputs) / P::K * G * LANES * 4;
   const void* given[M];
   if (UPPER) {
@@ -186,14 +203,8 @@ void units(const Layer& layer, int inputs, int width, int block, const Row* rows
   multiply<P, G, U, M, A>(given, panel, panel_bytes, inputs, Cell::OF_H, totals);
   for (int u = 0; u < U; u++)
     for (int m = 0; m < M; m++) {
-      const int at = (block + u) * LANES;
-      auto gate = [&](int a) { return P::value(totals[a][u][m], layer.scale, a * width + at); };
-      Floats n_of_x;
-      const bool is_looked_up = IS_GRU && !UPPER;
-      if (is_looked_up) n_of_x = load(static_cast<const float*>(rows[m].table) + 2 * width + at);
-      Floats h = Cell::step(gate, rows[m], at, is_looked_up ? &n_of_x : nullptr);
-      store(rows[m].h_after + at, h);
-      P::keep(layer, rows[m], at, h);
+      const auto total = [&](int a) __attribute__((always_inline)) { return totals[a][u][m]; };
+      apply<P, Cell, UPPER>(layer, width, rows[m], (block + u) * LANES, total);
     }
 }
 
@@ -270,5 +281,29 @@ void some_logits(const Model& model, const void* const* tops, float* const* out,
       for (; block < blocks; block++) logits_of<P, 1, M>(model, block, tops, out);
   }
 }
+
+// Makes products of a run row by row, in vectors.
+template <class P>
+class Products {
+ public:
+  Products(const Model& model, int) : model_(model) {}
+  explicit operator bool() const { return true; }
+
+  template <class Cell, bool UPPER>
+  void units(const Layer& layer, const std::vector<Row>& rows) {
+    all_units<P, Cell, UPPER>(layer, model_.inputs, model_.width, rows);
+  }
+
+  // Logits of rows, from their members' top layers.
+  void logits(const std::vector<const void*>& tops, float* const* out, int count) {
+    constexpr int M = rows_at_once(1);
+    for (int at = 0; at < count; at += M)
+      some_logits<P, M>(model_, &tops[size_t(at) * model_.members], &out[at],
+                        count - at < M ? count - at : M);
+  }
+
+ private:
+  const Model& model_;
+};
 
 }  // namespace

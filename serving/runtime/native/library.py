@@ -17,8 +17,11 @@ SOURCES = (
     "vector.h",
     "activations.h",
     "softmax.h",
+    "buffer.h",
     "loop.h",
     "layers.h",
+    "amx.h",
+    "tiled_layers.h",
     "filters.h",
     "drawing.h",
     "alternatives.h",
@@ -39,7 +42,7 @@ FLAGS = (
 AVX2 = ("-mavx2", "-mfma")
 AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni")
 FLAGS_OF = {"avx512vnni": (*AVX2, *AVX512), "avx2": AVX2}
-LANES = {"avx512vnni": 16, "avx2": 8}
+LANES = {"amx": 16, "avx512vnni": 16, "avx2": 8}
 """Numbers of 32 bits in a vector, by instruction set."""
 
 

@@ -2,35 +2,16 @@
 //
 // Compiled once for each instruction set, see vector.h.
 #include <cmath>
-#include <cstdlib>
-#include <memory>
 #include <vector>
 
 #include "alternatives.h"
+#include "buffer.h"
 #include "drawing.h"
 #include "layers.h"
 #include "loop.h"
+#include "tiled_layers.h"
 
 namespace {
-
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-
-template <class T>
-class Buffer {  // zeros, from the start of a cache line on
- public:
-  explicit Buffer(size_t count) {
-    const size_t bytes = (count * sizeof(T) + 63) / 64 * 64 + 64;
-    data_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
-    if (data_) __builtin_memset(data_.get(), 0, bytes);
-  }
-  T* at(size_t i) const { return data_.get() + i; }
-  explicit operator bool() const { return bool(data_); }
-
- private:
-  std::unique_ptr<T, Free> data_;
-};
 
 // The state of all rows: two places for each row of a layer, the one that holds it and the next one.
 template <class P>
@@ -113,7 +94,8 @@ class State {
 // Makes a step of all layers for the rows that are alive.
 template <class P, class Cell>
 void all_layers(const Model& model, const Run& run, const std::vector<int>& alive,
-                const std::vector<int64_t>& token, State<P>& state, std::vector<Row>& rows) {
+                const std::vector<int64_t>& token, State<P>& state, Products<P>& products,
+                std::vector<Row>& rows) {
   const int depth = model.layers / model.members;
   for (int layer = 0; layer < model.layers; layer++) {
     const Layer& now = model.each[layer];
@@ -128,25 +110,23 @@ void all_layers(const Model& model, const Run& run, const std::vector<int>& aliv
       rows.push_back(it);
     }
     if (is_upper)
-      all_units<P, Cell, true>(now, model.inputs, model.width, rows);
+      products.template units<Cell, true>(now, rows);
     else
-      all_units<P, Cell, false>(now, model.inputs, model.width, rows);
+      products.template units<Cell, false>(now, rows);
   }
 }
 
 // Makes the logits of the rows that are alive, in that order.
 template <class P>
 void all_logits(const Model& model, const std::vector<int>& alive, const State<P>& state,
-                std::vector<const void*>& tops, const std::vector<float*>& logits) {
-  const int count = static_cast<int>(alive.size()), depth = model.layers / model.members;
+                Products<P>& products, std::vector<const void*>& tops,
+                const std::vector<float*>& logits) {
+  const int depth = model.layers / model.members;
   tops.clear();
   for (int row : alive)
     for (int member = 1; member <= model.members; member++)
       tops.push_back(state.input(member * depth - 1, row));
-  constexpr int M = rows_at_once(1);
-  for (int at = 0; at < count; at += M)
-    some_logits<P, M>(model, &tops[size_t(at) * model.members], &logits[at],
-                      count - at < M ? count - at : M);
+  products.logits(tops, logits.data(), static_cast<int>(alive.size()));
 }
 
 template <class P, class Cell>
@@ -155,7 +135,8 @@ Outcome run(const Model& model, const Run& run) {
   const size_t padded = padded_symbols(V);
   State<P> state(model, run);
   Buffer<float> logits(size_t(N) * V), p(DRAWN_AT_ONCE * padded), scratch(V);
-  if (!state || !logits || !p || !scratch) return OUT_OF_MEMORY;
+  Products<P> products(model, N);
+  if (!state || !products || !logits || !p || !scratch) return OUT_OF_MEMORY;
   state.enter(run);
   std::vector<int64_t> token(run.tokens, run.tokens + N), automaton(N);
   if (run.automaton) automaton.assign(run.automaton, run.automaton + N);
@@ -182,8 +163,8 @@ Outcome run(const Model& model, const Run& run) {
         run.tokens_out[begin + row] = 0;
         run.log_probs[begin + row] = 0;
       }
-    all_layers<P, Cell>(model, run, alive, token, state, rows);
-    all_logits<P>(model, alive, state, tops, of_row);
+    all_layers<P, Cell>(model, run, alive, token, state, products, rows);
+    all_logits<P>(model, alive, state, products, tops, of_row);
     const int count = static_cast<int>(alive.size());
     for (int at = 0; at < count; at += DRAWN_AT_ONCE) {
       Draw draws[DRAWN_AT_ONCE];
@@ -249,3 +230,9 @@ Outcome run_cell(const Model& model, const Run& it) {
 extern "C" int ISA(unroll_run)(const Model* model, const Run* it) {
   return model->is_int8 ? run_cell<Int8>(*model, *it) : run_cell<Fp32>(*model, *it);
 }
+
+#ifdef __AVX512VNNI__
+extern "C" int unroll_run_amx(const Model* model, const Run* it) {
+  return model->is_int8 ? run_cell<TiledInt8>(*model, *it) : run_cell<Fp32>(*model, *it);
+}
+#endif

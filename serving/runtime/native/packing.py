@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 Tensors = dict[str, NDArray[Any]]
 GATES = {"rnn_tanh": "h", "rnn_relu": "h", "gru": "zrn", "lstm": "iofc"}
 GROUP = 4  # activations of 8 bits that meet their weights at once
+LINE = 64  # bytes of the processor's cache
+BEHIND = 16 * 4 * LINE  # bytes that tiles may read behind the last panel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,16 @@ def _panels(weights: list[NDArray[Any]], lanes: int) -> NDArray[Any]:
         blocks = stacked.reshape(-1, GROUP, G, width // lanes, lanes).transpose(3, 0, 2, 4, 1)
     else:
         blocks = stacked.reshape(inputs, G, width // lanes, lanes).transpose(2, 0, 1, 3)
-    return np.ascontiguousarray(blocks)
+    return _on_lines(blocks)
+
+
+def _on_lines(array: NDArray[Any]) -> NDArray[Any]:
+    """Copy an array to the start of a cache line, so that no vector lies on two."""
+    memory = np.zeros(LINE + array.nbytes + BEHIND, np.uint8)
+    begin = -memory.ctypes.data % LINE
+    copy = memory[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def pack_layer(tensors: Tensors, cell: str, index: int, is_first: bool, lanes: int) -> PackedLayer:
