@@ -24,7 +24,7 @@ from benchmarks.stopwatch import Stopwatch
 from benchmarks.tables import console, target_rows, terminal
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
-from serving.engine.request import Chunk, SequenceRequest
+from serving.engine.sequences.request import Chunk, SequenceRequest
 from serving.local.aio import AsyncLocal
 from serving.local.model import LocalModel
 from serving.local.threads import Local
@@ -97,7 +97,7 @@ def measure(settings: BulkSettings) -> None:
     with (
         screen.status(f"measuring {settings.model}"),
         _bundle(settings) as bundle,
-        patch("serving.engine.worker.time", PROCESSOR_TIME),
+        patch("serving.engine.workers.worker.time", PROCESSOR_TIME),
     ):
         record = _measure(bundle, settings)
     title = f"{record.model}, int8, kernels {settings.kernels.value}: short texts"

@@ -19,7 +19,7 @@ from cyclopts import Parameter
 
 from benchmarks.machine import resident_bytes
 from benchmarks.settings import check_settings
-from serving.engine.snapshot import NO_LOG_PROBS, SamplerState, Snapshot, StateLayout
+from serving.engine.sequences.snapshot import NO_LOG_PROBS, SamplerState, Snapshot, StateLayout
 from serving.runtime.sampling import SamplingParams
 from serving.sessions.contents import CapsuleContents
 from serving.sessions.disk_store import DiskStore

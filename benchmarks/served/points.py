@@ -14,7 +14,7 @@ from benchmarks.served.record import Scaling, Served, ServedPoint, ServedSample
 from benchmarks.served.settings import ServedSettings
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
-from serving.engine.request import Chunk, SequenceRequest
+from serving.engine.sequences.request import Chunk, SequenceRequest
 from serving.runtime.decoder import Decoder
 from unroll.bundle.folder import Bundle
 from unroll.client.load.clients import SEEDS_A_CLIENT

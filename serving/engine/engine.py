@@ -12,16 +12,16 @@ from collections.abc import Callable
 from functools import partial
 
 from serving.engine.counts import EngineCounts
-from serving.engine.crew import Crew
 from serving.engine.options import EngineOptions
-from serving.engine.outbox import Outbox, call_listeners
-from serving.engine.prefixes import PrefixCache
-from serving.engine.request import Chunk, SequenceRequest, check_request
-from serving.engine.row import prepared
-from serving.engine.sequence import SHORTEST_PREFIX, Delivery, Sequence
-from serving.engine.slots import Slots
-from serving.engine.snapshot import StateLayout
-from serving.engine.worker import Worker
+from serving.engine.rows.row import prepared
+from serving.engine.sequences.prefixes import PrefixCache
+from serving.engine.sequences.request import Chunk, SequenceRequest, check_request
+from serving.engine.sequences.sequence import SHORTEST_PREFIX, Delivery, Sequence
+from serving.engine.sequences.snapshot import StateLayout
+from serving.engine.workers.crew import Crew
+from serving.engine.workers.outbox import Outbox, call_listeners
+from serving.engine.workers.slots import Slots
+from serving.engine.workers.worker import Worker
 from serving.runtime.decoder import Decoder, State
 from serving.runtime.device import DeviceRunner, unrolled_weights
 from serving.runtime.host import HostRunner, Runner

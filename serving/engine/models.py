@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from serving.engine.options import EngineOptions
-from serving.engine.outbox import call_listeners
-from serving.engine.sequence import Delivery
+from serving.engine.sequences.sequence import Delivery
 from serving.engine.served import ServedModel, read_whole
+from serving.engine.workers.outbox import call_listeners
 from unroll.bundle.folder import Bundle
 from unroll.errors import SettingsError, UnknownModelError, UnrollError, nearest, shown
 

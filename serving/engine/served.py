@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
-from serving.engine.sequence import Delivery
+from serving.engine.sequences.sequence import Delivery
 from serving.runtime.inspector import Inspector
 from serving.runtime.kernels import Kernels, open_decoder
 from serving.runtime.onnx import Device

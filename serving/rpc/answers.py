@@ -4,7 +4,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from serving.access.call import Call
 from serving.engine.counts import total
-from serving.engine.request import Chunk
+from serving.engine.sequences.request import Chunk
 from serving.engine.served import ServedModel
 from serving.sessions.session import Session
 from serving.texts.alternatives import alternatives_of

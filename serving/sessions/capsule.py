@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.engine.snapshot import NO_LOG_PROBS, SamplerState, Snapshot, StateLayout
+from serving.engine.sequences.snapshot import NO_LOG_PROBS, SamplerState, Snapshot, StateLayout
 from serving.sessions.contents import CONSTRAINTS_AT_MOST, CapsuleContents
 from unroll.errors import CapsuleError, ForeignCapsuleError, InputError, OwnerError, SettingsError
 from unroll.files import read_settings

@@ -16,7 +16,7 @@ import math
 import struct
 from dataclasses import dataclass, replace
 
-from serving.engine.snapshot import PatternPlace, SamplerState, Snapshot, StateLayout
+from serving.engine.sequences.snapshot import PatternPlace, SamplerState, Snapshot, StateLayout
 from unroll.terms import BIASES_AT_MOST
 
 _COUNT = struct.Struct("<I")

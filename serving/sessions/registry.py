@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from serving.engine.snapshot import StateLayout
+from serving.engine.sequences.snapshot import StateLayout
 from serving.sessions import refusals
 from serving.sessions.capsule import owner_tag
 from serving.sessions.contents import CapsuleContents

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.engine.snapshot import StateLayout
+from serving.engine.sequences.snapshot import StateLayout
 from serving.sessions.contents import CapsuleContents
 from serving.sessions.leases import Use
 from serving.sessions.store import Contents

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from serving.engine.snapshot import NO_LOG_PROBS, SamplerState, Snapshot
+from serving.engine.sequences.snapshot import NO_LOG_PROBS, SamplerState, Snapshot
 from serving.sessions.contents import CapsuleContents
 from serving.texts.limits import FIXED_BYTES, Limits
 from serving.texts.origins import Origin

@@ -4,7 +4,7 @@ from asyncio import to_thread
 
 from serving.constraints.automata import Automata
 from serving.constraints.automaton import FREE, Automaton, Constraint
-from serving.engine.snapshot import PatternPlace
+from serving.engine.sequences.snapshot import PatternPlace
 from serving.texts.origins import Origin
 from serving.texts.parse import parse_sampling
 from unroll.bundle.vocabulary import Vocabulary

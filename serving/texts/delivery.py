@@ -4,8 +4,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from serving.engine.outbox import call_listeners
-from serving.engine.sequence import Delivery
+from serving.engine.sequences.sequence import Delivery
+from serving.engine.workers.outbox import call_listeners
 
 log = logging.getLogger(__name__)
 

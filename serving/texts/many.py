@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from serving.engine.engine import Engine
-from serving.engine.request import Chunk
-from serving.engine.sequence import Sequence
+from serving.engine.sequences.request import Chunk
+from serving.engine.sequences.sequence import Sequence
 from serving.texts.each import Parse
 from serving.texts.parse import Parsed
 from unroll.errors import ClosedError, DeadlineError, InputError, OverloadedError, UnrollError

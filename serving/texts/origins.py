@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from serving.constraints.automata import Automata
 from serving.engine.models import Models
-from serving.engine.request import SequenceRequest
+from serving.engine.sequences.request import SequenceRequest
+from serving.engine.sequences.snapshot import PatternPlace, SamplerState, Snapshot
 from serving.engine.served import ServedModel
-from serving.engine.snapshot import PatternPlace, SamplerState, Snapshot
 from serving.sessions.capsule import (
     CapsuleCodec,
     CapsuleKeys,

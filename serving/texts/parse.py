@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.constraints.automaton import FREE, Constraint
-from serving.engine.pacing import LONGEST_RUN
-from serving.engine.request import SequenceRequest
-from serving.engine.snapshot import SamplerState
+from serving.engine.rows.pacing import LONGEST_RUN
+from serving.engine.sequences.request import SequenceRequest
+from serving.engine.sequences.snapshot import SamplerState
 from serving.runtime.sampling import SamplingParams
 from serving.texts.asker import Asker
 from serving.texts.biases import by_id

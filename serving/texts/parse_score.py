@@ -2,7 +2,7 @@
 
 import math
 
-from serving.engine.request import SequenceRequest
+from serving.engine.sequences.request import SequenceRequest
 from serving.texts.asker import Asker
 from serving.texts.limits import FIXED_BYTES, Limits
 from serving.texts.origins import Origin

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engine.request import Chunk
+from serving.engine.sequences.request import Chunk
 from serving.engine.served import ServedModel
 from serving.runtime.onnx import runtime_name
 from serving.sessions.session import Session

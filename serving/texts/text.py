@@ -12,8 +12,8 @@ import numpy as np
 
 from serving.constraints.automaton import FREE
 from serving.engine.engine import Engine
-from serving.engine.request import Chunk, SequenceRequest
-from serving.engine.sequence import Sequence
+from serving.engine.sequences.request import Chunk, SequenceRequest
+from serving.engine.sequences.sequence import Sequence
 from serving.texts.asker import Asker
 from serving.texts.biases import by_symbol
 from serving.texts.constraint import constrain

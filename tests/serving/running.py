@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from serving.engine.sequence import Sequence
+from serving.engine.sequences.sequence import Sequence
 from serving.server import Server
 from serving.settings import ServerSettings
 from unroll.client.client import Client

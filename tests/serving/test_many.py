@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from serving.engine.options import EngineOptions
-from serving.engine.sequence import Sequence
+from serving.engine.sequences.sequence import Sequence
 from serving.local.aio import AsyncLocal
 from serving.local.model import load
 from serving.sessions.capsule import CapsuleKeys

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.engine.engine import Engine
-from serving.engine.request import Chunk, SequenceRequest
+from serving.engine.sequences.request import Chunk, SequenceRequest
 from serving.runtime.decoder import FREE, Decoder, LoopRun
 from serving.runtime.sampling import uniforms
 from unroll.bundle.vocabulary import Vocabulary

@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
-from serving.engine.request import Chunk, SequenceRequest
+from serving.engine.sequences.request import Chunk, SequenceRequest
 from serving.runtime.decoder import Decoder
 from serving.runtime.host import HostRunner
 from serving.runtime.onnx import Device

@@ -9,7 +9,7 @@ import pytest
 
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
-from serving.engine.request import SequenceRequest
+from serving.engine.sequences.request import SequenceRequest
 from serving.runtime.decoder import Decoder
 from serving.runtime.sampling import SamplingParams
 from tests.serving.engine.harness import PATIENCE, Outcome, Reader, alone, request, running

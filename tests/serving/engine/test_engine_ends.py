@@ -9,12 +9,12 @@ import pytest
 
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
-from serving.engine.outbox import call_listeners
-from serving.engine.request import Chunk, SequenceRequest
-from serving.engine.scheduler import Scheduler
-from serving.engine.sequence import Delivery, Sequence
-from serving.engine.slots import Slots
-from serving.engine.snapshot import StateLayout
+from serving.engine.sequences.request import Chunk, SequenceRequest
+from serving.engine.sequences.sequence import Delivery, Sequence
+from serving.engine.sequences.snapshot import StateLayout
+from serving.engine.workers.outbox import call_listeners
+from serving.engine.workers.scheduler import Scheduler
+from serving.engine.workers.slots import Slots
 from serving.runtime.decoder import Decoder, LoopResult, LoopRun, State
 from serving.runtime.host import HostRunner
 from serving.runtime.onnx import Device

@@ -20,8 +20,8 @@ from export.compiler import export
 from export.graph.arithmetic import Precision
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
-from serving.engine.request import Chunk
-from serving.engine.sequence import Sequence
+from serving.engine.sequences.request import Chunk
+from serving.engine.sequences.sequence import Sequence
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
 from tests.conftest import TINY_SYMBOLS, tiny_checkpoint

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
-from serving.engine.sequence import Sequence
+from serving.engine.sequences.sequence import Sequence
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
 from tests.serving.engine.harness import (

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
-from serving.engine.queue import FairQueue
-from serving.engine.sequence import Sequence
-from serving.engine.snapshot import StateLayout
+from serving.engine.sequences.sequence import Sequence
+from serving.engine.sequences.snapshot import StateLayout
+from serving.engine.workers.queue import FairQueue
 from serving.runtime.decoder import Decoder
 from tests.serving.engine.harness import Reader, alone, request
 from unroll.bundle.folder import Bundle

@@ -4,10 +4,10 @@ from math import inf
 
 import pytest
 
-from serving.engine.pacing import FIRST_SYMBOLS, LENGTHS, LONGEST_RUN, RunLength
-from serving.engine.rows import Rows
-from serving.engine.sequence import Sequence
-from serving.engine.snapshot import StateLayout
+from serving.engine.rows.pacing import FIRST_SYMBOLS, LENGTHS, LONGEST_RUN, RunLength
+from serving.engine.rows.rows import Rows
+from serving.engine.sequences.sequence import Sequence
+from serving.engine.sequences.snapshot import StateLayout
 from tests.serving.engine.harness import Reader, request
 from unroll.bundle.folder import Bundle
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from serving.constraints.automaton import Automaton
 from serving.constraints.positions import PatternError
-from serving.engine import tables
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
-from serving.engine.request import Chunk, SequenceRequest
-from serving.engine.rules import Rule
+from serving.engine.rows import tables
+from serving.engine.sequences.request import Chunk, SequenceRequest
+from serving.engine.sequences.rules import Rule
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams

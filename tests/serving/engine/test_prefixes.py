@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.engine import prefixes
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
-from serving.engine.prefixes import BLOCK, ENTRY_BYTES, PrefixCache
-from serving.engine.snapshot import NO_LOG_PROBS, Snapshot
+from serving.engine.sequences import prefixes
+from serving.engine.sequences.prefixes import BLOCK, ENTRY_BYTES, PrefixCache
+from serving.engine.sequences.snapshot import NO_LOG_PROBS, Snapshot
 from serving.runtime.decoder import Decoder
 from tests.conftest import TINY_SYMBOLS
 from tests.serving.engine.harness import Outcome, Reader, alone, request

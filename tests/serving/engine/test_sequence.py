@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.engine.engine import Engine
-from serving.engine.lines import WIDTH
 from serving.engine.options import EngineOptions
-from serving.engine.pacing import LONGEST_RUN
-from serving.engine.request import Chunk, SequenceRequest
-from serving.engine.row import AHEAD
-from serving.engine.sequence import Sequence
-from serving.engine.snapshot import StateLayout
+from serving.engine.rows.lines import WIDTH
+from serving.engine.rows.pacing import LONGEST_RUN
+from serving.engine.rows.row import AHEAD
+from serving.engine.sequences.request import Chunk, SequenceRequest
+from serving.engine.sequences.sequence import Sequence
+from serving.engine.sequences.snapshot import StateLayout
 from serving.runtime.decoder import Decoder
 from tests.conftest import TINY_SYMBOLS
 from tests.serving.engine.harness import PATIENCE, Outcome, Reader, alone, request
@@ -273,7 +273,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The workers' time."""
     made = Clock()
-    monkeypatch.setattr("serving.engine.worker.time", made)
+    monkeypatch.setattr("serving.engine.workers.worker.time", made)
     return made
 
 
@@ -309,7 +309,7 @@ def test_all_streams_together_keep_to_the_rate_of_chunks(
 ) -> None:
     per_second, clock = 10.0, Clock()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("serving.engine.worker.time", clock)
+        patch.setattr("serving.engine.workers.worker.time", clock)
         engine = tiny_engine(per_second)
         readers = [Reader() for _ in range(rows)]
         for seed, reader in enumerate(readers):

@@ -4,9 +4,9 @@ import numpy as np
 
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
-from serving.engine.sequence import Sequence
-from serving.engine.slots import Slots
-from serving.engine.snapshot import StateLayout
+from serving.engine.sequences.sequence import Sequence
+from serving.engine.sequences.snapshot import StateLayout
+from serving.engine.workers.slots import Slots
 from serving.runtime.decoder import Decoder
 from serving.runtime.host import HostRunner
 from tests.serving.engine.harness import Reader, request, slot_states

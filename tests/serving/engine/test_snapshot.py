@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
-from serving.engine.request import Chunk
-from serving.engine.snapshot import SamplerState, Snapshot, StateLayout
+from serving.engine.sequences.request import Chunk
+from serving.engine.sequences.snapshot import SamplerState, Snapshot, StateLayout
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.engine.stops import BITS, scan, stop_masks
+from serving.engine.sequences.stops import BITS, scan, stop_masks
 from unroll.bundle.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary("xab", "x")

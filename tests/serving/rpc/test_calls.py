@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from serving.engine.sequence import Sequence
+from serving.engine.sequences.sequence import Sequence
 from serving.rpc import gate
 from serving.rpc.servicer import TextGenerationServicer
 from tests.serving.running import (

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.engine.snapshot import SamplerState, Snapshot, StateLayout
+from serving.engine.sequences.snapshot import SamplerState, Snapshot, StateLayout
 from serving.runtime.sampling import SamplingParams
 from serving.sessions.capsule import CapsuleCodec, CapsuleKeys, check, owner_tag
 from serving.sessions.contents import CapsuleContents

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.engine.snapshot import PatternPlace, SamplerState, Snapshot
+from serving.engine.sequences.snapshot import PatternPlace, SamplerState, Snapshot
 from serving.runtime.sampling import SamplingParams
 from serving.sessions.contents import CONSTRAINTS_AT_MOST, CapsuleContents
 from tests.serving.sessions.test_capsule import ANNA, LAYOUT, V, codec, contents, resigned

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.engine.snapshot import SamplerState, Snapshot, StateLayout
+from serving.engine.sequences.snapshot import SamplerState, Snapshot, StateLayout
 from serving.runtime.sampling import SamplingParams
 from serving.sessions.contents import CapsuleContents
 from serving.sessions.memory_store import MemoryStore

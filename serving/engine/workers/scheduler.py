@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from math import inf
 
-from serving.engine.outbox import Batch
-from serving.engine.queue import FairQueue
-from serving.engine.sequence import Sequence
-from serving.engine.slots import Slots
+from serving.engine.sequences.sequence import Sequence
+from serving.engine.workers.outbox import Batch
+from serving.engine.workers.queue import FairQueue
+from serving.engine.workers.slots import Slots
 from unroll.errors import CancelledError, DeadlineError, EngineError, OverloadedError
 
 LONGEST_WAIT = 3600.0  # seconds; threading.TIMEOUT_MAX, far above it, would raise OverflowError

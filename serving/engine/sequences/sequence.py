@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.engine.counts import Times
-from serving.engine.draft import Draft
-from serving.engine.matching import Matching
-from serving.engine.prefixes import Prefix, next_boundary
-from serving.engine.prepared import Prepared
-from serving.engine.request import Chunk, SequenceRequest
-from serving.engine.rules import rule_of
-from serving.engine.snapshot import NO_LOG_PROBS, Snapshot, StateLayout
-from serving.engine.stops import StopMasks, scan, stop_masks
+from serving.engine.sequences.draft import Draft
+from serving.engine.sequences.matching import Matching
+from serving.engine.sequences.prefixes import Prefix, next_boundary
+from serving.engine.sequences.prepared import Prepared
+from serving.engine.sequences.request import Chunk, SequenceRequest
+from serving.engine.sequences.rules import rule_of
+from serving.engine.sequences.snapshot import NO_LOG_PROBS, Snapshot, StateLayout
+from serving.engine.sequences.stops import StopMasks, scan, stop_masks
 from serving.runtime.decoder import State
 from serving.runtime.likeliest import Likeliest
 from serving.runtime.sampling import BLOCK, uniforms

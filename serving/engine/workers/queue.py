@@ -3,7 +3,7 @@
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 
-from serving.engine.sequence import Sequence
+from serving.engine.sequences.sequence import Sequence
 
 Turns = OrderedDict[Sequence, None]
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from serving.engine.outbox import Batch, Outbox
-from serving.engine.request import Chunk
-from serving.engine.scheduler import LONGEST_WAIT, Scheduler
-from serving.engine.sequence import Delivery, Sequence
-from serving.engine.slots import Slots
-from serving.engine.worker import Worker
+from serving.engine.sequences.request import Chunk
+from serving.engine.sequences.sequence import Delivery, Sequence
+from serving.engine.workers.outbox import Batch, Outbox
+from serving.engine.workers.scheduler import LONGEST_WAIT, Scheduler
+from serving.engine.workers.slots import Slots
+from serving.engine.workers.worker import Worker
 from unroll.errors import ClosedError
 
 CLOSE_SECONDS = 10.0

@@ -12,9 +12,9 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engine.lines import LAST, Lines, Taken
-from serving.engine.pacing import FIRST_SYMBOLS, LONGEST_RUN
-from serving.engine.row import (
+from serving.engine.rows.lines import LAST, Lines, Taken
+from serving.engine.rows.pacing import FIRST_SYMBOLS, LONGEST_RUN
+from serving.engine.rows.row import (
     AHEAD,
     AWAITED,
     NEVER,
@@ -28,9 +28,9 @@ from serving.engine.row import (
     next_news,
     prepared,
 )
-from serving.engine.sequence import Sequence
-from serving.engine.stops import StopRows
-from serving.engine.tables import Tables
+from serving.engine.rows.tables import Tables
+from serving.engine.sequences.sequence import Sequence
+from serving.engine.sequences.stops import StopRows
 from serving.runtime.decoder import Automata, LoopRun
 from serving.runtime.host import Written
 

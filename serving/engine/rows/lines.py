@@ -6,8 +6,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engine.pacing import LONGEST_RUN
-from serving.engine.row import AHEAD
+from serving.engine.rows.pacing import LONGEST_RUN
+from serving.engine.rows.row import AHEAD
 from serving.runtime.decoder import FREE
 from serving.runtime.host import Written
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engine.snapshot import Snapshot
+from serving.engine.sequences.snapshot import Snapshot
 
 ENTRY_BYTES = 400  # what an entry takes besides its state, measured
 LOOKS_AT_MOST = 1024

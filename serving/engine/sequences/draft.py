@@ -6,8 +6,8 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engine.request import SequenceRequest
-from serving.engine.snapshot import NO_LOG_PROBS
+from serving.engine.sequences.request import SequenceRequest
+from serving.engine.sequences.snapshot import NO_LOG_PROBS
 from serving.runtime.likeliest import Likeliest
 
 NO_LIMIT = 2**62  # symbols

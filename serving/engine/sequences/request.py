@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.constraints.automaton import Automaton
-from serving.engine.snapshot import Snapshot, StateLayout
+from serving.engine.sequences.snapshot import Snapshot, StateLayout
 from serving.runtime.likeliest import Likeliest
 from serving.runtime.sampling import SamplingParams
 from unroll.errors import EngineError, InputError

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.engine.counts import EngineCounts
-from serving.engine.lines import Taken
-from serving.engine.request import Chunk
-from serving.engine.sequence import Delivery, Sequence
-from serving.engine.snapshot import NO_LOG_PROBS
+from serving.engine.rows.lines import Taken
+from serving.engine.sequences.request import Chunk
+from serving.engine.sequences.sequence import Delivery, Sequence
+from serving.engine.sequences.snapshot import NO_LOG_PROBS
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import EngineError
 

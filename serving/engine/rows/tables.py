@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engine.rules import NO_RULE, Rule
+from serving.engine.sequences.rules import NO_RULE, Rule
 from serving.runtime.decoder import Automata
 
 ENTRIES_AT_MOST = 2**21  # states times symbols of one loop run, 12 bytes each

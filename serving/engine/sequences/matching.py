@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.constraints.automaton import Automaton
-from serving.engine.snapshot import PatternPlace
+from serving.engine.sequences.snapshot import PatternPlace
 
 
 class Matching:

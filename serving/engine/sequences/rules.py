@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from serving.constraints.automaton import Automaton
 from serving.constraints.construction import NONE
-from serving.engine.request import SequenceRequest
+from serving.engine.sequences.request import SequenceRequest
 
 
 class Rule:

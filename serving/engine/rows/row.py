@@ -6,10 +6,10 @@ from enum import IntFlag
 
 import numpy as np
 
-from serving.engine.pacing import LONGEST_RUN
-from serving.engine.prepared import Prepared
-from serving.engine.rules import NO_RULE
-from serving.engine.sequence import Sequence
+from serving.engine.rows.pacing import LONGEST_RUN
+from serving.engine.sequences.prepared import Prepared
+from serving.engine.sequences.rules import NO_RULE
+from serving.engine.sequences.sequence import Sequence
 from serving.runtime.sampling import BLOCK
 from unroll.terms import Capsules
 

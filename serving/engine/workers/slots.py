@@ -4,8 +4,8 @@ import time
 from collections import Counter
 
 from serving.engine.counts import EngineCounts
-from serving.engine.rows import Rows
-from serving.engine.sequence import Sequence
+from serving.engine.rows.rows import Rows
+from serving.engine.sequences.sequence import Sequence
 from serving.runtime.decoder import LoopRun, State
 from serving.runtime.host import Runner, Written
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from serving.engine.outbox import Batch, failed_chunk, texts_of
-from serving.engine.pacing import RunLength
-from serving.engine.prefixes import is_boundary
-from serving.engine.request import Chunk
-from serving.engine.row import News
-from serving.engine.sequence import Sequence
-from serving.engine.slots import Slots
+from serving.engine.rows.pacing import RunLength
+from serving.engine.rows.row import News
+from serving.engine.sequences.prefixes import is_boundary
+from serving.engine.sequences.request import Chunk
+from serving.engine.sequences.sequence import Sequence
+from serving.engine.workers.outbox import Batch, failed_chunk, texts_of
+from serving.engine.workers.slots import Slots
 from serving.runtime.decoder import LoopRun, State
 from serving.runtime.host import Written
 from unroll.bundle.vocabulary import Vocabulary

@@ -1,0 +1,1 @@
+"""Workers: who runs what when, loop runs, and what goes out after them."""
