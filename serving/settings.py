@@ -93,7 +93,7 @@ class ServerSettings(SessionSettings, AccessSettings, PlaceSettings):
     queue_limit: Annotated[int, Range(0, COUNT)] = 1024
     """Sequences of one model that may wait for a slot. Further requests are refused."""
 
-    run_ms: Annotated[float, Range(0.1, 10_000)] = 10.0
+    run_ms: Annotated[float, Range(0.1, 10_000)] = 7.0
     """Maximum time of one run of the compiled loop, in milliseconds. A new request waits this long
     at most before its prompt is read."""
 

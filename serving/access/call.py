@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol
 
 import grpc
@@ -141,6 +142,7 @@ class CallCounts:
             registry=self.registry,
         )
         methods = tuple(methods)
+        self._ended = cache(self.ended.labels)  # which takes ten times as long
         self.running = {method: running.labels(method) for method in methods}
         self.seconds = {method: seconds.labels(method) for method in methods}
         for method in methods:
@@ -150,5 +152,5 @@ class CallCounts:
     def end(self, call: Call, seconds: float) -> None:
         """Count a call that has ended."""
         self.running[call.method].dec()
-        self.ended.labels(call.method, call.code).inc()
+        self._ended(call.method, call.code).inc()
         self.seconds[call.method].observe(seconds)

@@ -91,11 +91,14 @@ class Gate:
                     is_answered = True
                 finally:
                     call.note_end(is_answered=is_answered)
-        finally:
+        finally:  # the client has its answer before the account is kept
             seconds = time.monotonic() - call.began
-            call.log_end(seconds)
-            self._counts.end(call, seconds)
+            asyncio.get_running_loop().call_soon(self._note_end, call, seconds)
         return answered
+
+    def _note_end(self, call: Call, seconds: float) -> None:
+        call.log_end(seconds)
+        self._counts.end(call, seconds)
 
     async def answer(
         self, call: Call, admit: Callable[[Call], None], respond: Respond[T], refuse: Refuse[T]

@@ -137,6 +137,8 @@ class Vocabulary:
             )
         if self.form.changes_texts:
             text = self.form.apply(text)
+        if not text:
+            return np.zeros(0, np.int64)
         ids = self._look_up(text)
         is_known = ids >= 0
         if is_known.all():

@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 LONGEST_RUN = 64  # steps
-FIRST_SYMBOLS = 4  # a loop run ends this many symbols after a row's first one
+FIRST_SYMBOLS = 4  # with how many a loop run ends that a row's first one ends too dearly
+HURRY = 0.05  # share of the time that runs may cost which end with a row's first symbol
+HURRY_SECONDS = 0.02  # of it that may be saved up
 REMEMBERED = 5  # runs; of an odd number of them up to half may be outliers
 TOGETHER = 0.75  # of the longest row's steps all rows have left on average, if they end together
 FORGOTTEN = 0.02  # of what is known about stop strings, with each run
@@ -17,8 +19,9 @@ LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24, 32, 40, 48, LONGES
 class RunLength:
     """Chooses how many steps a loop run makes, from how long steps take.
 
-    A new request waits for at most one run, so a run is bounded in time; it is shorter while a
-    row is about to have its first symbols. A step's time is the median of the last runs of that
+    A new request waits for at most one run, so a run is bounded in time. It ends with a row's first
+    symbol where somebody waits for that, or a few symbols later where many such runs would take
+    too much of the others' time. A step's time is the median of the last runs of that
     size, so that a run which the machine held up does not shorten those that follow.
 
     A row that ends within a run makes the rest of it for nothing. While others wait for its slot,
@@ -35,6 +38,7 @@ class RunLength:
         self._samples: dict[int, deque[float]] = {}
         self._read_samples: dict[int, deque[float]] = {}
         self._pauses: deque[float] = deque(maxlen=REMEMBERED)
+        self._hurry = HURRY_SECONDS  # that runs may still cost which end with a first symbol
         self._written = self._stops = 0.0  # by texts with stop strings; old ones count less
 
     def steps(
@@ -51,12 +55,14 @@ class RunLength:
         Args:
             left: steps that each row makes at most, (N,).
             may_stop: which rows a stop string may end, (N,).
-            until_first: after how many steps somebody waits for the first symbols of a row.
+            until_first: after how many steps a row has the first symbol that somebody waits for.
             known: for how many steps the run would only read.
             is_awaited: whether others wait for the rows' slots.
         """
         size, most = _size_class(len(left)), int(left.max())
-        steps = max(min(self._in_time(size, self._samples), until_first, most), 1)
+        steps = max(min(self._in_time(size, self._samples), most), 1)
+        if until_first < steps:
+            steps = min(until_first + self._behind_first(), steps)
         if known >= steps:
             steps = self._reading_steps(left, min(known, most), size)
         elif is_awaited and size in self._samples:
@@ -80,11 +86,20 @@ class RunLength:
         samples = of_kind.setdefault(_size_class(rows), deque(maxlen=REMEMBERED))
         samples.append(seconds / steps)
         self._pauses.append(pause)
+        self._hurry = min(self._hurry + HURRY * (seconds + pause), HURRY_SECONDS)
 
     def learn_stops(self, written: int, stops: int) -> None:
         """Record how many symbols texts with stop strings got, and how many of them stopped."""
         self._written = (1 - FORGOTTEN) * self._written + written
         self._stops = (1 - FORGOTTEN) * self._stops + stops
+
+    def _behind_first(self) -> int:
+        """Return how many steps a run makes behind a row's first symbol."""
+        cost = _median(self._pauses) if self._pauses else 0.0
+        if cost > self._hurry:
+            return FIRST_SYMBOLS - 1
+        self._hurry -= cost
+        return 0
 
     def _reading_steps(self, left: NDArray[np.int64], known: int, size: int) -> int:
         """Return the number of steps of a run that only reads.

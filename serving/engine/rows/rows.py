@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.engine.rows.lines import LAST, Lines, Taken
-from serving.engine.rows.pacing import FIRST_SYMBOLS, LONGEST_RUN
+from serving.engine.rows.pacing import LONGEST_RUN
 from serving.engine.rows.row import (
     AHEAD,
     AWAITED,
@@ -139,7 +139,7 @@ class Rows:
         return int(np.minimum(left, made).sum(where=is_reading))
 
     def until_first(self, left: NDArray[np.int64]) -> int:
-        """Return after how many steps the first row has symbols that somebody waits for.
+        """Return after how many steps a row has the first symbol that somebody waits for.
 
         Args:
             left: steps that each row may make, (N,).
@@ -151,7 +151,7 @@ class Rows:
         is_awaited = (first > 0) & (self._table["is_streamed"][self._rows] | (left < first))
         if not is_awaited.any():
             return LONGEST_RUN
-        return int(np.minimum(first - 1 + FIRST_SYMBOLS, left)[is_awaited].min())
+        return int(np.minimum(first, left)[is_awaited].min())
 
     def may_go_back(self, steps: int) -> list[Sequence]:
         """Return whose text may stop within so many steps, and whose state is wanted there."""

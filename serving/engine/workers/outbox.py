@@ -96,23 +96,22 @@ class Outbox:
                 self._pending -= 1
 
     def _send(self, batch: Batch) -> None:
-        delivery = batch.chunks
+        delivery = [*batch.chunks]
         taken = list(batch.taken)
         for row, (ids, log_probs, _), text in zip(
             batch.ended, taken, texts_of(self._vocabulary, taken), strict=True
         ):
             delivery.append((row, self._last(row, ids, log_probs, text)))
+        if delivery:
+            try:
+                self._deliver(delivery)
+            except Exception:  # the event loop that it goes to may be gone; the engine stays
+                log.exception("a delivery failed; its readers miss %d chunks", len(delivery))
         if batch.now is not None:
             for row in batch.begun:
                 row.times.note_first(self._counts, batch.now, is_text=True)
             for row, chunk in delivery:
                 self._note(row, chunk, batch.now)
-        if not delivery:
-            return
-        try:
-            self._deliver(delivery)
-        except Exception:  # the event loop that it goes to may be gone; the engine stays
-            log.exception("a delivery failed; its readers miss %d chunks", len(delivery))
 
     def _last(
         self,

@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 
-from serving.engine.rows.pacing import FIRST_SYMBOLS, LENGTHS, LONGEST_RUN, RunLength
+from serving.engine.rows.pacing import FIRST_SYMBOLS, HURRY_SECONDS, LENGTHS, LONGEST_RUN, RunLength
 from serving.engine.rows.rows import Rows
 from serving.engine.sequences.sequence import Sequence
 from serving.engine.sequences.snapshot import StateLayout
@@ -86,17 +86,31 @@ def test_long_prompt_neither_lengthens_calls_nor_shortens_them(bundle: Bundle) -
         reader.done = done
         assert steps_of(length, [writer, reader]) == IN_TIME
     reader.done = 10_000 - 3
-    assert steps_of(length, [writer, reader]) == 3 + FIRST_SYMBOLS
+    assert steps_of(length, [writer, reader]) == 3 + 1
     reader.done = 10_000 + 1
     assert steps_of(length, [writer, reader]) == IN_TIME
 
 
-@pytest.mark.parametrize(("prompt", "new", "expected"), [(0, 1, 1), (3, 2, 5), (3, 90, 7)])
-def test_call_ends_with_the_first_symbols_of_a_request(
+@pytest.mark.parametrize(("prompt", "new", "expected"), [(0, 1, 1), (3, 2, 4), (3, 90, 4)])
+def test_call_ends_with_the_first_symbol_of_a_request(
     bundle: Bundle, prompt: int, new: int, expected: int
 ) -> None:
     writer = row(bundle, 0, 900, done=5)
     assert steps_of(taught(2), [writer, row(bundle, prompt, new)]) == expected
+
+
+def test_calls_that_end_with_a_first_symbol_cost_a_small_part_of_the_time(bundle: Bundle) -> None:
+    rows = [row(bundle, 0, 900, done=5), row(bundle, 0, 90)]
+    pause, hurried, seconds = 9 * STEP, 0, 0.0
+    length = taught(2)
+    for _ in range(5):
+        length.learn(2, 1, STEP, pause)
+    for _ in range(4000):
+        steps = steps_of(length, rows)
+        assert steps in (1, FIRST_SYMBOLS)
+        length.learn(2, steps, STEP * steps, pause)
+        hurried, seconds = hurried + (steps == 1), seconds + STEP * steps + pause
+    assert 0.04 * seconds < hurried * pause < 0.06 * seconds + HURRY_SECONDS
 
 
 def test_text_that_goes_out_as_one_shortens_no_call(bundle: Bundle) -> None:

@@ -126,7 +126,7 @@ def test_id_of_the_client_is_kept(
     with connected(shared_server.address) as stub:
         answer, call = stub.calls.Generate.with_call(ask("abc", 3), metadata=((ID, given),))
         assert answer.text
-        assert dict(call.initial_metadata())[ID] == given
+        assert dict(call.trailing_metadata())[ID] == given
         wait_for(lambda: len(calls(caplog)) == 1)
     (line,) = calls(caplog)
     assert vars(line)["request_id"] == given

@@ -62,7 +62,7 @@ def test_call_has_its_id_and_its_line_in_the_log(
     request = infer_request("small", "abc", max_tokens=5).SerializeToString()
     metadata = (("x-request-id", "the-id"),)
     _, done = made.with_call(request, metadata=metadata, timeout=PATIENCE)
-    assert ("x-request-id", "the-id") in done.initial_metadata()
+    assert ("x-request-id", "the-id") in done.trailing_metadata()
     wait_for(lambda: bool(caplog.records))
     (record,) = caplog.records
     told = vars(record)
