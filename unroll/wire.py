@@ -1,4 +1,4 @@
-"""What errors and enums are called on the wire: one side writes them, the other reads them.
+"""What errors are called on the wire: one side writes them, the other reads them.
 
 Every failure is a status whose details hold one google.rpc.ErrorInfo (domain `unroll`), one
 BadRequest that names the field where the input is at fault, one RetryInfo where the same request
@@ -42,45 +42,11 @@ from unroll.errors import (
     UnknownSymbolError,
     UnrollError,
 )
-from unroll.results import Unit
-from unroll.terms import WITHIN_SAMPLING, Capsules, FinishReason, UnitKind, UnknownSymbols
+from unroll.terms import WITHIN_SAMPLING
 from unroll.v1 import text_generation_pb2 as pb
 
 AFFINITY = "x-unroll-affinity"  # metadata that is the same for all calls of a session
 SERVICE: str = pb.DESCRIPTOR.services_by_name["TextGenerationService"].full_name
-
-# The proto's enums. Where the caller leaves one out, the contract's default holds.
-WRITTEN_UNKNOWN_SYMBOLS = {
-    UnknownSymbols.REFUSE: pb.UNKNOWN_SYMBOLS_REFUSE,
-    UnknownSymbols.SKIP: pb.UNKNOWN_SYMBOLS_SKIP,
-    UnknownSymbols.REPLACE: pb.UNKNOWN_SYMBOLS_REPLACE,
-}
-UNKNOWN_SYMBOLS = {
-    pb.UNKNOWN_SYMBOLS_UNSPECIFIED: UnknownSymbols.REFUSE,
-    **{number: term for term, number in WRITTEN_UNKNOWN_SYMBOLS.items()},
-}
-WRITTEN_CAPSULES = {
-    Capsules.FINAL: pb.CAPSULE_DELIVERY_FINAL,
-    Capsules.EVERY_CHUNK: pb.CAPSULE_DELIVERY_EVERY_CHUNK,
-    Capsules.NEVER: pb.CAPSULE_DELIVERY_NEVER,
-}
-CAPSULES = {
-    pb.CAPSULE_DELIVERY_UNSPECIFIED: Capsules.FINAL,
-    **{number: term for term, number in WRITTEN_CAPSULES.items()},
-}
-WRITTEN_FINISH_REASONS = {
-    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
-    FinishReason.STOP: pb.FINISH_REASON_STOP,
-    FinishReason.SHUTDOWN: pb.FINISH_REASON_SHUTDOWN,
-    FinishReason.PATTERN: pb.FINISH_REASON_PATTERN,
-}
-FINISH_REASONS = {number: term for term, number in WRITTEN_FINISH_REASONS.items()}
-
-WRITTEN_UNIT_KINDS = {UnitKind.H: pb.UNIT_KIND_H, UnitKind.C: pb.UNIT_KIND_C}
-UNIT_KINDS = {
-    pb.UNIT_KIND_UNSPECIFIED: UnitKind.H,
-    **{number: term for term, number in WRITTEN_UNIT_KINDS.items()},
-}
 
 # Bytes of a message of many texts that the server takes; told when such a call begins.
 LONGEST = "x-unroll-longest-message"
@@ -227,12 +193,6 @@ def from_rpc_error(error: grpc.RpcError, target: str) -> UnrollError:
         target: what to call the server in a message.
     """
     return _read_error(error.code(), error.details() or "", target, _read_details(error))
-
-
-def write_unit(unit: Unit) -> pb.Unit:
-    """Name a hidden unit; raises ValueError for a number that has no place in its field."""
-    kind = WRITTEN_UNIT_KINDS[unit.kind]
-    return pb.Unit(member=unit.member, layer=unit.layer, index=unit.index, kind=kind)
 
 
 def write_item_error(error: UnrollError) -> pb.ItemError:

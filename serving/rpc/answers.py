@@ -13,7 +13,7 @@ from serving.texts.results import bits_per_character, model_info, session_info, 
 from serving.texts.text import Part, Text
 from unroll.results import Alternatives, FoundUnits, Inspection, Usage
 from unroll.v1 import text_generation_pb2 as pb
-from unroll.wire import WRITTEN_FINISH_REASONS, write_unit
+from unroll.wire_terms import WRITTEN_FINISH_REASONS, write_unit
 
 
 def write_answer(text: Text, part: Part) -> pb.GenerateResponse:

@@ -20,7 +20,7 @@ from unroll.options import (
 from unroll.results import Unit
 from unroll.terms import BIASES_AT_MOST, STOPS_AT_MOST, Capsules, UnknownSymbols
 from unroll.v1 import text_generation_pb2 as pb
-from unroll.wire import CAPSULES, UNIT_KINDS, UNKNOWN_SYMBOLS
+from unroll.wire_terms import CAPSULES, UNIT_KINDS, UNKNOWN_SYMBOLS
 
 DEFAULTS = asdict(SamplingParams())
 SYMBOL_BYTES = 4  # of UTF-8, at most

@@ -157,6 +157,7 @@ LEAN = ("unroll", "serving")
 # Who may see gRPC and protobuf messages, beside the generated stubs themselves.
 WIRED = (
     "unroll.wire",
+    "unroll.wire_terms",
     "unroll.client.aio",
     "unroll.client.client",
     "unroll.client.remote",

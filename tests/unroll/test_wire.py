@@ -31,18 +31,20 @@ from unroll.errors import (
 )
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.wire import (
-    CAPSULES,
     DOMAIN,
-    FINISH_REASONS,
     INTERNAL_MESSAGE,
     MESSAGE_BYTES_AT_MOST,
     TABLE,
+    from_rpc_error,
+    to_status,
+)
+from unroll.wire_terms import (
+    CAPSULES,
+    FINISH_REASONS,
     UNKNOWN_SYMBOLS,
     WRITTEN_CAPSULES,
     WRITTEN_FINISH_REASONS,
     WRITTEN_UNKNOWN_SYMBOLS,
-    from_rpc_error,
-    to_status,
 )
 
 

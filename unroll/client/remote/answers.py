@@ -20,7 +20,8 @@ from unroll.results import (
     Usage,
 )
 from unroll.v1 import text_generation_pb2 as pb
-from unroll.wire import FINISH_REASONS, UNIT_KINDS, read_item_error
+from unroll.wire import read_item_error
+from unroll.wire_terms import FINISH_REASONS, UNIT_KINDS
 
 
 def read_generation(message: pb.GenerateResponse) -> Generation:

@@ -15,7 +15,7 @@ from unroll.options import (
     SessionOptions,
 )
 from unroll.v1 import text_generation_pb2 as pb
-from unroll.wire import WRITTEN_CAPSULES, WRITTEN_UNKNOWN_SYMBOLS, write_unit
+from unroll.wire_terms import WRITTEN_CAPSULES, WRITTEN_UNKNOWN_SYMBOLS, write_unit
 
 
 def generate_request(
