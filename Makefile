@@ -139,7 +139,7 @@ bench-full: $(READY) ## All models, sizes and peers into docs/figures: DEVICE=cp
 bench-served: $(READY) ## The real server under load beside its engine alone, on two cores: ARGS=
 	$(BIN)/python -m benchmarks.served $(ARGS)
 
-# Two minutes; ARGS="--json docs/figures" writes it down.
+# Two minutes; ARGS="--json docs/figures" writes it down, ARGS="--kernels native --json docs/figures" beside it.
 bench-bulk: $(READY) ## Many short texts beside the engine's steady rate: ARGS=
 	$(BIN)/python -m benchmarks.bulk $(ARGS)
 

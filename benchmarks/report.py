@@ -12,12 +12,13 @@ from benchmarks.decode.record import WORSE_AT_MOST, DecodeRecord, Point
 from benchmarks.decode.tables import decode_rows, int8_rows, native_targets, targets
 from benchmarks.doors import DoorsRecord
 from benchmarks.filters import FiltersRecord
-from benchmarks.record import described, read_all
+from benchmarks.record import described, read, read_all
 from benchmarks.served.record import ServedRecord, file_name
 from benchmarks.served.tables import call_rows, load_rows, model_target_rows, worker_rows
 from benchmarks.tables import Row, markdown, target_rows
 from unroll.errors import SettingsError
 
+NATIVE = "The same by the native kernels, with which the engine alone is faster, too:"
 FIGURES, PAGE = Path("docs/figures"), Path("docs/notes/performance.md")
 # What all records of servers under load must have in common.
 SERVED = ("clients", "vocabulary", "new_symbols", "slots", "seconds", "warm_up", "repeats", "calls")
@@ -48,7 +49,12 @@ def page(figures: Path) -> str:
         *map(_filters, of_filters),
     ]
     sections += [_served(served)] if served else []
-    return "\n\n".join([*sections, *map(_bulk, of_bulk), *map(_doors, of_doors)]) + "\n"
+    return (
+        "\n\n".join(
+            [*sections, *[_bulk(each, figures) for each in of_bulk], *map(_doors, of_doors)]
+        )
+        + "\n"
+    )
 
 
 def _section(name: str, *values: dict[str, object], **more: object) -> str:
@@ -138,7 +144,9 @@ def _served(records: Sequence[ServedRecord]) -> str:
     )
 
 
-def _bulk(record: BulkRecord) -> str:
+def _bulk(record: BulkRecord, figures: Path) -> str:
+    file = figures / bulk_record.file_name(record.model, "native")
+    native = bulk_record.bulk_rows(read(BulkRecord, file)) if file.exists() else None
     return _section(
         "bulk",
         record.settings,
@@ -149,6 +157,7 @@ def _bulk(record: BulkRecord) -> str:
         machine=described(record.machine),
         table=markdown(bulk_record.bulk_rows(record)),
         targets=markdown(target_rows(bulk_record.targets(record))),
+        native="" if native is None else f"\n{NATIVE}\n\n{markdown(native)}\n",
     )
 
 
