@@ -15,7 +15,7 @@ from serving.local.aio import AsyncLocal
 from serving.local.model import load
 from serving.sessions.capsule import CapsuleKeys
 from serving.texts.many import GATHERED, SORTED
-from tests.serving.running import ENDLESS, RunningServer, serve, wait_for
+from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
 from unroll.client.faces.face import Face
@@ -245,12 +245,12 @@ def test_server_that_stops_says_so_behind_the_answers_it_has(
     with serve(str(tiny_bundles["gru"])) as server, server.client() as client:
         answers = client.generate_many(repeat("a"), GenerateOptions(max_new_symbols=400))
         next(answers)
-        stopping = asyncio.run_coroutine_threadsafe(server.server.stop(20.0), server.loop)
+        stopping = asyncio.run_coroutine_threadsafe(server.server.stop(PATIENCE), server.loop)
         lengths: list[int] = []
         with pytest.raises(ClosedError):
             lengths.extend(len(answer.result.text) for answer in answers)
         assert set(lengths) <= {400}
-        stopping.result(60)
+        stopping.result(2 * PATIENCE)
 
 
 COMMON = pb.GenerateRequest()

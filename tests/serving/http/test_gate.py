@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from serving.access.tokens import NewToken, issue
-from serving.http import connection
+from serving.http import connection, door
 from tests.serving.access.certificates import Authority, Pair
 from tests.serving.http.asking import LONG, SERVICE, RawRequest, ask, call
 from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, server_process, wait_for
@@ -282,6 +282,12 @@ def test_drain_is_told_to_balancers_and_lets_running_calls_end(
             ask(running, "GET", "/livez")
 
 
+@pytest.fixture
+def _long_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, one takes longer than a server waits for a stranger."""
+    monkeypatch.setattr(door, "HANDSHAKE_SECONDS", PATIENCE)
+
+
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"), "authority")
@@ -294,6 +300,7 @@ def trusting(authority: Authority, pair: Pair | None = None) -> ssl.SSLContext:
     return context
 
 
+@pytest.mark.usefixtures("_long_handshakes")
 def test_certificate_makes_one_caller_at_both_doors(
     tiny_bundles: dict[Cell, Path], authority: Authority
 ) -> None:
@@ -317,6 +324,7 @@ def test_certificate_makes_one_caller_at_both_doors(
             ask(running, "GET", "/livez", tls=trusting(authority))
 
 
+@pytest.mark.usefixtures("_long_handshakes")
 def test_new_certificate_is_used_without_a_restart(
     tiny_bundles: dict[Cell, Path], tmp_path: Path
 ) -> None:
