@@ -14,9 +14,9 @@ from functools import partial
 from serving.engine.counts import EngineCounts
 from serving.engine.options import EngineOptions
 from serving.engine.rows.row import prepared
-from serving.engine.sequences.prefixes import PrefixCache
+from serving.engine.sequences.prefixes import SHORTEST_PREFIX, PrefixCache
 from serving.engine.sequences.request import Chunk, SequenceRequest, check_request
-from serving.engine.sequences.sequence import SHORTEST_PREFIX, Delivery, Sequence
+from serving.engine.sequences.sequence import Delivery, Sequence
 from serving.engine.sequences.snapshot import StateLayout
 from serving.engine.workers.crew import Crew
 from serving.engine.workers.outbox import Outbox, call_listeners

@@ -15,6 +15,7 @@ from serving.engine.sequences.snapshot import Snapshot
 
 ENTRY_BYTES = 400  # what an entry takes besides its state, measured
 LOOKS_AT_MOST = 1024
+SHORTEST_PREFIX = 32  # symbols; to read fewer again costs less than to stop after them
 BLOCK = 256  # symbols; prompts that share a beginning share its whole blocks
 
 

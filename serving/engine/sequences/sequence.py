@@ -2,16 +2,16 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.engine.counts import Times
+from serving.engine.sequences.course import Course
 from serving.engine.sequences.draft import Draft
 from serving.engine.sequences.matching import Matching
-from serving.engine.sequences.prefixes import Prefix, next_boundary
+from serving.engine.sequences.prefixes import Prefix
 from serving.engine.sequences.prepared import Prepared
 from serving.engine.sequences.request import Chunk, SequenceRequest
 from serving.engine.sequences.rules import rule_of
@@ -19,32 +19,14 @@ from serving.engine.sequences.snapshot import NO_LOG_PROBS, Snapshot, StateLayou
 from serving.engine.sequences.stops import StopMasks, scan, stop_masks
 from serving.runtime.decoder import State
 from serving.runtime.likeliest import Likeliest
-from serving.runtime.sampling import BLOCK, uniforms
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import EngineError
 from unroll.terms import Capsules, FinishReason
 
-NO_UNIFORMS = np.zeros(0, np.float32)
 NO_STATES = np.zeros(0, np.int64)
-SHORTEST_PREFIX = 32  # symbols; to read fewer again costs less than to stop after them
 
 
-@dataclass(kw_only=True)
-class Settling:
-    """The way back to where a stop string ended within a loop run that went further.
-
-    Attributes:
-        tokens: what the loop run chose up to there, to be forced again from its beginning.
-        done: how many of them have been forced.
-        last: the chunk to deliver when all have been.
-    """
-
-    tokens: NDArray[np.int64]
-    done: int
-    last: Chunk
-
-
-class Sequence:
+class Sequence(Course):
     """The progress of one request.
 
     The worker that holds it alone changes it, but for `unread`, which the engine's lock guards.
@@ -63,31 +45,21 @@ class Sequence:
         layout: StateLayout,
         listener: Callable[[Chunk], None],
     ) -> None:
-        self.request = request
+        super().__init__(request, vocabulary.start_id)
         self.listener = listener
         self.rule = rule_of(request, vocabulary.sampled_size)
         self.times = Times(time.monotonic())
         self.is_streamed = request.chunk_seconds < inf  # whether its text goes out as it comes
-        self.token = vocabulary.start_id  # the last symbol, not yet consumed
-        self.done = 0  # symbols read or written by this request
         self.excess = 0  # symbols that its last run wrote after the text's end
         self.has_stopped = False  # by a stop string or its pattern, in its last run
         self.state: State | None = None  # while it holds no slot; None for zero
         self.prepared: Prepared | None = None  # for its first slot
-        self.keeps_prefixes = False
         self.unread = 0  # symbols delivered and not yet taken by the reader
         self.stops: StopMasks | None = None
         if request.stop:
             self.stops = stop_masks(request.stop, vocabulary)
-        self._start = 0  # position of the request's first symbol
-        self._prompt_length = len(request.prompt)
-        self._end = self._prompt_length + request.max_new_symbols - request.held  # `done` then
-        self._held_before = request.held
-        self._uniforms = NO_UNIFORMS  # from `_uniforms_start` on
-        self._uniforms_start = 0
         self._vocabulary = vocabulary
         self._layout = layout
-        self._settling: Settling | None = None
         self.draft = Draft(request)
         if request.origin is not None:
             self._resume(request.origin)
@@ -110,50 +82,10 @@ class Sequence:
         self.state = self._layout.unpack(prefix.snapshot.state)
 
     @property
-    def position(self) -> int:
-        """Position of the next symbol in the text; the start symbol has none."""
-        return self._start + self.done
-
-    @property
-    def prompt_left(self) -> int:
-        """How many prompt symbols are still to be read."""
-        return max(self._prompt_length - self.done, 0)
-
-    @property
-    def left(self) -> int:
-        """Maximum number of steps still to make."""
-        if self._settling is not None:
-            return len(self._settling.tokens) - self._settling.done
-        return self._end - self.done
-
-    @property
-    def steps(self) -> int:
-        """How many steps the next loop run may make for it."""
-        if self.keeps_prefixes and self.done < self._prompt_length:
-            return next_boundary(self.done, self._prompt_length) - self.done
-        return self.left
-
-    @property
-    def generated(self) -> int:
-        """How many symbols have been generated."""
-        written = self.done - self._prompt_length
-        return (written if written > 0 else 0) + self._held_before
-
-    @property
-    def has_written(self) -> bool:
-        """Whether it has generated a symbol."""
-        return self.done > self._prompt_length
-
-    @property
     def is_stalled(self) -> bool:
         """Whether it waits for its reader."""
         limit = self.request.buffer_symbols
         return limit is not None and self.unread >= limit
-
-    @property
-    def known_left(self) -> int:
-        """How many of the next symbols are already known."""
-        return self.prompt_left if self._settling is None else self.left
 
     @property
     def automaton_state(self) -> int:
@@ -185,24 +117,6 @@ class Sequence:
     def text_of(self, ids: NDArray[np.int64]) -> str:
         """Translate token ids that a loop run chose."""
         return self._vocabulary.text_of(ids)
-
-    def forced(self, steps: int) -> NDArray[np.int64]:
-        """Return what the next steps must choose, as far as it is known: (steps,) or fewer."""
-        if self._settling is not None:
-            return self._settling.tokens[self._settling.done :][:steps]
-        return self.request.prompt[self.done : self.done + steps]
-
-    def uniform(self, steps: int) -> NDArray[np.float32]:
-        """Return the random numbers of the next steps, (steps,); a score needs none."""
-        if not self.request.max_new_symbols:
-            return np.zeros(steps, np.float32)
-        position = self.position
-        offset = position - self._uniforms_start
-        if not 0 <= offset <= len(self._uniforms) - steps:
-            rest_of_block = BLOCK - position % BLOCK
-            self._uniforms = uniforms(self.request.seed, position, max(steps, rest_of_block))
-            self._uniforms_start, offset = position, 0
-        return self._uniforms[offset : offset + steps]
 
     def take(
         self,
@@ -251,17 +165,6 @@ class Sequence:
             return self._scan(text, log_probs, states[begin:steps], now, patience)
         finish = None if self.done < self._end else FinishReason.LENGTH
         return self._chunk(text, log_probs, finish, now, patience)
-
-    def settle(self, token: int, tokens: NDArray[np.int64], last: Chunk) -> None:
-        """Prepare to force a run's symbols again up to the text's end.
-
-        Args:
-            token: what the loop run began with.
-            tokens: what it chose, up to the end.
-            last: what to deliver then.
-        """
-        self.token = token
-        self._settling = Settling(tokens=tokens.copy(), done=0, last=last)
 
     def snapshot(self, state: State) -> Snapshot:
         """Describe where it stands, given its row of the recurrent state."""
