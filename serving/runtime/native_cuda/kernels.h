@@ -232,13 +232,13 @@ __global__ void draw(Work w, const float* bias, int symbols, int sampled, int st
     other[thread] = most_sampled;
   }
   fold<Max>(one, other);
-  const float most = one[0], top = other[0] * factor;
+  const float most = one[0], top = product(other[0], factor);
   EACH_THREAD(thread) {
     float total = 0.0f, total_sampled = 0.0f;
     for (int i = thread; i < V; i += threads) {
       const float logit = logits[i] + bias[i];
       total += expf(logit - most);
-      if (i < S) total_sampled += p[i] = expf(logit * factor - top);
+      if (i < S) total_sampled += p[i] = expf(product(logit, factor) - top);
     }
     three[thread] = total;
     four[thread] = total_sampled;

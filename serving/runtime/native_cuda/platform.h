@@ -14,6 +14,8 @@
 
 using Half = __half;
 __device__ inline Half to_half(float x) { return __float2half_rn(x); }
+// A product that is rounded by itself, and not together with a sum that takes it.
+__device__ inline float product(float a, float b) { return __fmul_rn(a, b); }
 
 template <class Kernel, class... Arguments>
 void launch(cudaStream_t stream, dim3 blocks, int threads, size_t shared_bytes, Kernel kernel,

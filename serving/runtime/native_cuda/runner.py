@@ -6,6 +6,7 @@ the number of rows how to add.
 """
 
 import ctypes
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -222,13 +223,22 @@ class _Batch:
 
 
 def _random_run(decoder: Decoder, rows: int, symbols: int) -> tuple[LoopRun, State]:
-    """Describe a loop run in the middle of its texts, of symbols that are given."""
+    """Describe a loop run in the middle of its texts, of symbols that are given.
+
+    The last symbol is the likeliest one, by a temperature of 0 or by a filter: rounding might tip
+    other choices, and of two that are as likely, each has the log-probability of the other.
+    """
     random = np.random.default_rng(22)
     forced = random.integers(0, symbols, (PROVED_STEPS, rows))
-    assert (forced != FREE).all()  # else rounding might tip a choice
-    run = LoopRun.plain(
-        random.integers(0, symbols, rows), forced, np.zeros(forced.shape, np.float32)
+    forced[-1] = FREE
+    run = replace(
+        LoopRun.plain(
+            random.integers(0, symbols, rows), forced, np.zeros(forced.shape, np.float32)
+        ),
+        temperature=np.arange(rows, dtype=np.float32) % 3,
+        top_k=np.ones(rows, np.int64),
     )
+    run.top_k[::3] = 0
     state = {
         name: random.uniform(-1, 1, zero.shape).astype(np.float32)
         for name, zero in decoder.zero_state(rows).items()

@@ -25,6 +25,10 @@ inline thread_local std::vector<float> emulated_shared;
 
 using Half = _Float16;
 inline Half to_half(float x) { return static_cast<Half>(x); }
+inline float product(float a, float b) {
+  volatile float rounded = a * b;
+  return rounded;
+}
 
 // Graphs: what is asked for during a capture is kept, else done.
 using Works = std::vector<std::function<void()>>;
