@@ -80,7 +80,7 @@ def test_page_waits_once_for_a_process_that_is_silent_and_has_it_again_when_it_s
 
     async def run(made: Supervisor, children: list[Child], answer: Answer) -> None:
         silent, other = children
-        monkeypatch.setattr(supervisors, "ANSWER_SECONDS", 0.01)
+        monkeypatch.setattr(supervisors, "ANSWER_SECONDS", 0.5)  # long enough for who speaks
         assert await pages(made, (other, answer)) == {1: "page of 1"}
         monkeypatch.setattr(supervisors, "ANSWER_SECONDS", 10 * PATIENCE)
         assert await pages(made, (other, answer)) == {1: "page of 1"}
