@@ -4,6 +4,7 @@ On CUDA all products are of true float32, as the loop's are, and a step is also 
 graph of all steps.
 """
 
+import copy
 import shutil
 import warnings
 from typing import Any
@@ -81,7 +82,7 @@ def captured(work: Work) -> Writer:
 
 def _trained(work: Work) -> tuple[Any, Any]:
     """Return a step of the model, and its first state."""
-    model = work.model.to(work.device.value)
+    model = copy.deepcopy(work.model).to(work.device.value)  # others read it on the CPU
 
     def step(token: Tensor, u: Tensor, state: Any) -> tuple[Tensor, Any]:
         logits, state = model(token[None], state)
