@@ -41,5 +41,5 @@ def test_every_figure_is_written(
     assert record.ratio(ALONE) == record.engine_ratio(ALONE) == 1
     assert 2 < record.mean_symbols < 40
     shown = capsys.readouterr().out
-    assert "gru-7x2, int8: short texts" in shown
+    assert "gru-7x2, int8, kernels onnx: short texts" in shown
     assert "call, score, the lower ratio" in shown
