@@ -10,11 +10,12 @@ from training.settings import Cell
 pytestmark = pytest.mark.slow
 
 
-def test_each_load_is_told_with_one_process_and_with_two(
+def test_each_load_is_told_with_one_process_with_two_and_with_two_servers(
     tiny_bundles: dict[Cell, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     measure(ProcessesSettings(bundle=tiny_bundles["gru"], clients=2, seconds=0.3, rounds=1))
     printed = capsys.readouterr().out
     assert [line for line in printed.splitlines() if line in LOADS] == list(LOADS)
-    assert printed.count("  1 process: ") == printed.count("  2 processes: ") == len(LOADS)
-    assert printed.count("2 on as many cores of their own bring ") == len(LOADS)
+    for way in ("1 process", "2 processes", "2 servers"):
+        assert printed.count(f"  {way}: ") == len(LOADS)
+    assert printed.count("; on as many cores of their own ") == 2 * len(LOADS)
