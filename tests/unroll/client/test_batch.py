@@ -153,6 +153,7 @@ def test_other_settings_or_input_do_not_go_on(
         (["generate", "--samples", "2", "--resume"], "resume"),
         (["generate", "--samples", "2", "--output-format", "text"], "--output-format"),
         (["generate", "--target", "elsewhere:1"], "target = 'elsewhere:1': is of a server"),
+        (["score", "--text", "a", "--target", "127.0.0.1:50051"], "is of a server"),
         (["score", "--text", "a", "--tls"], "tls = 'True': is of a server"),
         (["generate", "--input", "/nowhere/at/all"], "input"),
         (["generate", "--samples", "2", "--output", "/nowhere/at/all"], "output"),

@@ -70,7 +70,7 @@ def _model(settings: ServerSettings) -> Face:
         local = import_module("serving.local.model")  # which imports half the server
         loaded: Face = local.load(settings.bundle, **settings.computing)
         return loaded
-    return Client(settings.target, security=settings.security)
+    return Client(settings.address, security=settings.security)
 
 
 def _check(client: Client, settings: ServerSettings) -> None:

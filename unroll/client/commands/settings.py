@@ -24,8 +24,8 @@ _TEXT = Parameter(
 class ServerSettings:
     """Ask a server: list its models, or find out whether it is ready."""
 
-    target: str = DEFAULT_TARGET
-    """Address of the server, as HOST:PORT."""
+    target: str | None = None
+    """Address of the server, as HOST:PORT; 127.0.0.1:50051 by default."""
 
     tls: Annotated[bool, Parameter(negative=())] = False
     """Encrypt, and trust the authorities that gRPC ships with."""
@@ -52,6 +52,11 @@ class ServerSettings:
             SettingsError: a value is out of its range; the message names the setting.
         """
         check_ranges(self)
+
+    @property
+    def address(self) -> str:
+        """Where to ask."""
+        return self.target or DEFAULT_TARGET
 
     @property
     def security(self) -> Security:

@@ -72,7 +72,7 @@ class Load:
 
     async def _connect(self, stack: AsyncExitStack) -> list[grpc.aio.Channel]:
         """Open each client's channel; on a busy server, connecting would look like waiting."""
-        target, seconds = self._settings.target, self._settings.timeout
+        target, seconds = self._settings.address, self._settings.timeout
         credentials = self._security.credentials()
         options = channel_options(is_encrypted=credentials is not None)
         channels = []

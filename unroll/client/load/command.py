@@ -41,14 +41,14 @@ def load(settings: LoadSettings) -> None:
     model = try_server(settings)
     record = as_record(settings, model, run_load(settings))
     screen = Console()
-    title = f"{settings.target}: {settings.clients} clients, {settings.mode.value}"
+    title = f"{settings.address}: {settings.clients} clients, {settings.mode.value}"
     screen.print(as_table(record, f"{title}, {settings.new_symbols} symbols a request"))
     if record.generator_busy > BUSY_LIMIT:
         screen.print("The generator itself was busy all the time: raise --processes.")
     if settings.json is not None:
         write(record, settings.json)
     if record.errors and not record.requests:
-        raise UnrollError(f"{settings.target}: every request failed: {record.errors}")
+        raise UnrollError(f"{settings.address}: every request failed: {record.errors}")
 
 
 def try_server(settings: LoadSettings) -> ModelInfo:
@@ -58,7 +58,7 @@ def try_server(settings: LoadSettings) -> ModelInfo:
         UnrollError: there is no server or no such model, or the requests are wrong.
     """
     options = GenerateOptions(model=settings.model, max_new_symbols=settings.new_symbols)
-    with Client(settings.target, security=settings.security) as client:
+    with Client(settings.address, security=settings.security) as client:
         model = client.get_model(settings.model, timeout=ANSWER_SECONDS)
         with suppress(EngineError):  # a server that is full is one to measure
             next(client.stream(settings.prompt, options, timeout=ANSWER_SECONDS))
