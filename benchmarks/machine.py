@@ -36,3 +36,8 @@ def resident_bytes(process: int | str = "self") -> int:
     """Return a process's memory, as Linux counts it."""
     pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def has_amx() -> bool:
+    """Return whether the processor multiplies numbers of 8 bits in tiles."""
+    return "amx_int8" in Path("/proc/cpuinfo").read_text(encoding="ascii")

@@ -56,6 +56,7 @@ def read_all(kind: type[R], paths: Iterable[Path], settings: Iterable[str]) -> l
     for path in sorted(paths):
         record = read(kind, path)
         found = {**record.machine, **{name: record.settings.get(name) for name in names}}
+        found.pop("core", None)  # any of the machine's
         first = first or (path.name, found)
         if found != first[1]:
             raise SettingsError(

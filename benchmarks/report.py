@@ -42,10 +42,12 @@ def page(figures: Path) -> str:
     of_bulk = read_all(BulkRecord, figures.glob(bulk_record.file_name("*")), ("seconds", "repeats"))
     of_doors = read_all(DoorsRecord, figures.glob(doors.FILE), ())
     native = read_all(DecodeRecord, figures.glob("native-cpu-*.json"), ("steps", "repeats"))
+    with_amx = read_all(DecodeRecord, figures.glob("amx-cpu-*.json"), ("steps", "repeats"))
     of_filters = read_all(FiltersRecord, figures.glob(filters.FILE), ())
     sections = [
         _decode(records),
         *([_native(native)] if native else []),
+        *([_native(with_amx, "native-amx")] if with_amx else []),
         *map(_filters, of_filters),
     ]
     sections += [_served(served)] if served else []
@@ -90,10 +92,10 @@ def _decode(records: Sequence[DecodeRecord]) -> str:
     )
 
 
-def _native(records: Sequence[DecodeRecord]) -> str:
+def _native(records: Sequence[DecodeRecord], name: str = "native") -> str:
     points, machine = _points(records), records[0].machine
     return _section(
-        "native",
+        name,
         records[0].settings,
         processor=machine["processor"],
         amx="with" if records[0].has_amx else "without",
@@ -101,7 +103,7 @@ def _native(records: Sequence[DecodeRecord]) -> str:
         decode=markdown(decode_rows(points)),
         losses=markdown(int8_rows(points)),
         worse=WORSE_AT_MOST,
-        targets=markdown(target_rows(native_targets(points))),
+        targets=markdown(target_rows(native_targets(points, has_amx=records[0].has_amx))),
         not_run=_not_run(points),
     )
 

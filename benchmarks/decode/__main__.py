@@ -6,7 +6,6 @@ setups are tried and the fastest is kept; then all are timed in turn.
 """
 
 from contextlib import ExitStack
-from pathlib import Path
 
 import torch
 
@@ -17,7 +16,7 @@ from benchmarks.decode.point import PointMeasurer
 from benchmarks.decode.record import DecodeRecord, Point, file_name
 from benchmarks.decode.settings import DecodeSettings
 from benchmarks.decode.tables import decode_rows, int8_rows, native_targets, targets
-from benchmarks.machine import COMPUTING, pin
+from benchmarks.machine import COMPUTING, has_amx, pin
 from benchmarks.models import exported, random_checkpoint
 from benchmarks.record import save
 from benchmarks.tables import console, target_rows, terminal
@@ -62,7 +61,8 @@ def measure(settings: DecodeSettings) -> None:
     screen.print(terminal(decode_rows(points), "Microseconds per step of the whole batch"))
     if any(point.losses for point in points):
         screen.print(terminal(int8_rows(points), "What 8 bits lose, in nats a symbol"))
-    screen.print(terminal(target_rows(targets(points) + native_targets(points)), "Targets"))
+    aims = targets(points) + native_targets(points, has_amx=has_amx())
+    screen.print(terminal(target_rows(aims), "Targets"))
     for reason in sorted({f"{peer}: {why}" for p in points for peer, why in p.not_run.items()}):
         screen.print(f"not run: {reason}", style="bold red")
     if left_out := [peer for peer in PEERS if peer not in settings.peer]:
@@ -80,7 +80,7 @@ def _record(settings: DecodeSettings, core: int, points: list[Point]) -> DecodeR
         gigabytes_per_second=Reader(FAR_BEYOND_CACHES).gigabytes_per_second(),
         settings=settings_of(settings),
         points=points,
-        has_amx="amx_int8" in Path("/proc/cpuinfo").read_text(encoding="ascii"),
+        has_amx=has_amx(),
     )
 
 

@@ -263,6 +263,18 @@ def test_the_page_has_native_kernels_and_what_8_bits_lose(tmp_path: Path) -> Non
         assert f"\n{line}" in text
 
 
+def test_processors_with_amx_have_a_section_and_a_wider_limit(tmp_path: Path) -> None:
+    write(a_record(a_point(jax=120.0)), tmp_path / file_name("cpu", "gru-7x3", 11))
+    slow = replace(a_point(batch=64, native=140.0), precision="int8")
+    with_amx = replace(a_record(slow), has_amx=True)
+    other_core = replace(with_amx, machine={**with_amx.machine, "core": "9"})
+    write(with_amx, tmp_path / "amx-cpu-a.json")
+    write(other_core, tmp_path / "amx-cpu-b.json")
+    text = page(tmp_path)
+    assert "### With AMX" in text
+    assert "| native / products, int8, batch 64 and 256 | <= 1.6 | 1.56 at worst" in text
+
+
 def test_ways_are_timed_in_turn_each_after_an_untimed_run() -> None:
     calls: list[str] = []
     ways = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
