@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.engine.workers.crew import SWITCH_SECONDS
 from serving.local.aio import AsyncLocal
 from serving.local.call import LIMITS
 from serving.local.model import load, load_async
@@ -80,6 +81,17 @@ def test_stream_that_is_left_frees_its_slot_and_its_session(model: Face) -> None
         assert piece.text
         break
     wait_for(lambda: running(model) == 0)
+
+
+def test_threads_take_turns_often_and_never_more_seldom_than_before(folder: Path) -> None:
+    before = sys.getswitchinterval()
+    try:
+        for given, expected in ((0.005, SWITCH_SECONDS), (1e-5, 1e-5)):
+            sys.setswitchinterval(given)
+            with load(folder):
+                assert sys.getswitchinterval() == pytest.approx(expected)
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_slow_reader_stops_its_text_and_no_other(model: Face) -> None:
