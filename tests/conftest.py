@@ -4,14 +4,16 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 import torch
 
 from export.compiler import export
+from export.proof.parity import prove
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
 from tests.serving.running import RunningServer, serve
@@ -85,6 +87,13 @@ def tiny_checkpoint(
         metrics=Metrics(update=0, epoch=0, training_loss=2.5, validation_loss=2.375, seconds=0.0),
         weights=model.state_dict(),
     )
+
+
+def export_briefly(checkpoint: Checkpoint, folder: Path, **options: Any) -> Bundle:
+    """Export what is proved elsewhere: here, the long text of the proof is shorter."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("export.compiler.prove", partial(prove, long=500))
+        return export(checkpoint, folder, **options)
 
 
 @pytest.fixture(autouse=True)

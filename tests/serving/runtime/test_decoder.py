@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.compiler import export
 from serving.runtime.decoder import Decoder, LoopResult
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
-from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
+from tests.conftest import TINY_SYMBOLS, export_briefly, tiny_checkpoint
 from tests.serving.runtime.runs import (
     FILTERED,
     PLAIN,
@@ -48,7 +47,7 @@ def sized_bundle(
     """A bundle of each cell and size."""
     cell, hidden = request.param
     folder = tmp_path_factory.mktemp("sized") / cell
-    return export(tiny_checkpoint(cell, hidden_size=hidden, layers=2), folder)
+    return export_briefly(tiny_checkpoint(cell, hidden_size=hidden, layers=2), folder)
 
 
 @pytest.fixture(params=CELLS)

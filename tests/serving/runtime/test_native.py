@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from export.compiler import export
 from export.graph.arithmetic import Precision
 from export.proof.quality import Texts
 from serving.local.model import load
@@ -26,7 +25,7 @@ from serving.runtime.native.packing import PackedDecoder, Tensors, pack_decoder
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
 from serving.settings import ServerSettings
-from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
+from tests.conftest import TINY_SYMBOLS, export_briefly, tiny_checkpoint
 from tests.serving.running import serve
 from tests.serving.runtime.runs import (
     FILTERED,
@@ -70,7 +69,7 @@ def random_texts() -> Texts:
 def compiled(checkpoint: Checkpoint, precision: str, folder: Path) -> Bundle:
     """Compile a model."""
     texts = random_texts() if precision == "int8" else None
-    return export(checkpoint, folder, precision=Precision(precision), texts=texts)
+    return export_briefly(checkpoint, folder, precision=Precision(precision), texts=texts)
 
 
 @pytest.fixture(scope="module", params=MODELS, ids=lambda model: "-".join(map(str, model)))
