@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.compiler import export
-from tests.conftest import tiny_checkpoint
+from tests.conftest import export_briefly, tiny_checkpoint
 from tests.serving.running import serve
 from training.run.checkpoint import Checkpoint
 from unroll.options import GenerateOptions, InspectOptions
@@ -26,7 +25,7 @@ def checkpoint() -> Checkpoint:
 @pytest.fixture(scope="module")
 def bundle(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("members") / "bundle"
-    export(checkpoint, folder)
+    export_briefly(checkpoint, folder)
     return str(folder)
 
 

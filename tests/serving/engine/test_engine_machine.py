@@ -16,7 +16,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from export.compiler import export
 from export.graph.arithmetic import Precision
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
@@ -24,7 +23,7 @@ from serving.engine.sequences.request import Chunk
 from serving.engine.sequences.sequence import Sequence
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
-from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
+from tests.conftest import TINY_SYMBOLS, export_briefly, tiny_checkpoint
 from tests.export.test_precision import own_texts
 from tests.serving.engine.harness import Outcome, Reader, alone, request, slot_states
 from tests.serving.runtime.runs import FILTERED, PLAIN
@@ -192,7 +191,7 @@ def test_any_interleaving_in_int8_gives_every_sequence_its_own_text(
     cell: Cell, tmp_path: Path
 ) -> None:
     checkpoint = tiny_checkpoint(cell)
-    bundle = export(
+    bundle = export_briefly(
         checkpoint, tmp_path / cell, precision=Precision.INT8, texts=own_texts(checkpoint)
     )
     run_machine(bundle, workers=2, examples=16)

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from export.compiler import export
 from serving.engine.models import Models, parse_source
 from serving.engine.options import EngineOptions
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
 from serving.settings import ServerSettings
-from tests.conftest import tiny_checkpoint
+from tests.conftest import export_briefly, tiny_checkpoint
 from tests.serving.engine.harness import Reader, alone, request, running
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
@@ -54,7 +53,7 @@ def other_weights(folder: Path) -> str:
     """Export a bundle of the same shape and other weights; return its fingerprint."""
     checkpoint = tiny_checkpoint("gru")
     checkpoint.weights["decoder.bias"][3] += 5
-    return export(checkpoint, folder).manifest.fingerprint
+    return export_briefly(checkpoint, folder).manifest.fingerprint
 
 
 def swap(folder: Path, other: Path) -> None:

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.compiler import export
 from export.graph.arithmetic import Precision
-from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
+from tests.conftest import TINY_SYMBOLS, export_briefly, tiny_checkpoint
 from tests.export.test_precision import own_texts
 from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, server_process, wait_for
 from training.settings import Cell
@@ -211,7 +210,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     checkpoint = tiny_checkpoint(cell, hidden_size=hidden, layers=2)
     folder = tmp_path_factory.mktemp("model") / "bundle"
     texts = own_texts(checkpoint) if precision is not Precision.FP32 else None
-    export(checkpoint, folder, precision=precision, texts=texts)
+    export_briefly(checkpoint, folder, precision=precision, texts=texts)
     return folder
 
 

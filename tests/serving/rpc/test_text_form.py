@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from export.compiler import export
-from tests.conftest import tiny_checkpoint
+from tests.conftest import export_briefly, tiny_checkpoint
 from tests.serving.running import serve
 from unroll.bundle.form import TextForm
 from unroll.bundle.vocabulary import Vocabulary
@@ -29,7 +28,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     }
     for name, form in forms.items():
         vocabulary = Vocabulary("".join(sorted(SYMBOLS)), "\n", form)
-        export(replace(checkpoint, vocabulary=vocabulary), folder / name)
+        export_briefly(replace(checkpoint, vocabulary=vocabulary), folder / name)
     with serve(*(str(folder / name) for name in forms)) as server, server.client() as client:
         yield client
 

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.compiler import export
 from export.graph.arithmetic import Precision
 from export.proof.quality import Texts
 from serving.local.model import load
-from tests.conftest import tiny_checkpoint
+from tests.conftest import export_briefly, tiny_checkpoint
 from tests.serving.running import serve
 from unroll.bundle.folder import load_bundle
 from unroll.bundle.vocabulary import Vocabulary
@@ -38,9 +37,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, checkpoint = tmp_path_factory.mktemp("unknown"), tiny_checkpoint("lstm")
     checkpoint.weights["decoder.bias"][-1] = 12.0
     known = Vocabulary(KNOWN + UNKNOWN, "\n")
-    export(replace(checkpoint, vocabulary=known), folder / "without")
+    export_briefly(replace(checkpoint, vocabulary=known), folder / "without")
     vocabulary = Vocabulary(KNOWN + UNKNOWN, "\n", unknown_symbol=UNKNOWN)
-    export(replace(checkpoint, vocabulary=vocabulary), folder / "with")
+    export_briefly(replace(checkpoint, vocabulary=vocabulary), folder / "with")
     return folder
 
 
@@ -99,6 +98,6 @@ def test_in_8_bits_it_is_not_drawn_either(folder: Path, tmp_path: Path) -> None:
     ids = torch.randint(0, len(vocabulary), (4000,), generator=torch.Generator().manual_seed(1))
     texts = Texts(training=ids.numpy(), validation=ids.numpy()[:1000])
     checkpoint = replace(checkpoint, vocabulary=vocabulary)
-    export(checkpoint, tmp_path / "int8", precision=Precision.INT8, texts=texts)
+    export_briefly(checkpoint, tmp_path / "int8", precision=Precision.INT8, texts=texts)
     with load(tmp_path / "int8") as model:
         assert UNKNOWN not in model.generate("", GenerateOptions(max_new_symbols=500, seed=1)).text
