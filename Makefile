@@ -37,7 +37,7 @@ TRAIN := $(BIN)/unroll train --name $(NAME) \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo train export serve generate report test test-quick clients kernels test-harness test-cuda-structure fuzz soak histories bench bench-full bench-served bench-bulk bench-doors bench-filters bench-training bench-report check fix stubs setup clean
+.PHONY: help demo train export serve generate report test test-quick clients kernels test-kernels-sanitized test-harness test-cuda-structure fuzz soak histories bench bench-full bench-served bench-bulk bench-doors bench-filters bench-training bench-report check fix stubs setup clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,15 @@ $(CLIENTS)/.ready: $(wildcard tests/serving/http/node/*.json)
 kernels: $(READY) ## Compile the loops in C++ and for CUDA, which are faster
 	$(BIN)/python -m serving.runtime.native
 
+# They run ten times as long, and need as many minutes to compile; afterwards the kernels are as before.
+SANITIZER = $(shell $(or $(CXX),g++) -print-file-name=lib$(1).so)
+test-kernels-sanitized: $(READY) ## Test the loop in C++ with the sanitizers of addresses and of undefined behaviour: ARGS=
+	CXX='$(or $(CXX),g++) -g -fsanitize=address,undefined -fno-sanitize-recover=all' \
+		$(BIN)/python -c 'from serving.runtime.native.library import build; build()'
+	LD_PRELOAD='$(call SANITIZER,asan) $(call SANITIZER,ubsan)' ASAN_OPTIONS=detect_leaks=0 REQUIRE_KERNELS=1 \
+		$(BIN)/python -m pytest tests/serving/runtime/test_native.py tests/serving/runtime/test_native_drawing.py \
+		-k 'not server and not compile' $(ARGS); status=$$?; $(MAKE) --no-print-directory kernels && exit $$status
+
 # lm-eval brings some 150 packages: minutes to install, in an environment of its own.
 HARNESS := build/lm-eval
 test-harness: $(READY) $(HARNESS)/.ready ## Let lm-eval ask the server, and compare its figures with ours: ARGS=
@@ -126,6 +135,7 @@ soak: $(READY) ## Clients of every kind while servers and clients are killed: MI
 histories: $(READY) ## Servers over one store that both are harmed: is what clients saw possible? MINUTES= ARGS=
 	$(BIN)/python -m tests.histories $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
+# ARGS="--config benchmarks/native.toml": the loop in C++ and all peers into docs/figures, in six minutes.
 bench: $(READY) ## The decode loop beside its limits, torch and ONNX operators: DEVICE=cpu|cuda ARGS=
 	$(BIN)/python -m benchmarks.decode --device $(DEVICE) $(ARGS)
 

@@ -12,7 +12,7 @@ constexpr float GREEDY_FACTOR = 1e20f;
 constexpr int DRAWN_AT_ONCE = 4;  // rows, as each addition waits for the last one
 constexpr int WHOLE_AT_MOST = 512;  // symbols; of more, one is drawn by block
 constexpr int BLOCKS = 16;
-constexpr int CHAINS = 8;  // sums that are made at once
+constexpr int CHAINS = 10;  // sums that are made at once
 constexpr float BELOW_ONE = 1 - 0x1p-23f;
 
 // Floats of a row of probabilities: zeros lie behind its symbols, as many as some loop reads.
@@ -87,8 +87,11 @@ inline void sum_blocks(const float* p, int symbols, const std::vector<Cut>& cuts
     float sums[CHAINS] = {};
     int at = 0;
     auto go_on = [&](int until) {
+      float now[CHAINS];  // in registers, as only constants index it
+      each<CHAINS>([&](auto c) __attribute__((always_inline)) { now[c] = sums[c]; });
       for (; at < until; at++)
-        each<CHAINS>([&](auto c) __attribute__((always_inline)) { sums[c] += p[c * SUM_AT_ONCE + at]; });
+        each<CHAINS>([&](auto c) __attribute__((always_inline)) { now[c] += p[c * SUM_AT_ONCE + at]; });
+      each<CHAINS>([&](auto c) __attribute__((always_inline)) { sums[c] = now[c]; });
     };
     size_t cut = begun;
     for (; cut < cuts.size() && cuts[cut].chunk < group + CHAINS; cut++) {

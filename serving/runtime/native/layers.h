@@ -8,6 +8,7 @@
 //   panels   (H / LANES, inputs, gates, LANES) floats, or (H / LANES, inputs / 4, gates, LANES, 4) bytes
 //   padded   every row of units is filled up to a multiple of LANES, here called `width`
 #pragma once
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -17,6 +18,7 @@
 namespace {
 
 constexpr int SUM_AT_ONCE = 256;
+constexpr int CACHED = 1 << 18;  // bytes of weights that meet all rows before the next ones do
 constexpr int SUMS = LANES == 16 ? 24 : 12;  // vectors of them that fit the registers
 constexpr int WIDEST = 16;                   // vectors of weights that are read at once
 
@@ -270,15 +272,15 @@ void logits_of(const Model& model, int block, const void* const* tops, float* co
 }
 
 template <class P, int M>
-void some_logits(const Model& model, const void* const* tops, float* const* out, int count) {
+void some_logits(const Model& model, int first, int last, const void* const* tops, float* const* out,
+                 int count) {
   if constexpr (M > 0) {
-    if (count != M) return some_logits<P, M - 1>(model, tops, out, count);
+    if (count != M) return some_logits<P, M - 1>(model, first, last, tops, out, count);
     constexpr int U = blocks_at_once(1, M);
-    const int blocks = model.symbols_width / LANES;
-    int block = 0;
-    for (; block + U <= blocks; block += U) logits_of<P, U, M>(model, block, tops, out);
+    int block = first;
+    for (; block + U <= last; block += U) logits_of<P, U, M>(model, block, tops, out);
     if constexpr (U > 1)
-      for (; block < blocks; block++) logits_of<P, 1, M>(model, block, tops, out);
+      for (; block < last; block++) logits_of<P, 1, M>(model, block, tops, out);
   }
 }
 
@@ -297,9 +299,12 @@ class Products {
   // Logits of rows, from their members' top layers.
   void logits(const std::vector<const void*>& tops, float* const* out, int count) {
     constexpr int M = rows_at_once(1);
-    for (int at = 0; at < count; at += M)
-      some_logits<P, M>(model_, &tops[size_t(at) * model_.members], &out[at],
-                        count - at < M ? count - at : M);
+    const int blocks = model_.symbols_width / LANES;
+    const int cached = std::max(8, CACHED / (model_.inputs / P::K * LANES * 4));
+    for (int first = 0; first < blocks; first += cached)
+      for (int at = 0; at < count; at += M)
+        some_logits<P, M>(model_, first, std::min(first + cached, blocks),
+                          &tops[size_t(at) * model_.members], &out[at], std::min(count - at, M));
   }
 
  private:

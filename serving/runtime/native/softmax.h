@@ -5,8 +5,13 @@
 namespace {
 
 inline float largest(const float* x, int count) {
-  Floats most = all(-__FLT_MAX__);
+  Floats most = all(-__FLT_MAX__), other = most;
   int i = 0;
+  for (; i + 2 * LANES <= count; i += 2 * LANES) {
+    most = max(most, load(x + i));
+    other = max(other, load(x + i + LANES));
+  }
+  most = max(most, other);
   for (; i + LANES <= count; i += LANES) most = max(most, load(x + i));
   float lanes[LANES], found;
   store(lanes, most);
