@@ -85,14 +85,15 @@ $(CLIENTS)/.ready: $(wildcard tests/serving/http/node/*.json)
 kernels: $(READY) ## Compile the loops in C++ and for CUDA, which are faster
 	$(BIN)/python -m serving.runtime.native
 
-# They run ten times as long, and need as many minutes to compile; afterwards the kernels are as before.
-SANITIZER = $(shell $(or $(CXX),g++) -print-file-name=lib$(1).so)
+# GCC takes some ten minutes for them; afterwards the kernels are as before.
+SANITIZER = $(shell g++ -print-file-name=lib$(1).so)
 test-kernels-sanitized: $(READY) ## Test the loop in C++ with the sanitizers of addresses and of undefined behaviour: ARGS=
-	CXX='$(or $(CXX),g++) -g -fsanitize=address,undefined -fno-sanitize-recover=all' \
+	CXX=g++ CXXFLAGS='-O1 -fsanitize=address,undefined -fno-sanitize-recover=all' \
 		$(BIN)/python -c 'from serving.runtime.native.library import build; build()'
 	LD_PRELOAD='$(call SANITIZER,asan) $(call SANITIZER,ubsan)' ASAN_OPTIONS=detect_leaks=0 REQUIRE_KERNELS=1 \
 		$(BIN)/python -m pytest tests/serving/runtime/test_native.py tests/serving/runtime/test_native_drawing.py \
-		-k 'not server and not compile' $(ARGS); status=$$?; $(MAKE) --no-print-directory kernels && exit $$status
+		-k 'not server and not compile' $(ARGS); status=$$?; \
+	$(BIN)/python -c 'from serving.runtime.native.library import build; build()' && exit $$status
 
 # lm-eval brings some 150 packages: minutes to install, in an environment of its own.
 HARNESS := build/lm-eval

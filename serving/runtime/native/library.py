@@ -66,7 +66,8 @@ def build() -> None:
             "the native kernels need a C++ compiler, and there is no g++ and no c++; install one, "
             "or name one in CXX"
         )
-    common = [*compiler, *FLAGS, f'-DSOURCES_DIGEST="{_digest()}"']
+    more = shlex.split(os.environ.get("CXXFLAGS", ""))
+    common = [*compiler, *FLAGS, *more, f'-DSOURCES_DIGEST="{_digest()}"']
     try:
         _compile(common)
     except OSError as error:
