@@ -82,7 +82,7 @@ $(CLIENTS)/.ready: $(wildcard tests/serving/http/node/*.json)
 	@touch $@
 
 # g++ and, for CUDA, nvcc; half a minute. `unroll serve --kernels native` uses what it makes.
-kernels: $(READY) ## Compile the loops in C++ and for CUDA, which are faster
+kernels: $(USABLE) ## Compile the loops in C++ and for CUDA, which are faster
 	$(BIN)/python -m serving.runtime.native
 
 # GCC takes some ten minutes for them; afterwards the kernels are as before.

@@ -43,7 +43,8 @@ def describe(server: Server) -> list[str]:
         lines.append(
             f"{model.name}: {architecture(*sizes)}, "
             f"{summary.parameters:,} parameters, {len(model.bundle.vocabulary)} symbols, "
-            f"fingerprint {model.bundle.manifest.fingerprint[:12]}, {model.provider}"
+            f"fingerprint {model.bundle.manifest.fingerprint[:12]}, {model.provider}, "
+            f"{model.kernels.value} kernels"
         )
     over_http = f" and {server.http_address}" if server.http_address else ""
     return [*lines, f"{runtime_name()}, listening on {server.address}{over_http}"]

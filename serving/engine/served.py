@@ -29,6 +29,7 @@ class ServedModel:
         bundle: as it was loaded.
         engine: runs it.
         provider: ONNX Runtime's name of what computes the loop runs.
+        kernels: ONNX Runtime's, or native ones.
         inspector: shows what it does along a text; None for a bundle of before.
     """
 
@@ -36,6 +37,7 @@ class ServedModel:
     bundle: Bundle
     engine: Engine
     provider: str
+    kernels: Kernels
     inspector: Inspector | None
 
     @property
@@ -70,6 +72,7 @@ class ServedModel:
             bundle=bundle,
             engine=engine,
             provider=options.device.provider,
+            kernels=options.kernels,
             inspector=inspector,
         )
 

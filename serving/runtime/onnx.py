@@ -233,9 +233,9 @@ def _provider(device: Device, **cuda_options: str) -> Provider:
 
 def _missing(device: Device, got: list[str]) -> DeviceError:
     return DeviceError(
-        f"{device.value} was asked for, but ONNX Runtime {ort.__version__} has {got}; install "
-        "'.[gpu]' in an environment without onnxruntime (make setup RUNTIME=gpu) and check the "
-        "driver, or ask for cpu"
+        f"{device.value} was asked for, but ONNX Runtime {ort.__version__} has "
+        f"{', '.join(got)}; install '.[gpu]' in an environment without onnxruntime (make setup "
+        "RUNTIME=gpu) and check the driver, or ask for cpu"
     )
 
 

@@ -52,6 +52,7 @@ def test_signal_drains_and_exits_0(
         assert process.returncode == 0, errors
         assert "Traceback" not in errors
         assert "listening on 127.0.0.1:" in output
+        assert "CPUExecutionProvider, onnx kernels\n" in output
 
 
 def test_slow_reader_gets_its_whole_text_while_the_server_drains(

@@ -61,6 +61,11 @@ def test_server_and_bundle_write_the_same_and_any_break_heals(
     written = whole.read_bytes()
     assert written == other.read_bytes()
     assert written.count(b"\n") == len(PROMPTS)
+    other.unlink()
+    assert (
+        run(*flags, *bundle, "--output", other, "--resume") == 1
+    )  # there is nothing to go on from
+    assert other.read_bytes() == written
     for cut in (0, 1, len(written) // 3, len(written) // 2, len(written) - 1, len(written)):
         other.write_bytes(written[:cut])
         assert run(*flags, *bundle, "--output", other, "--resume") in (0, 1)

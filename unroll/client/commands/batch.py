@@ -4,7 +4,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,7 @@ from unroll.errors import SettingsError
 from unroll.results import Answer, Generation, Score
 from unroll.terms import SEED_LIMIT
 
-FLUSH_SECONDS = 0.5
+SHOW_SECONDS = 0.5  # between two looks at the progress
 CHUNK = 2**20
 FAILED = 1  # status of a command some of whose records failed
 R = TypeVar("R")
@@ -70,19 +70,21 @@ def generate_records(model: Face, settings: GenerateSettings) -> None:
                 seed = (seed_of(form, start.last) - start.first) % SEED_LIMIT
         prompts = _repeated(_texts(settings, "prompt", settings.prompt), settings.samples)
         options = replace(settings.options, seed=(seed + start.first) % SEED_LIMIT)
-        answers = model.generate_many(
-            islice(prompts, start.first, None),
-            options,
-            in_order=True,
-            timeout=settings.timeout or None,
-        )
 
         def write(index: int, answer: Answer[Generation]) -> bytes:
             return write_generation(form, index, (seed + index) % SEED_LIMIT, answer)
 
         total = _total(settings)
-        told = _after_telling(f"seed {seed}\n", answers)
-        _write_all(file, start, told, write, total and total * settings.samples)
+        with closing(
+            model.generate_many(
+                islice(prompts, start.first, None),
+                options,
+                in_order=True,
+                timeout=settings.timeout or None,
+            )
+        ) as answers:
+            told = _after_telling(f"seed {seed}\n", answers)
+            _write_all(file, start, told, write, total and total * settings.samples)
 
 
 def score_records(model: Face, settings: ScoreSettings) -> None:
@@ -90,17 +92,19 @@ def score_records(model: Face, settings: ScoreSettings) -> None:
     form = _output_format(settings)
     _check_input(settings)
     with _output(settings) as (file, start):
-        answers = model.score_many(
-            islice(_texts(settings, "text", settings.text or ""), start.first, None),
-            settings.options,
-            in_order=True,
-            timeout=settings.timeout or None,
-        )
 
         def write(index: int, answer: Answer[Score]) -> bytes:
             return write_score(form, index, answer)
 
-        _write_all(file, start, answers, write, _total(settings))
+        with closing(
+            model.score_many(
+                islice(_texts(settings, "text", settings.text or ""), start.first, None),
+                settings.options,
+                in_order=True,
+                timeout=settings.timeout or None,
+            )
+        ) as answers:
+            _write_all(file, start, answers, write, _total(settings))
 
 
 def _after_telling(words: str, answers: Iterable[Answer[R]]) -> Iterator[Answer[R]]:
@@ -119,7 +123,7 @@ def _write_all(
     total: int | None,
 ) -> None:
     """Write the records as they come; the first is the last that is there, and must be the same."""
-    began = flushed = time.monotonic()
+    began = shown = time.monotonic()
     index, failed = start.first - 1, 0
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
@@ -131,12 +135,12 @@ def _write_all(
                 _check_last(line, start)
                 continue
             file.write(line)
+            file.flush()  # the next may be long in coming
             failed += answer.error is not None
             now = time.monotonic()
-            if now > flushed + FLUSH_SECONDS:
-                file.flush()
+            if now > shown + SHOW_SECONDS:
                 progress.update(task, completed=index + 1)
-                flushed = now
+                shown = now
     if index + 1 < start.records:
         raise SettingsError(
             f"resume: the output holds {start.records} records, the input fewer; it is of another "
@@ -145,7 +149,6 @@ def _write_all(
     made, seconds = index + 1 - start.records, time.monotonic() - began
     sys.stderr.write(f"{made:,} records, {made / seconds:,.0f} a second\n")
     if failed:
-        file.flush()
         sys.stderr.write(f"{failed:,} of them failed; their `error` says why\n")
         raise SystemExit(FAILED)
 
@@ -171,7 +174,7 @@ def _output(settings: BatchSettings) -> Iterator[tuple[IO[bytes], Start]]:
         sys.stdout.buffer.flush()
         return
     try:
-        file = path.open("r+b" if settings.resume and path.exists() else "xb")
+        file = path.open("r+b" if settings.resume and path.exists() else "x+b")
     except FileExistsError as error:
         raise SettingsError(
             f"output = {str(path)!r}: is there already; --resume goes on where it ends"
