@@ -123,7 +123,6 @@ class _Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand out answers."""
-        self._heard = self._loop.time()
         try:
             self._reader.feed(data)
             while (answer := self._reader.gets()) is not False:
@@ -132,6 +131,9 @@ class _Line(asyncio.Protocol):
             self.lose(error)
 
     def _hand_out(self, answer: Any) -> None:
+        if not self._in_flight:
+            raise InvalidResponse("the server answers what nobody asked")
+        self._heard = self._loop.time()  # whole answers count: a part of one may go on for ever
         waiting, _ = self._in_flight.popleft()
         if waiting.done():  # its caller has gone
             return

@@ -101,7 +101,7 @@ class NativeDecoder(Decoder):
             0 if run.automata is None else len(run.automata.bias),
             *(map(_address, automata) if automata else (None,) * 3),
             _address(states),
-            asking,
+            asking if run.alternatives else 0,
             run.alternatives,
             _address(asking_rows),
             _address(ids),

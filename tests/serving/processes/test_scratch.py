@@ -1,7 +1,10 @@
 """Folders of sessions that end with their server, and those that one left behind."""
 
+import fcntl
+import os
 import shutil
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -49,3 +52,33 @@ def test_folder_that_no_supervisor_made_stays(tmp_path: Path) -> None:
     (tmp_path / "unroll-sessions-of-mine").mkdir()
     with scratch_folder():
         assert len(folders(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("name", ["supervisor", "lock"])
+def test_pipe_in_such_a_folder_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "unroll-sessions-planted"
+    folder.mkdir()
+    (folder / "supervisor").touch()
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with scratch_folder():
+        assert len(folders(tmp_path)) == 2
+
+
+def test_folder_that_is_taken_away_before_it_is_held_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Path] = []
+
+    def flock(file: IO[bytes], how: int) -> None:
+        if not taken:
+            taken.append(Path(file.name).parent)
+            shutil.rmtree(taken[0])
+        real(file, how)
+
+    real = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with scratch_folder() as folder:
+        assert folders(tmp_path) == [folder]
+    assert taken
+    assert folders(tmp_path) == []

@@ -164,7 +164,7 @@ def test_automata_and_alternatives_are_those_of_the_graph(symbols: int, has_unkn
     plain = replace(plain, top_k=0 * call.top_k, top_p=call.top_p**0, min_p=0 * call.min_p)
     automata = tables(symbols - has_unknown, ROWS)
     for run in (call, plain):
-        for asking, alternatives in ((0, 0), (ROWS, symbols), (1, 1), (ROWS // 2, 5)):
+        for asking, alternatives in ((0, 0), (ROWS, 0), (ROWS, symbols), (1, 1), (ROWS // 2, 5)):
             rows = np.random.default_rng(asking).permutation(ROWS)[:asking]
             for rules in (None, automata):
                 asked = replace(run, automata=rules, asking=rows, alternatives=alternatives)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
-from serving.sessions.redis_pipeline import Pipeline
+from serving.sessions.redis_pipeline import Pipeline, _Line
 from serving.sessions.redis_servers import servers
 from serving.sessions.redis_settings import read_redis
 from tests.serving.key_servers import KeyServer, running
@@ -157,5 +157,56 @@ def test_command_that_cannot_be_sent_leaves_others_their_answers(redis: KeyServe
                 await made.call("ECHO", "\ud800")
             answers = await asyncio.gather(*(made.call("ECHO", each) for each in "ab"))
             assert answers == [b"a", b"b"]
+
+    asyncio.run(scenario())
+
+
+class Unplugged:
+    """A connection of redis-py, and its transport, that lead nowhere."""
+
+    def __init__(self) -> None:
+        self.transport = self._writer = self._parser = self
+        self._is_closing = False
+
+    def parse_error(self, text: str) -> ResponseError:
+        return ResponseError(text)
+
+    def set_protocol(self, protocol: asyncio.Protocol) -> None:
+        pass
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def abort(self) -> None:
+        self._is_closing = True
+
+    async def disconnect(self, *, nowait: bool) -> None:
+        pass
+
+
+def test_answer_that_never_ends_costs_its_connection() -> None:
+    async def scenario() -> None:
+        seconds = 0.05
+        line = _Line(Unplugged(), seconds)  # type: ignore[arg-type]
+        answer = line.send(("GET", "a"), asyncio.get_running_loop().time() + seconds)
+        line.data_received(b"$400000000\r\n")
+        async with asyncio.timeout(SECONDS):
+            while not line.is_lost:
+                line.data_received(b"x")
+                await asyncio.sleep(seconds / 10)
+        with pytest.raises((RedisError, TimeoutError)):
+            await answer
+
+    asyncio.run(scenario())
+
+
+def test_answer_that_nobody_asked_for_costs_its_connection() -> None:
+    async def scenario() -> None:
+        line = _Line(Unplugged(), SECONDS)  # type: ignore[arg-type]
+        line.data_received(b"+OK\r\n")
+        assert line.is_lost
 
     asyncio.run(scenario())

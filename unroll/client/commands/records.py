@@ -76,7 +76,10 @@ def _read_tsv(line: str, field: str) -> str:
 
 
 def _read_json(line: str, field: str) -> str:
-    value = json.loads(line)
+    try:
+        value = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
     text = value.get(field) if isinstance(value, dict) else value
     if not isinstance(text, str):
         raise ValueError(f"must be a JSON string, or an object with a string {field!r}")
