@@ -3,10 +3,12 @@
 import io
 import subprocess
 import time
+import tomllib
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +23,7 @@ from training.settings import Cell, TrainingSettings
 from unroll.cli import run
 
 SECONDS = 1.5  # of a processor, for each training
+COMPILED: set[str] = set()  # cells whose steps this process has compiled or found compiled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +71,25 @@ def train_in_process(command: list[str], **_: object) -> "subprocess.CompletedPr
     Its clock shows processor time, of which other work on the machine takes nothing away.
     """
     tokens = command[command.index("--config") :]
+    cell = tomllib.loads(Path(tokens[1]).read_text("utf-8"))["cell"]
+    if cell not in COMPILED:
+        _compile(tokens)
+        COMPILED.add(cell)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.__main__.time", SimpleNamespace(monotonic=time.process_time))
         patch.setattr("training.__main__.Trainer", partial(Trainer, clock=time.process_time))
         with pytest.raises(SystemExit) as ended:
             run(TrainingSettings, train, name="training", tokens=tokens, preset=preset_files)
     return subprocess.CompletedProcess(command, int(ended.value.code or 0))
+
+
+def _compile(tokens: list[str]) -> None:
+    """Let the steps of a training's cell be compiled, which may take longer than the training.
+
+    Args:
+        tokens: of its command; its time and its folder are replaced.
+    """
+    with TemporaryDirectory() as runs:
+        brief = [*tokens, "--minutes", "0.001", "--runs-dir", runs]
+        with pytest.raises(SystemExit):
+            run(TrainingSettings, train, name="training", tokens=brief, preset=preset_files)

@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -110,8 +111,8 @@ class Made:
         self.loop, self._kind, self._needs = loop, kind, needs
         loop.call(f"open_{kind}", *arguments, ctypes.byref(self.pointer), *after)
 
-    def __del__(self) -> None:
-        if self.pointer.value and not sys.is_finalizing():  # a process that ends frees all
+    def __del__(self, is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if self.pointer.value and not is_ending():  # a process that ends frees all
             self.loop.call(f"close_{self._kind}", self.pointer)
 
 
