@@ -83,11 +83,10 @@ def export(
     model = checkpoint.model()
     model.load_state_dict(checkpoint.weights, assign=True)  # no copy of them
     weights = ModelWeights.of(model, checkpoint.vocabulary.sampled_size)
-    scales = measure_scales(model, texts.training) if texts else []
+    scales = measure_scales(model, texts) if texts else []
     arithmetic = open_arithmetic(precision, scales)
 
     reference = Int8Reference(weights, scales) if precision is Precision.INT8 else None
-    validation = texts.validation if texts else None
 
     def fill(draft: Path) -> Manifest:
         graphs = _write_graphs(weights, arithmetic, device, draft)
@@ -95,9 +94,7 @@ def export(
         manifest = _describe(checkpoint, weights, precision, graphs, draft)
         seed = int(hashlib.sha256(manifest.fingerprint.encode()).hexdigest()[:15], 16)
         bundle, tolerance = Bundle(draft, manifest, checkpoint.vocabulary), TOLERANCES[precision]
-        report = prove(
-            bundle, model, seed, reference=reference, tolerance=tolerance, validation=validation
-        )
+        report = prove(bundle, model, seed, reference=reference, tolerance=tolerance, texts=texts)
         if device is Device.CUDA:
             unrolled = prove_unrolled(bundle, seed, tolerance)
             report = replace(report, rungs=[*report.rungs, *unrolled])

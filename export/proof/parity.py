@@ -25,13 +25,12 @@ from export.proof.comparison import (
     require_within,
     state_difference,
 )
-from export.proof.quality import judge
+from export.proof.quality import Texts, judge
 from export.proof.reference import Reference, Run, torch_state, verify_run
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.inspector import Inspected, Inspector
 from serving.runtime.onnx import Device, GraphFiles, open_graph_session, runtime_version
 from serving.runtime.sampling import uniforms
-from training.data.symbols import Ids
 from training.model.model import CharRNN
 from unroll.bundle.folder import Bundle
 from unroll.bundle.manifest import BATCH, STEP, ParityReport, Rung
@@ -40,6 +39,7 @@ from unroll.bundle.vocabulary import Vocabulary
 T, N = 29, 5
 LONG = 10_000
 LONG_RUN = 250
+RECORD = 100  # symbols of a record at most
 ALTERNATIVES_AT_MOST = 2**20
 
 
@@ -65,7 +65,7 @@ def prove(
     *,
     reference: Reference | None = None,
     tolerance: Tolerance = FP32,
-    validation: Ids | None = None,
+    texts: Texts | None = None,
     long: int = LONG,
 ) -> ParityReport:
     """Climb the ladder.
@@ -76,7 +76,7 @@ def prove(
         seed: for the random states and symbols.
         reference: what the loop should say; the torch model by default.
         tolerance: how far the loop may be from that.
-        validation: token ids on which the loop's loss is compared with the torch model's.
+        texts: those on which the loop's loss is compared with the torch model's.
         long: symbols of the long runs.
 
     Returns:
@@ -98,8 +98,8 @@ def prove(
             *_inspect_rungs(shown, decoder, expected, case, tolerance),
             *_long_rungs(decoder, expected, bundle.vocabulary, seed, long, tolerance),
         ]
-        if validation is not None:
-            rungs.append(judge(decoder, model, validation))
+        if texts is not None:
+            rungs.append(judge(decoder, model, texts))
     require_within(
         rungs,
         "the compiled model differs from torch",
@@ -268,29 +268,45 @@ def _long_rungs(
     long: int,
     tolerance: Tolerance,
 ) -> Iterator[Rung]:
-    """Let the loop write, greedily in row 0 and with seeds in row 1, and check every symbol."""
-    uniform = uniform_columns(seed, long, 2)
+    """Let the loop write, greedily in row 0 and with seeds in the others; check every symbol.
+
+    Of records there are more rows, and each is checked to the end of its line: what follows it, no
+    server writes.
+    """
+    is_of_records = vocabulary.form.unit == "record"
+    steps, rows = (min(long, RECORD), max(2, long // 25)) if is_of_records else (long, 2)
+    uniform = uniform_columns(seed, steps, rows)
     uniform[:, 0] = 0
+    temperature = [0.0, *[1.0] * (rows - 1)]
     start = vocabulary.start_id
-    tokens, state = np.full(2, start), decoder.zero_state(2)
+    tokens, state = np.full(rows, start), decoder.zero_state(rows)
     parts = []
-    for t in range(0, long, LONG_RUN):
+    for t in range(0, steps, LONG_RUN):
         numbers = uniform[t : t + LONG_RUN]
         forced = np.full(numbers.shape, FREE)
-        loop_run = LoopRun.plain(tokens, forced, numbers, temperature=[0, 1])
+        loop_run = LoopRun.plain(tokens, forced, numbers, temperature=temperature)
         result = decoder.run(loop_run, state)
         tokens, state = result.tokens[-1], result.state
         parts.append(result)
     written = joined(parts, axis=0)
-    run = Run(start=start, tokens=written.tokens, log_probs=written.log_probs, uniform=uniform)
+    run = Run(
+        start=start,
+        tokens=written.tokens,
+        log_probs=written.log_probs,
+        uniform=uniform,
+        end=vocabulary.symbols.find("\n") if is_of_records else None,
+    )
     verdict = verify_run(model, run, tolerance.tie, vocabulary)
-    compared = f"{long} symbols x 2 rows"
-    yield close("long: log-probabilities", verdict.drift, compared, tolerance)
-    for row, name in enumerate(("greedy", "seeded")):
-        ties = f", {verdict.ties[row]} ties" if verdict.ties[row] else ""
+    lengths = run.is_text.sum(0)  # (rows,)
+    block = f"{long} symbols x 2 rows"
+    if is_of_records:
+        block = f"{lengths.sum()} symbols of {rows} records"
+    yield close("long: log-probabilities", verdict.drift, block, tolerance)
+    for name, of in (("greedy", slice(1)), ("seeded", slice(1, None))):
+        ties = sum(verdict.ties[of])
         yield Rung(
             name=f"long: {name} symbols",
-            difference=float(verdict.mismatches[row]),
+            difference=float(sum(verdict.mismatches[of])),
             limit=EQUAL,
-            compared=f"{long} symbols{ties}",
+            compared=f"{lengths[of].sum()} symbols" + (f", {ties} ties" if ties else ""),
         )

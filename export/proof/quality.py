@@ -1,21 +1,23 @@
 """What a reduced precision costs: it is calibrated on the training text and judged on the rest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from export.graph.arithmetic import UNIT, Scale
-from serving.runtime.decoder import Decoder, LoopRun
+from serving.runtime.decoder import Decoder, LoopRun, State
 from training.data.corpus import load_same_corpus
 from training.data.decoding import Rules
 from training.data.prepared import prepare_data
 from training.data.symbols import Ids
+from training.data.units import Batch, Units
 from training.model.model import CharRNN, ModelSettings, Network
-from training.model.validation import read_streams
+from training.model.validation import LOGITS_AT_MOST as WINDOW_LOGITS
+from training.model.validation import read_units
 from training.run.checkpoint import Checkpoint
 from unroll.bundle.manifest import Rung
 from unroll.errors import SettingsError
@@ -37,10 +39,12 @@ class Texts:
     Attributes:
         training: (symbols,).
         validation: (symbols,).
+        units: the documents or records of both, where they stand apart.
     """
 
     training: Ids
     validation: Ids
+    units: tuple[Units, Units] | None = None
 
 
 def load_texts(checkpoint: Checkpoint, corpus: str | None = None) -> Texts:
@@ -69,10 +73,15 @@ def load_texts(checkpoint: Checkpoint, corpus: str | None = None) -> Texts:
             "precision: the training kept no text for validation, so what a lower precision costs "
             "cannot be measured; train with --validation-fraction above 0, or export in fp32"
         )
-    return Texts(training=data.streams.ids.cpu().numpy(), validation=data.validation.cpu().numpy())
+    of_training, held_out = data.streams, data.held_out
+    return Texts(
+        training=of_training.ids.cpu().numpy(),
+        validation=data.validation.cpu().numpy(),
+        units=(of_training, held_out) if isinstance(of_training, Units) and held_out else None,
+    )
 
 
-def measure_scales(model: CharRNN, training: Ids) -> list[Scale]:
+def measure_scales(model: CharRNN, texts: Texts) -> list[Scale]:
     """Choose what an 8-bit h means in each layer.
 
     The h of a ReLU network has no bound but zero: the largest that its training text gives becomes
@@ -80,15 +89,24 @@ def measure_scales(model: CharRNN, training: Ids) -> list[Scale]:
     """
     if model.settings.cell != "rnn_relu":
         return [UNIT] * (model.settings.members * model.settings.layers)
-    rows = _rows(training[:CALIBRATION])
+    if texts.units:
+        batches = _first(texts.units[0], CALIBRATION)
+    else:
+        rows = torch.from_numpy(_rows(texts.training[:CALIBRATION]))
+        batches = iter([(rows, rows, True)])
+    greatest = [1e-6] * (model.settings.members * model.settings.layers)
+    state: list[Tensor | None] = []
     with torch.inference_mode():
-        scales = []
-        for network in model.networks:
-            x = nn.functional.embedding(torch.from_numpy(rows), network.embedding)
-            for layer in _layers(network, model.settings):
-                x, _ = layer(x)
-                scales.append(Scale(step=max(float(x.max()), 1e-6) / 255, zero_point=0))
-    return scales
+        for inputs, _, begins in batches:
+            state = [None] * len(greatest) if begins else state
+            place = 0
+            for network in model.networks:
+                x = nn.functional.embedding(inputs, network.embedding)
+                for layer in _layers(network, model.settings):
+                    x, state[place] = layer(x, state[place])
+                    greatest[place] = max(greatest[place], float(x.max()))
+                    place += 1
+    return [Scale(step=most / 255, zero_point=0) for most in greatest]
 
 
 def _layers(network: Network, settings: ModelSettings) -> Iterator[nn.RNN]:
@@ -106,36 +124,66 @@ def _layers(network: Network, settings: ModelSettings) -> Iterator[nn.RNN]:
         yield layer
 
 
-def judge(decoder: Decoder, model: CharRNN, validation: Ids) -> Rung:
+def judge(decoder: Decoder, model: CharRNN, texts: Texts) -> Rung:
     """Compare the loss of the compiled loop with torch's on the validation text.
 
-    Both read the text in 64 streams, each from the zero state; of a long text, the beginning of
-    each stream.
+    Both read documents or records that stand apart as training does, and any other text in 64
+    streams, each from the zero state; of a long text, the beginning of each stream.
 
     Returns:
         By how many nats per symbol the loop is worse; below 0, it is better.
     """
-    rows = judged_rows(validation, model.settings.vocabulary_size)
-    compiled, trained = _compiled_loss(decoder, rows), loss_in_torch(model, rows)
+    V = model.settings.vocabulary_size
+    if texts.units:
+        batches = list(_first(texts.units[1], _judged_at_most(V)))
+    else:
+        batches = [_batch(judged_rows(texts.validation, V))]
+    trained = read_units(model, _windows(batches, V))
+    compiled = _compiled_loss(decoder, batches)
     return Rung(
         name="quality: validation loss",
-        difference=compiled - trained,
+        difference=compiled - trained.loss,
         limit=WORSE_AT_MOST,
-        compared=f"{rows[1:].size} of {len(validation)} symbols, {trained:.4f} nats in torch, "
-        f"{compiled:.4f} here",
+        compared=f"{trained.symbols} of {len(texts.validation)} symbols, {trained.loss:.4f} nats "
+        f"in torch, {compiled:.4f} here",
     )
 
 
 def judged_rows(validation: Ids, vocabulary_size: int) -> NDArray[np.int64]:
     """Return what is read of a validation text to judge by, (T, N)."""
-    symbols = min(JUDGED_AT_MOST, max(JUDGED_AT_LEAST, LOGITS_AT_MOST // vocabulary_size))
-    return _rows(validation, symbols)
+    return _rows(validation, _judged_at_most(vocabulary_size))
 
 
 def loss_in_torch(model: CharRNN, rows: NDArray[np.int64]) -> float:
     """Return the mean loss of a model in nats per symbol; rows (T, N) start from zero states."""
+    return read_units(model, _windows([_batch(rows)], model.settings.vocabulary_size)).loss
+
+
+def _judged_at_most(vocabulary_size: int) -> int:
+    return min(JUDGED_AT_MOST, max(JUDGED_AT_LEAST, LOGITS_AT_MOST // vocabulary_size))
+
+
+def _first(units: Units, symbols: int) -> Iterator[Batch]:
+    """Yield windows of units until they have so many symbols."""
+    for inputs, targets, begins in units.all():
+        yield inputs.cpu(), targets.cpu(), begins
+        symbols -= int((targets >= 0).sum())
+        if symbols <= 0:
+            return
+
+
+def _batch(rows: NDArray[np.int64]) -> Batch:
+    """Make one window of rows, (T, N), that begin from the zero state."""
     tokens = torch.from_numpy(rows)
-    return read_streams(model, tokens[:-1], tokens[1:]).loss
+    return tokens[:-1], tokens[1:], True
+
+
+def _windows(batches: Iterable[Batch], vocabulary_size: int) -> Iterator[Batch]:
+    """Cut batches into windows of which all logits fit into the memory."""
+    for inputs, targets, begins in batches:
+        steps = max(1, min(CALL, WINDOW_LOGITS // (inputs.shape[1] * vocabulary_size)))
+        for t in range(0, len(inputs), steps):
+            yield inputs[t : t + steps], targets[t : t + steps], begins and t == 0
 
 
 def _rows(ids: Ids, judged: int | None = None) -> NDArray[np.int64]:
@@ -148,13 +196,16 @@ def _rows(ids: Ids, judged: int | None = None) -> NDArray[np.int64]:
     return np.ascontiguousarray(columns.T, np.int64)
 
 
-def _compiled_loss(decoder: Decoder, rows: NDArray[np.int64]) -> float:
-    N, total = rows.shape[1], 0.0
-    state = decoder.zero_state(N)
-    for t in range(0, len(rows) - 1, CALL):
-        forced = rows[t + 1 : t + 1 + CALL]
-        run = LoopRun.plain(rows[t], forced, np.zeros(forced.shape, np.float32))
+def _compiled_loss(decoder: Decoder, batches: Iterable[Batch]) -> float:
+    total, symbols = 0.0, 0
+    state: State = {}
+    for inputs, targets, begins in _windows(batches, vocabulary_size=1):
+        state = decoder.zero_state(inputs.shape[1]) if begins else state
+        is_text = (targets >= 0).numpy()
+        forced = np.where(is_text, targets.numpy(), 0)
+        run = LoopRun.plain(inputs[0].numpy(), forced, np.zeros(forced.shape, np.float32))
         result = decoder.run(run, state)
-        total -= float(result.log_probs.sum(dtype=np.float64))
+        total -= float(result.log_probs.sum(where=is_text, dtype=np.float64))
+        symbols += int(is_text.sum())
         state = result.state
-    return total / rows[1:].size
+    return total / symbols

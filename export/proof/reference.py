@@ -1,6 +1,7 @@
 """The torch model, made to say whether it would have written the same text."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -35,12 +36,21 @@ class Run:
         tokens: what was written, (T, N).
         log_probs: (T, N).
         uniform: the random numbers, (T, N); row 0 is greedy.
+        end: what ends a row's text, and what is written after it is nothing; None: nothing does.
     """
 
     start: int
     tokens: NDArray[np.int64]
     log_probs: NDArray[np.float32]
     uniform: NDArray[np.float32]
+    end: int | None = None
+
+    @cached_property
+    def is_text(self) -> NDArray[np.bool_]:
+        """Which symbols belong to a row's text, (T, N)."""
+        is_end = self.tokens == self.end
+        is_before: NDArray[np.bool_] = np.cumsum(is_end, 0) - is_end == 0
+        return is_before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +87,7 @@ def verify_run(model: Reference, run: Run, tie: float, vocabulary: Vocabulary) -
         block = slice(t, t + step)
         logits, state = model(torch.from_numpy(consumed[block]), state)  # (step, N, V)
         log_p = torch.log_softmax(logits, -1).numpy()
-        checked.add(log_p, run.tokens[block], run.log_probs[block], run.uniform[block], tie)
+        checked.add(log_p, run, block, tie)
     return Verdict(
         drift=checked.apart / max(1.0, checked.greatest),
         mismatches=checked.mismatches,
@@ -93,19 +103,15 @@ class _Checked:
         self.apart = self.greatest = 0.0
         self.mismatches, self.ties = [0] * rows, [0] * rows
 
-    def add(
-        self,
-        log_p: NDArray[np.float32],
-        tokens: NDArray[np.int64],
-        log_probs: NDArray[np.float32],
-        uniform: NDArray[np.float32],
-        tie: float,
-    ) -> None:
-        """Check a block; log_p is (T, N, V), all else (T, N)."""
+    def add(self, log_p: NDArray[np.float32], run: Run, block: slice, tie: float) -> None:
+        """Check a block of a run's steps, of which log_p, (T, N, V), is the reference's."""
+        tokens, uniform, is_text = run.tokens[block], run.uniform[block], run.is_text[block]
         of_run = np.take_along_axis(log_p, tokens[..., None], 2)[..., 0]
+        apart = np.abs(run.log_probs[block] - of_run)
         # np.maximum keeps what is not a number, so that no limit holds.
-        self.apart = float(np.maximum(self.apart, np.abs(log_probs - of_run).max()))
-        self.greatest = float(np.maximum(self.greatest, np.abs(of_run).max()))
+        self.apart = float(np.maximum(self.apart, apart.max(initial=0, where=is_text)))
+        greatest = np.abs(of_run).max(initial=0, where=is_text)
+        self.greatest = float(np.maximum(self.greatest, greatest))
         log_p = log_p[..., : self._sampled_size]
         cdf = np.cumsum(np.exp(log_p.astype(np.float64)), -1)
         for row in range(tokens.shape[1]):
@@ -113,6 +119,7 @@ class _Checked:
                 gap = _greedy_gap(log_p[:, row], tokens[:, row])
             else:
                 gap = _sampled_gap(cdf[:, row], uniform[:, row], tokens[:, row])
+            gap = gap[is_text[:, row]]
             self.mismatches[row] += int((gap > tie).sum())
             self.ties[row] += int(((gap > 0) & (gap <= tie)).sum())
 

@@ -211,7 +211,7 @@ def test_no_two_products_leave_16_bits() -> None:
 def test_relu_scale_is_measured_and_the_others_need_none() -> None:
     checkpoint = tiny_checkpoint("rnn_relu")
     texts = own_texts(checkpoint)
-    scales = measure_scales(checkpoint.model(), texts.training)
+    scales = measure_scales(checkpoint.model(), texts)
     assert [scale.zero_point for scale in scales] == [0, 0, 0]
     assert all(0 < scale.step * 255 < 1e3 for scale in scales)
     model, largest = checkpoint.model(), np.zeros(3)
@@ -222,7 +222,7 @@ def test_relu_scale_is_measured_and_the_others_need_none() -> None:
             _, state = model(token[None], state)
             largest = np.maximum(largest, state["h"].amax((1, 2)).numpy())
     np.testing.assert_allclose([scale.step * 255 for scale in scales], largest, rtol=1e-5)
-    assert measure_scales(tiny_checkpoint("gru").model(), texts.training) == [UNIT] * 3
+    assert measure_scales(tiny_checkpoint("gru").model(), texts) == [UNIT] * 3
 
 
 def test_precision_that_costs_too_much_is_refused_and_nothing_written(
@@ -317,7 +317,8 @@ def test_loss_is_that_of_torch_reading_the_same_streams(tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint("lstm")
     ids = np.random.default_rng(1).integers(0, V, 64 * 301 + 17)
     bundle = export(checkpoint, tmp_path / "bundle")
-    rung = quality.judge(Decoder(bundle, Device.CPU), checkpoint.model(), ids)
+    texts = Texts(training=ids, validation=ids)
+    rung = quality.judge(Decoder(bundle, Device.CPU), checkpoint.model(), texts)
     rows = torch.from_numpy(ids[: 64 * 301].reshape(64, 301).T.copy())
     with torch.inference_mode():
         logits, _ = checkpoint.model()(rows[:-1], checkpoint.model().zero_state(64))
@@ -336,12 +337,16 @@ def test_a_long_text_is_judged_on_the_beginnings_of_its_streams(
     monkeypatch.setattr(quality, "JUDGED_AT_MOST", 64 * 40)
     monkeypatch.setattr(quality, "JUDGED_AT_LEAST", 64 * 20)
     decoder, model = Decoder(bundle, Device.CPU), checkpoint.model()
-    rung = quality.judge(decoder, model, ids.flatten())
+
+    def judge(validation: np.ndarray) -> Rung:
+        return quality.judge(decoder, model, Texts(training=validation, validation=validation))
+
+    rung = judge(ids.flatten())
     assert rung.compared.startswith(f"{64 * 40} of {ids.size} symbols")
-    alone = quality.judge(decoder, model, ids[:, :41].flatten())
+    alone = judge(ids[:, :41].flatten())
     assert rung.compared.partition(", ")[2] == alone.compared.partition(", ")[2]
     monkeypatch.setattr(quality, "LOGITS_AT_MOST", 64 * V * 30)
-    assert quality.judge(decoder, model, ids.flatten()).compared.startswith(f"{64 * 30} of")
+    assert judge(ids.flatten()).compared.startswith(f"{64 * 30} of")
 
 
 def test_fingerprint_tells_precisions_weights_and_vocabularies_apart_and_nothing_else(

@@ -22,7 +22,8 @@ def sample(
 ) -> list[str]:
     """Continue a prompt from a zero state with symbols drawn from the softmax.
 
-    A symbol that stands for unknown ones is not drawn.
+    A symbol that stands for unknown ones is not drawn. Where a model's texts are records, each line
+    begins anew, from a zero state.
 
     Args:
         model: is in its previous mode again afterwards.
@@ -40,6 +41,7 @@ def sample(
     ids = torch.from_numpy(vocabulary.encode(prompt, field="prompt"))
     tokens = ids[:, None].repeat(1, N).to(device)  # (T, N)
     divisor = torch.tensor(temperatures, dtype=torch.float64, device=device)[:, None]  # (N, 1)
+    end = vocabulary.symbols.find("\n") if vocabulary.form.unit == "record" else -1
     state, drawn = model.zero_state(N), []
     for numbers in torch.from_numpy(uniforms).double().to(device):
         logits, state = model(tokens, state)  # (T, N, V)
@@ -48,5 +50,9 @@ def sample(
         chosen = (cumulative <= numbers[:, None] * cumulative[:, -1:]).sum(1)  # (N,)
         tokens = chosen.clamp(max=vocabulary.sampled_size - 1)[None]  # (1, N)
         drawn.append(tokens[0])
+        has_ended = tokens[0] == end  # (N,)
+        if has_ended.any():
+            tokens[0, has_ended] = vocabulary.start_id
+            state = {name: t.masked_fill(has_ended[:, None], 0) for name, t in state.items()}
     model.train(was_training)
     return [vocabulary.decode(row) for row in torch.stack(drawn, 1).tolist()]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from training.data.units import Batch
 from training.model.model import CharRNN
 
 SYMBOLS_PER_STREAM = 1024  # at least; a stream starts from a zero state, which costs its first few
@@ -84,7 +85,7 @@ def validate(
 @torch.no_grad()
 def validate_units(
     model: CharRNN,
-    batches: Iterable[tuple[Tensor, Tensor, bool]],
+    batches: Iterable[Batch],
     *,
     steps: int = 0,
     is_over: Callable[[], bool] = never,
@@ -98,18 +99,8 @@ def validate_units(
         steps: so many batches are read; 0 reads all.
         is_over: asked after each batch whether to stop.
     """
-    state, total, symbols, read = model.zero_state(1), 0.0, 0, 0
     with evaluating(model):
-        for inputs, targets, begins in batches:
-            state = model.zero_state(inputs.shape[1]) if begins else state
-            logits, state = model(inputs, state)  # (T, N, V)
-            loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
-            total += float(loss)
-            symbols += int((targets >= 0).sum())
-            read += 1
-            if read == steps or is_over():
-                break
-    return Reading(loss=total / symbols, symbols=symbols, steps=read)
+        return read_units(model, batches, steps=steps, is_over=is_over)
 
 
 @contextmanager
@@ -145,6 +136,28 @@ def read_streams(
         if is_over():
             break
     return Reading(loss=total / (steps * N), symbols=steps * N, steps=steps)
+
+
+@torch.no_grad()
+def read_units(
+    model: CharRNN,
+    batches: Iterable[Batch],
+    *,
+    steps: int = 0,
+    is_over: Callable[[], bool] = never,
+) -> Reading:
+    """Return what `validate_units` returns, of a model in evaluation mode."""
+    state, total, symbols, read = model.zero_state(1), 0.0, 0, 0
+    for inputs, targets, begins in batches:
+        state = model.zero_state(inputs.shape[1]) if begins else state
+        logits, state = model(inputs, state)  # (T, N, V)
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+        total += float(loss)
+        symbols += int((targets >= 0).sum())
+        read += 1
+        if read == steps or is_over():
+            break
+    return Reading(loss=total / symbols, symbols=symbols, steps=read)
 
 
 def _as_streams(ids: Tensor) -> tuple[Tensor, Tensor]:

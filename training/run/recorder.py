@@ -167,15 +167,16 @@ class Recorder:
             )
 
     def _sample(self, metrics: Metrics) -> str:
-        seed = [self.settings.seed, metrics.update]
-        ids = self.data.streams.ids
-        first = int(ids[np.random.default_rng(seed).integers(len(ids))])
-        start = self.data.vocabulary.decode([first])
+        seed, vocabulary = [self.settings.seed, metrics.update], self.data.vocabulary
+        prompt = vocabulary.start_symbol
+        if vocabulary.form.unit == "text":
+            ids = self.data.streams.ids
+            prompt = vocabulary.decode([int(ids[np.random.default_rng(seed).integers(len(ids))])])
         numbers = np.random.default_rng([*seed, 1]).random((self.settings.sample_symbols, 1))
         (written,) = sample(
-            self.model, self.data.vocabulary, prompt=start, uniforms=numbers, temperatures=[1.0]
+            self.model, vocabulary, prompt=prompt, uniforms=numbers, temperatures=[1.0]
         )
-        text = start + written
+        text = prompt + written if vocabulary.form.unit == "text" else written
         self.folder.add_sample(
             f"epoch {metrics.epoch}, update {metrics.update}, loss {metrics.loss:.4f}", text
         )

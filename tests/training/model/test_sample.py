@@ -9,6 +9,7 @@ import torch
 from tests.training.model.test_model import build
 from training.model.model import CharRNN
 from training.model.sample import sample
+from unroll.bundle.form import TextForm
 from unroll.bundle.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary("abcdefg", "a")
@@ -52,6 +53,20 @@ def test_a_very_low_temperature_takes_the_likeliest_symbols() -> None:
         likeliest.append(int(tokens))
     [drawn] = draw(model, [3], [1e-4], symbols=20)
     assert drawn == VOCABULARY.decode(likeliest)
+
+
+def test_each_line_of_records_begins_anew() -> None:
+    vocabulary = Vocabulary("\nbcdefg", "\n", TextForm(unit="record"))
+    model, numbers = build("lstm"), np.random.default_rng(5).random((60, 1))
+    [text] = sample(model, vocabulary, prompt="\n", uniforms=numbers, temperatures=[1.0])
+    lines = text.splitlines(keepends=True)
+    assert len(lines) > 3
+    begin = 0
+    for line in lines:
+        of_line = numbers[begin : begin + len(line)]
+        [alone] = sample(model, vocabulary, prompt="\n", uniforms=of_line, temperatures=[1.0])
+        assert line == alone
+        begin += len(line)
 
 
 def test_model_stays_in_its_mode() -> None:
