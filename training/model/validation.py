@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.data.units import Batch
 from training.model.model import CharRNN
 
 SYMBOLS_PER_STREAM = 1024  # at least; a stream starts from a zero state, which costs its first few
@@ -85,7 +84,7 @@ def validate(
 @torch.no_grad()
 def validate_units(
     model: CharRNN,
-    batches: Iterable[Batch],
+    batches: Iterable[tuple[Tensor, Tensor, bool]],
     *,
     steps: int = 0,
     is_over: Callable[[], bool] = never,
@@ -141,7 +140,7 @@ def read_streams(
 @torch.no_grad()
 def read_units(
     model: CharRNN,
-    batches: Iterable[Batch],
+    batches: Iterable[tuple[Tensor, Tensor, bool]],
     *,
     steps: int = 0,
     is_over: Callable[[], bool] = never,
