@@ -2,6 +2,7 @@
 
 import zlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import torch
 
 from export.compiler import export
 from export.graph.arithmetic import Precision
+from export.proof.comparison import TOLERANCES
+from export.proof.parity import prove
 from export.proof.quality import load_texts, measure_scales
 from export.proof.reference import Run, verify_run
 from tests.conftest import tiny_checkpoint
 from training.data.corpus import load_corpus
 from training.data.prepared import prepare_data
-from training.model.model import CharRNN
+from training.model.model import CharRNN, State
 from training.run.checkpoint import Checkpoint
 from training.settings import Cell
 
@@ -74,6 +77,35 @@ def test_scale_of_relu_is_of_records_read_one_by_one(tmp_path: Path) -> None:
             largest = np.maximum(largest, state["h"].amax((1, 2)).numpy())
     found = [scale.step * 255 for scale in measure_scales(model, texts)]
     np.testing.assert_allclose(found, largest, rtol=1e-5)
+
+
+class Nudged:
+    """The torch model, each of whose states is a little beside the right one."""
+
+    def __init__(self, model: CharRNN) -> None:
+        self._model = model
+
+    def __call__(self, tokens: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        logits, after = self._model(tokens, state)
+        return logits, {name: tensor + 0.02 for name, tensor in after.items()}
+
+    def zero_state(self, N: int) -> State:
+        return self._model.zero_state(N)
+
+
+def test_a_little_difference_does_not_grow_from_step_to_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tiny_checkpoint("lstm", hidden_size=64, layers=1)
+    weights = checkpoint.weights["recurrent.weight_hh_l0"]
+    weights *= 4  # what is a little apart now is far apart ten symbols later
+    monkeypatch.setattr("export.compiler.prove", partial(prove, long=8))
+    bundle, model = export(checkpoint, tmp_path / "bundle"), checkpoint.model()
+    tolerance = TOLERANCES[Precision.INT8]
+    report = prove(bundle, model, 1, reference=Nudged(model), tolerance=tolerance, long=8)
+    apart = {rung.name: rung.difference for rung in report.rungs}
+    for name in ("decode: final state", "inspect: units"):
+        assert apart[name] == pytest.approx(0.02, abs=0.001)
 
 
 @pytest.mark.parametrize("at", [4, 5])
