@@ -22,7 +22,7 @@ from serving.texts.delivery import LoopDelivery
 from serving.texts.each import Parse, each_generate, each_score
 from serving.texts.given.sent import as_sent, named_as_options, seeds_as_sent, text_as_sent
 from serving.texts.inspect.inspection import Inspections
-from serving.texts.many import Item, Many
+from serving.texts.many import Item
 from serving.texts.origins import Origin as Found
 from serving.texts.origins import Origins
 from serving.texts.parse_score import parse_score
@@ -168,8 +168,7 @@ class AsyncLocal:
             text = Text(self._origins, found, parsed, call)
             return generation_of(text, text.part(parsed.request, 0, chunk))
 
-        parse = _sent("prompt", parse)
-        return LocalBulk(Many(found.model.engine, parse, in_order=in_order), read)
+        return LocalBulk(found.model.engine, _sent("prompt", parse), read, in_order=in_order)
 
     async def score_many(
         self, options: ScoreOptions, origin: Origin, timeout: float | None, *, in_order: bool
@@ -184,8 +183,7 @@ class AsyncLocal:
             parsed, chunk = item.outcome
             return score_of(parsed, chunk, found.model)
 
-        parse = _sent("text", parse)
-        return LocalBulk(Many(found.model.engine, parse, in_order=in_order), read)
+        return LocalBulk(found.model.engine, _sent("text", parse), read, in_order=in_order)
 
     async def start_session(
         self, options: SessionOptions, capsule: bytes, timeout: float | None

@@ -184,24 +184,26 @@ class ThreadBulk(Generic[T]):
     def __init__(self, local: Local, bulk: LocalBulk[T]) -> None:
         self._local = local
         self._bulk = bulk
+        self._sent: list[tuple[int, str]] = []  # that go with the next `receive`, in one hop
 
     @property
     def room(self) -> int:
         """See Bulk."""
-        return self._bulk.room
+        return self._bulk.room - len(self._sent)
 
     @property
     def unanswered(self) -> int:
         """See Bulk."""
-        return self._bulk.unanswered
+        return self._bulk.unanswered + len(self._sent)
 
     def send(self, texts: list[tuple[int, str]]) -> None:
         """See Bulk."""
-        self._local.run(self._bulk.send(texts))
+        self._sent += texts
 
     def receive(self) -> list[Answer[T]]:
         """See Bulk."""
-        return self._local.run(self._bulk.receive())
+        texts, self._sent = self._sent, []
+        return self._local.run(self._bulk.exchange(texts))
 
     def close(self) -> None:
         """See Bulk."""

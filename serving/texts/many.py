@@ -19,7 +19,7 @@ SORTED = 32  # texts for each slot that are put before they begin, so as to sort
 ANSWERS = 4096  # that may wait for an earlier one, if they go out in order
 SYMBOLS = 2**20  # of them that may wait; of texts that are sorted, too
 PATIENCE = 0.05  # seconds, for others to make room
-GATHERED = 256  # answers that are handed over together, at most
+GATHERED = 256  # answers that are handed over together
 GATHERING = 0.02  # seconds, at most, from the first of them: each time costs more than an answer
 
 
@@ -68,6 +68,7 @@ class Many:
         engine: runs them.
         parse: translates a text; what it raises is the text's answer.
         in_order: answer in the order of the texts.
+        gathered: answers that are handed over together, at most.
         hold: lets so many texts beside the first count as calls of the caller; None if nobody
             counts them.
     """
@@ -78,11 +79,13 @@ class Many:
         parse: Parse,
         *,
         in_order: bool,
+        gathered: int = GATHERED,
         hold: Callable[[int], AbstractContextManager[object]] | None = None,
     ) -> None:
         self._engine = engine
         self._parse = parse
         self._in_order = in_order
+        self._gathered_at_most = gathered
         self._hold = hold
         self._held: list[AbstractContextManager[object]] = []  # whose is whose does not matter
         self._slots = sum(slots.capacity for slots in engine.slots)
@@ -194,7 +197,7 @@ class Many:
         self._has_news.clear()
         ended: list[Item] = []
         while self._answers and self._answers[0].has_ended:
-            if len(ended) == GATHERED:  # others use this event loop, too
+            if len(ended) == self._gathered_at_most:  # others use this event loop, too
                 self._has_news.set()
                 break
             ended.append(self._answers.popleft())
@@ -203,7 +206,7 @@ class Many:
     def _tell(self) -> None:
         """Tell of answers: at once if they are many or no others come, else soon."""
         waiting = self._unanswered - self._under_way
-        if waiting >= min(GATHERED, self._unanswered) or self._is_over:
+        if waiting >= min(self._gathered_at_most, self._unanswered) or self._is_over:
             self._has_news.set()
         elif self._soon is None:
 

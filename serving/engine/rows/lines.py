@@ -1,7 +1,8 @@
 """A line of columns for each slot, one a step: what is known ahead, and what loop runs wrote."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from serving.runtime.host import Written
 WIDTH = 4 * AHEAD + 2 * LONGEST_RUN  # columns
 LAST = WIDTH - AHEAD  # column from which a row may still know all ahead
 NO_STATES = np.zeros(0, np.int64)
+Number = TypeVar("Number", bound=np.generic)
 Taken = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]
 """Token ids, their log-probabilities, and the states of the automaton after each."""
 
@@ -76,27 +78,52 @@ class Lines:
 
     def cut(
         self, slots: NDArray[np.int64], begins: NDArray[np.int64], ends: NDArray[np.int64]
-    ) -> Iterable[Taken]:
-        """Return what was written in some columns of each of some lines, one or more."""
-        first = int(begins.min())
-        columns = slice(first, int(ends.max()))
-        tokens, log_probs = self._tokens[slots, columns], self._log_probs[slots, columns]
-        states = self._states[slots, columns] if self._states.shape[1] else None
-        ranges = zip((begins - first).tolist(), (ends - first).tolist(), strict=True)
-        return (
-            (
-                tokens[row, begin:end],
-                log_probs[row, begin:end],
-                NO_STATES if states is None else states[row, begin:end],
-            )
-            for row, (begin, end) in enumerate(ranges)
-        )
+    ) -> Iterator[Taken]:
+        """Return what was written in some columns of each of some lines, one or more.
+
+        Any thread may go through it, and later: it stays as it is now.
+        """
+        lines = self._tokens, self._log_probs, self._states  # those of now: see `shift`
+        return _cut(*lines, slots, begins, ends)
 
     def shift(self, columns: int) -> None:
         """Forget the first columns, so that there are more at the end."""
-        for lines in (self._forced, self._uniform, self._tokens, self._log_probs, self._states):
+        for lines in (self._forced, self._uniform):
             lines[:, :-columns] = lines[:, columns:].copy()
         self._forced[:, -columns:] = FREE
+        # Somebody may still go through what was cut from the old ones.
+        self._tokens = _shifted(self._tokens, columns)
+        self._log_probs = _shifted(self._log_probs, columns)
+        self._states = _shifted(self._states, columns)
+
+
+def _shifted(lines: NDArray[Number], columns: int) -> NDArray[Number]:
+    """Return new lines without the first columns of others."""
+    shifted = np.zeros_like(lines)
+    shifted[:, :-columns] = lines[:, columns:]
+    return shifted
+
+
+def _cut(
+    all_tokens: NDArray[np.int64],
+    all_log_probs: NDArray[np.float32],
+    all_states: NDArray[np.int64],
+    slots: NDArray[np.int64],
+    begins: NDArray[np.int64],
+    ends: NDArray[np.int64],
+) -> Iterator[Taken]:
+    """Yield some columns of each of some lines; nothing is done before it is asked for."""
+    first = int(begins.min())
+    columns = slice(first, int(ends.max()))
+    tokens, log_probs = all_tokens[slots, columns], all_log_probs[slots, columns]
+    states = all_states[slots, columns] if all_states.shape[1] else None
+    ranges = zip((begins - first).tolist(), (ends - first).tolist(), strict=True)
+    for row, (begin, end) in enumerate(ranges):
+        yield (
+            tokens[row, begin:end],
+            log_probs[row, begin:end],
+            NO_STATES if states is None else states[row, begin:end],
+        )
 
 
 @lru_cache(maxsize=8)

@@ -59,6 +59,7 @@ class Rows:
         self._waiting: list[int] = []  # slots that are not in the next loop run
         # What some row may need, of Kind; at times more, until rows are arranged again.
         self._kinds = 0
+        self._common_kinds = 0  # of them, those of all rows when they were arranged
 
     @property
     def is_crowded(self) -> bool:
@@ -88,16 +89,25 @@ class Rows:
         self._begins = None
         for slot in self._waiting:
             self.put([slot], self.at([slot]))  # the clock went on without it
-        chosen, self._waiting = sorted(slots), []
-        if np.bitwise_or.reduce(self._table["kinds"][chosen]) & RULED:
-            chosen = self._tables.choose([(slot, self.at([slot])[0].rule) for slot in chosen])
+        self._waiting = []
+        self._hold(sorted(slots))
+        if self._kinds & RULED:
+            rules = [(slot, self.at([slot])[0].rule) for slot in self.held.tolist()]
+            chosen = self._tables.choose(rules)
             self._waiting = [slot for slot in slots if slot not in chosen]
+            self._hold(chosen)
         for slot in self._waiting:
             self.catch_up(slot)
             self._table["taken"][slot] = NEVER
-        self.held = np.array(chosen, np.int64)
-        self._rows = slice(None) if len(chosen) == len(self._sequences) else self.held
-        self._kinds = int(np.bitwise_or.reduce(self._table["kinds"][self._rows]))
+
+    def _hold(self, slots: list[int]) -> None:
+        """Let these slots, rising, be the rows of the next loop run."""
+        if len(slots) < len(self._sequences) or len(self.held) < len(slots):
+            self.held = np.array(slots, np.int64)
+            self._rows = slice(None) if len(slots) == len(self._sequences) else self.held
+        kinds = self._table["kinds"][self._rows]
+        self._kinds = int(np.bitwise_or.reduce(kinds))
+        self._common_kinds = int(np.bitwise_and.reduce(kinds))
 
     def go_on(self, slot: int, sequence: Sequence) -> None:
         """Note what a sequence waits for now that it has taken in what was written."""
@@ -240,10 +250,9 @@ class Rows:
         begun = (row["first"] > began) & (row["first"] <= clock)
         found = News(begun=self.held[begun].tolist(), stoppable=self._stoppable(made, all_made))
         places = np.flatnonzero(news)
-        changed = row[["end", "kinds"]][places].tolist()
-        for place, slot, (end, kinds) in zip(
-            places.tolist(), self.held[places].tolist(), changed, strict=True
-        ):
+        ends, kinds_of = row["end"][places].tolist(), row["kinds"][places].tolist()
+        slots = self.held[places].tolist()
+        for place, slot, end, kinds in zip(places.tolist(), slots, ends, kinds_of, strict=True):
             if kinds & SPECIAL or not (place in stops or end <= clock) or place in wrong:
                 found.rows.append(place)
                 continue
@@ -259,8 +268,9 @@ class Rows:
         """Return how many steps, of all that were made, rows made that a stop string may end."""
         if not self._kinds & STOPPING:
             return 0
-        may_stop = self.may_stop
-        return all_made if may_stop.all() else int(made.sum(where=may_stop))
+        if self._common_kinds & STOPPING:
+            return all_made
+        return int(made.sum(where=self.may_stop))
 
     def _is_over(self, states: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Note the states of the rows' automata, (N,); return whose pattern has ended, (N,)."""

@@ -78,6 +78,12 @@ class StopMasks:
         """Whether each stop string has one symbol."""
         return bool(self.begins == self.ends)
 
+    @cached_property
+    def is_end(self) -> NDArray[np.bool_]:
+        """Which tokens are the last symbol of a stop string, (V,)."""
+        is_end: NDArray[np.bool_] = (self.masks & self.ends) != 0
+        return is_end
+
     def after(self, text: str) -> np.uint64:
         """Return the state after a text."""
         state = 0
@@ -152,27 +158,47 @@ class StopRows:
             counted: how many of them were forced, (N,), and how many count, (N,); None if none was
                 and all do.
         """
+        common = self._common
+        if common is not None and common.are_single:
+            found = common.is_end[tokens]
+            if counted is not None:
+                found[_uncounted(len(tokens), *counted)] = False
+        else:
+            found = self._complete(slots, tokens, counted)
+        steps, places = (each[::-1].tolist() for each in found.nonzero())  # the first one counts
+        return {place: step + 1 for place, step in zip(places, steps, strict=True)}
+
+    def _complete(
+        self,
+        slots: NDArray[np.int64],
+        tokens: NDArray[np.int64],
+        counted: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
+    ) -> NDArray[np.bool_]:
+        """Follow stop strings of any length; tell where one is complete, (T, N)."""
         begins: NDArray[np.uint64] | np.uint64
         ends: NDArray[np.uint64] | np.uint64
         if self._common is not None:
             begins, ends, masks = self._common.begins, self._common.ends, self._common.masks[tokens]
-            are_single = self._common.are_single
         else:
             begins, ends = self._begins[slots], self._ends[slots]
             if not ends.any():
-                return {}
-            masks = self._masks[slots, tokens]  # (T, N)
-            are_single = bool((begins == ends).all())
+                return np.zeros((0, 0), np.bool_)
+            masks = self._masks[slots, tokens]
         if counted is not None:
-            (reading, made), time = counted, np.arange(len(tokens))[:, None]
-            masks[(time < reading) | (time >= made)] = 0
-        if not are_single:
+            masks[_uncounted(len(tokens), *counted)] = 0
+        if (begins != ends).any():  # else each has one symbol
             state = self._states[slots]
             for mask in masks:
                 state = mask & (state << ONE | begins)
                 mask[:] = state
             self._states[slots] = state
-        found = (masks & ends) != 0
-        places = np.flatnonzero(found.any(axis=0))
-        first = found[:, places].argmax(axis=0) + 1
-        return dict(zip(places.tolist(), first.tolist(), strict=True))
+        is_complete: NDArray[np.bool_] = (masks & ends) != 0
+        return is_complete
+
+
+def _uncounted(
+    steps: int, reading: NDArray[np.int64], made: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Tell which symbols of a run do not count, (T, N), by how many are forced and made, (N,)."""
+    time = np.arange(steps)[:, None]
+    return (time < reading) | (time >= made)

@@ -55,6 +55,17 @@ class FairQueue:
         idle = next((caller for caller in self._of if not held[caller]), None)
         return min(self._of, key=held.__getitem__) if idle is None else idle
 
+    def pop_some(self, most: int, held: Counter[bytes]) -> list[Sequence]:
+        """Remove the next sequence, and those behind it up to so many, if all are one caller's."""
+        if len(self._of) > 1:
+            return [self.pop(held)]
+        (turns,) = self._of.values()
+        some = [turns.popitem(last=False)[0] for _ in range(min(most, len(turns)))]
+        self._length -= len(some)
+        if not turns:
+            self._of.clear()
+        return some
+
     def pop(self, held: Counter[bytes]) -> Sequence:
         """Remove the next sequence; its caller's next turn comes last."""
         caller = self.next(held)

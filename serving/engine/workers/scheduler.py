@@ -107,8 +107,9 @@ class Scheduler:
     def schedule(self, slots: Slots) -> list[Sequence]:
         """Return the rows of a worker's next loop run; may be none."""
         share = self._share(slots)
-        for sequence in slots.sequences[: max(len(slots) - share, 0)]:
-            self._put_back(slots, sequence)
+        if len(slots) > share:
+            for sequence in slots.sequences[: len(slots) - share]:
+                self._put_back(slots, sequence)
         if len(self._queue):
             self._admit(slots, share)
         return slots.sequences
@@ -140,10 +141,10 @@ class Scheduler:
         return ended
 
     def _admit(self, slots: Slots, share: int) -> None:
-        for _ in range(min(share - len(slots), slots.free, len(self._queue))):
-            slots.admit(self._queue.pop(slots.callers))
+        while (room := min(share - len(slots), slots.free)) > 0 and len(self._queue):
+            slots.admit(self._queue.pop_some(room, slots.callers))
         while len(self._queue) and self._take_from_greediest(slots):
-            slots.admit(self._queue.pop(slots.callers))
+            slots.admit([self._queue.pop(slots.callers)])
 
     def _take_from_greediest(self, slots: Slots) -> bool:
         """Free a slot for whose turn it is, if another caller has at least two more."""

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 
 from serving.engine.counts import EngineCounts
 from serving.engine.rows.rows import Rows
@@ -49,13 +50,14 @@ class Slots:
         """How many more sequences can be admitted."""
         return len(self._free)
 
-    def admit(self, sequence: Sequence) -> None:
-        """Give a sequence a slot and put its state there."""
-        slot = self._of[sequence] = self._free.pop()
-        self.runner.load(slot, sequence.state)
-        sequence.state = None
-        self._coming.append((slot, sequence))
-        self.callers[sequence.request.caller] += 1
+    def admit(self, sequences: Iterable[Sequence]) -> None:
+        """Give each sequence a slot and put its state there."""
+        for sequence in sequences:
+            slot = self._of[sequence] = self._free.pop()
+            self.runner.load(slot, sequence.state)
+            sequence.state = None
+            self._coming.append((slot, sequence))
+            self.callers[sequence.request.caller] += 1
         self._is_changed = True
 
     def release(self, sequence: Sequence, *, keep_state: bool = False) -> None:

@@ -48,7 +48,7 @@ def test_slot_gives_back_the_state_that_it_was_given(bundle: Bundle, decoder: De
         one = Sequence(request(bundle.vocabulary, "", 1), bundle.vocabulary, layout, Reader())
         one.state = {name: tensor[:, row] for name, tensor in states.items()}
         sequences.append(one)
-        slots.admit(one)
+        slots.admit([one])
     assert not slots.free
     for row in (1, 0, 2):
         slots.release(sequences[row], keep_state=True)
