@@ -131,3 +131,22 @@ def test_queue_loses_and_doubles_nobody(acts: list[tuple[str, int]]) -> None:
             assert gone not in queue
         assert len(queue) == len(inside)
         assert all(each in queue for each in inside)
+
+
+@given(st.lists(st.sampled_from([GREEDY, MODEST]), max_size=20), st.integers(1, 5))
+def test_some_taken_at_once_are_those_that_would_be_taken_one_by_one(
+    callers: list[bytes], most: int
+) -> None:
+    sequences = [sequence(caller) for caller in callers]
+    at_once, one_by_one = FairQueue(), FairQueue()
+    for each in sequences:
+        at_once.append(each)
+        one_by_one.append(each)
+    slots = Counter[bytes]()
+    while len(at_once):
+        some = at_once.pop_some(most, slots)
+        assert 1 <= len(some) <= most
+        for each in some:
+            assert one_by_one.pop(slots) is each
+            slots[each.request.caller] += 1
+    assert len(one_by_one) == 0
