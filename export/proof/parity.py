@@ -38,7 +38,6 @@ from unroll.bundle.vocabulary import Vocabulary
 
 T, N = 29, 5
 LONG = 10_000
-LONG_RUN = 250
 RECORD = 100  # symbols of a record at most
 
 
@@ -282,11 +281,12 @@ def _long_rungs(
     temperature = [0.0, *[1.0] * (rows - 1)]
     start = vocabulary.start_id
     tokens, state = np.full(rows, start), decoder.zero_state(rows)
-    parts = []
-    for t in range(0, steps, LONG_RUN):
-        numbers = uniform[t : t + LONG_RUN]
+    parts, states = [], []
+    for t in range(0, steps, tolerance.steps):
+        numbers = uniform[t : t + tolerance.steps]
         forced = np.full(numbers.shape, FREE)
         loop_run = LoopRun.plain(tokens, forced, numbers, temperature=temperature)
+        states.append(state)
         result = decoder.run(loop_run, state)
         tokens, state = result.tokens[-1], result.state
         parts.append(result)
@@ -296,6 +296,8 @@ def _long_rungs(
         tokens=written.tokens,
         log_probs=written.log_probs,
         uniform=uniform,
+        steps=tolerance.steps,
+        states=states,
         end=vocabulary.symbols.find("\n") if is_of_records else None,
     )
     verdict = verify_run(model, run, tolerance.tie, vocabulary)

@@ -1,5 +1,6 @@
 """The torch model, made to say whether it would have written the same text."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -29,13 +30,15 @@ class Reference(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A text that the compiled loop wrote, two or more rows from the zero state.
+    """A text that the compiled loop wrote in runs, two or more rows.
 
     Attributes:
         start: the first symbol to be consumed.
         tokens: what was written, (T, N).
         log_probs: (T, N).
         uniform: the random numbers, (T, N); row 0 is greedy.
+        steps: of each run but the last one, which may have fewer.
+        states: before each run.
         end: what ends a row's text, and what is written after it is nothing; None: nothing does.
     """
 
@@ -43,7 +46,20 @@ class Run:
     tokens: NDArray[np.int64]
     log_probs: NDArray[np.float32]
     uniform: NDArray[np.float32]
+    steps: int
+    states: list[State]
     end: int | None = None
+
+    def side_by_side(self, at_most: int) -> Iterator[tuple[NDArray[np.int64], State]]:
+        """Yield runs of as many steps together: their places, (steps, R), and state, R * N rows."""
+        T, first = len(self.tokens), 0
+        while first < len(self.states):
+            R = max(1, min(at_most, T // self.steps - first))
+            places = np.arange(first * self.steps, min((first + R) * self.steps, T))
+            states = self.states[first : first + R]
+            joined = {name: np.concatenate([s[name] for s in states], 1) for name in states[0]}
+            yield places.reshape(R, -1).T, joined
+            first += R
 
     @cached_property
     def is_text(self) -> NDArray[np.bool_]:
@@ -74,20 +90,24 @@ def torch_state(state: State) -> dict[str, torch.Tensor]:
 
 
 def verify_run(model: Reference, run: Run, tie: float, vocabulary: Vocabulary) -> Verdict:
-    """Check each symbol of a run against torch reading the same symbols.
+    """Check each symbol of a text against torch reading the same symbols, run by run.
 
     As long as all symbols before it agree, torch writing on its own would be in the state that it
-    has here; so no mismatch means that its own loop writes the same text.
+    has here, but for rounding; so no mismatch means that its own loop writes the same text.
     """
-    T, rows = run.tokens.shape
-    consumed = np.concatenate([np.full((1, rows), run.start), run.tokens[:-1]])  # (T, N)
-    state, checked = model.zero_state(rows), _Checked(rows, vocabulary.sampled_size)
-    step = max(1, PROBABILITIES_AT_MOST // (rows * len(vocabulary)))
-    for t in range(0, T, step):
-        block = slice(t, t + step)
-        logits, state = model(torch.from_numpy(consumed[block]), state)  # (step, N, V)
-        log_p = torch.log_softmax(logits, -1).numpy()
-        checked.add(log_p, run, block, tie)
+    N = run.tokens.shape[1]
+    V = len(vocabulary)
+    consumed = np.concatenate([np.full((1, N), run.start), run.tokens[:-1]])  # (T, N)
+    checked = _Checked(N, vocabulary.sampled_size)
+    for places, before in run.side_by_side(max(1, PROBABILITIES_AT_MOST // (run.steps * N * V))):
+        state, R = torch_state(before), places.shape[1]
+        block = max(1, PROBABILITIES_AT_MOST // (R * N * V))
+        for t in range(0, len(places), block):
+            at = places[t : t + block]  # (block, R)
+            tokens = torch.from_numpy(consumed[at].reshape(len(at), R * N))
+            logits, state = model(tokens, state)  # (block, R * N, V)
+            log_p = torch.log_softmax(logits, -1).numpy()
+            checked.add(log_p.reshape(at.size, N, V), run, at.ravel(), tie)
     return Verdict(
         drift=checked.apart / max(1.0, checked.greatest),
         mismatches=checked.mismatches,
@@ -103,11 +123,13 @@ class _Checked:
         self.apart = self.greatest = 0.0
         self.mismatches, self.ties = [0] * rows, [0] * rows
 
-    def add(self, log_p: NDArray[np.float32], run: Run, block: slice, tie: float) -> None:
-        """Check a block of a run's steps, of which log_p, (T, N, V), is the reference's."""
-        tokens, uniform, is_text = run.tokens[block], run.uniform[block], run.is_text[block]
+    def add(
+        self, log_p: NDArray[np.float32], run: Run, places: NDArray[np.int64], tie: float
+    ) -> None:
+        """Check the symbols at some places, (T,), of which log_p, (T, N, V), is the reference's."""
+        tokens, uniform, is_text = run.tokens[places], run.uniform[places], run.is_text[places]
         of_run = np.take_along_axis(log_p, tokens[..., None], 2)[..., 0]
-        apart = np.abs(run.log_probs[block] - of_run)
+        apart = np.abs(run.log_probs[places] - of_run)
         # np.maximum keeps what is not a number, so that no limit holds.
         self.apart = float(np.maximum(self.apart, apart.max(initial=0, where=is_text)))
         greatest = np.abs(of_run).max(initial=0, where=is_text)

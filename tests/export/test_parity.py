@@ -230,23 +230,46 @@ def test_proof_leaves_the_number_of_torch_threads_as_it_was(tmp_path: Path) -> N
         torch.set_num_threads(before)
 
 
+def runs_of(run: Run) -> Iterator[Run]:
+    """Yield each run of a text as one that stands alone, the first symbol of both rows alike."""
+    for number, state in enumerate(run.states):
+        block = slice(number * run.steps, (number + 1) * run.steps)
+        yield replace(
+            run,
+            start=int(run.tokens[block.start - 1, 0]) if number else run.start,
+            tokens=run.tokens[block],
+            log_probs=run.log_probs[block],
+            uniform=run.uniform[block],
+            states=[state],
+        )
+
+
 def test_a_run_is_checked_alike_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint, random = tiny_checkpoint("lstm"), np.random.default_rng(3)
     model, vocabulary = checkpoint.model(), checkpoint.vocabulary
     T, V = 40, len(vocabulary)
     run = Run(
         start=0,
-        tokens=random.integers(0, V, (T, 2)),
+        tokens=np.repeat(random.integers(0, V, (T, 1)), 2, 1),
         log_probs=-random.random((T, 2), np.float32),
         uniform=random.random((T, 2), np.float32),
+        steps=11,  # the last run has 7
+        states=[
+            {f"{name}_0": random.random((3, 2, 7), np.float32) for name in "hc"} for _ in range(4)
+        ],
     )
     with torch.inference_mode():
         whole = verify_run(model, run, 0.08, vocabulary)
         monkeypatch.setattr(reference, "PROBABILITIES_AT_MOST", 7 * 2 * V)
         blocks = verify_run(model, run, 0.08, vocabulary)
+        monkeypatch.setattr(reference, "PROBABILITIES_AT_MOST", 22 * 2 * V)
+        two = verify_run(model, run, 0.08, vocabulary)
+        apart = [verify_run(model, part, 0.08, vocabulary) for part in runs_of(run)]
     assert min(*whole.mismatches, *whole.ties) > 0
-    assert (blocks.mismatches, blocks.ties) == (whole.mismatches, whole.ties)
-    assert blocks.drift == pytest.approx(whole.drift, rel=1e-5)
+    for cut in (blocks, two):
+        assert (cut.mismatches, cut.ties) == (whole.mismatches, whole.ties)
+        assert cut.drift == pytest.approx(whole.drift, rel=1e-5)
+    assert whole.mismatches == np.sum([verdict.mismatches for verdict in apart], 0).tolist()
 
 
 def test_what_the_memory_cannot_hold_is_refused_before_anything_is_done(tmp_path: Path) -> None:

@@ -126,6 +126,8 @@ def test_what_follows_the_end_of_a_record_is_not_compared(at: int) -> None:
             tokens=tokens,
             log_probs=log_probs,
             uniform=np.zeros((T, 2), np.float32),
+            steps=T,
+            states=[{f"{name}_0": zero.numpy() for name, zero in model.zero_state(2).items()}],
             end=end,
         )
         verdict = verify_run(model, run, 0.0, vocabulary)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from training.data.streams import Position
 from training.data.symbols import Ids
-from unroll.errors import CorpusError
+from unroll.errors import CorpusError, SettingsError
 
 IGNORED = -100  # a target that is filling: what torch's cross_entropy leaves out
 LONGEST = 64  # windows; a longer unit is cut, and its parts are read from zero states, too
@@ -89,6 +89,20 @@ class Units:
     def symbols(self) -> int:
         """How many symbols all units have."""
         return int((self._ends - self._begins).sum())
+
+    def whole(self) -> Iterator[Ids]:
+        """Yield each unit's token ids, (symbols,).
+
+        Raises:
+            SettingsError: a unit is so long that it is read in parts.
+        """
+        if not self._is_first.all():
+            raise SettingsError(
+                f"a document or record has more than {LONGEST * self.T:,} symbols, and is read in "
+                "parts that are alone here only; leave --target out"
+            )
+        for begin, end in zip(self._begins, self._ends, strict=True):
+            yield self.ids[begin:end].cpu().numpy()
 
     def windows(self, epoch: int) -> int:
         """Number of windows of an epoch."""

@@ -13,11 +13,17 @@ from training.evaluate.held_out import HeldOut, find_held_out
 from training.evaluate.progress import reading
 from training.evaluate.reading import encode, stream_losses, unit_losses, window_losses
 from training.evaluate.report import Figure, Report
-from training.evaluate.served import Served, require_parity, require_same_model, served_losses
+from training.evaluate.served import (
+    Served,
+    require_parity,
+    require_same_model,
+    served_losses,
+    served_unit_losses,
+)
 from training.evaluate.settings import EvaluationSettings
 from training.log.progress import say
 from training.model.model import CharRNN
-from training.run.checkpoint import load_checkpoint
+from training.run.checkpoint import Checkpoint, load_checkpoint
 from unroll.cli import run
 from unroll.client.client import Client
 from unroll.client.remote.security import Security, read_token
@@ -41,19 +47,17 @@ def evaluate(settings: EvaluationSettings) -> None:
     console = Console()
     checkpoint = load_checkpoint(settings.checkpoint)
     held_out = find_held_out(checkpoint, corpus=settings.corpus, split=settings.split)
+    if held_out.units is not None:
+        _evaluate_apart(console, settings, checkpoint, held_out, held_out.units)
+        return
     model = checkpoint.model().to(settings.device)
     unknown = checkpoint.vocabulary.count_unknown(held_out.text)
-    if held_out.units is not None:
-        figure = _apart(console, settings, model, held_out.units)
-        _tell(console, settings, held_out, (figure,), unknown)
-        return
     ids = encode(checkpoint.vocabulary, held_out.text).to(settings.device)
     symbols = len(held_out.text)
     choice = served = None
     with ExitStack() as stack:
         if settings.target:
-            security = Security(token=read_token(None))
-            client = stack.enter_context(Client(settings.target, security=security))
+            client = stack.enter_context(_client(settings))
             same = require_same_model(client, settings.model, checkpoint)
             with reading(console, "server", symbols):  # first: a server may refuse so long a text
                 served = served_losses(client, same, held_out.text)
@@ -73,16 +77,40 @@ def evaluate(settings: EvaluationSettings) -> None:
         require_parity(served.losses, stream)
 
 
-def _apart(console: Console, settings: EvaluationSettings, model: CharRNN, units: Units) -> Figure:
-    """Measure units that stand apart, which is done in one way only."""
-    if settings.adaptive or settings.target:
-        asked = "adaptive" if settings.adaptive else "target"
+def _evaluate_apart(
+    console: Console,
+    settings: EvaluationSettings,
+    checkpoint: Checkpoint,
+    held_out: HeldOut,
+    units: Units,
+) -> None:
+    """Measure units that stand apart, each from a zero state."""
+    if settings.adaptive:
         raise SettingsError(
-            f"{asked}: reads one long text, and this model was trained on units that stand apart; "
+            "adaptive: reads one long text, and this model was trained on units that stand apart; "
             "leave it out"
         )
+    vocabulary, model = checkpoint.vocabulary, checkpoint.model().to(settings.device)
+    served = None
+    if settings.target:
+        texts = [vocabulary.text_of(ids) for ids in units.whole()]
+        with _client(settings) as client:
+            same = require_same_model(client, settings.model, checkpoint)
+            with reading(console, "server", units.symbols) as advance:
+                served = served_unit_losses(client, same, texts, advance)
     with reading(console, "apart", units.symbols) as advance:
-        return Figure.of("apart", unit_losses(model, units, advance))
+        apart = unit_losses(model, units, advance)
+    figures = [Figure.of("apart", apart)]
+    if served is not None:
+        figures.append(Figure.of("server", served.losses))
+    unknown = vocabulary.count_unknown(held_out.text)
+    _tell(console, settings, held_out, tuple(figures), unknown, served=served)
+    if served is not None:
+        require_parity(served.losses, apart)
+
+
+def _client(settings: EvaluationSettings) -> Client:
+    return Client(settings.target, security=Security(token=read_token(None)))
 
 
 def _tell(

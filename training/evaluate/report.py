@@ -162,7 +162,8 @@ class Report:
                 return f"zero state every {WINDOW}"
             case "server":
                 assert self.served is not None
-                return f"stream, by {self.served.model}"
+                read = "stream" if self.held_out.units is None else "apart"
+                return f"{read}, by {self.served.model}"
             case "adaptive":
                 assert self.choice is not None
                 chosen = self.choice.adaptation

@@ -1,10 +1,11 @@
 """The same figure from a running server, which reads texts as one stream."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from training.evaluate.reading import Losses
+from training.evaluate.reading import Advance, Losses
 from training.run.checkpoint import Checkpoint
 from unroll.client.client import Client
 from unroll.errors import InputError, ParityError
@@ -79,6 +80,28 @@ def served_losses(client: Client, served: ModelInfo, text: str) -> Served:
     )
 
 
+def served_unit_losses(
+    client: Client, served: ModelInfo, texts: Iterable[str], advance: Advance = lambda _: None
+) -> Served:
+    """Have a server score texts that stand apart, in one call for many.
+
+    Raises:
+        InputError: a text is longer than the server scores.
+        UnrollError: the call failed.
+    """
+    losses = []
+    for answer in client.score_many(texts, ScoreOptions(model=served.name), in_order=True):
+        log_probs = answer.result.log_probs
+        losses.append(-np.array(log_probs, np.float64))
+        advance(len(log_probs))
+    return Served(
+        target=client.target,
+        model=served.name,
+        fingerprint=served.fingerprint,
+        losses=np.concatenate(losses),
+    )
+
+
 def require_parity(served: Losses, torch: Losses) -> None:
     """Check that a server's figure is torch's.
 
@@ -88,7 +111,7 @@ def require_parity(served: Losses, torch: Losses) -> None:
     apart = abs(float(served.mean()) - float(torch.mean()))
     if not apart <= APART_AT_MOST:
         raise ParityError(
-            f"stream: {served.mean():.6f} nats per symbol from the server, {torch.mean():.6f} from "
+            f"target: {served.mean():.6f} nats per symbol from the server, {torch.mean():.6f} from "
             f"torch; they differ by {apart:.1e}, at most {APART_AT_MOST:g} is allowed; export the "
             "checkpoint again and serve that bundle"
         )

@@ -35,21 +35,29 @@ FRACTION = 0.1
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of a small training, `tune` and `everything`, and bundles of the first."""
+    """Runs of small trainings, and bundles of the first."""
     path = tmp_path_factory.mktemp("evaluate")
     (path / "novel.txt").write_text(prose(5000, seed=1)[:SYMBOLS], encoding="utf-8")
-    for name, flags in (("tune", ["--split=tune"]), ("everything", ["--validation-fraction=0"])):
+    names = ["Ada", "Bo", "Charlotte", "Di", "Eve", "", "Gustav"]
+    (path / "names.txt").write_text("\n".join(names * 60), encoding="utf-8")
+    for name, corpus, flags in (
+        ("tune", "novel.txt", ["--split=tune", "--window=16"]),
+        ("everything", "novel.txt", ["--validation-fraction=0", "--window=16"]),
+        ("names", "names.txt", ["--records", "--window=16"]),
+        ("cut", "novel.txt", ["--records", "--window=1"]),
+    ):
         tokens = [
-            f"--corpus={path / 'novel.txt'}",
+            f"--corpus={path / corpus}",
             f"--runs-dir={path}",
             f"--name={name}",
-            *("--hidden-size=13", "--embedding-size=5", "--streams=4", "--window=16"),
+            *("--hidden-size=13", "--embedding-size=5", "--streams=4"),
             *("--epochs=3", "--threads=1", "--sample-symbols=0", "--learning-rate=0.01"),
             *flags,
         ]
         with pytest.raises(SystemExit) as ended:
             run(TrainingSettings, train, name="training", tokens=tokens, preset=preset_files)
         assert ended.value.code == 0
+    export(load_checkpoint(path / "names"), path / "of-names")
     checkpoint = load_checkpoint(path / "tune")
     export(checkpoint, path / "bundle")
     export(
@@ -67,7 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[RunningServer]:
-    names = ("bundle", "int8", "nudged", "older")
+    names = ("bundle", "int8", "nudged", "older", "of-names")
     with serve(*(str(folder / name) for name in names), max_score_symbols=SYMBOLS) as running:
         yield running
 
@@ -286,3 +294,28 @@ def test_the_command_runs_by_itself(folder: Path) -> None:
     )
     assert "stream: 720 symbols in" in done.stdout
     assert "split tune: symbols 6,480 to 7,200 of 8,000" in done.stdout
+
+
+def test_records_cost_on_the_server_what_they_cost_in_torch(
+    folder: Path, call: Call, server: RunningServer
+) -> None:
+    target = (f"--target={server.address}", "--model=of-names")
+    status, out, err = call(
+        f"--checkpoint={folder / 'names'}", *target, f"--json={folder / 'names.json'}"
+    )
+    assert (status, err) == (0, "")
+    figures = json.loads((folder / "names.json").read_text("utf-8"))["figures"]
+    assert list(figures) == ["apart", "server"]
+    assert figures["server"]["nats"] == pytest.approx(figures["apart"]["nats"], abs=1e-5)
+    assert "apart, by of-names" in out
+
+
+def test_what_cannot_be_asked_of_units_is_refused(
+    folder: Path, call: Call, server: RunningServer
+) -> None:
+    status, _, err = call(f"--checkpoint={folder / 'names'}", "--adaptive")
+    assert status == 2
+    assert "adaptive: reads one long text" in err
+    status, _, err = call(f"--checkpoint={folder / 'cut'}", f"--target={server.address}")
+    assert status == 2
+    assert "has more than 64 symbols" in err
