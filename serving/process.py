@@ -1,6 +1,7 @@
 """The server as a process: its signals, its port file and its end."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -67,6 +68,7 @@ async def serve(
         EngineFailedError: an engine failed, and `exit_on_engine_failure` is set.
         UnrollError: as Server.start.
     """
+    gc.freeze()  # what was imported stays: to look through it for cycles would hold up all texts
     loop, stopping, reloading = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
     afterwards = dict.fromkeys(AT_ONCE, signal.SIG_IGN) if shares_port else AT_ONCE
     _stop_on_signal(loop, stopping, afterwards)
