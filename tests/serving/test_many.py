@@ -12,9 +12,10 @@ import pytest
 from serving.engine.options import EngineOptions
 from serving.engine.sequences.sequence import Sequence
 from serving.local.aio import AsyncLocal
+from serving.local.bulk import GATHERED
 from serving.local.model import load
 from serving.sessions.capsule import CapsuleKeys
-from serving.texts.many import GATHERED, SORTED
+from serving.texts.many import SORTED
 from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
