@@ -47,6 +47,12 @@ def of_two(run: Callable[[Supervisor, list[Child], Answer], Awaitable[None]]) ->
     asyncio.run(whole())
 
 
+async def a_moment() -> None:
+    """Let all go on that waits for nothing."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 def pipe_of(child: Child) -> Pipe:
     return cast(Pipe, child.pipe)
 
@@ -70,19 +76,24 @@ def test_reload_goes_on_past_a_process_that_does_not_answer(
 def test_page_waits_once_for_a_process_that_is_silent_and_has_it_again_when_it_speaks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def pages(made: Supervisor, *speaking: tuple[Child, Answer]) -> dict[int, str]:
+    monkeypatch.setattr(supervisors, "ANSWER_SECONDS", PATIENCE / 3)
+
+    async def pages(
+        made: Supervisor, *speaking: tuple[Child, Answer], later: float = 0.0
+    ) -> dict[int, str]:
         asking = asyncio.create_task(made._ask_pages())
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await a_moment()
         for child, answer in speaking:
             answer(child)
+        await a_moment()
+        assert asking.done() != bool(later), "it must wait for the silent one, and only once"
+        loop, now = asyncio.get_running_loop(), asyncio.get_running_loop().time
+        monkeypatch.setattr(loop, "time", lambda: now() + later)
         return await asking
 
     async def run(made: Supervisor, children: list[Child], answer: Answer) -> None:
         silent, other = children
-        monkeypatch.setattr(supervisors, "ANSWER_SECONDS", 0.5)  # long enough for who speaks
-        assert await pages(made, (other, answer)) == {1: "page of 1"}
-        monkeypatch.setattr(supervisors, "ANSWER_SECONDS", 10 * PATIENCE)
+        assert await pages(made, (other, answer), later=PATIENCE / 2) == {1: "page of 1"}
         assert await pages(made, (other, answer)) == {1: "page of 1"}
         answer(silent)
         both = {0: "page of 0", 1: "page of 1"}
