@@ -1,5 +1,6 @@
 """Shared fixtures: real tiny bundles, one a cell, compiled from random weights."""
 
+import gc
 import os
 import shutil
 import signal
@@ -48,6 +49,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files with slow tests first, so that two processes end at about the same time."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Let searches for cycles pass over torch and thousands of tests, which stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 TINY_SYMBOLS = "\n abcdefgh£"  # V = 11

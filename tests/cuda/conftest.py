@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from export.compiler import export
 from serving.runtime.native_cuda import library
 from serving.runtime.native_cuda.runner import NativeRunner
 from serving.runtime.onnx import Device, GraphFiles, open_graph_session
-from tests.conftest import tiny_checkpoint
+from tests.conftest import export_briefly, tiny_checkpoint
 from tests.cuda.standin import is_standin
 from training.model.model import CELLS
 from training.settings import Cell
@@ -52,4 +51,4 @@ def bundle(request: pytest.FixtureRequest, cuda: None, cuda_bundles: dict[Cell, 
 def large_bundle(cuda: None, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle of a size at which CUDA's libraries choose among kernels by the batch."""
     folder = tmp_path_factory.mktemp("large") / "gru"
-    return export(tiny_checkpoint("gru", hidden_size=512), folder, device=Device.CUDA)
+    return export_briefly(tiny_checkpoint("gru", hidden_size=512), folder, device=Device.CUDA)

@@ -15,7 +15,6 @@ import pytest
 
 from benchmarks.decode.captured_products import captured_products, wide_weights
 from benchmarks.models import random_checkpoint
-from export.compiler import export
 from export.graph.arithmetic import Precision
 from serving.engine.models import Models
 from serving.engine.options import EngineOptions
@@ -28,7 +27,7 @@ from serving.runtime.kernels import Kernels
 from serving.runtime.native_cuda.runner import LENGTHS, NativeRunner
 from serving.runtime.native_cuda.weights import NativeWeights
 from serving.runtime.onnx import Device
-from tests.conftest import tiny_checkpoint
+from tests.conftest import export_briefly, tiny_checkpoint
 from tests.cuda.standin import StandIn, find_standin
 from tests.serving.engine.harness import Reader, request
 from tests.serving.running import PATIENCE, wait_for
@@ -59,7 +58,7 @@ def nothing_breaks_a_capture(standin: StandIn) -> Iterator[None]:
 def deep_bundle(standin: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A GRU of three layers."""
     folder = tmp_path_factory.mktemp("large") / "gru"
-    return export(random_checkpoint("gru-96x3", 66), folder, device=Device.CUDA)
+    return export_briefly(random_checkpoint("gru-96x3", 66), folder, device=Device.CUDA)
 
 
 def plain_run(rows: int, steps: int) -> LoopRun:
@@ -141,7 +140,9 @@ def test_models_are_reloaded_under_load(
 
     def put(hidden_size: int) -> None:
         for folder in folders.values():
-            export(tiny_checkpoint("gru", hidden_size=hidden_size), folder, device=Device.CUDA)
+            export_briefly(
+                tiny_checkpoint("gru", hidden_size=hidden_size), folder, device=Device.CUDA
+            )
 
     put(7)
     captures = standin.captures()
@@ -189,7 +190,9 @@ def test_loop_runs_of_one_model_go_on_while_another_captures_all_its_sizes(
 
 
 def test_graphs_do_not_bring_weights_of_their_own(standin: StandIn, tmp_path: Path) -> None:
-    bundle = export(random_checkpoint("rnn_relu-320x3", 66), tmp_path / "rnn", device=Device.CUDA)
+    bundle = export_briefly(
+        random_checkpoint("rnn_relu-320x3", 66), tmp_path / "rnn", device=Device.CUDA
+    )
     read = {
         (weight.offset, weight.length)
         for kind in UNROLLED

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from export.compiler import export
 from export.drawing.sampler import WHOLE_AT_MOST
 from export.graph.arithmetic import Precision
 from export.proof.quality import Texts
 from serving.runtime.decoder import FREE, Decoder, LoopRun
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import uniforms
-from tests.conftest import tiny_checkpoint
+from tests.conftest import export_briefly, tiny_checkpoint
 from training.model.model import CharRNN
 from training.run.checkpoint import Checkpoint
 from unroll.bundle.vocabulary import Vocabulary
@@ -42,7 +41,9 @@ def test_the_ladder_holds_and_the_unknown_symbol_is_not_drawn(
 ) -> None:
     ids = np.random.default_rng(1).integers(0, V, 3000)
     texts = Texts(training=ids, validation=ids[:1000]) if precision is Precision.INT8 else None
-    bundle = export(large_checkpoint(), tmp_path / "large", precision=precision, texts=texts)
+    bundle = export_briefly(
+        large_checkpoint(), tmp_path / "large", precision=precision, texts=texts
+    )
     decoder, T, N = Decoder(bundle, Device.CPU), 40, 6
     run = LoopRun.plain(
         np.zeros(N, np.int64),

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from export.compiler import export
 from export.graph.arithmetic import Precision
 from export.graph.weights import ModelWeights
 from serving.runtime.onnx import Device
-from tests.conftest import tiny_checkpoint
+from tests.conftest import export_briefly, tiny_checkpoint
 from tests.export.test_precision import least, own_texts
 from training.model.model import CELLS, CharRNN
 from training.settings import Cell
@@ -32,7 +31,7 @@ PLACES = [
 def test_every_rung_holds(cell: Cell, precision: Precision, device: Device, tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint(cell, layers=2, members=3)
     texts = None if precision is Precision.FP32 else own_texts(checkpoint)
-    export(checkpoint, tmp_path / "bundle", device=device, precision=precision, texts=texts)
+    export_briefly(checkpoint, tmp_path / "bundle", device=device, precision=precision, texts=texts)
     manifest = load_bundle(tmp_path / "bundle").manifest
     assert (manifest.model.members, manifest.model.layers) == (3, 2)
     assert [tensor.shape for tensor in manifest.state] == [[6, "batch", 7]] * len(manifest.state)
@@ -63,4 +62,4 @@ def test_networks_that_are_put_together_wrongly_are_seen(
 
     monkeypatch.setattr(ModelWeights, "of", classmethod(wrong))
     with pytest.raises(ParityError, match=r"step: logits.*decode: log-probabilities"):
-        export(tiny_checkpoint("gru", layers=1, members=2), tmp_path / "bundle")
+        export_briefly(tiny_checkpoint("gru", layers=1, members=2), tmp_path / "bundle")

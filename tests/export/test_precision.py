@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from export.compiler import export
 from export.graph.arithmetic import UNIT, Precision, Scale, quantise
 from export.graph.weights import ModelWeights
 from export.proof import quality
@@ -19,8 +18,9 @@ from export.proof.quality import Texts, load_texts, measure_scales
 from serving.runtime.decoder import Decoder, LoopRun, State
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams, uniforms
-from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
+from tests.conftest import TINY_SYMBOLS, export_briefly, tiny_checkpoint
 from tests.serving.runtime.runs import (
+    BATCHES,
     FILTERED,
     PLAIN,
     assert_same_bits,
@@ -68,7 +68,7 @@ def compiled(
     """Compile a tiny model."""
     checkpoint = tiny_checkpoint(cell, hidden_size=hidden)
     texts = own_texts(checkpoint)
-    return export(checkpoint, folder, device=device, precision=precision, texts=texts)
+    return export_briefly(checkpoint, folder, device=device, precision=precision, texts=texts)
 
 
 def least(rung: Rung) -> float:
@@ -127,7 +127,7 @@ def test_row_in_an_int8_batch_equals_row_alone(int8_bundle: Bundle) -> None:
         [decoder.run(rows_of(call, [row]), state_rows(state, [row])) for row in range(ROWS)]
     )
     order = np.random.default_rng(3).permutation(ROWS)
-    for size in range(1, ROWS + 1):
+    for size in BATCHES:
         rows = np.roll(order, size)[:size]
         result = decoder.run(rows_of(call, rows), state_rows(state, rows))
         assert_same_bits(result, result_rows(alone, rows))
@@ -274,7 +274,9 @@ def test_precision_without_texts_is_refused(
     precision: Precision, device: Device, tmp_path: Path
 ) -> None:
     with pytest.raises(SettingsError, match="give texts"):
-        export(tiny_checkpoint("gru"), tmp_path / "bundle", device=device, precision=precision)
+        export_briefly(
+            tiny_checkpoint("gru"), tmp_path / "bundle", device=device, precision=precision
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -316,7 +318,7 @@ def test_training_without_validation_cannot_be_judged() -> None:
 def test_loss_is_that_of_torch_reading_the_same_streams(tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint("lstm")
     ids = np.random.default_rng(1).integers(0, V, 64 * 301 + 17)
-    bundle = export(checkpoint, tmp_path / "bundle")
+    bundle = export_briefly(checkpoint, tmp_path / "bundle")
     texts = Texts(training=ids, validation=ids)
     rung = quality.judge(Decoder(bundle, Device.CPU), checkpoint.model(), texts)
     rows = torch.from_numpy(ids[: 64 * 301].reshape(64, 301).T.copy())
@@ -332,7 +334,7 @@ def test_a_long_text_is_judged_on_the_beginnings_of_its_streams(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = tiny_checkpoint("gru")
-    bundle = export(checkpoint, tmp_path / "bundle")
+    bundle = export_briefly(checkpoint, tmp_path / "bundle")
     ids = np.random.default_rng(1).integers(0, V, (64, 301))
     monkeypatch.setattr(quality, "JUDGED_AT_MOST", 64 * 40)
     monkeypatch.setattr(quality, "JUDGED_AT_LEAST", 64 * 20)
@@ -366,7 +368,7 @@ def test_fingerprint_tells_precisions_weights_and_vocabularies_apart_and_nothing
     )
 
     def fingerprint(name: str, of: Checkpoint, **options: object) -> str:
-        return export(of, tmp_path / name, **options).manifest.fingerprint  # type: ignore[arg-type]
+        return export_briefly(of, tmp_path / name, **options).manifest.fingerprint
 
     plain = fingerprint("plain", checkpoint)
     same = {

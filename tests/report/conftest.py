@@ -2,13 +2,11 @@
 
 import io
 import subprocess
-import time
-import tomllib
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
@@ -22,8 +20,8 @@ from training.run.trainer import Trainer
 from training.settings import Cell, TrainingSettings
 from unroll.cli import run
 
-SECONDS = 1.5  # of a processor, for each training
-COMPILED: set[str] = set()  # cells whose steps this process has compiled or found compiled
+SECONDS = 1.5  # for each training, of a clock that the trainings move on
+TICK = SECONDS / 600  # from one look at it to the next
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,28 +66,17 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def train_in_process(command: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
     """Do in this process what the command of a training does in one of its own.
 
-    Its clock shows processor time, of which other work on the machine takes nothing away.
+    Its clock moves on by each look at it: as many updates on every machine, however busy.
     """
     tokens = command[command.index("--config") :]
-    cell = tomllib.loads(Path(tokens[1]).read_text("utf-8"))["cell"]
-    if cell not in COMPILED:
-        _compile(tokens)
-        COMPILED.add(cell)
+    looks = count()
+
+    def clock() -> float:
+        return TICK * next(looks)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.__main__.time", SimpleNamespace(monotonic=time.process_time))
-        patch.setattr("training.__main__.Trainer", partial(Trainer, clock=time.process_time))
+        patch.setattr("training.__main__.time", SimpleNamespace(monotonic=clock))
+        patch.setattr("training.__main__.Trainer", partial(Trainer, clock=clock))
         with pytest.raises(SystemExit) as ended:
             run(TrainingSettings, train, name="training", tokens=tokens, preset=preset_files)
     return subprocess.CompletedProcess(command, int(ended.value.code or 0))
-
-
-def _compile(tokens: list[str]) -> None:
-    """Let the steps of a training's cell be compiled, which may take longer than the training.
-
-    Args:
-        tokens: of its command; its time and its folder are replaced.
-    """
-    with TemporaryDirectory() as runs:
-        brief = [*tokens, "--minutes", "0.001", "--runs-dir", runs]
-        with pytest.raises(SystemExit):
-            run(TrainingSettings, train, name="training", tokens=brief, preset=preset_files)

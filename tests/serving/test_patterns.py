@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from export.compiler import export
 from serving.local.model import LocalModel, load
-from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
+from tests.conftest import TINY_SYMBOLS, export_briefly, tiny_checkpoint
 from tests.serving.http.asking import ask
 from tests.serving.running import RunningServer, serve
 from training.settings import Cell
@@ -200,7 +199,7 @@ def test_model_of_records_ends_its_matches_itself(tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint("gru")
     form = TextForm(unit="record")
     checkpoint = replace(checkpoint, vocabulary=checkpoint.vocabulary.with_form(form))
-    export(checkpoint, tmp_path / "bundle")
+    export_briefly(checkpoint, tmp_path / "bundle")
     with load(tmp_path / "bundle") as model:
         lengths = set()
         for seed in range(30):

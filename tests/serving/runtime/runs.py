@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.sampling import SamplingParams, uniforms
 
+# Sizes of batches, up to 130: each around and below two tiles of 16 rows, and each side of others.
+BATCHES = (*range(1, 34), 47, 48, 49, 63, 64, 65, 79, 80, 81, 95, 96, 97, 127, 128, 129, 130)
+
 Index = slice | list[int] | NDArray[np.int64]
 
 PLAIN = (

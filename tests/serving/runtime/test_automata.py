@@ -13,6 +13,7 @@ from serving.runtime.onnx import Device
 from tests.conftest import TINY_SYMBOLS
 from tests.export.test_precision import compiled
 from tests.serving.runtime.runs import (
+    BATCHES,
     FILTERED,
     PLAIN,
     assert_same_bits,
@@ -66,14 +67,14 @@ def decoder(request: pytest.FixtureRequest, tiny_bundles: dict[Cell, Path]) -> D
     return Decoder(load_bundle(tiny_bundles[request.param]), Device.CPU)
 
 
-def check_row_alone(decoder: Decoder, sizes: range) -> None:
+def check_row_alone(decoder: Decoder) -> None:
     call, state = random_run(decoder, V, STEPS, sampling())
     automata = tables(ROWS)
     call = replace(call, automata=automata)
     whole = decoder.run(call, state)
     followed(automata, call, whole)
     order = np.random.default_rng(3).permutation(ROWS)
-    for size in sizes:
+    for size in BATCHES:
         rows = np.roll(order, size)[:size]
         part = replace(rows_of(call, rows), automata=some(automata, rows))
         result = decoder.run(part, state_rows(state, rows))
@@ -87,14 +88,14 @@ def check_row_alone(decoder: Decoder, sizes: range) -> None:
 
 
 def test_row_in_a_batch_equals_row_alone(decoder: Decoder) -> None:
-    check_row_alone(decoder, range(1, ROWS + 1))
+    check_row_alone(decoder)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_row_in_an_int8_batch_equals_row_alone(cell: Cell, tmp_path: Path) -> None:
     bundle = compiled(cell, tmp_path / "bundle", Precision.INT8, hidden=37)
-    check_row_alone(Decoder(bundle, Device.CPU), range(1, ROWS + 1))
+    check_row_alone(Decoder(bundle, Device.CPU))
 
 
 def test_rows_without_an_automaton_keep_their_bits(decoder: Decoder) -> None:

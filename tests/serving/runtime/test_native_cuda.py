@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from benchmarks.models import random_checkpoint
-from export.compiler import export
 from export.graph.arithmetic import Precision
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.native_cuda import library, weights
@@ -22,7 +21,7 @@ from serving.runtime.native_cuda.structures import Description
 from serving.runtime.native_cuda.weights import NativeWeights
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
-from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
+from tests.conftest import TINY_SYMBOLS, export_briefly, tiny_checkpoint
 from tests.serving.runtime.runs import (
     FILTERED,
     PLAIN,
@@ -89,9 +88,9 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 def compiled(checkpoint: Checkpoint, precision: str, folder: Path) -> Bundle:
     if precision == "fp32":
-        return export(checkpoint, folder)
+        return export_briefly(checkpoint, folder)
     texts, half = random_texts(), Precision(precision)
-    return export(checkpoint, folder, device=Device.CUDA, precision=half, texts=texts)
+    return export_briefly(checkpoint, folder, device=Device.CUDA, precision=half, texts=texts)
 
 
 def opened(bundle: Bundle, capacity: int = CAPACITY) -> NativeRunner:
@@ -152,7 +151,7 @@ def test_filters_leave_what_the_cpu_leaves(are_equal: bool, tmp_path: Path) -> N
     if are_equal:  # all symbols are as likely: the lowest ids stay
         for part in ("weight", "bias"):
             checkpoint.weights[f"decoder.{part}"].zero_()
-    bundle = export(checkpoint, tmp_path / "bundle")
+    bundle = export_briefly(checkpoint, tmp_path / "bundle")
     decoder = Decoder(bundle, Device.CPU)
     call, state = random_run(decoder, V, 30, SAMPLINGS)
     call = replace(call, forced=np.full_like(call.forced, FREE))
@@ -161,7 +160,7 @@ def test_filters_leave_what_the_cpu_leaves(are_equal: bool, tmp_path: Path) -> N
 
 
 def test_larger_vocabulary_is_drawn_from_as_on_the_cpu(tmp_path: Path) -> None:
-    bundle = export(random_checkpoint("gru-24x2", 700), tmp_path / "bundle")
+    bundle = export_briefly(random_checkpoint("gru-24x2", 700), tmp_path / "bundle")
     decoder = Decoder(bundle, Device.CPU)
     call, state = random_run(decoder, 700, 12, PLAIN + FILTERED)
     assert_near(run(opened(bundle), call, state), decoder.run(call, state), call, CLOSE["fp32"])
@@ -233,7 +232,7 @@ def test_something_else_than_the_cpu_computes_is_refused(
 
 
 def test_int8_is_refused(tmp_path: Path) -> None:
-    bundle = export(
+    bundle = export_briefly(
         tiny_checkpoint("gru"), tmp_path / "b", precision=Precision.INT8, texts=random_texts()
     )
     with pytest.raises(DeviceError, match="fp32 or fp16 on cuda, and this bundle is int8; export"):
@@ -249,7 +248,7 @@ def test_vocabulary_too_large_for_shared_memory_is_refused(emulated: NativeLoop)
 def test_symbol_that_is_only_read_is_never_drawn(tmp_path: Path) -> None:
     unknown = Vocabulary(TINY_SYMBOLS, "\n", unknown_symbol=TINY_SYMBOLS[-1])
     checkpoint = replace(tiny_checkpoint("gru"), vocabulary=unknown)
-    bundle = export(checkpoint, tmp_path / "bundle")
+    bundle = export_briefly(checkpoint, tmp_path / "bundle")
     decoder = Decoder(bundle, Device.CPU)
     call, state = random_run(decoder, V, 40, PLAIN + FILTERED)
     result = run(opened(bundle), call, state)

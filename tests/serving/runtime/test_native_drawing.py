@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from export.compiler import export
 from export.graph.arithmetic import Precision
 from export.proof.quality import Texts
 from serving.runtime.decoder import FREE, Automata, Decoder, LoopResult, LoopRun, State
@@ -22,8 +21,8 @@ from serving.runtime.native import library
 from serving.runtime.native.decoder import NativeDecoder
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
-from tests.conftest import tiny_checkpoint
-from tests.serving.runtime.runs import FILTERED, PLAIN, random_run, rows_of, state_rows
+from tests.conftest import export_briefly, tiny_checkpoint
+from tests.serving.runtime.runs import BATCHES, FILTERED, PLAIN, random_run, rows_of, state_rows
 from tests.serving.runtime.test_native import IS_REQUIRED, SETS
 from training.model.model import CharRNN
 from training.run.checkpoint import Checkpoint
@@ -73,7 +72,7 @@ def bundle_of(vocabulary_size: int, precision: str, *, has_unknown: bool = False
         texts = Texts(training=ids[:2000], validation=ids[2000:])
     checkpoint = checkpoint_of(vocabulary_size, has_unknown=has_unknown)
     folder = Path(mkdtemp()) / "bundle"
-    return export(checkpoint, folder, precision=Precision(precision), texts=texts)
+    return export_briefly(checkpoint, folder, precision=Precision(precision), texts=texts)
 
 
 @cache
@@ -138,7 +137,7 @@ def test_every_batch_of_filtered_rows_has_the_bits_of_the_graph(
     call = replace(call, forced=np.where(np.arange(STEPS)[:, None] == 1, FREE, call.forced))
     whole = graph.run(call, state)
     order = np.random.default_rng(3).permutation(ROWS)
-    for size in range(1, ROWS + 1):
+    for size in BATCHES:
         rows = np.roll(order, size)[:size]
         assert_same(ours.run(rows_of(call, rows), state_rows(state, rows)), some(whole, rows))
 

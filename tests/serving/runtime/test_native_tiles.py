@@ -30,7 +30,7 @@ from training.settings import Cell
 
 EMULATED = ("-DEMULATED_TILES", "-DTILED_FROM=1")
 UNITS = 16  # of a block
-SIZES = (*range(1, 50), 63, 64, 65, 96, 97, 130)  # batches: below, at and above whole tiles
+SIZES = (*range(1, 19), 31, 32, 33, 47, 48, 49, 63, 64, 65, 97, 130)  # around whole tiles
 ROWS = max(SIZES)
 SYMBOLS = "\n" + "".join(map(chr, range(0x21, 0x21 + 75)))  # five blocks of units
 SUMS = """

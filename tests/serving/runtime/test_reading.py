@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from export.compiler import export
 from export.graph.arithmetic import Precision
 from export.proof.quality import Texts
 from serving.runtime import decoder as decoder_module
@@ -16,7 +15,7 @@ from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
 from tests.before import without_graphs
-from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
+from tests.conftest import TINY_SYMBOLS, export_briefly, tiny_checkpoint
 from tests.serving.runtime.runs import assert_same_bits, random_run
 from training.model.model import CELLS
 from training.settings import Cell
@@ -47,11 +46,13 @@ def decoders(
     if request.param in CELLS:
         return pair(tiny_bundles[request.param], tmp_path / "copy")
     if request.param == "two lstms":
-        export(tiny_checkpoint("lstm", members=2), tmp_path / "bundle")
+        export_briefly(tiny_checkpoint("lstm", members=2), tmp_path / "bundle")
     else:
         ids = torch.randint(0, V, (4000,), generator=torch.Generator().manual_seed(1)).numpy()
         texts = Texts(training=ids, validation=ids[:1000])
-        export(tiny_checkpoint("gru"), tmp_path / "bundle", precision=Precision.INT8, texts=texts)
+        export_briefly(
+            tiny_checkpoint("gru"), tmp_path / "bundle", precision=Precision.INT8, texts=texts
+        )
     return pair(tmp_path / "bundle", tmp_path / "copy")
 
 

@@ -183,7 +183,7 @@ def test_every_session_says_what_its_text_alone_would(
     run_state_machine_as_test(
         lambda: Sessions(tiny_bundles[cell]),  # type: ignore[arg-type]  # any factory will do
         settings=settings(
-            max_examples=8,
+            max_examples=5,
             stateful_step_count=20,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from export.compiler import export
 from export.graph.arithmetic import Precision
 from export.proof.quality import load_texts
+from tests.conftest import export_briefly
 from tests.serving.running import RunningServer, serve
 from tests.training.evaluate.test_held_out import prose
 from training.__main__ import train
@@ -57,19 +57,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with pytest.raises(SystemExit) as ended:
             run(TrainingSettings, train, name="training", tokens=tokens, preset=preset_files)
         assert ended.value.code == 0
-    export(load_checkpoint(path / "names"), path / "of-names")
+    export_briefly(load_checkpoint(path / "names"), path / "of-names")
     checkpoint = load_checkpoint(path / "tune")
-    export(checkpoint, path / "bundle")
-    export(
+    export_briefly(checkpoint, path / "bundle")
+    export_briefly(
         checkpoint,
         path / "int8",
         precision=Precision.INT8,
         texts=load_texts(checkpoint),
     )
     nudged = {name: weight * 1.01 for name, weight in checkpoint.weights.items()}
-    export(replace(checkpoint, weights=nudged), path / "nudged")
+    export_briefly(replace(checkpoint, weights=nudged), path / "nudged")
     metrics = replace(checkpoint.metrics, validation_loss=0.5)
-    export(replace(checkpoint, metrics=metrics), path / "older")
+    export_briefly(replace(checkpoint, metrics=metrics), path / "older")
     return path
 
 

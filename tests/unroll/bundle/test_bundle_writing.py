@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from export.compiler import export
-from tests.conftest import tiny_checkpoint
+from tests.conftest import export_briefly, tiny_checkpoint
 from training.run.checkpoint import load_checkpoint, save_checkpoint
 from training.settings import Cell
 from unroll.bundle.folder import load_bundle, write_bundle
@@ -83,7 +82,7 @@ def test_fingerprint_changes_with_whatever_changes_the_text(what: str) -> None:
 
 
 def test_bundle_from_before_forms_is_read_as_one_without(tmp_path: Path) -> None:
-    written = export(tiny_checkpoint("gru", layers=1), tmp_path / "bundle")
+    written = export_briefly(tiny_checkpoint("gru", layers=1), tmp_path / "bundle")
     values = json.loads((tmp_path / "bundle" / MANIFEST).read_text("utf-8"))
     del values["text_form"]
     (tmp_path / "bundle" / MANIFEST).write_text(json.dumps(values), "utf-8")
@@ -98,28 +97,28 @@ def test_form_of_the_checkpoint_is_the_bundle_s(tmp_path: Path) -> None:
     plain = checkpoint.vocabulary
     vocabulary = Vocabulary(plain.symbols, plain.start_symbol, form)
     save_checkpoint(replace(checkpoint, vocabulary=vocabulary), tmp_path / "best.safetensors")
-    written = export(load_checkpoint(tmp_path), tmp_path / "bundle")
+    written = export_briefly(load_checkpoint(tmp_path), tmp_path / "bundle")
     assert load_bundle(tmp_path / "bundle").vocabulary == vocabulary
     assert written.manifest.text_form == form
 
 
 def test_one_changed_weight_changes_the_fingerprint(tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint("gru", layers=1)
-    before = export(checkpoint, tmp_path / "before").manifest.fingerprint
+    before = export_briefly(checkpoint, tmp_path / "before").manifest.fingerprint
     checkpoint.weights["decoder.bias"][3] += 2**-10
-    assert export(checkpoint, tmp_path / "after").manifest.fingerprint != before
+    assert export_briefly(checkpoint, tmp_path / "after").manifest.fingerprint != before
 
 
 def test_exporting_twice_gives_equal_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        export(tiny_checkpoint("lstm"), tmp_path / name)
+        export_briefly(tiny_checkpoint("lstm"), tmp_path / name)
     assert sorted(contents(tmp_path / "one")) == sorted((MANIFEST, *FILES))
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
 def test_new_bundle_replaces_the_old_one_and_leaves_no_litter(bundle: Path) -> None:
     (bundle / "stale").write_bytes(b"")
-    exported = export(tiny_checkpoint("gru"), bundle)
+    exported = export_briefly(tiny_checkpoint("gru"), bundle)
     assert exported.manifest.model.cell == "gru"
     assert sorted(p.name for p in bundle.iterdir()) == sorted((MANIFEST, *FILES))
     assert [p.name for p in bundle.parent.iterdir()] == [bundle.name]
@@ -128,7 +127,7 @@ def test_new_bundle_replaces_the_old_one_and_leaves_no_litter(bundle: Path) -> N
 def test_files_may_be_read_by_whoever_may_read_the_folder(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
-        export(tiny_checkpoint("gru"), tmp_path / "bundle")
+        export_briefly(tiny_checkpoint("gru"), tmp_path / "bundle")
     finally:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "bundle").iterdir()}
@@ -166,11 +165,11 @@ def test_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
 def test_empty_folder_may_become_a_bundle(tmp_path: Path) -> None:
     folder = tmp_path / "made" / "before"
     folder.mkdir(parents=True)
-    export(tiny_checkpoint("gru", layers=1), folder)
+    export_briefly(tiny_checkpoint("gru", layers=1), folder)
     assert load_bundle(folder).manifest.model.layers == 1
 
 
 def test_place_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(BundleError, match="cannot be written there: "):
-        export(tiny_checkpoint("gru"), tmp_path / "file" / "bundle")
+        export_briefly(tiny_checkpoint("gru"), tmp_path / "file" / "bundle")
