@@ -40,11 +40,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "novel.txt").write_text(prose(5000, seed=1)[:SYMBOLS], encoding="utf-8")
     names = ["Ada", "Bo", "Charlotte", "Di", "Eve", "", "Gustav"]
     (path / "names.txt").write_text("\n".join(names * 60), encoding="utf-8")
+    lines = [prose(20, seed) for seed in range(60)]
+    (path / "lines.txt").write_text("\n".join(lines), encoding="utf-8")
     for name, corpus, flags in (
         ("tune", "novel.txt", ["--split=tune", "--window=16"]),
         ("everything", "novel.txt", ["--validation-fraction=0", "--window=16"]),
         ("names", "names.txt", ["--records", "--window=16"]),
-        ("cut", "novel.txt", ["--records", "--window=1"]),
+        ("cut", "lines.txt", ["--records", "--window=1"]),
     ):
         tokens = [
             f"--corpus={path / corpus}",
