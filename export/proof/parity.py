@@ -27,13 +27,23 @@ from export.proof.comparison import (
 )
 from export.proof.quality import Texts, judge
 from export.proof.reference import Reference, Run, torch_state, verify_run
-from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
+from serving.runtime.decoder import FREE, Automata, Decoder, LoopResult, LoopRun, State
 from serving.runtime.inspector import Inspected, Inspector
 from serving.runtime.onnx import Device, GraphFiles, open_graph_session, runtime_version
 from serving.runtime.sampling import uniforms
 from training.model.model import CharRNN
 from unroll.bundle.folder import Bundle
-from unroll.bundle.manifest import BATCH, STEP, ParityReport, Rung
+from unroll.bundle.manifest import (
+    BATCH,
+    DECODE,
+    DECODE_CONSTRAINED,
+    DECODE_FILTERED,
+    DECODE_FULL,
+    READ,
+    STEP,
+    ParityReport,
+    Rung,
+)
 from unroll.bundle.vocabulary import Vocabulary
 
 T, N = 29, 5
@@ -86,18 +96,21 @@ def prove(
     case = _random_case(bundle, seed)
     expected = reference or model
     with torch.inference_mode(), _one_thread():  # not all graphs are in memory at once
-        step_rungs = list(_step_rungs(bundle, model, case))
+        rungs = list(_step_rungs(bundle, model, case))
         shown = _inspect(bundle, case)
-        decoder = Decoder(bundle, Device.CPU)
-        rungs = [
-            *step_rungs,
-            *_decode_rungs(decoder, expected, case, tolerance),
-            *_invariance_rungs(decoder, case, tolerance),
-            *_inspect_rungs(shown, decoder, expected, case, tolerance),
-            *_long_rungs(decoder, expected, bundle.vocabulary, seed, long, tolerance),
-        ]
-        if texts is not None:
-            rungs.append(judge(decoder, model, texts))
+        reads = READ if READ in bundle.manifest.graphs else DECODE
+        decoder = Decoder(bundle, Device.CPU, only=(reads, DECODE_FULL))
+        rungs += _decode_rungs(decoder, expected, case, tolerance)
+        rungs += _inspect_rungs(shown, decoder, expected, case, tolerance)
+        quality = [] if texts is None else [judge(decoder, model, texts)]
+        del decoder
+        decoder = Decoder(bundle, Device.CPU, only=(DECODE,))
+        whole = decoder.run(_half_free(case), case.state)
+        rungs += _invariance_rungs(decoder, whole, case, tolerance)
+        rungs += _long_rungs(decoder, expected, bundle.vocabulary, seed, long, tolerance)
+        del decoder
+        rungs += _other_rungs(bundle, whole, case)
+        rungs += quality
     require_within(
         rungs,
         "the compiled model differs from torch",
@@ -182,6 +195,11 @@ def _decode_rungs(
     yield close("decode: final state", float(np.max(states)), block, tolerance)
     block = f"all symbols at {block}"
     yield close("decode: alternatives", float(np.max(likeliest)), block, tolerance)
+    if decoder.has_read:
+        given = LoopRun.plain(case.tokens[0], case.tokens[1:], case.uniform)
+        in_loop = decoder.run(replace(given, asking=np.arange(N), alternatives=1), case.state)
+        block = f"{T} symbols x {N} rows, all outputs"
+        yield equal("read: loop", in_loop, decoder.run(given, case.state), block)
 
 
 def _inspect(bundle: Bundle, case: Case) -> Inspected:
@@ -213,11 +231,18 @@ def _inspect_rungs(
     yield equal("inspect: loop", shown, decoder.run(run, state), f"{T} symbols, all outputs")
 
 
-def _invariance_rungs(decoder: Decoder, case: Case, tolerance: Tolerance) -> Iterator[Rung]:
-    """Compare the loop with itself: cut differently, and row by row."""
+def _half_free(case: Case) -> LoopRun:
+    """Return a run that reads first, and then writes."""
     forced = case.tokens[1:].copy()
     forced[T // 3 :] = FREE
-    whole = decoder.run(LoopRun.plain(case.tokens[0], forced, case.uniform), case.state)
+    return LoopRun.plain(case.tokens[0], forced, case.uniform)
+
+
+def _invariance_rungs(
+    decoder: Decoder, whole: LoopResult, case: Case, tolerance: Tolerance
+) -> Iterator[Rung]:
+    """Compare the loop with itself: cut differently, and row by row."""
+    forced = _half_free(case).forced
     for name, cut in (("chunks of 4", 4), ("one at a time", 1)):
         tokens, state, parts = case.tokens[0], case.state, []
         for t in range(0, T, cut):
@@ -227,26 +252,6 @@ def _invariance_rungs(decoder: Decoder, case: Case, tolerance: Tolerance) -> Ite
             tokens, state = part.tokens[-1], part.state
             parts.append(part)
         yield equal(f"decode: {name}", whole, joined(parts, axis=0), f"{T} symbols, all outputs")
-    keeps_all = replace(
-        LoopRun.plain(case.tokens[0], forced, case.uniform),
-        top_k=np.full(N, np.iinfo(np.int32).max, np.int64),
-    )
-    yield equal(
-        "decode: filters", whole, decoder.run(keeps_all, case.state), "filters that keep all"
-    )
-    asking = replace(keeps_all, asking=np.arange(N), alternatives=1)
-    yield equal(
-        "decode: full", whole, decoder.run(asking, case.state), "filters that keep all, 1 likeliest"
-    )
-    if decoder.has_read:
-        given = LoopRun.plain(case.tokens[0], case.tokens[1:], case.uniform)
-        in_loop = decoder.run(replace(given, asking=np.arange(N), alternatives=1), case.state)
-        block = f"{T} symbols x {N} rows, all outputs"
-        yield equal("read: loop", in_loop, decoder.run(given, case.state), block)
-    free = replace(LoopRun.plain(case.tokens[0], forced, case.uniform), automata=decoder.free(N))
-    yield equal(
-        "decode: constrained", whole, decoder.run(free, case.state), "automata that allow all"
-    )
     alone = []
     for row in range(N):
         only = slice(row, row + 1)
@@ -259,6 +264,29 @@ def _invariance_rungs(decoder: Decoder, case: Case, tolerance: Tolerance) -> Ite
         )
     rung = equal("decode: row alone", whole, joined(alone, axis=1), f"{N} rows, all outputs")
     yield replace(rung, limit=tolerance.row)
+
+
+def _other_rungs(bundle: Bundle, whole: LoopResult, case: Case) -> Iterator[Rung]:
+    """Compare the loop with the graphs that can do more, one in memory after the other."""
+    free = _half_free(case)
+    keeps_all = replace(free, top_k=np.full(N, np.iinfo(np.int32).max, np.int64))
+    for name, graph, run, what in (
+        ("filters", DECODE_FILTERED, keeps_all, "filters that keep all"),
+        (
+            "full",
+            DECODE_FULL,
+            replace(keeps_all, asking=np.arange(N), alternatives=1),
+            "filters that keep all, 1 likeliest",
+        ),
+        (
+            "constrained",
+            DECODE_CONSTRAINED,
+            replace(free, automata=Automata.free(N, bundle.vocabulary.sampled_size)),
+            "automata that allow all",
+        ),
+    ):
+        result = Decoder(bundle, Device.CPU, only=(graph,)).run(run, case.state)
+        yield equal(f"decode: {name}", whole, result, what)
 
 
 def _long_rungs(

@@ -1,5 +1,6 @@
 """Runs the compiled loop of a bundle: arrays in, arrays out."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,15 +153,18 @@ class Decoder:
         bundle: whose graphs.
         device: where to compute.
         threads: threads of one operator on the CPU.
+        only: the graphs to load; by default all, without which some runs cannot be made.
 
     Raises:
         BundleError: a graph is not the one that the manifest describes.
         DeviceError: the device is not there.
     """
 
-    def __init__(self, bundle: Bundle, device: Device, threads: int = 1) -> None:
+    def __init__(
+        self, bundle: Bundle, device: Device, threads: int = 1, only: Collection[str] = ()
+    ) -> None:
         graphs = DECODES if device is Device.CUDA else (*DECODES, READ)
-        names = [name for name in graphs if name in bundle.manifest.graphs]
+        names = [n for n in graphs if n in bundle.manifest.graphs and (not only or n in only)]
         opened = open_bundle_graphs(
             bundle, names, lambda files: open_graph_session(files, device, threads)
         )
