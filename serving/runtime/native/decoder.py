@@ -1,4 +1,4 @@
-"""A decoder that makes loop runs by the native loop, but for those that only read."""
+"""A decoder that makes loop runs by the native loop."""
 
 import ctypes
 from typing import Any
@@ -18,6 +18,7 @@ from unroll.bundle.manifest import DECODE, DECODE_FILTERED, WEIGHTS
 from unroll.errors import DeviceError, InputError
 
 WHOLE_AT_MOST = 512  # symbols; among more, the loop draws by block, as graphs of today do
+READ_AT_MOST = 512  # symbols; a graph that reads gathers the logits of more, or leaves them out
 PROVED_ROWS, PROVED_STEPS = 18, 12
 SAMPLING = (  # temperature, top_k, top_p, min_p
     (1.0, 0, 1.0, 0.0),
@@ -63,10 +64,11 @@ class NativeDecoder(Decoder):
 
     def run(self, run: LoopRun, state: State) -> LoopResult:
         """Make T steps from a state; threads may do so at the same time."""
-        is_only_read = self.has_read and run.is_read and not len(run.asking)
-        if (is_only_read and run.automata is None) or (run.is_filtered and not self._has_filters):
-            return super().run(run, state)
-        return self._run(run, state)
+        is_left = run.is_filtered and not self._has_filters
+        if self._vocabulary_size > READ_AT_MOST and self.has_read:
+            is_plain = run.automata is None and not len(run.asking)
+            is_left = is_left or (is_plain and run.is_read)
+        return super().run(run, state) if is_left else self._run(run, state)
 
     def _run(self, run: LoopRun, state: State) -> LoopResult:
         (T, N), asking = run.forced.shape, len(run.asking)

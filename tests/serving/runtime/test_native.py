@@ -144,6 +144,29 @@ def test_rows_that_end_keep_their_state(bundle: Bundle) -> None:
             assert parts.state[name].tobytes() == tensor.tobytes()
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("read_at_most", [V, V - 1])
+def test_symbols_that_are_given_are_read_by_the_loop_unless_they_are_of_many(
+    bundle: Bundle, counted: list[int], monkeypatch: pytest.MonkeyPatch, read_at_most: int
+) -> None:
+    monkeypatch.setattr(native, "READ_AT_MOST", read_at_most)
+    graph, ours = Decoder(bundle, Device.CPU), NativeDecoder(bundle)
+    call, state = random_run(graph, V, 9, PLAIN)
+    steps = np.arange(len(PLAIN)) % 9 + 1
+    is_alive = np.arange(9)[:, None] < steps
+    given = np.random.default_rng(5).integers(0, V, call.forced.shape)
+    call = replace(call, forced=np.where(is_alive, given, FREE), steps=steps)
+    assert graph.has_read
+    assert call.is_read
+    counted.clear()
+    wanted, got = graph.run(call, state), ours.run(call, state)
+    assert counted == ([len(PLAIN)] if read_at_most >= V else [])
+    assert got.log_probs[is_alive].tobytes() == wanted.log_probs[is_alive].tobytes()
+    for name, tensor in wanted.state.items():
+        assert got.state[name].tobytes() == tensor.tobytes()
+
+
 @pytest.mark.usefixtures("instruction_set")
 def test_closed_gates_leave_zeros_of_one_sign(bundle: Bundle) -> None:
     graph, ours = Decoder(bundle, Device.CPU), NativeDecoder(bundle)
