@@ -158,7 +158,8 @@ class TrainingSettings:
     """Stop after so many validations in a row without improvement; 0 disables."""
 
     sample_symbols: Annotated[int, Range(0, 10**6)] = 200
-    """Length of the sample written at each validation; 0 writes none."""
+    """Length of the sample written at each validation, shorter where that would take more than a
+    fiftieth of `minutes`; 0 writes none."""
 
     snapshots: bool = False
     """Keep the weights before the first update and at each validation after which the number of

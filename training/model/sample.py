@@ -1,6 +1,6 @@
 """Text from the model in torch, many rows at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from training.model.model import CharRNN
+from training.model.validation import never
 from unroll.bundle.vocabulary import Vocabulary
 
 
@@ -19,6 +20,7 @@ def sample(
     prompt: str,
     uniforms: NDArray[np.floating[Any]],
     temperatures: Sequence[float],
+    is_over: Callable[[], bool] = never,
 ) -> list[str]:
     """Continue a prompt from a zero state with symbols drawn from the softmax.
 
@@ -31,9 +33,10 @@ def sample(
         prompt: at least one symbol, all in the vocabulary.
         uniforms: random numbers in [0, 1), one for each symbol of each text, (symbols, N).
         temperatures: of each of the N texts, above 0; below 1 the likely symbols become likelier.
+        is_over: asked after each symbol whether to stop there.
 
     Returns:
-        The N texts, without the prompt.
+        The N texts, without the prompt; at least one symbol each.
     """
     was_training = model.training
     model.eval()
@@ -54,5 +57,7 @@ def sample(
         if has_ended.any():
             tokens[0, has_ended] = vocabulary.start_id
             state = {name: t.masked_fill(has_ended[:, None], 0) for name, t in state.items()}
+        if is_over():
+            break
     model.train(was_training)
     return [vocabulary.decode(row) for row in torch.stack(drawn, 1).tolist()]

@@ -37,7 +37,8 @@ class Recorder:
         folder: where to write.
         reporter: is told of milestones.
         clock: seconds, monotonic.
-        seconds: how long one validation may take; longer ones read stretches of the text only.
+        seconds: how long one validation may take, of which a longer one reads stretches of the text
+            only, and how long a sample may, which ends there.
         logs: whether to log; of several processes one does.
     """
 
@@ -172,10 +173,20 @@ class Recorder:
         if vocabulary.form.unit == "text":
             ids = self.data.streams.ids
             prompt = vocabulary.decode([int(ids[np.random.default_rng(seed).integers(len(ids))])])
-        numbers = np.random.default_rng([*seed, 1]).random((self.settings.sample_symbols, 1))
+        symbols = self.settings.sample_symbols
         (written,) = sample(
-            self.model, vocabulary, prompt=prompt, uniforms=numbers, temperatures=[1.0]
+            self.model,
+            vocabulary,
+            prompt=prompt,
+            uniforms=np.random.default_rng([*seed, 1]).random((symbols, 1)),
+            temperatures=[1.0],
+            is_over=Limit(self._seconds, self._clock),
         )
+        if len(written) < symbols:
+            self.reporter.say(
+                f"the sample ends after {len(written):,} of {symbols:,} symbols, to leave time "
+                "to the training; `unroll generate` writes longer ones"
+            )
         text = prompt + written if vocabulary.form.unit == "text" else written
         self.folder.add_sample(
             f"epoch {metrics.epoch}, update {metrics.update}, loss {metrics.loss:.4f}", text

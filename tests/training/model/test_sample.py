@@ -31,6 +31,21 @@ def test_row_among_others_draws_what_it_draws_alone() -> None:
     assert [len(text) for text in three] == [30, 30, 30]
 
 
+def test_a_text_that_is_ended_is_the_beginning_of_the_whole_one() -> None:
+    model, uniforms = build("lstm"), np.random.default_rng(1).random((30, 1))
+    answers = iter([False, False, False, True])
+    [cut] = sample(
+        model,
+        VOCABULARY,
+        prompt="ab",
+        uniforms=uniforms,
+        temperatures=[1.0],
+        is_over=lambda: next(answers),
+    )
+    [whole] = draw(model, [1], [1.0])
+    assert cut == whole[:4]
+
+
 def test_symbols_come_as_often_as_they_are_likely() -> None:
     model = build("gru")
     with torch.no_grad():

@@ -367,6 +367,24 @@ def test_a_long_text_is_validated_on_the_same_stretches_each_time_and_says_so(
     assert trainer.progress.measuring <= 120 + 2
 
 
+def test_a_sample_takes_no_longer_than_a_validation_may_and_says_so(room: Room) -> None:
+    ticks = itertools.count()  # seconds, where a sample may take 24
+    settings = tiny_settings(epochs=0, minutes=20.0, sample_symbols=1000)
+    trainer = room.trainer("run", settings, clock=lambda: float(next(ticks)))
+    drawn: list[torch.Tensor] = []
+
+    def count(model: torch.nn.Module, read: tuple[torch.Tensor, object]) -> None:
+        if read[0].shape == (1, 1):
+            drawn.append(read[0])
+
+    trainer.model.register_forward_pre_hook(count)
+    with trainer.recorder:
+        trainer.update()
+        trainer.recorder.milestone(trainer.progress)
+    assert len(drawn) == 24  # the first symbol does not count, and the limit asks the clock twice
+    assert "the sample ends after 24 of 1,000 symbols" in room.written.getvalue()
+
+
 @pytest.mark.parametrize("warmup", [0.03, 0.0])
 def test_a_slow_start_does_not_eat_the_warm_up(room: Room, warmup: float) -> None:
     """What precedes the first update took longer than the warm-up: rates rise nevertheless."""
