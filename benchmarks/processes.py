@@ -2,12 +2,15 @@
 
 A server of one process, one of several, and as many servers of one process each, which share
 nothing, write the same texts in turn, all with one worker a process. The loads' generators take
-processor time on the same machine, so what counts is the servers' own per symbol. What the several
-processes spend beyond one is the machine's (caches, memory, clocks) as far as separate servers
-spend it too, and the price of sharing a port and sessions beyond that.
+processor time on the same machine, so the rates compare with a server of one process that has one
+core, its generator with it: several on as many cores have as much for each. Beside that, the
+servers' own time per symbol. What the several processes spend beyond one is the machine's (caches,
+memory, clocks) as far as separate servers spend it too, and the price of sharing a port and
+sessions beyond that.
 """
 
 import multiprocessing
+import os
 import statistics
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
@@ -25,7 +28,9 @@ from unroll.client.load.processes import run_load
 from unroll.client.load.settings import LoadSettings, Mode
 from unroll.ranges import Range
 
-ONE = "1 process"
+ONE, ON_ONE_CORE = "1 process", "1 process and its generator on one core"
+
+CORE = 0
 
 # Name of a load: how texts are asked for, and their symbols.
 LOADS = {
@@ -44,10 +49,11 @@ class ProcessesSettings:
     """The model to serve."""
 
     processes: Annotated[int, Range(2)] = 2
-    """Of the server that is compared with a server of one."""
+    """Of the server that is compared with a server of one; as many as the machine has cores."""
 
-    clients: Annotated[int, Range(1)] = 64
-    """For each process, so that its batches are as full; each over a connection of its own."""
+    clients: Annotated[int, Range(1)] = 48
+    """For each process, each over a connection of its own. The system divides connections by
+    chance: with as many clients as slots, 64, some texts would wait for one, and shorten runs."""
 
     seconds: Annotated[float, Range(above=0)] = 5.0
     """Of each load in each round."""
@@ -82,37 +88,40 @@ def measure(settings: ProcessesSettings) -> None:
     arguments = ("--model", str(settings.bundle), "--workers", "1", "--processes")
     found: defaultdict[tuple[str, str], list[Spent]] = defaultdict(list)
     with ExitStack() as stack:
-        generators = stack.enter_context(
-            ProcessPoolExecutor(N, mp_context=multiprocessing.get_context("spawn"))
+        spawn = multiprocessing.get_context("spawn")
+        generators = stack.enter_context(ProcessPoolExecutor(N, spawn))
+        of_one_core = stack.enter_context(
+            ProcessPoolExecutor(1, spawn, os.sched_setaffinity, (0, {CORE}))
         )
 
-        def start(processes: int) -> ServerProcess:
-            return stack.enter_context(running("serving", *arguments, str(processes)))
+        def start(processes: int, core: int | None = None) -> ServerProcess:
+            return stack.enter_context(running("serving", *arguments, str(processes), core=core))
 
-        # For each way, the server that each generator asks.
+        # For each way, the server that each generator asks, and the generators.
         ways = {
-            ONE: [start(1)],
-            f"{N} processes": [start(N)] * N,
-            f"{N} servers": [start(1) for _ in range(N)],
+            ONE: ([start(1)], generators),
+            ON_ONE_CORE: ([start(1, CORE)], of_one_core),
+            f"{N} processes": ([start(N)] * N, generators),
+            f"{N} servers": ([start(1) for _ in range(N)], generators),
         }
         for _ in range(settings.rounds):
             for name in LOADS:
-                for way, servers in ways.items():
-                    found[name, way].append(_spent(settings, servers, name, generators))
+                for way, (servers, of) in ways.items():
+                    found[name, way].append(_spent(settings, servers, name, of))
     for name in LOADS:
         print(name)
         medians = {way: _median(found[name, way]) for way in ways}
-        one = medians[ONE]
+        one, on_one_core = medians[ONE], medians[ON_ONE_CORE]
         for way, spent in medians.items():
             line = (
                 f"  {way}: {spent.rate:,.0f} symbols/s; microseconds of processor a symbol: event "
                 f"loops {spent.loops:.2f}, all other threads {spent.engines:.2f}, the generators "
                 f"{spent.generator:.2f}"
             )
-            if way != ONE:
+            if way not in (ONE, ON_ONE_CORE):
                 line += (
-                    f"; on as many cores of their own {N * one.servers / spent.servers:.2f} of "
-                    f"one, here, beside the generators, {spent.rate / one.rate:.2f}"
+                    f"; {spent.rate / on_one_core.rate:.2f} of one on one core; by the servers' "
+                    f"own time {N * one.servers / spent.servers:.2f} of one"
                 )
             print(line)
         print(
