@@ -42,8 +42,8 @@ TRAIN := $(BIN)/unroll train --name $(NAME) \
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(USABLE) ## Train a small GRU for a minute, export, prove, serve and stream text
-	@BIN=$(BIN) sh examples/demo.sh
+demo: $(USABLE) ## Train a small GRU for a minute or MINUTES=, export, prove, serve and stream text
+	@BIN=$(BIN) MINUTES=$(MINUTES) sh examples/demo.sh
 
 train: $(USABLE) ## Train a model: CORPUS= CELL= NAME= PRESET= MINUTES= or EPOCHS= ARGS=
 	$(TRAIN) $(ARGS)

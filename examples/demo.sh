@@ -3,7 +3,7 @@ set -eu
 BIN=${BIN:-.venv/bin}
 PROMPT='"My dear Larkspur," said Mrs. Quill, '
 
-"$BIN/unroll" train --preset demo --name demo
+"$BIN/unroll" train --preset demo --name demo ${MINUTES:+--minutes "$MINUTES"}
 "$BIN/unroll" export --checkpoint runs/demo --bundle bundles/demo
 
 port_file=$(mktemp -u)

@@ -11,8 +11,11 @@ pytestmark = pytest.mark.slow
 
 
 def test_each_load_is_told_with_one_process_with_two_and_with_two_servers(
-    tiny_bundles: dict[Cell, Path], capsys: pytest.CaptureFixture[str]
+    tiny_bundles: dict[Cell, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delitem(LOADS, "long texts")  # asked for as short ones are
     measure(ProcessesSettings(bundle=tiny_bundles["gru"], clients=2, seconds=0.3, rounds=1))
     printed = capsys.readouterr().out
     assert [line for line in printed.splitlines() if line in LOADS] == list(LOADS)

@@ -12,8 +12,8 @@ from training.settings import Cell
 def test_no_resumed_stream_fails_while_all_servers_are_ended_in_turn(
     tiny_bundles: dict[Cell, Path], tmp_path: Path
 ) -> None:
-    rolled = roll(tiny_bundles["gru"], tmp_path, 0.0, streams=3, sessions=2)
+    rolled = roll(tiny_bundles["gru"], tmp_path, 0.0, streams=2, sessions=1)
     assert rolled.wrong == []
     assert rolled.counts["servers ended by SIGTERM"] == 3
-    assert rolled.counts["streams"] >= 3
-    assert rolled.counts["sessions"] >= 2
+    assert rolled.counts["streams"] >= 2
+    assert rolled.counts["sessions"] >= 1
