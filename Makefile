@@ -86,11 +86,12 @@ kernels: $(USABLE) ## Compile the loops in C++ and for CUDA, which are faster
 	$(BIN)/python -m serving.runtime.native
 
 # GCC takes some ten minutes for them; afterwards the kernels are as before.
+SANITIZED = '-O1 -fsanitize=address,undefined -fno-sanitize-recover=all'
 SANITIZER = $(shell g++ -print-file-name=lib$(1).so)
 test-kernels-sanitized: $(READY) ## Test the loop in C++ with the sanitizers of addresses and of undefined behaviour: ARGS=
-	CXX=g++ CXXFLAGS='-O1 -fsanitize=address,undefined -fno-sanitize-recover=all' \
+	CXX=g++ CXXFLAGS=$(SANITIZED) \
 		$(BIN)/python -c 'from serving.runtime.native.library import build; build()'
-	LD_PRELOAD='$(call SANITIZER,asan) $(call SANITIZER,ubsan)' ASAN_OPTIONS=detect_leaks=0 REQUIRE_KERNELS=1 \
+	CXXFLAGS=$(SANITIZED) LD_PRELOAD='$(call SANITIZER,asan) $(call SANITIZER,ubsan)' ASAN_OPTIONS=detect_leaks=0 REQUIRE_KERNELS=1 \
 		$(BIN)/python -m pytest tests/serving/runtime/test_native.py tests/serving/runtime/test_native_drawing.py \
 		-k 'not server and not compile' $(ARGS); status=$$?; \
 	$(BIN)/python -c 'from serving.runtime.native.library import build; build()' && exit $$status

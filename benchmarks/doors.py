@@ -141,13 +141,9 @@ def door_rows(record: DoorsRecord) -> list[Row]:
     for name, samples in record.doors.items():
         messages = sum(each.messages for each in samples)
         symbols = record.settings["symbols"] * record.settings["streams"] * len(samples)
-        time, ratio = (
-            record.microseconds(name),
-            record.microseconds(name) / record.microseconds(GRPC),
-        )
-        rows.append(
-            [name, f"{messages:,}", f"{symbols / messages:.0f}", f"{time:.1f}", f"{ratio:.2f}"]
-        )
+        time, by_grpc_time = record.microseconds(name), record.microseconds(GRPC)
+        ratio = f"{time / by_grpc_time:.2f}" if by_grpc_time else "-"  # too short to be counted
+        rows.append([name, f"{messages:,}", f"{symbols / messages:.0f}", f"{time:.1f}", ratio])
     return rows
 
 

@@ -18,7 +18,7 @@ from datetime import date
 from pathlib import Path
 
 import unroll
-from unroll import GenerateOptions
+from unroll import GenerateOptions, UnrollError
 
 FIRST = ["Anna", "Bert", "Clara", "Dario", "Elena", "Finn", "Greta", "Hugo", "Ines", "Jonas"]
 LAST = ["Adler", "Berg", "Conti", "Dorn", "Eberle", "Falk", "Gruber", "Hahn", "Ibsen", "Jung"]
@@ -79,4 +79,7 @@ if __name__ == "__main__":
     if len(sys.argv) != 2:
         raise SystemExit("usage: python -m examples.valid_texts FILE.txt or BUNDLE")
     place = sys.argv[1]
-    write_corpus(Path(place)) if place.endswith(".txt") else ask(place)
+    try:
+        write_corpus(Path(place)) if place.endswith(".txt") else ask(place)
+    except UnrollError as error:
+        raise SystemExit(f"examples.valid_texts: {error}") from error

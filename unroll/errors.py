@@ -243,10 +243,12 @@ def shown(text: str, most: int = 64) -> str:
 
 def lacking(what: str, package: str | None, extra: str) -> str:
     """Return what an error says where a package is not installed that an extra brings."""
-    return (
-        f"{what} needs {package}, which is not installed; pip install '.[{extra}]' in a clone of "
-        "unroll brings it"
-    )
+    return f"{what} needs {package}, which is not installed; {installing(extra)} brings it"
+
+
+def installing(extra: str) -> str:
+    """Name the command that installs an extra, at the versions that are known to work."""
+    return f"`pip install -c constraints.txt '.[{extra}]'` in a clone of unroll"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

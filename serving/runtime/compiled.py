@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,9 +26,10 @@ def run_all(commands: list[list[str]]) -> None:
             raise DeviceError(f"the native kernels cannot be compiled:\n{problem.strip()}")
 
 
-def digest_of(folder: Path, sources: Iterable[str]) -> str:
-    """Digest of some sources, in hex."""
-    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in sources)).hexdigest()
+def digest_of(folder: Path, sources: Iterable[str], flags: Iterable[str]) -> str:
+    """Digest of some sources and of the compiler's flags, in hex."""
+    read = b"".join((folder / name).read_bytes() for name in sources)
+    return hashlib.sha256(read + "\0".join(flags).encode()).hexdigest()
 
 
 def seal(compiled: Path, library: Path) -> None:
@@ -63,7 +65,7 @@ def open_sealed(library: Path, needs: str) -> ctypes.CDLL:
 
 
 def check_sources(compiled_from: str, digest: str, library: Path) -> None:
-    """Check that a library, which is loaded, was compiled from the sources that lie there.
+    """Check that a library, which is loaded, was compiled from the sources and flags of now.
 
     Raises:
         DeviceError: it was not.
@@ -75,6 +77,7 @@ def check_sources(compiled_from: str, digest: str, library: Path) -> None:
             f"kernels = native: {library} was compiled anew since this process loaded it; restart"
         )
     raise DeviceError(
-        "kernels = native: they were compiled from other sources; run `make kernels` again "
-        "and restart"
+        "kernels = native: they were compiled from other sources or with other flags (CXXFLAGS "
+        f"is {os.environ.get('CXXFLAGS', '')!r} here); run `make kernels` again with the same, and "
+        "restart"
     )

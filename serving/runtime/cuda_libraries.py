@@ -14,7 +14,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from unroll.errors import DeviceError
+from unroll.errors import DeviceError, installing
 
 DRIVER = "libcuda.so.1"
 BLAS = "libcublas.so.{cuda}"
@@ -52,8 +52,8 @@ def load_cuda() -> None:
         if not _can_load(name) and not any(map(_can_load, _in_wheels(name))):
             raise DeviceError(
                 f"cuda was asked for, but {name} cannot be loaded: CUDA {cuda}'s libraries are "
-                "missing; pip install '.[gpu]' in a clone of unroll brings them, or put their "
-                "folder in LD_LIBRARY_PATH, or ask for cpu"
+                f"missing; {installing('gpu')} brings them, or put their folder in "
+                "LD_LIBRARY_PATH, or ask for cpu"
             )
 
 

@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 
-from unroll.errors import MissingExtraError, lacking
+from unroll.errors import MissingExtraError, installing, lacking
 
 BOTH = ("onnxruntime", "onnxruntime-gpu")
 
@@ -24,8 +24,8 @@ def check_runtime() -> None:
     if folders[0] is not None and folders[0] == folders[1]:
         raise MissingExtraError(
             f"onnxruntime and onnxruntime-gpu are both installed in {folders[0]} and have "
-            f"overwritten each other's files; pip uninstall --yes {' '.join(BOTH)}, then pip "
-            "install '.[cpu]' or '.[gpu]' in a clone of unroll"
+            f"overwritten each other's files; `pip uninstall --yes {' '.join(BOTH)}`, then "
+            f"{installing('cpu')} or, for an NVIDIA GPU, gpu in place of cpu"
         )
 
 

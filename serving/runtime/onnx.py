@@ -15,7 +15,7 @@ from serving.runtime.cuda_libraries import load_cuda
 from serving.runtime.initializers import external_initializers
 from unroll.bundle.folder import Bundle
 from unroll.bundle.manifest import WEIGHTS, GraphSpec
-from unroll.errors import BundleError, DeviceError
+from unroll.errors import BundleError, DeviceError, installing
 
 Provider = str | tuple[str, dict[str, str]]
 ONNX_NAME = {"int64": "tensor(int64)", "float32": "tensor(float)", "float16": "tensor(float16)"}
@@ -234,8 +234,8 @@ def _provider(device: Device, **cuda_options: str) -> Provider:
 def _missing(device: Device, got: list[str]) -> DeviceError:
     return DeviceError(
         f"{device.value} was asked for, but ONNX Runtime {ort.__version__} has "
-        f"{', '.join(got)}; install '.[gpu]' in an environment without onnxruntime (make setup "
-        "RUNTIME=gpu) and check the driver, or ask for cpu"
+        f"{', '.join(got)}; run {installing('gpu')}, in an environment without onnxruntime (make "
+        "setup RUNTIME=gpu), and check the driver, or ask for cpu"
     )
 
 

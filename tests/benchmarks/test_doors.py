@@ -4,11 +4,27 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.doors import FILE, GRPC, HTTP, DoorsRecord, DoorsSettings, door_rows, measure
+from benchmarks.doors import (
+    FILE,
+    GRPC,
+    HTTP,
+    DoorSample,
+    DoorsRecord,
+    DoorsSettings,
+    door_rows,
+    measure,
+)
 from benchmarks.process import ServerProcess
 from benchmarks.record import read
 
 pytestmark = pytest.mark.slow
+
+
+def test_turns_too_short_for_the_clock_have_no_ratio() -> None:
+    doors = {name: [DoorSample(messages=3, seconds=0.0)] for name in (GRPC, *HTTP)}
+    settings = {"symbols": 5, "streams": 2}
+    rows = door_rows(DoorsRecord(machine={}, settings=settings, doors=doors))
+    assert [row[-2:] for row in rows[1:]] == [["0.0", "-"]] * len(doors)
 
 
 def test_every_door_streams_and_is_written_down(

@@ -339,8 +339,14 @@ def test_library_that_is_missing_is_named_with_what_brings_it(
     folder = Path(os.environ["LD_LIBRARY_PATH"].split(":")[0])
     for missing, advice in (
         ("libcuda.so.1", "NVIDIA's driver is missing"),
-        ("libcublas.so.13", "pip install '.[gpu]' in a clone of unroll brings them"),
-        ("libcudnn.so.9", "pip install '.[gpu]' in a clone of unroll brings them"),
+        (
+            "libcublas.so.13",
+            "`pip install -c constraints.txt '.[gpu]'` in a clone of unroll brings them",
+        ),
+        (
+            "libcudnn.so.9",
+            "`pip install -c constraints.txt '.[gpu]'` in a clone of unroll brings them",
+        ),
     ):
         here = tmp_path / missing
         here.mkdir()

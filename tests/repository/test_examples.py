@@ -139,6 +139,20 @@ def test_every_example_is_run_here() -> None:
     assert len(names) == 9
 
 
+def test_valid_texts_of_an_address_wants_a_bundle() -> None:
+    done = subprocess.run(
+        command("valid_texts", "127.0.0.1:1"),
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=EXAMPLES.parent,
+    )
+    assert done.returncode == 1
+    (told,) = done.stderr.splitlines()
+    assert told.startswith("examples.valid_texts: ")
+    assert "127.0.0.1:1: no bundle there" in told
+
+
 def test_valid_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text, bundle = str(tmp_path / "people.txt"), str(tmp_path / "bundle")
     run("valid_texts", text)

@@ -109,7 +109,7 @@ def test_command_without_its_extra_says_which_to_install() -> None:
     done = python(HIDING % LACKING)
     assert done.stderr == "".join(
         f"unroll: unroll {command} needs {module}, which is not installed; "
-        f"pip install '.[{extra}]' in a clone of unroll brings it\n2\n"
+        f"`pip install -c constraints.txt '.[{extra}]'` in a clone of unroll brings it\n2\n"
         for command, module, extra in LACKING
     )
 

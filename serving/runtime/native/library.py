@@ -66,8 +66,7 @@ def build() -> None:
             "the native kernels need a C++ compiler, and there is no g++ and no c++; install one, "
             "or name one in CXX"
         )
-    more = shlex.split(os.environ.get("CXXFLAGS", ""))
-    common = [*compiler, *FLAGS, *more, f'-DSOURCES_DIGEST="{_digest()}"']
+    common = [*compiler, *FLAGS, *_own_flags(), f'-DSOURCES_DIGEST="{_digest()}"']
     try:
         _compile(common)
     except OSError as error:
@@ -91,17 +90,20 @@ def _compile(common: list[str]) -> None:
         seal(whole, LIBRARY)
 
 
+def _own_flags() -> list[str]:
+    return shlex.split(os.environ.get("CXXFLAGS", ""))
+
+
 def _digest() -> str:
-    """Digest of the sources."""
-    return digest_of(FOLDER, SOURCES)
+    return digest_of(FOLDER, SOURCES, [*FLAGS, *_own_flags(), *map(str, FLAGS_OF.items())])
 
 
 def load() -> tuple[ctypes.CDLL, str]:
     """Load the library; return it and the instruction set to use.
 
     Raises:
-        DeviceError: it is not compiled, or from other sources, or the processor has none of the
-            instruction sets.
+        DeviceError: it is not compiled, or from other sources or with other flags, or the
+            processor has none of the instruction sets.
     """
     library = open_sealed(LIBRARY, needs="g++")
     for function in (library.unroll_instruction_set, library.unroll_sources_digest):

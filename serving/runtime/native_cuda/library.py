@@ -61,7 +61,7 @@ def build() -> None:
 
 
 def _digest() -> str:
-    return digest_of(FOLDER, SOURCES)
+    return digest_of(FOLDER, SOURCES, FLAGS)
 
 
 class NativeLoop:
@@ -121,7 +121,7 @@ def load() -> NativeLoop:
     """Load the library and what it needs.
 
     Raises:
-        DeviceError: it is not compiled, or from other sources, or CUDA is not there.
+        DeviceError: it is not compiled, or otherwise than now, or CUDA is not there.
     """
     load_cuda()
     library = open_sealed(LIBRARY, needs="NVIDIA's nvcc")

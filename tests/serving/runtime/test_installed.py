@@ -40,7 +40,8 @@ def test_command_without_a_runtime_says_what_to_type(start: str) -> None:
     )
     assert done.returncode == 2
     assert done.stderr.startswith(
-        "unroll: a model needs ONNX Runtime, which is not installed; pip install '.[cpu]'"
+        "unroll: a model needs ONNX Runtime, which is not installed; `pip install -c "
+        "constraints.txt '.[cpu]'`"
     )
     assert len(done.stderr.splitlines()) == 1
 

@@ -305,7 +305,18 @@ def test_library_of_other_sources_is_refused(
     for name in library.SOURCES:
         (tmp_path / name).write_bytes((library.FOLDER / name).read_bytes() + b"\n")
     monkeypatch.setattr(library, "FOLDER", tmp_path)
-    with pytest.raises(DeviceError, match="compiled from other sources; run `make kernels` again"):
+    with pytest.raises(DeviceError, match=r"compiled from other sources .* run `make kernels` ag"):
+        library.load()
+
+
+@pytest.mark.parametrize("own", ["-O0", "-ffast-math"])
+def test_library_of_other_flags_is_refused(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXXFLAGS", own)
+    with pytest.raises(DeviceError, match=f"or with other flags .CXXFLAGS is '{own}' here"):
+        library.load()
+    monkeypatch.delenv("CXXFLAGS")
+    monkeypatch.setattr(library, "FLAGS", tuple(flag.replace("O2", "O3") for flag in library.FLAGS))
+    with pytest.raises(DeviceError, match="or with other flags"):
         library.load()
 
 

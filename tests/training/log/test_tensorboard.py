@@ -75,5 +75,5 @@ def test_without_its_package_the_refusal_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     assert call(command(tmp_path, "--epochs=1", "--tensorboard")) == 2
-    assert "pip install '.[tensorboard]'" in capsys.readouterr().err
+    assert "`pip install -c constraints.txt '.[tensorboard]'`" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

@@ -2,10 +2,13 @@
 
 import io
 import json
+import re
+import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -210,9 +213,62 @@ def test_command_that_failed_before_its_first_record_leaves_no_output(
     assert len(output.read_bytes().splitlines()) == len(PROMPTS)
 
 
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_run_whose_disk_was_full_goes_on_when_there_is_room(
+    run: Run, tiny_bundles: dict[Cell, Path], tmp_path: Path, capfd: Captured
+) -> None:
+    flags = ("generate", "--bundle", tiny_bundles["gru"], *FLAGS, "--samples", 100)
+    whole, output = tmp_path / "whole.jsonl", tmp_path / "texts.jsonl"
+    assert run(*flags, "--output", whole) == 0
+    with files_of_at_most(whole.stat().st_size // 2):
+        assert run(*flags, "--output", output) == 2
+    told = capfd.readouterr().err
+    assert f"output = {str(output)!r}: cannot be written: File too large; make room, then" in told
+    assert output.stat().st_size == whole.stat().st_size // 2
+    assert run(*flags, "--output", output, "--resume") == 0
+    assert output.read_bytes() == whole.read_bytes()
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("--samples", "3")], ids=["text", "records"])
+def test_standard_output_that_is_full_is_told(
+    tiny_bundles: dict[Cell, Path], more: tuple[str, ...]
+) -> None:
+    command = [sys.executable, "-m", "unroll", "generate", "--bundle", str(tiny_bundles["gru"])]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*command, *more], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 2
+    *_, told = done.stderr.decode().splitlines()
+    assert "output = '-': cannot be written: No space left on device; make room, then" in told
+
+
+@pytest.mark.parametrize("more", [(), ("--resume",)], ids=["anew", "resumed"])
+@pytest.mark.parametrize("place", ["/dev/null", "/"])
+def test_output_that_is_no_file_is_refused(
+    run: Run,
+    tiny_bundles: dict[Cell, Path],
+    capfd: Captured,
+    place: str,
+    more: tuple[str, ...],
+) -> None:
+    flags = ("--bundle", tiny_bundles["gru"], "--samples", 3)
+    assert run("generate", *flags, "--output", place, *more) == 2
+    assert f"output = {place!r}: is no file; give a file's name, or -" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_run_goes_on_and_ends_as_if_nothing_had_been(
-    run: Run, tiny_bundles: dict[Cell, Path], tmp_path: Path
+    run: Run, tiny_bundles: dict[Cell, Path], tmp_path: Path, number: signal.Signals
 ) -> None:
     whole, output = tmp_path / "whole.jsonl", tmp_path / "texts.jsonl"
     flags = [
@@ -222,10 +278,15 @@ def test_interrupted_run_goes_on_and_ends_as_if_nothing_had_been(
     command = [sys.executable, "-m", "unroll", *flags, "--output", str(output)]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         wait_for(lambda: output.exists() and output.stat().st_size > 0)
-        process.send_signal(signal.SIGINT)
-        process.communicate()
-    assert process.returncode == 130
-    assert 0 < output.read_bytes().count(b"\n") < 3000
+        process.send_signal(number)
+        told = process.communicate()[1].decode()
+    assert process.returncode == 128 + number
+    written = output.read_bytes().count(b"\n")
+    assert 0 < written < 3000
+    pattern = r"interrupted: (\S+) records were written; the same command with --resume goes on"
+    found = re.search(pattern, told)
+    assert found is not None, told
+    assert written - int(found[1].replace(",", "")) in (0, 1)  # one while it was being counted
     assert run(*flags, "--output", output, "--resume") == 0
     assert run(*flags, "--output", whole) == 0
     assert output.read_bytes() == whole.read_bytes()

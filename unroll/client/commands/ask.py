@@ -1,9 +1,10 @@
 """The commands that ask a server, or a bundle: generate, score, models, health."""
 
-import os
+import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from unroll.bundle.manifest import architecture
 from unroll.cli import run
 from unroll.client.client import Client
 from unroll.client.commands.batch import generate_records, score_records
+from unroll.client.commands.output import give_up_standard_output, writing
 from unroll.client.commands.records import escaped
 from unroll.client.commands.settings import (
     BatchSettings,
@@ -26,7 +28,7 @@ from unroll.results import Piece
 
 CHECK_SECONDS = 5.0
 S = TypeVar("S", bound=ServerSettings)
-INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
+SIGNALLED = 128  # plus the signal's number: what a shell calls a process that a signal ended
 
 
 def generate(tokens: Sequence[str] | None = None) -> None:
@@ -50,19 +52,34 @@ def health(tokens: Sequence[str] | None = None) -> None:
 
 
 def _ask(question: Callable[[Any, S], None]) -> Callable[[S], None]:
-    """Connect, or load a bundle, as settings say and ask; `| head` and Ctrl-C end quietly."""
+    """Connect, or load a bundle, as settings say and ask; `| head` ends it quietly, and Ctrl-C."""
 
     def call(settings: S) -> None:
         settings.validate()
         try:
-            with _model(settings) as model:
+            with _terminable(), _model(settings) as model:
                 question(model, settings)
-        except KeyboardInterrupt:
-            raise SystemExit(INTERRUPTED) from None
+        except KeyboardInterrupt as error:
+            number = error.args[0] if error.args else signal.SIGINT
+            raise SystemExit(SIGNALLED + number) from None
         except BrokenPipeError:  # `| head` has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            give_up_standard_output()
 
     return call
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM interrupt the block as Ctrl-C does."""
+
+    def interrupt(number: int, _: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _model(settings: ServerSettings) -> Face:
@@ -150,5 +167,6 @@ def _text(setting: str, given: str) -> str:
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    with writing():
+        sys.stdout.write(text)
+        sys.stdout.flush()
