@@ -169,15 +169,26 @@ inline __attribute__((always_inline)) auto before_products(const Layer& layer, i
   return P::load(from_bias ? layer.bias : row.table, a * width + at);
 }
 
+// Whether the table's n of a row is read after the products, unlike its other gates.
+template <class Cell, bool UPPER>
+constexpr bool IS_LOOKED_UP = Cell::TOTALS > Cell::GATES && !UPPER;
+
+// Fetches that n while the products are made: a table of 5,000 symbols fits no cache.
+template <class Cell, bool UPPER>
+inline __attribute__((always_inline)) void fetch_n(int width, const Row& row, int at) {
+  if constexpr (IS_LOOKED_UP<Cell, UPPER>)
+    __builtin_prefetch(static_cast<const float*>(row.table) + 2 * width + at);
+}
+
 // Makes a step of LANES units of a row from their totals.
 template <class P, class Cell, bool UPPER, class Total>
 inline __attribute__((always_inline)) void apply(const Layer& layer, int width, const Row& row, int at,
                                                  const Total& total) {
   const auto gate = [&](int a) { return P::value(total(a), layer.scale, a * width + at); };
   Floats n_of_x;
-  const bool is_looked_up = Cell::TOTALS > Cell::GATES && !UPPER;
-  if (is_looked_up) n_of_x = load(static_cast<const float*>(row.table) + 2 * width + at);
-  const Floats h = Cell::step(gate, row, at, is_looked_up ? &n_of_x : nullptr);
+  constexpr bool IS_GIVEN = IS_LOOKED_UP<Cell, UPPER>;
+  if (IS_GIVEN) n_of_x = load(static_cast<const float*>(row.table) + 2 * width + at);
+  const Floats h = Cell::step(gate, row, at, IS_GIVEN ? &n_of_x : nullptr);
   store(row.h_after + at, h);
   P::keep(layer, row, at, h);
 }
@@ -185,6 +196,8 @@ inline __attribute__((always_inline)) void apply(const Layer& layer, int width, 
 template <class P, class Cell, bool UPPER, int U, int M>
 void units(const Layer& layer, int inputs, int width, int block, const Row* rows) {
   constexpr int G = Cell::GATES, A = Cell::TOTALS;
+  for (int u = 0; u < U; u++)
+    for (int m = 0; m < M; m++) fetch_n<Cell, UPPER>(width, rows[m], (block + u) * LANES);
   typename P::Total totals[A][U][M];
 #pragma GCC unroll 4
   for (int a = 0; a < A; a++)

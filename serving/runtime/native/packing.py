@@ -3,6 +3,7 @@
 They come from decode.onnx itself, by the names that the export gives them.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,11 +80,25 @@ def _panels(weights: list[NDArray[Any]], lanes: int) -> NDArray[Any]:
 
 def _on_lines(array: NDArray[Any]) -> NDArray[Any]:
     """Copy an array to the start of a cache line, so that no vector lies on two."""
-    memory = np.zeros(LINE + array.nbytes + BEHIND, np.uint8)
-    begin = -memory.ctypes.data % LINE
-    copy = memory[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy = _zeros(array.shape, array.dtype)
     copy[...] = array
     return copy
+
+
+def _zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(LINE + size + BEHIND, np.uint8)
+    begin = -memory.ctypes.data % LINE
+    return memory[begin : begin + size].view(dtype).reshape(shape)
+
+
+def _table(of_gates: list[NDArray[Any]], lanes: int) -> NDArray[Any]:
+    """Lay out what a symbol adds to each gate, each (V, units)."""
+    V, units = of_gates[0].shape
+    table = _zeros((V, len(of_gates), padded(units, lanes)), of_gates[0].dtype)
+    for gate, values in enumerate(of_gates):
+        table[:, gate, :units] = values
+    return table
 
 
 def pack_layer(tensors: Tensors, cell: str, index: int, is_first: bool, lanes: int) -> PackedLayer:
@@ -122,7 +137,7 @@ def _pack_fp32_layer(
     return PackedLayer(
         x_panels=None if is_first else _panels([W.T for W in of_x], lanes),
         h_panels=_panels([W.T for W in of_h], lanes),
-        table=_row(np.stack(looked_up, axis=1), lanes) if is_first else None,
+        table=_table(looked_up, lanes) if is_first else None,
         bias=_row(np.stack(bias), lanes),
         scale=None,
     )
@@ -170,7 +185,7 @@ def _pack_int8_layer(
     return PackedLayer(
         x_panels=None if is_first else _panels(of_x, lanes),
         h_panels=_panels(of_h, lanes),
-        table=_row(np.stack(looked_up, axis=1), lanes) if is_first else None,
+        table=_table(looked_up, lanes) if is_first else None,
         bias=_row(np.stack(bias), lanes),
         scale=_row(np.stack(scale), lanes),
         step=float(tensors[f"step{index}"]),

@@ -83,6 +83,9 @@ class Products<TiledInt8> {
     constexpr int G = Cell::GATES;
     const Columns columns{G, size_t(model_.inputs) * G * LANES};
     const int across = G * blocks;
+    for (int u = 0; u < blocks; u++)
+      for (int m = 0; m < count; m++)
+        fetch_n<Cell, UPPER>(model_.width, rows[m], (block + u) * LANES);
     int32_t *of_h = sums_.at(0), *of_x = sums_.at(ROWS * COLUMNS * LANES);
     const Product h = product(0, first, layer.h_panels, block * columns.panel_bytes);
     sums_of(&h, 1, depth_, tiles(count), columns, across, of_h);
