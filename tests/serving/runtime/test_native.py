@@ -167,6 +167,7 @@ def test_symbols_that_are_given_are_read_by_the_loop_unless_they_are_of_many(
         assert got.state[name].tobytes() == tensor.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("instruction_set")
 def test_closed_gates_leave_zeros_of_one_sign(bundle: Bundle) -> None:
     graph, ours = Decoder(bundle, Device.CPU), NativeDecoder(bundle)

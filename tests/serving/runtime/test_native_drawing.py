@@ -153,6 +153,7 @@ def tables(symbols: int, rows: int) -> Automata:
     return Automata(bias=bias, next=after.ravel(), states=random.integers(0, states, rows))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize(("symbols", "has_unknown"), [(76, False), (76, True), (1000, True)])
 def test_automata_and_alternatives_are_those_of_the_graph(symbols: int, has_unknown: bool) -> None:
