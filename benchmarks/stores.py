@@ -138,7 +138,8 @@ def _measure_served(settings: StoresSettings, bundle: Path, folder: Path, url: s
     }
     for _ in range(settings.rounds):
         for name, arguments in places.items():
-            with running("serving", "--model", str(bundle), *arguments) as server:
+            given = ("--model", str(bundle), "--rate-per-caller", "0", *arguments)
+            with running("serving", *given) as server:
                 for at_once in IN_FLIGHT:
                     found = asyncio.run(_served(server.target, settings.accesses, at_once))
                     rates[name, at_once].append(found)

@@ -2,12 +2,14 @@
 
 import asyncio
 import hashlib
+import itertools
 import logging
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
 from redis.exceptions import (
+    InvalidResponse,
     MovedError,
     NoScriptError,
     OutOfMemoryError,
@@ -66,10 +68,10 @@ class RedisStore:
         self._idle_seconds = idle_seconds
         self._on_change = on_change
         self._prefix = f"{{{settings.prefix}}}:"  # in braces: one hash slot of a cluster
-        self._used = f"{self._prefix}used"
         self._count: int | None = None
         seconds = settings.timeout_seconds / TRIES
-        self._servers = servers(settings, self._used, seconds)
+        self._servers = servers(settings, self._prefix, seconds)
+        self._nonces = itertools.count(secrets.randbits(62))  # other servers' differ, too
         self._pipeline = Pipeline(self._servers.connect, seconds)
         self._create = _script(scripts.CREATE)
         self._find = _script(scripts.FIND)
@@ -239,11 +241,16 @@ class RedisStore:
         raise lost or refused
 
     async def _run(self, script: _Script, *values: Word) -> Any:
-        words = (1, self._used, self._prefix, *values)
+        nonce = b"%d" % next(self._nonces)
+        words = (1, self._prefix, nonce, *values)
         try:
-            return await self._pipeline.call("EVALSHA", script.sha, *words)
+            answer = await self._pipeline.call("EVALSHA", script.sha, *words)
         except NoScriptError:
-            return await self._pipeline.call("EVAL", script.text, *words)
+            answer = await self._pipeline.call("EVAL", script.text, *words)
+        if not isinstance(answer, list) or answer[:1] != [nonce]:
+            self._pipeline.drop()
+            raise InvalidResponse("an answer came that belongs to another question")
+        return answer[1]
 
     def _note(self, *, has_failed: bool) -> None:
         had_failed, self.has_failed = self.has_failed, has_failed

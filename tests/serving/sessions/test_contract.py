@@ -262,6 +262,23 @@ async def test_sessions_unused_for_too_long_expire_and_leased_ones_do_not(one: O
 
 
 @contract()
+async def test_session_that_was_used_since_does_not_expire(one: Open) -> None:
+    store = await one(50.0)
+    await store.create([new(name) for name in ("unused", "read", "released", "committed")])
+    let_pass(store, 40.0)
+    assert isinstance(await store.read("read", ANNA), Found)
+    await store.release(await begin(store, "released"))
+    assert await store.commit(await begin(store, "committed"), change(0, 1, b"mark 1"))
+    let_pass(store, 40.0)
+    assert await store.expire() == 2
+    assert await store.read("read", ANNA) is Gone.EXPIRED
+    assert isinstance(await store.read("released", ANNA), Found)
+    assert isinstance(await store.read("committed", ANNA), Found)
+    let_pass(store, 40.0)
+    assert await store.expire() == 2
+
+
+@contract()
 async def test_more_than_one_portion_expires(one: Open) -> None:
     store = await one(50.0)
     await store.create([new(str(number)) for number in range(1100)])

@@ -125,6 +125,7 @@ def test_key_that_is_no_session_keeps_none_from_expiring(kind: str, tmp_path: Pa
                 with server.client as client:
                     client.set("{p}:session:a", "not ours")
                     client.zadd("{p}:used", {"a": 1, "b": 2})
+                    client.hset("{p}:session:b", "u", "2")
                     store._idle_seconds = 60.0
                     assert await store.expire() == 1
                     assert client.get("{p}:session:a") == b"not ours"
@@ -358,7 +359,8 @@ def test_commit_whose_answer_was_lost_may_be_written_though_another_server_went_
 
             async def lose(*command: Word) -> object:
                 monkeypatch.setattr(store._pipeline, "call", call)
-                assert await call("EVAL", scripts.COMMIT, *command[2:])
+                _, is_written = await call("EVAL", scripts.COMMIT, *command[2:])
+                assert is_written
                 assert await other.commit(await begin(other, "a"), change(b"other"))
                 raise LostError("its answer did not come")
 
