@@ -22,6 +22,7 @@ from export.proof.parity import prove
 from export.proof.quality import Texts, measure_scales
 from export.proof.unrolled_parity import prove_unrolled
 from serving.runtime.onnx import Device
+from training.model.model import CharRNN
 from training.run.checkpoint import Checkpoint
 from unroll.bundle.files import describe
 from unroll.bundle.folder import Bundle, load_bundle, write_bundle
@@ -92,16 +93,28 @@ def export(
         graphs = _write_graphs(weights, arithmetic, device, draft)
         on_compiled()
         manifest = _describe(checkpoint, weights, precision, graphs, draft)
-        seed = int(hashlib.sha256(manifest.fingerprint.encode()).hexdigest()[:15], 16)
-        bundle, tolerance = Bundle(draft, manifest, checkpoint.vocabulary), TOLERANCES[precision]
-        report = prove(bundle, model, seed, reference=reference, tolerance=tolerance, texts=texts)
-        if device is Device.CUDA:
-            unrolled = prove_unrolled(bundle, seed, tolerance)
-            report = replace(report, rungs=[*report.rungs, *unrolled])
-        return replace(manifest, parity=report)
+        bundle = Bundle(draft, manifest, checkpoint.vocabulary)
+        return replace(manifest, parity=_prove(bundle, model, reference, device, precision, texts))
 
     write_bundle(folder, fill)
     return load_bundle(folder)
+
+
+def _prove(
+    bundle: Bundle,
+    model: CharRNN,
+    reference: Int8Reference | None,
+    device: Device,
+    precision: Precision,
+    texts: Texts | None,
+) -> ParityReport:
+    seed = int(hashlib.sha256(bundle.manifest.fingerprint.encode()).hexdigest()[:15], 16)
+    tolerance = TOLERANCES[precision]
+    report = prove(bundle, model, seed, reference=reference, tolerance=tolerance, texts=texts)
+    if device is Device.CUDA:
+        unrolled = prove_unrolled(bundle, seed, tolerance)
+        report = replace(report, rungs=[*report.rungs, *unrolled])
+    return report
 
 
 def require_memory(checkpoint: Checkpoint, available: int | None) -> None:

@@ -57,10 +57,7 @@ def train(settings: TrainingSettings) -> None:
                 "documents and records: one process trains on them; start it without torchrun"
             )
         reporter = Reporter(Console(quiet=not group.first))
-        if checkpoint is not None and checkpoint.training_settings.device != settings.device:
-            begun = checkpoint.training_settings.device
-            reporter.say(f"started on {begun}, goes on on {settings.device}: other sums than there")
-        settings = _prepare_device(settings, reporter)
+        settings = _prepare_device(settings, reporter, checkpoint)
         corpus = _corpus(settings, reporter, checkpoint, old)
         data = prepare_data(corpus, settings)
         model = _model(settings, data, old, reporter)
@@ -135,8 +132,13 @@ def _require_same(
     group.require_same(facts)
 
 
-def _prepare_device(settings: TrainingSettings, reporter: Reporter) -> TrainingSettings:
+def _prepare_device(
+    settings: TrainingSettings, reporter: Reporter, checkpoint: Checkpoint | None
+) -> TrainingSettings:
     """Set torch up; returns the settings with the precision that is meant by auto."""
+    if checkpoint is not None and checkpoint.training_settings.device != settings.device:
+        begun = checkpoint.training_settings.device
+        reporter.say(f"started on {begun}, goes on on {settings.device}: other sums than there")
     if settings.threads:
         torch.set_num_threads(settings.threads)
     keep_freed_memory()

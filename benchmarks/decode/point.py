@@ -9,8 +9,8 @@ from benchmarks.decode.captured_products import captured_products
 from benchmarks.decode.judge import Judge
 from benchmarks.decode.limits import Reader, products_alone, products_of
 from benchmarks.decode.loop import native_loop, read_by_the_loop, whole_loop
-from benchmarks.decode.peers.peer import NotRunError, QuantisedSetup, Setup, Work, Writer
-from benchmarks.decode.peers.registry import INT8_PEERS, peer_on
+from benchmarks.decode.peers.peer import NotRunError, Quantised, Work, Writer
+from benchmarks.decode.peers.registry import setups_of
 from benchmarks.decode.record import FP32_LOOP, LOOP, NATIVE, PRODUCTS, READ, WORSE_AT_MOST, Point
 from benchmarks.decode.settings import DecodeSettings
 from benchmarks.decode.text import text_without_ties
@@ -70,7 +70,7 @@ class PointMeasurer:
         if precision == "int8":
             self._losses[LOOP] = self._judge.loss(LOOP, partial(read_by_the_loop, self._work))
         for peer in self._settings.peer:
-            if (fastest := self._fastest(peer, self._setups_of(peer, precision))) is not None:
+            if (fastest := self._fastest(peer, precision)) is not None:
                 ways[peer] = fastest
         samples = interleave(ways, self._settings.repeats, self._settings.steps)
         return Point(
@@ -100,52 +100,34 @@ class PointMeasurer:
 
         return {PRODUCTS: products, READ: read}
 
-    def _setups_of(self, peer: str, precision: str) -> dict[str, Setup]:
-        """Name what sets a peer up; in fp32 each checks its text, in 8 bits what it loses."""
-        if precision == "fp32":
-            every = peer_on(self._work.device, peer)
-            return {name: self._verified(f"{peer} ({name})", make) for name, make in every.items()}
-        quantised = INT8_PEERS.get(peer, {}) if precision == "int8" else {}
-        return {name: self._judged(f"{peer} ({name})", make) for name, make in quantised.items()}
-
-    def _verified(self, name: str, make: Setup) -> Setup:
-        def setup(work: Work) -> Writer:
-            writer = make(work)
-            self._verify(name, writer)
-            return writer
-
-        return setup
-
-    def _judged(self, name: str, make: QuantisedSetup) -> Setup:
-        def setup(work: Work) -> Writer:
-            peer = make(work)
-            loss = self._losses[name] = self._judge.loss(name, peer.log_probs)
-            if not loss <= WORSE_AT_MOST:
-                raise NotRunError(f"loses {loss:.4f} nats a symbol, above {WORSE_AT_MOST}")
-            return peer.write
-
-        return setup
-
-    def _fastest(self, peer: str, setups: dict[str, Setup]) -> Writer | None:
+    def _fastest(self, peer: str, precision: str) -> Writer | None:
         """Try all setups of a peer; return the writer of the fastest, if one runs here."""
         writers: dict[str, Writer] = {}
-        reasons = {}
-        for setup, make in setups.items():
+        reasons: dict[str, str] = {}
+        for setup, make in setups_of(peer, precision, self._work.device).items():
             try:
-                writers[setup] = make(self._work)
+                writers[setup] = self._checked(f"{peer} ({setup})", make(self._work))
             except NotRunError as error:
                 reasons[setup] = str(error)
         if not writers:
             if reasons:
                 self._not_run[peer] = "; ".join(dict.fromkeys(reasons.values()))
             return None
-        for setup, reason in reasons.items():
-            self._not_run[f"{peer} ({setup})"] = reason
-        steps = self._settings.steps
-        trials = {s: quickest(w) / steps for s, w in writers.items()}
+        self._not_run |= {f"{peer} ({setup})": reason for setup, reason in reasons.items()}
+        trials = {setup: quickest(w) / self._settings.steps for setup, w in writers.items()}
         fastest = min(trials, key=trials.__getitem__)
         self._setups[peer], self._trials[peer] = fastest, trials
         return writers[fastest]
+
+    def _checked(self, name: str, made: Writer | Quantised) -> Writer:
+        """Check the text of what was set up; in 8 bits, what it loses."""
+        if not isinstance(made, Quantised):
+            self._verify(name, made)
+            return made
+        loss = self._losses[name] = self._judge.loss(name, made.log_probs)
+        if not loss <= WORSE_AT_MOST:
+            raise NotRunError(f"loses {loss:.4f} nats a symbol, above {WORSE_AT_MOST}")
+        return made.write
 
     def _verify(self, name: str, writer: Writer) -> None:
         if not np.array_equal(writer(), self._expected):

@@ -263,21 +263,13 @@ def _body(
     token = g.input("token", np.int64, ["batch"])
     before = [g.input(f"state{i}", dtype, row) for i, dtype in enumerate(dtypes)]
     has = automata is not None
-    automaton = g.input("automaton_before", np.int64, ["batch"]) if has else ""
-    inputs = StepInputs(
-        uniform=g.input("uniform_t", np.float32, ["batch", 1]),
-        forced=g.input("forced_t", np.int64, ["batch"]),
-        is_alive=g.input("is_alive_t", np.bool_, ["batch", 1]),
-        automaton=automaton,
-        is_free=g.input("is_free_t", np.bool_, ["batch"]) if has else "",
-    )
     step = choose_next(
         g,
         model,
         arithmetic,
         token,
         state.renamed(before),
-        inputs=inputs,
+        inputs=_declare_inputs(g, has_automata=has),
         sampler=sampler,
         rows=rows,
         automata=automata,
@@ -296,3 +288,14 @@ def _body(
     if has:
         g.output(step.automaton, "automaton_t", np.int64, ["batch"])
     return g.proto()
+
+
+def _declare_inputs(g: Graph, *, has_automata: bool) -> StepInputs:
+    automaton = g.input("automaton_before", np.int64, ["batch"]) if has_automata else ""
+    return StepInputs(
+        uniform=g.input("uniform_t", np.float32, ["batch", 1]),
+        forced=g.input("forced_t", np.int64, ["batch"]),
+        is_alive=g.input("is_alive_t", np.bool_, ["batch", 1]),
+        automaton=automaton,
+        is_free=g.input("is_free_t", np.bool_, ["batch"]) if has_automata else "",
+    )

@@ -43,7 +43,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "unroll.client.load": {
         "unroll.client.client",
-        "unroll.client.commands.settings",
+        "unroll.client.commands.server_settings",
         "unroll.client.remote",
     },
     "serving.runtime": {"unroll"},

@@ -24,7 +24,11 @@ PEERS: dict[str, Peer] = {
 INT8_PEERS: dict[str, QuantisedPeer] = {"torch": TORCH_INT8, "openvino": OPENVINO_INT8}
 
 
-def peer_on(device: Device, name: str) -> Peer:
-    """Find a peer's setups for a device; some run on the CPU alone and say so."""
-    on_cuda = {"torch": TORCH_ON_CUDA, "torch.compile": TORCH_COMPILE_ON_CUDA}
-    return on_cuda.get(name, PEERS[name]) if device is Device.CUDA else PEERS[name]
+ON_CUDA: dict[str, Peer] = {"torch": TORCH_ON_CUDA, "torch.compile": TORCH_COMPILE_ON_CUDA}
+
+
+def setups_of(name: str, precision: str, device: Device) -> Peer | QuantisedPeer:
+    """Find a peer's setups, of which some run on the CPU alone and say so; none beside fp16."""
+    if precision == "fp32":
+        return {**PEERS, **(ON_CUDA if device is Device.CUDA else {})}[name]
+    return INT8_PEERS.get(name, {}) if precision == "int8" else {}

@@ -20,6 +20,17 @@ from unroll.errors import DeviceError, InputError
 WHOLE_AT_MOST = 512  # symbols; among more, the loop draws by block, as graphs of today do
 READ_AT_MOST = 512  # symbols; a graph that reads gathers the logits of more, or leaves them out
 PROVED_ROWS, PROVED_STEPS = 18, 12
+GIVEN = {  # the fields of a LoopRun in the order in which the loop takes them
+    "tokens": np.int64,
+    "forced": np.int64,
+    "uniform": np.float32,
+    "steps": np.int64,
+    "temperature": np.float32,
+    "top_k": np.int64,
+    "top_p": np.float32,
+    "min_p": np.float32,
+}
+RULES = {"bias": np.float32, "next": np.int64, "states": np.int64}  # and of Automata
 SAMPLING = (  # temperature, top_k, top_p, min_p
     (1.0, 0, 1.0, 0.0),
     (0.0, 0, 1.0, 0.0),
@@ -78,18 +89,8 @@ class NativeDecoder(Decoder):
         told = np.zeros(ids.shape, np.float32)
         before = {name: np.ascontiguousarray(tensor) for name, tensor in state.items()}
         after = {name: np.empty_like(tensor) for name, tensor in before.items()}
-        given: list[NDArray[Any]] = [
-            np.ascontiguousarray(run.tokens, np.int64),
-            np.ascontiguousarray(run.forced, np.int64),
-            np.ascontiguousarray(run.uniform, np.float32),
-            np.ascontiguousarray(run.steps, np.int64),
-            np.ascontiguousarray(run.temperature, np.float32),
-            np.ascontiguousarray(run.top_k, np.int64),
-            np.ascontiguousarray(run.top_p, np.float32),
-            np.ascontiguousarray(run.min_p, np.float32),
-        ]
+        given, rules = _arrays(run, GIVEN), _arrays(run.automata, RULES)
         asking_rows = np.ascontiguousarray(run.asking, np.int64)
-        automata = () if run.automata is None else _arrays(run.automata)
         described = Run(
             T,
             N,
@@ -101,7 +102,7 @@ class NativeDecoder(Decoder):
             _address(after["h_0"]),
             _address(after.get("c_0")),
             0 if run.automata is None else len(run.automata.bias),
-            *(map(_address, automata) if automata else (None,) * 3),
+            *map(_address, rules),
             _address(states),
             asking if run.alternatives else 0,
             run.alternatives,
@@ -164,17 +165,17 @@ def _check(outcome: int, run: LoopRun, symbols: int) -> None:
         raise DeviceError(f"the native loop has not the memory for {len(run.tokens)} rows")
 
 
+def _arrays(
+    of: LoopRun | Automata | None, kinds: dict[str, type[Any]]
+) -> list[NDArray[Any] | None]:
+    """Bring fields into the types that the loop reads; all None where there is nothing."""
+    if of is None:
+        return [None] * len(kinds)
+    return [np.ascontiguousarray(getattr(of, name), kind) for name, kind in kinds.items()]
+
+
 def _address(array: NDArray[Any] | None) -> int | None:
     return None if array is None else array.ctypes.data
-
-
-def _arrays(automata: Automata) -> tuple[NDArray[Any], ...]:
-    """Bring automata into the types that the loop reads; bias, next, states."""
-    return (
-        np.ascontiguousarray(automata.bias, np.float32),
-        np.ascontiguousarray(automata.next, np.int64),
-        np.ascontiguousarray(automata.states, np.int64),
-    )
 
 
 def _describe(bundle: Bundle, tensors: Tensors, lanes: int) -> tuple[Model, object]:

@@ -15,12 +15,8 @@ from unroll.client.client import Client
 from unroll.client.commands.batch import generate_records, score_records
 from unroll.client.commands.output import give_up_standard_output, writing
 from unroll.client.commands.records import escaped
-from unroll.client.commands.settings import (
-    BatchSettings,
-    GenerateSettings,
-    ScoreSettings,
-    ServerSettings,
-)
+from unroll.client.commands.server_settings import ServerSettings
+from unroll.client.commands.settings import BatchSettings, GenerateSettings, ScoreSettings
 from unroll.client.faces.face import Face
 from unroll.errors import InputError
 from unroll.options import InspectOptions

@@ -1,4 +1,4 @@
-"""The settings of the commands that ask a server."""
+"""The settings of the commands that ask a server or a bundle for texts and scores."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -7,71 +7,15 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from unroll.client.commands.records import STANDARD, Format, RecordFormat, output_format
-from unroll.client.remote.connection import DEFAULT_TARGET
-from unroll.client.remote.security import Security, read_token
+from unroll.client.commands.server_settings import ServerSettings
 from unroll.errors import SettingsError
 from unroll.options import GenerateOptions, ScoreOptions
-from unroll.ranges import Range, check_ranges, flag
+from unroll.ranges import Range, flag
 from unroll.terms import ALTERNATIVES_AT_MOST, UnknownSymbols
 
 _TEXT = Parameter(
     allow_leading_hyphen=True, negative=()
 )  # a text may begin with a hyphen, or be one
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class ServerSettings:
-    """Ask a server: list its models, or find out whether it is ready."""
-
-    target: str | None = None
-    """Address of the server, as HOST:PORT; 127.0.0.1:50051 by default."""
-
-    tls: Annotated[bool, Parameter(negative=())] = False
-    """Encrypt, and trust the authorities that gRPC ships with."""
-
-    tls_ca: Path | None = None
-    """Encrypt, and trust the authorities in this PEM file."""
-
-    tls_certificate: Path | None = None
-    """The client's own certificate, in PEM, if the server requires one."""
-
-    tls_key: Path | None = None
-    """That certificate's private key, in PEM, without a password."""
-
-    token_file: Path | None = None
-    """File with the caller's token. Default: the variable UNROLL_TOKEN, if set."""
-
-    timeout: Annotated[float, Range(0, 30 * 86_400)] = 0.0
-    """Give up after this many seconds; 0 never does, except for `health`, which waits 5 seconds."""
-
-    def validate(self) -> None:
-        """Check what the server cannot.
-
-        Raises:
-            SettingsError: a value is out of its range; the message names the setting.
-        """
-        check_ranges(self)
-
-    @property
-    def address(self) -> str:
-        """Where to ask."""
-        return self.target or DEFAULT_TARGET
-
-    @property
-    def security(self) -> Security:
-        """What the connection is secured with; reads the token.
-
-        Raises:
-            SettingsError: the token's file cannot be used.
-        """
-        return Security(
-            tls=self.tls,
-            ca=self.tls_ca,
-            certificate=self.tls_certificate,
-            key=self.tls_key,
-            token=read_token(self.token_file),
-        )
 
 
 @Parameter(name="*")

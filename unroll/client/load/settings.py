@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from unroll.client.commands.settings import ServerSettings
+from unroll.client.commands.server_settings import ServerSettings
 from unroll.ranges import Range, wrong_setting
 
 
