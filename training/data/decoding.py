@@ -212,7 +212,7 @@ def _require_text(data: bytes, encoding: str, name: str) -> None:
     wide = wide_encoding(data)
     if wide is not None and "16" not in encoding and "32" not in encoding:
         raise CorpusError(
-            f"corpus {name}: is full of NULs, as {encoding}; --encoding worth trying: "
+            f"corpus {name}: has many NULs, as {encoding}; --encoding worth trying: "
             f"{', '.join(fitting(data, encoding))}"
         )
 

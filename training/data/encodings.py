@@ -28,6 +28,9 @@ PACKED = {
     b"%PDF": "a PDF",
 }
 NULS_OF_TEXT = 0.1  # share; a text in one-byte symbols has none, one in UTF-16 half
+# A text in UTF-16 that is not Latin has NULs in its spaces and newlines alone, all at even places
+# or all at odd ones.
+FEWEST_NULS, NULS_OF_SPACES, OF_ONE_SIDE = 8, 0.002, 0.9
 
 
 def packed(data: bytes) -> str | None:
@@ -36,9 +39,12 @@ def packed(data: bytes) -> str | None:
 
 
 def wide_encoding(data: bytes) -> str | None:
-    """Return the encoding of two or four bytes a symbol that bytes full of NULs are in."""
+    """Return the encoding of two or four bytes a symbol that bytes with many NULs are in."""
     data = data[:SAMPLE]
-    if data.count(0) <= NULS_OF_TEXT * len(data):
+    count, even = data.count(0), data[::2].count(0)
+    is_one_sided = max(even, count - even) > OF_ONE_SIDE * count
+    of_spaces = count >= FEWEST_NULS and count > NULS_OF_SPACES * len(data) and is_one_sided
+    if count <= NULS_OF_TEXT * len(data) and not of_spaces:
         return None
     nuls = [data[place::4].count(0) * 4 / len(data) for place in range(4)]
     if min(nuls[2:]) > 0.9 or min(nuls[:2]) > 0.9:
@@ -84,7 +90,8 @@ def _go_together(one: str, other: str) -> bool:
     beyond = not one.isascii() and not other.isascii()
     if beyond and _script(one) == "LATIN":  # accented letters seldom follow each other
         return False
-    return _script(one) == _script(other) and not (one.islower() and other.isupper())
+    script = _script(one)
+    return script == _script(other) != "HALFWIDTH" and not other.isupper()
 
 
 @lru_cache(maxsize=10_000)

@@ -277,6 +277,7 @@ def test_text_does_not_depend_on_where_its_bytes_are_cut(
 
 
 RUSSIAN = "Жизнь прожить - не поле перейти. Все счастливые семьи похожи друг на друга. "
+LOWER = "под деревом спит собака, "
 
 
 @pytest.mark.parametrize(
@@ -284,6 +285,8 @@ RUSSIAN = "Жизнь прожить - не поле перейти. Все сч
     [
         (RUSSIAN, "cp1251"),
         (RUSSIAN, "koi8-r"),
+        (LOWER, "cp1251"),
+        (LOWER, "koi8-r"),
         ("un café noir, naïve, très bien", "cp1252"),
         ("안녕하세요", "euc-kr"),
         ("吾輩は猫である。名前はまだ無い。", "shift_jis"),
@@ -292,6 +295,9 @@ RUSSIAN = "Жизнь прожить - не поле перейти. Все сч
         ("hello there", "utf-16-le"),
         ("hello there", "utf-16-be"),
         ("hello there", "utf-32-le"),
+        (RUSSIAN, "utf-16-le"),
+        (RUSSIAN, "utf-16-be"),
+        ("人之初，性本善。\n" * 9, "utf-16-le"),
     ],
 )
 def test_a_refused_text_names_the_encoding_it_is_in(text: str, encoding: str) -> None:
@@ -310,6 +316,11 @@ def test_a_refused_text_names_the_encoding_it_is_in(text: str, encoding: str) ->
 def test_what_is_no_text_is_named(data: bytes, what: str) -> None:
     with pytest.raises(CorpusError, match=what):
         decode_text(data, Rules(), "any")
+
+
+def test_nuls_that_end_names_are_symbols_of_the_text() -> None:
+    data = b"notes/of a journey.txt\0notes/of another journey.txt\0letters.txt\0" * 9
+    assert decode_text(data, Rules(), "any")[0] == data.decode()
 
 
 def test_undecodable_bytes_name_the_offset_and_can_be_replaced() -> None:
