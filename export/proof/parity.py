@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from export.proof.comparison import (
-    EQUAL,
     FP32,
     Tolerance,
     close,
@@ -25,12 +24,12 @@ from export.proof.comparison import (
     require_within,
     state_difference,
 )
+from export.proof.long_runs import LONG, long_rungs, uniform_columns
 from export.proof.quality import Texts, judge
-from export.proof.reference import Reference, Run, torch_state, verify_run
+from export.proof.reference import Reference, torch_state
 from serving.runtime.decoder import FREE, Automata, Decoder, LoopResult, LoopRun, State
 from serving.runtime.inspector import Inspected, Inspector
 from serving.runtime.onnx import Device, GraphFiles, open_graph_session, runtime_version
-from serving.runtime.sampling import uniforms
 from training.model.model import CharRNN
 from unroll.bundle.folder import Bundle
 from unroll.bundle.manifest import (
@@ -44,11 +43,8 @@ from unroll.bundle.manifest import (
     ParityReport,
     Rung,
 )
-from unroll.bundle.vocabulary import Vocabulary
 
 T, N = 29, 5
-LONG = 10_000
-RECORD = 100  # symbols of a record at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +103,7 @@ def prove(
         decoder = Decoder(bundle, Device.CPU, only=(DECODE,))
         whole = decoder.run(_half_free(case), case.state)
         rungs += _invariance_rungs(decoder, whole, case, tolerance)
-        rungs += _long_rungs(decoder, expected, bundle.vocabulary, seed, long, tolerance)
+        rungs += long_rungs(decoder, expected, bundle.vocabulary, seed, long, tolerance)
         del decoder
         rungs += _other_rungs(bundle, whole, case)
         rungs += quality
@@ -148,11 +144,6 @@ def _random_case(bundle: Bundle, seed: int) -> Case:
         },
         uniform=uniform_columns(seed, T, N),
     )
-
-
-def uniform_columns(seed: int, steps: int, rows: int) -> NDArray[np.float32]:
-    """Return the random numbers of rows with one seed after the other, (steps, rows)."""
-    return np.stack([uniforms(seed + row, 0, steps) for row in range(rows)], axis=1)
 
 
 def _step_rungs(bundle: Bundle, model: CharRNN, case: Case) -> Iterator[Rung]:
@@ -287,58 +278,3 @@ def _other_rungs(bundle: Bundle, whole: LoopResult, case: Case) -> Iterator[Rung
     ):
         result = Decoder(bundle, Device.CPU, only=(graph,)).run(run, case.state)
         yield equal(f"decode: {name}", whole, result, what)
-
-
-def _long_rungs(
-    decoder: Decoder,
-    model: Reference,
-    vocabulary: Vocabulary,
-    seed: int,
-    long: int,
-    tolerance: Tolerance,
-) -> Iterator[Rung]:
-    """Let the loop write, greedily in row 0 and with seeds in the others; check every symbol.
-
-    Of records there are more rows, and each is checked to the end of its line: what follows it, no
-    server writes.
-    """
-    is_of_records = vocabulary.form.unit == "record"
-    steps, rows = (min(long, RECORD), max(2, long // 25)) if is_of_records else (long, 2)
-    uniform = uniform_columns(seed, steps, rows)
-    uniform[:, 0] = 0
-    temperature = [0.0, *[1.0] * (rows - 1)]
-    start = vocabulary.start_id
-    tokens, state = np.full(rows, start), decoder.zero_state(rows)
-    parts, states = [], []
-    for t in range(0, steps, tolerance.steps):
-        numbers = uniform[t : t + tolerance.steps]
-        forced = np.full(numbers.shape, FREE)
-        loop_run = LoopRun.plain(tokens, forced, numbers, temperature=temperature)
-        states.append(state)
-        result = decoder.run(loop_run, state)
-        tokens, state = result.tokens[-1], result.state
-        parts.append(result)
-    written = joined(parts, axis=0)
-    run = Run(
-        start=start,
-        tokens=written.tokens,
-        log_probs=written.log_probs,
-        uniform=uniform,
-        steps=tolerance.steps,
-        states=states,
-        end=vocabulary.symbols.find("\n") if is_of_records else None,
-    )
-    verdict = verify_run(model, run, tolerance.tie, vocabulary)
-    lengths = run.is_text.sum(0)  # (rows,)
-    block = f"{long} symbols x 2 rows"
-    if is_of_records:
-        block = f"{lengths.sum()} symbols of {rows} records"
-    yield close("long: log-probabilities", verdict.drift, block, tolerance)
-    for name, of in (("greedy", slice(1)), ("seeded", slice(1, None))):
-        ties = sum(verdict.ties[of])
-        yield Rung(
-            name=f"long: {name} symbols",
-            difference=float(sum(verdict.mismatches[of])),
-            limit=EQUAL,
-            compared=f"{lengths[of].sum()} symbols" + (f", {ties} ties" if ties else ""),
-        )

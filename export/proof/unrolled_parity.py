@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.proof.comparison import Tolerance, require_within
-from export.proof.parity import uniform_columns
+from export.proof.long_runs import uniform_columns
 from serving.runtime.decoder import FREE, Decoder, LoopRun, State
 from serving.runtime.device import DeviceRunner
 from serving.runtime.host import HostRunner, Runner, Written
