@@ -41,7 +41,7 @@ class Corpus:
             CorpusError: it is empty.
         """
         data, rules = text.encode("utf-8"), Rules(keep_line_ends=True, nfc=False, repair=False)
-        draft = encode([lambda: [data]], rules, name)
+        draft = encode([(name, lambda: [data])], rules, name)
         return cls(name=name, symbols=draft.symbols(), sha256=sha256)
 
     def __len__(self) -> int:
@@ -124,7 +124,8 @@ def load_corpus(
 
 
 def _symbols(files: list[Path], sha256: str, rules: Rules, name: str, cache: Path) -> Symbols:
-    sources = [partial(read_chunks, path) for path in files]
+    is_one = len(files) == 1
+    sources = [(name if is_one else str(path), partial(read_chunks, path)) for path in files]
 
     def begin() -> Draft:
         return encode(sources, rules, name)

@@ -14,6 +14,8 @@ from unroll.errors import CorpusError, SettingsError
 
 Chunks = Callable[[], Iterable[bytes]]
 """A file's bytes in pieces of any size; may be asked for again."""
+Files = Sequence[tuple[str, Chunks]]
+"""What to call each file in an error, and its bytes."""
 
 LOOKED_BACK, HELD_AT_MOST = 2**10, 2**26  # symbols
 
@@ -93,7 +95,7 @@ class Facts:
         )
 
 
-def decode(files: Sequence[Chunks], rules: Rules, name: str) -> tuple[Iterator[str], Facts]:
+def decode(files: Files, rules: Rules) -> tuple[Iterator[str], Facts]:
     """Decode text files into one text.
 
     A byte-order mark is dropped, line ends become newlines, and text that was encoded as UTF-8
@@ -101,9 +103,8 @@ def decode(files: Sequence[Chunks], rules: Rules, name: str) -> tuple[Iterator[s
     followed by another ends with a newline.
 
     Args:
-        files: the bytes of each, which are read twice where they may need repair.
+        files: are read twice where they may need repair.
         rules: how.
-        name: what to call the text in an error.
 
     Returns:
         The pieces, and what was found, which is complete when they have been read.
@@ -114,16 +115,16 @@ def decode(files: Sequence[Chunks], rules: Rules, name: str) -> tuple[Iterator[s
     """
     survey = Facts()
     if rules.repair:
-        for chunks in files:
+        for name, chunks in files:
             for piece in _pieces(chunks, rules, name, survey):
                 survey.evidence.add(piece)
     facts = Facts(evidence=survey.evidence)
-    return _joined(files, rules, name, facts), facts
+    return _joined(files, rules, facts), facts
 
 
-def _joined(files: Sequence[Chunks], rules: Rules, name: str, facts: Facts) -> Iterator[str]:
+def _joined(files: Files, rules: Rules, facts: Facts) -> Iterator[str]:
     symbols, text = 0, "\n"
-    for chunks in files:
+    for name, chunks in files:
         if not text.endswith("\n"):
             facts.newlines += 1
             symbols += 1

@@ -1,12 +1,12 @@
 """A text as the token ids of its symbols, in the fewest bytes, read in pieces."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.decoding import Chunks, Rules, decode
+from training.data.decoding import Files, Rules, decode
 from unroll.bundle.form import AS_IT_IS
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import CorpusError
@@ -95,11 +95,11 @@ class Draft:
         )
 
 
-def encode(files: Sequence[Chunks], rules: Rules, name: str) -> Draft:
+def encode(files: Files, rules: Rules, name: str) -> Draft:
     """Decode text files and translate them into token ids.
 
     Args:
-        files: the bytes of each; they are read two or three times.
+        files: are read two or three times.
         rules: how they become text.
         name: what to call the text in an error.
 
@@ -107,11 +107,11 @@ def encode(files: Sequence[Chunks], rules: Rules, name: str) -> Draft:
         SettingsError: the encoding is unknown.
         CorpusError: some bytes are none in that encoding, or there is no symbol.
     """
-    pieces, facts = decode(files, rules, name)
+    pieces, facts = decode(files, rules)
     symbols, count = _survey(pieces, name)
     vocabulary = Vocabulary.of(symbols, facts.form(rules))
     return Draft(
-        pieces=_ids(vocabulary, decode(files, rules, name)[0]),
+        pieces=_ids(vocabulary, decode(files, rules)[0]),
         count=count,
         vocabulary=vocabulary,
         notes=facts.notes(rules),

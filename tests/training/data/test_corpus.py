@@ -55,7 +55,7 @@ def url() -> Iterator[str]:
 
 
 def decode_text(data: bytes, rules: Rules, name: str) -> tuple[str, Facts]:
-    pieces, facts = decode([lambda: [data]], rules, name)
+    pieces, facts = decode([(name, lambda: [data])], rules)
     return "".join(pieces), facts
 
 
@@ -181,6 +181,13 @@ def test_a_packed_text_that_was_cut_off_is_refused(tmp_path: Path, suffix: str) 
         load_corpus(str(tmp_path / f"cut.{suffix}"))
 
 
+@pytest.mark.parametrize("repair", [True, False])
+def test_of_several_files_the_one_that_is_no_text_is_named(shelf: Path, repair: bool) -> None:
+    (shelf / "m.bin").write_bytes(b"\xff\xfe\xfd")
+    with pytest.raises(CorpusError, match=r"m\.bin: bytes ff fe fd at offset 0"):
+        load_corpus(str(shelf), Rules(repair=repair))
+
+
 def test_a_folder_without_files_and_a_file_that_is_not_there_are_named(shelf: Path) -> None:
     (shelf / "none").mkdir()
     with pytest.raises(CorpusError, match=r"none'.*no file"):
@@ -270,7 +277,7 @@ def test_text_does_not_depend_on_where_its_bytes_are_cut(
     data, rules = text.encode(encoding), Rules(encoding=encoding)
     ends = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     chunks = [data[a:b] for a, b in itertools.pairwise(ends)]
-    pieces, facts = decode([lambda: chunks], rules, "any")
+    pieces, facts = decode([("any", lambda: chunks)], rules)
     whole, of_whole = decode_text(data, rules, "any")
     assert "".join(pieces) == whole
     assert facts.notes(rules) == of_whole.notes(rules)
@@ -327,7 +334,7 @@ def test_undecodable_bytes_name_the_offset_and_can_be_replaced() -> None:
     data = "caf\u00e9 noir".encode("cp1252")
     with pytest.raises(CorpusError, match=r"e9 20 6e 6f at offset 3 are not utf-8.*--bad-bytes"):
         decode_text(data, Rules(), "cafe")
-    pieces, _ = decode([lambda: [b"abc" * 100, data]], Rules(repair=False), "cafe")
+    pieces, _ = decode([("cafe", lambda: [b"abc" * 100, data])], Rules(repair=False))
     with pytest.raises(CorpusError, match=r"at offset 303 are not utf-8"):
         list(pieces)
     with pytest.raises(CorpusError, match=r"c3 at offset 300 are not utf-8"):

@@ -41,7 +41,7 @@ def test_ids_take_the_fewest_bytes(size: int, dtype: str) -> None:
 def test_ids_are_those_of_the_vocabulary() -> None:
     data = TEXT.encode()
     chunks = [data[n : n + 7] for n in range(0, len(data), 7)]
-    symbols = encode([lambda: chunks], Rules(), "any").symbols()
+    symbols = encode([("any", lambda: chunks)], Rules(), "any").symbols()
     length = len(symbols.ids)
     vocabulary = Vocabulary.of(READ[:length])
     assert symbols.vocabulary.symbols == vocabulary.symbols
