@@ -75,25 +75,7 @@ def run(
     """
     app = _app(settings, main, name)
     app.error_formatter = partial(_explained, loose)
-
-    @app.meta.default
-    def _meta(
-        *rest: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-        config: Annotated[Path | None, Parameter(help="TOML file of settings.")] = None,
-        preset_name: Annotated[
-            str | None,
-            Parameter(name="--preset", show=preset is not None, help="Named set of settings."),
-        ] = None,
-    ) -> None:
-        read = {} if config is None else {config: read_toml(config, settings)}
-        if preset_name is not None:
-            if preset is None:
-                raise SettingsError(f"--preset {preset_name}: this command has no presets")
-            given = partial(_given, rest, dict(*read.values()))
-            read |= {file: read_toml(file, settings) for file in preset(preset_name, given)}
-        app.config = [Dict(values, source=str(file)) for file, values in read.items()]
-        app(rest)
-
+    app.meta.default(_reading_files(app, settings, preset))
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # what a terminal or log cannot show becomes "?"
     try:
@@ -101,6 +83,31 @@ def run(
     except UnrollError as error:
         sys.stderr.write(f"{name}: {_told(error, settings)}\n")
         raise SystemExit(error.exit_status) from error
+
+
+def _reading_files(
+    app: App, settings: type, preset: Callable[[str, Given], list[Path]] | None
+) -> Callable[..., None]:
+    """Return what reads the files that a command line names, and then its flags."""
+
+    def read(
+        *rest: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        config: Annotated[Path | None, Parameter(help="TOML file of settings.")] = None,
+        preset_name: Annotated[
+            str | None,
+            Parameter(name="--preset", show=preset is not None, help="Named set of settings."),
+        ] = None,
+    ) -> None:
+        files = {} if config is None else {config: read_toml(config, settings)}
+        if preset_name is not None:
+            if preset is None:
+                raise SettingsError(f"--preset {preset_name}: this command has no presets")
+            given = partial(_given, rest, dict(*files.values()))
+            files |= {file: read_toml(file, settings) for file in preset(preset_name, given)}
+        app.config = [Dict(values, source=str(file)) for file, values in files.items()]
+        app(rest)
+
+    return read
 
 
 def _explained(loose: str, error: CycloptsError) -> Any:
