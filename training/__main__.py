@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from training.data.corpus import Corpus, load_corpus
+from training.data.corpus import Corpus, from_anywhere, load_corpus
 from training.data.decoding import Rules
 from training.data.prepared import TrainingData, prepare_data
 from training.data.rare import join_rare
@@ -49,6 +49,7 @@ def train(settings: TrainingSettings) -> None:
         SystemExit: 130 after Ctrl-C.
     """
     settings, checkpoint, old = _begun(settings)
+    settings = replace(settings, corpus=from_anywhere(settings.corpus))
     folder = RunFolder(settings.runs_dir / settings.run_name)
     with Group.of_environment(settings.device) as group:
         group.require_divisible(settings.streams)

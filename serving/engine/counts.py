@@ -39,7 +39,7 @@ class EngineCounts:
         self.registry = CollectorRegistry()
         symbols = Counter(
             "unroll_symbols",
-            "Symbols that the model has read or generated.",
+            "Symbols that the model has read or written, those behind a text's end included.",
             ["kind"],
             registry=self.registry,
         )

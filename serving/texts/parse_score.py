@@ -37,7 +37,7 @@ def parse_score(
         )
     ids, unknown = encode("text", text, options, vocabulary)
     if not len(ids):
-        raise InputError("text", "has no symbol to score; at least 1 must be left after skipping")
+        raise InputError("text", "has no symbol to score; give at least 1 that the model knows")
     if origin.snapshot is not None and len(origin.snapshot.held):
         raise InputError(
             "text",

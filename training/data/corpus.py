@@ -123,6 +123,25 @@ def load_corpus(
     return Corpus(name=name, symbols=symbols, sha256=sha256, notes=symbols.notes)
 
 
+def from_anywhere(name_or_path: str) -> str:
+    """Return what names the same corpus in whatever folder it is asked for.
+
+    Args:
+        name_or_path: as for `load_corpus`.
+    """
+    if name_or_path in SOURCES or _bundled(name_or_path):
+        return name_or_path
+    parts = [name_or_path]
+    if not Path(name_or_path).exists():
+        parts = [each for each in name_or_path.split(os.pathsep) if each]
+    return os.pathsep.join(str(Path(each).absolute()) for each in parts)
+
+
+def _bundled(name: str) -> Path | None:
+    path = BUNDLED / f"{name}.txt"
+    return path if name == Path(name).name and path.is_file() else None
+
+
 def _symbols(files: list[Path], sha256: str, rules: Rules, name: str, cache: Path) -> Symbols:
     is_one = len(files) == 1
     sources = [(name if is_one else str(path), partial(read_chunks, path)) for path in files]
@@ -159,8 +178,7 @@ def load_same_corpus(name_or_path: str, rules: Rules, *, sha256: str) -> Corpus:
 def _find(
     name: str, corpus_dir: Path | None, cache: Path, sources: Mapping[str, Source]
 ) -> list[Path]:
-    bundled = BUNDLED / f"{name}.txt"
-    if name == Path(name).name and bundled.is_file():
+    if bundled := _bundled(name):
         return [bundled]
     if name in sources:
         given = corpus_dir / f"{name}.txt" if corpus_dir else None
@@ -171,8 +189,9 @@ def _find(
     missing = next((file for file in files if not file.is_file()), None)
     if missing is not None:
         known = sorted([*sources, *(file.stem for file in BUNDLED.glob("*.txt"))])
+        advice, names = nearest(str(missing), known), ", ".join(known)
         raise CorpusError(
-            f"corpus {str(missing)!r}: neither a file nor a known name; "
-            f"{nearest(str(missing), known)} (all: {', '.join(known)})"
+            f"corpus {str(missing)!r}: neither a file nor a known name; {advice}"
+            + ("" if names in advice else f" (all: {names})")
         )
     return files

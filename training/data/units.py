@@ -124,17 +124,26 @@ class Units:
         """Whether a window goes on with what the one before it read."""
         return self._place(position)[1] > 0
 
+    def places(self, position: Position) -> NDArray[np.int64]:
+        """Return where in the text a window's targets lie, (at most T, rows).
+
+        Where a unit has ended, it is IGNORED.
+        """
+        units, window = self._units(position), self._place(position)[1]
+        begins, ends = self._begins[units], self._ends[units]
+        steps = min(self.T, int((ends - begins).max()) - window * self.T)
+        places: NDArray[np.int64] = begins + window * self.T + np.arange(steps)[:, None]
+        places[places >= ends] = IGNORED
+        return places
+
     def batch(self, position: Position) -> tuple[Tensor, Tensor]:
         """Return the inputs and the targets of a window, int64, (at most T, rows) both.
 
         Where a unit has ended, targets are IGNORED.
         """
-        plan, (batch, window) = self._of(position.epoch), self._place(position)
-        units = plan.order[plan.batches[batch] : plan.batches[batch + 1]]
-        begins, ends = self._begins[units], self._ends[units]
-        steps = min(self.T, int((ends - begins).max()) - window * self.T)
-        places = begins + window * self.T + np.arange(steps)[:, None]  # (steps, rows)
-        is_filling = places >= ends
+        units, window = self._units(position), self._place(position)[1]
+        places = self.places(position)
+        is_filling = places == IGNORED
         places[is_filling] = 0
         at = torch.from_numpy(places).to(self.ids.device)
         targets, inputs = self.ids[at].long(), self.ids[(at - 1).clamp(min=0)].long()
@@ -148,6 +157,10 @@ class Units:
         for window in range(self.windows(0)):
             position = Position(window=window)
             yield *self.batch(position), not self.carries(position)
+
+    def _units(self, position: Position) -> NDArray[np.int64]:
+        plan, (batch, _) = self._of(position.epoch), self._place(position)
+        return plan.order[plan.batches[batch] : plan.batches[batch + 1]]
 
     def _place(self, position: Position) -> tuple[int, int]:
         """Return the batch of a position, and the window in it."""

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.data.units import Units
+from training.data.streams import Position
+from training.data.units import IGNORED, Units
 from training.model.model import CharRNN
 from unroll.bundle.vocabulary import Vocabulary
 
@@ -114,16 +115,24 @@ def unit_losses(model: CharRNN, units: Units, advance: Advance = lambda _: None)
         advance: told of each window.
 
     Returns:
-        What each symbol costs given those before it in its unit, in nats, (symbols,).
+        What each symbol costs given those before it in its unit, in nats, (symbols,), in the order
+        of the text: units of about the same length are read side by side, and an interval asks for
+        neighbours.
     """
-    state, losses = model.zero_state(1), []
-    for inputs, targets, begins in units.all():
-        state = model.zero_state(inputs.shape[1]) if begins else state
+    state, losses = model.zero_state(1), torch.zeros(len(units.ids))
+    is_read = torch.zeros(len(units.ids), dtype=torch.bool)
+    for window in range(units.windows(0)):
+        position = Position(window=window)
+        inputs, targets = units.batch(position)
+        state = state if units.carries(position) else model.zero_state(inputs.shape[1])
         logits, state = model(inputs, state)  # (T, N, V)
-        counts = targets.t() >= 0
-        losses.append(symbol_losses(logits, targets.clamp(min=0)).t()[counts].cpu())
-        advance(int(counts.sum()))
-    return as_losses(losses)
+        places = torch.from_numpy(units.places(position))
+        is_text = places != IGNORED
+        found = symbol_losses(logits, targets.clamp(min=0)).cpu()
+        losses[places[is_text]] = found[is_text]
+        is_read[places[is_text]] = True
+        advance(int(is_text.sum()))
+    return as_losses([losses[is_read]])
 
 
 def as_losses(pieces: list[Tensor]) -> Losses:

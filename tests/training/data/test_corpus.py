@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.conftest import tiny_corpus, tiny_settings
-from training.data.corpus import load_corpus
+from training.data.corpus import from_anywhere, load_corpus
 from training.data.decoding import Facts, Rules, decode
 from training.data.download import SOURCES, Source, fetch
 from training.data.prepared import prepare_data
@@ -368,3 +368,18 @@ def test_validation_is_the_end_of_the_text_and_empty_texts_are_refused() -> None
         prepare_data(tiny_corpus("aaaab"), settings)
     with pytest.raises(CorpusError, match="empty"):
         prepare_data(tiny_corpus(""), settings)
+
+
+@pytest.mark.parametrize("named", ["a.txt", "texts", "*.txt", "a.txt:texts/b.txt", "casebook"])
+def test_a_corpus_is_named_so_that_it_is_found_from_another_folder(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "a.txt").write_text("one text", encoding="utf-8")
+    (tmp_path / "texts" / "b.txt").write_text("another text", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    before, absolute = load_corpus(named), from_anywhere(named)
+    monkeypatch.chdir(tmp_path / "texts")
+    after = load_corpus(absolute)
+    assert (after.name, after.sha256) == (before.name, before.sha256)
+    assert from_anywhere(absolute) == absolute

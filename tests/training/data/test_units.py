@@ -18,6 +18,7 @@ from training.data.corpus import Corpus, load_corpus
 from training.data.prepared import prepare_data
 from training.data.streams import Position
 from training.data.units import IGNORED, LONGEST, Units, record_starts
+from training.evaluate.reading import unit_losses
 from training.model.validation import validate_units
 from training.run.checkpoint import load_checkpoint
 from training.run.trainer import Outcome
@@ -188,3 +189,20 @@ def test_records_resumed_equal_uninterrupted(room: Room) -> None:
     second.run()
     for name, weight in whole.model.state_dict().items():
         assert torch.equal(weight, second.model.state_dict()[name])
+
+
+def test_losses_of_records_come_in_the_order_of_the_text(room: Room) -> None:
+    room.corpus = Corpus.of(name="names", text=NAMES, sha256="0" * 64)
+    trainer = room.trainer("run", settings_of(records=True, epochs=1))
+    trainer.run()
+    model, data = trainer.model.eval(), trainer.data
+    assert data.held_out is not None
+    assert data.validation is not None
+    expected = []
+    for line in data.vocabulary.text_of(data.validation.numpy()).splitlines(keepends=True):
+        if line != "\n":
+            ids = torch.from_numpy(data.vocabulary.encode("\n" + line))
+            with torch.no_grad():
+                logits, _ = model(ids[:-1, None], model.zero_state(1))
+            expected.append(F.cross_entropy(logits[:, 0], ids[1:], reduction="none"))
+    assert unit_losses(model, data.held_out) == pytest.approx(torch.cat(expected).numpy(), abs=1e-5)
