@@ -234,6 +234,7 @@ class Crew:
             return [], []
         doomed = self._scheduler.end_doomed(worker.slots, time.monotonic())
         rows = self._scheduler.schedule(worker.slots)
+        self._send_before_others(worker, has_ended=bool(doomed))
         if self._scheduler.waiting:
             self._changed.notify(self._scheduler.waiting)
         self._tell_if_empty()
@@ -246,11 +247,21 @@ class Crew:
             is_awaited=self._scheduler.waiting > 0,
             on_begin=partial(self._send, worker),
         )
+        worker.outgoing.append(batch)
         with self._lock:
             self._scheduler.settle(worker.slots, batch)
+            self._send_before_others(worker)
             self._tell_if_empty()
-        worker.outgoing.append(batch)
         if batch.is_small:  # nobody else has much to do
+            self._send(worker)
+
+    def _send_before_others(self, worker: Worker, *, has_ended: bool = False) -> None:
+        """Send, while nobody else may take them, what sequences that were let go have written.
+
+        Another worker's chunks of the same text, or its end, would come before it.
+        """
+        if has_ended or worker.slots.has_let_go:
+            worker.slots.has_let_go = False
             self._send(worker)
 
     def _send(self, worker: Worker) -> None:

@@ -21,6 +21,7 @@ class Slots:
     Attributes:
         rows: of the sequences that hold a slot.
         callers: how many slots each caller has; none is 0.
+        has_let_go: whether a sequence that is to go on lost its slot; whoever reads it resets it.
     """
 
     def __init__(self, runner: Runner, counts: EngineCounts | None = None) -> None:
@@ -31,6 +32,7 @@ class Slots:
         self.rows = Rows(runner.capacity)
         self.callers: Counter[bytes] = Counter()
         self._coming: list[tuple[int, Sequence]] = []  # that have a slot and no row yet
+        self.has_let_go = False
         self._is_changed = False  # whether a sequence has come or gone since the last loop run
         self.counts = counts or EngineCounts()
 
@@ -65,6 +67,7 @@ class Slots:
         self.catch_up(sequence)
         if keep_state:
             sequence.state = self.read(sequence)
+            self.has_let_go = True
         self.release_taken([sequence])
 
     def release_taken(self, sequences: list[Sequence]) -> None:

@@ -57,6 +57,42 @@ def test_sequence_that_moved_goes_on_bit_for_bit(bundle: Bundle, decoder: Decode
     assert all(isinstance(reader.error, CancelledError) for _, reader in pairs[2:])
 
 
+def test_chunks_of_a_sequence_that_moved_come_in_order(bundle: Bundle, decoder: Decoder) -> None:
+    engine = Engine(bundle, decoder, EngineOptions(slots=9, workers=2))
+    pairs = [submit(engine, 50) for _ in range(12)]
+    assert [len(engine.step(0, steps=2)), len(engine.step(1, steps=2))] == [6, 6]
+    for sequence, _ in pairs[6:]:
+        engine.cancel(sequence)
+    assert engine.step(1) == []
+    giver = engine._workers[0]
+    engine._turn(giver, 5)
+    assert giver.outgoing, "what the run gave must wait for the next one, else this tests nothing"
+    assert len(engine._await_rows(giver)) == 3
+    assert len(engine.step(1, steps=4)) == 3
+    engine._send(giver)
+    while engine.step(0) or engine.step(1):
+        pass
+    for sequence, reader in pairs[:6]:
+        assert reader.wait() == alone(decoder, bundle.vocabulary, sequence.request)
+
+
+def test_end_of_a_cancelled_sequence_comes_after_its_chunks(
+    bundle: Bundle, decoder: Decoder
+) -> None:
+    engine = Engine(bundle, decoder, EngineOptions(slots=9))
+    pairs = [submit(engine, 50) for _ in range(6)]
+    engine.step(steps=2)
+    (worker,) = engine._workers
+    engine._turn(worker, 5)
+    assert worker.outgoing, "what the run gave must wait for the next one, else this tests nothing"
+    sequence, reader = pairs[2]
+    engine.cancel(sequence)
+    assert len(engine._await_rows(worker)) == 5
+    engine._send(worker)
+    assert [chunk.is_last for chunk in reader.chunks] == [False, True]
+    assert len(reader.outcome.text) == 5
+
+
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_nothing_moves_where_no_worker_has_two_fewer(
     bundle: Bundle, decoder: Decoder, count: int

@@ -169,7 +169,7 @@ def test_error_that_no_server_told_has_no_id() -> None:
 
 def test_traces_without_the_packages_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(MissingExtraError, match=r"pip install '\.\[otel\]'"):
+    with pytest.raises(MissingExtraError, match=r"'\.\[otel\]'"):
         open_tracing("http://127.0.0.1:4317")
 
 
