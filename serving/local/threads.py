@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Future, wait
 from contextlib import suppress
@@ -58,10 +57,10 @@ class Local:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="local", daemon=True)
         # Reentrant: a stream may be collected, and so be left, wherever its thread just is.
-        self._lock = threading.RLock()  # guards the two below
+        self._lock = threading.RLock()  # guards the three below
         self._is_closed = False
         self._asked: set[Future[Any]] = set()  # that somebody waits for
-        self._leaving: deque[Future[None]] = deque()  # streams that were left
+        self._leaving: set[Future[None]] = set()  # streams that were left
 
         async def start() -> AsyncLocal:
             return make()
@@ -148,8 +147,9 @@ class Local:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Wait for what a coroutine gives on the event loop; streams that were left end first."""
-        while self._leaving:
-            wait([self._leaving.popleft()])
+        with self._lock:
+            leaving = [*self._leaving]
+        wait(leaving)
         future = self._submit(coroutine)
         try:
             return future.result()
@@ -160,7 +160,14 @@ class Local:
     def leave(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Let a coroutine run; whoever asks for something next waits for it first."""
         with suppress(ClosedError):
-            self._leaving.append(self._submit(coroutine))
+            future = self._submit(coroutine)
+            with self._lock:
+                self._leaving.add(future)
+            future.add_done_callback(self._left)
+
+    def _left(self, future: "Future[None]") -> None:
+        with self._lock:
+            self._leaving.discard(future)
 
     def _submit(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
         with self._lock:

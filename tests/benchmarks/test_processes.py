@@ -21,4 +21,4 @@ def test_each_load_is_told_with_one_process_with_two_and_with_two_servers(
     assert [line for line in printed.splitlines() if line in LOADS] == list(LOADS)
     for way in ("1 process", "2 processes", "2 servers"):
         assert printed.count(f"  {way}: ") == len(LOADS)
-    assert printed.count("; on as many cores of their own ") == 2 * len(LOADS)
+    assert printed.count(" of one on one core; by the servers' own time ") == 2 * len(LOADS)

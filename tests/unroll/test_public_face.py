@@ -114,9 +114,9 @@ def test_version_is_the_package_s() -> None:
 @pytest.mark.parametrize(
     ("name", "missing", "told"),
     [
-        ("load", "onnxruntime", "a model needs ONNX Runtime, which is not installed; pip install"),
-        ("adopt", "torch", "unroll.adopt needs torch, which is not installed; pip install"),
-        ("adopt", "onnx", "unroll.adopt needs onnx, which is not installed; pip install"),
+        ("load", "onnxruntime", "a model needs ONNX Runtime, which is not installed; `pip install"),
+        ("adopt", "torch", "unroll.adopt needs torch, which is not installed; `pip install"),
+        ("adopt", "onnx", "unroll.adopt needs onnx, which is not installed; `pip install"),
     ],
 )
 def test_without_an_extra_a_name_tells_what_to_install(name: str, missing: str, told: str) -> None:

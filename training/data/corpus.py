@@ -1,5 +1,6 @@
 """Corpora: a name or a path becomes a text."""
 
+import glob
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from platformdirs import user_cache_path
 from training.data.cache import WORTH_KEEPING, SymbolsCache
 from training.data.decoding import Rules
 from training.data.download import SOURCES, Source, fetch
-from training.data.files import find_files, read_chunks, sha256_of
+from training.data.files import find_files, is_pattern, read_chunks, sha256_of
 from training.data.symbols import Draft, Symbols, encode
 from training.settings import corpus_name
 from unroll.bundle.vocabulary import NAMED_AT_MOST, Vocabulary
@@ -131,10 +132,15 @@ def from_anywhere(name_or_path: str) -> str:
     """
     if name_or_path in SOURCES or _bundled(name_or_path):
         return name_or_path
-    parts = [name_or_path]
-    if not Path(name_or_path).exists():
-        parts = [each for each in name_or_path.split(os.pathsep) if each]
-    return os.pathsep.join(str(Path(each).absolute()) for each in parts)
+    here = Path.cwd()
+    if Path(name_or_path).exists():
+        return str(here / name_or_path)
+    if os.pathsep in str(here):  # which parts a list
+        return name_or_path
+    parts = [each for each in name_or_path.split(os.pathsep) if each]
+    return os.pathsep.join(
+        str(Path(glob.escape(str(here)) if is_pattern(each) else here) / each) for each in parts
+    )
 
 
 def _bundled(name: str) -> Path | None:

@@ -40,7 +40,7 @@ def _of_one(named: str) -> list[Path]:
         files = sorted(
             file for file in path.rglob("*") if file.is_file() and not _hidden(file, path)
         )
-    elif set(named) & PATTERN and not path.exists():
+    elif is_pattern(named):
         files = sorted(Path(each) for each in glob.glob(named, recursive=True))  # noqa: PTH207, which takes no absolute pattern
         files = [file for file in files if file.is_file()]
     else:
@@ -48,6 +48,11 @@ def _of_one(named: str) -> list[Path]:
     if not files:
         raise CorpusError(f"corpus {named!r}: there is no file; name a folder or pattern with some")
     return files
+
+
+def is_pattern(named: str) -> bool:
+    """Tell whether a name is a pattern of files, and none itself."""
+    return bool(set(named) & PATTERN) and not Path(named).exists()
 
 
 def _hidden(file: Path, folder: Path) -> bool:

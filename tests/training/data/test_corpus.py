@@ -374,12 +374,13 @@ def test_validation_is_the_end_of_the_text_and_empty_texts_are_refused() -> None
 def test_a_corpus_is_named_so_that_it_is_found_from_another_folder(
     named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "texts").mkdir()
-    (tmp_path / "a.txt").write_text("one text", encoding="utf-8")
-    (tmp_path / "texts" / "b.txt").write_text("another text", encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "[old]"
+    (folder / "texts").mkdir(parents=True)
+    (folder / "a.txt").write_text("one text", encoding="utf-8")
+    (folder / "texts" / "b.txt").write_text("another text", encoding="utf-8")
+    monkeypatch.chdir(folder)
     before, absolute = load_corpus(named), from_anywhere(named)
-    monkeypatch.chdir(tmp_path / "texts")
+    monkeypatch.chdir(folder / "texts")
     after = load_corpus(absolute)
     assert (after.name, after.sha256) == (before.name, before.sha256)
     assert from_anywhere(absolute) == absolute
