@@ -22,6 +22,7 @@ class Tolerance:
     Attributes:
         close: difference of logits, log-probabilities and states, relative to the greatest.
         tie: difference of probabilities within which either of two symbols may come.
+        typical: as `close`, of the median of states.
         row: as `close`, of a row in a batch and the same row alone.
         steps: of a long text, after which the reference goes on from the other's state. What
             rounding puts on another side grows in a model that forgets slowly.
@@ -29,19 +30,20 @@ class Tolerance:
 
     close: float
     tie: float
+    typical: float
     row: float = EQUAL
     steps: int = 250
 
 
 # fp32 has 24 bits: a sum of 512 products is good to about 1e-6, and what feeds back through the
 # layers and 30 steps of state to a few times that. A wrong gate or axis is off by 1e-1.
-FP32 = Tolerance(close=1e-4, tie=TIE)
+FP32 = Tolerance(close=1e-4, tie=TIE, typical=1e-4)
 TOLERANCES = {
     Precision.FP32: FP32,
     # 11 bits. It is made for CUDA; the CPU multiplies single rows in another order.
-    Precision.FP16: Tolerance(close=2e-2, tie=1e-2, row=2e-2),
+    Precision.FP16: Tolerance(close=2e-2, tie=1e-2, typical=2e-2, row=2e-2),
     # An h that rounding puts on the other side of a step is off by 1/127, and what follows with it.
-    Precision.INT8: Tolerance(close=5e-2, tie=2e-2, steps=8),
+    Precision.INT8: Tolerance(close=5e-2, tie=2e-2, typical=1e-3, steps=8),
 }
 
 

@@ -43,6 +43,12 @@ def long_rungs(
     if is_of_records:
         block = f"{lengths.sum()} symbols of {rows} records"
     yield close("long: log-probabilities", verdict.drift, block, tolerance)
+    yield Rung(
+        name="long: states",
+        difference=verdict.apart,
+        limit=tolerance.typical,
+        compared=f"median after every {run.steps} symbols",
+    )
     for name, of in (("greedy", slice(1)), ("seeded", slice(1, None))):
         ties = sum(verdict.ties[of])
         yield Rung(

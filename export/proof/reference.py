@@ -50,16 +50,27 @@ class Run:
     states: list[State]
     end: int | None = None
 
-    def side_by_side(self, at_most: int) -> Iterator[tuple[NDArray[np.int64], State]]:
-        """Yield runs of as many steps together: their places, (steps, R), and state, R * N rows."""
+    def side_by_side(self, at_most: int) -> Iterator[tuple[NDArray[np.int64], State, State]]:
+        """Yield runs of as many steps together.
+
+        Returns:
+            Their places, (steps, R), their states, of R * N rows, and those after them, of N rows
+            fewer where the last run is among them.
+        """
         T, first = len(self.tokens), 0
         while first < len(self.states):
             R = max(1, min(at_most, T // self.steps - first))
             places = np.arange(first * self.steps, min((first + R) * self.steps, T))
-            states = self.states[first : first + R]
-            joined = {name: np.concatenate([s[name] for s in states], 1) for name in states[0]}
-            yield places.reshape(R, -1).T, joined
+            before = _joined(self.states[first : first + R])
+            after = _joined(self.states[first + 1 : first + 1 + R])
+            yield places.reshape(R, -1).T, before, after
             first += R
+
+    @cached_property
+    def goes_on(self) -> NDArray[np.bool_]:
+        """Whether a row's text goes on behind a symbol, (T, N)."""
+        goes_on: NDArray[np.bool_] = self.is_text & (self.tokens != self.end)
+        return goes_on
 
     @cached_property
     def is_text(self) -> NDArray[np.bool_]:
@@ -69,17 +80,26 @@ class Run:
         return is_before
 
 
+def _joined(states: list[State]) -> State:
+    """Put the rows of states side by side; nothing of none."""
+    names = states[0] if states else ()
+    return {name: np.concatenate([state[name] for state in states], 1) for name in names}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What torch says of a run.
 
     Attributes:
         drift: greatest difference of the log-probabilities, relative to the greatest.
+        apart: median, over runs and rows that go on, of the greatest difference of the state after
+            a run. One in which a rounding fell the other way is far apart, and says nothing.
         mismatches: symbols that torch would not have written, per row.
         ties: symbols that torch would not have written but for rounding, per row.
     """
 
     drift: float
+    apart: float
     mismatches: list[int]
     ties: list[int]
 
@@ -98,8 +118,9 @@ def verify_run(model: Reference, run: Run, tie: float, vocabulary: Vocabulary) -
     N = run.tokens.shape[1]
     V = len(vocabulary)
     consumed = np.concatenate([np.full((1, N), run.start), run.tokens[:-1]])  # (T, N)
-    checked = _Checked(N, vocabulary.sampled_size)
-    for places, before in run.side_by_side(max(1, PROBABILITIES_AT_MOST // (run.steps * N * V))):
+    checked, apart = _Checked(N, vocabulary.sampled_size), [np.zeros(1, np.float32)]
+    side_by_side = max(1, PROBABILITIES_AT_MOST // (run.steps * N * V))
+    for places, before, after in run.side_by_side(side_by_side):
         state, R = torch_state(before), places.shape[1]
         block = max(1, PROBABILITIES_AT_MOST // (R * N * V))
         for t in range(0, len(places), block):
@@ -108,11 +129,26 @@ def verify_run(model: Reference, run: Run, tie: float, vocabulary: Vocabulary) -
             logits, state = model(tokens, state)  # (block, R * N, V)
             log_p = torch.log_softmax(logits, -1).numpy()
             checked.add(log_p.reshape(at.size, N, V), run, at.ravel(), tie)
+        apart.append(_apart(after, state, run.goes_on[places[-1]].ravel()))
     return Verdict(
         drift=checked.apart / max(1.0, checked.greatest),
+        apart=float(np.median(np.concatenate(apart))),
         mismatches=checked.mismatches,
         ties=checked.ties,
     )
+
+
+def _apart(
+    state: State, expected: dict[str, torch.Tensor], goes_on: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return how far the states after runs are apart, of each row that goes on and has one."""
+    differences = []
+    for name, tensor in torch_state(state).items():
+        rows = np.flatnonzero(goes_on[: tensor.shape[1]])  # after the last run none is known
+        found, of_torch = tensor.numpy()[:, rows], expected[name].numpy()[:, rows]
+        scale = max(1.0, float(np.abs(of_torch).max(initial=0)))
+        differences.append(np.abs(found - of_torch).max(axis=(0, 2)) / scale)
+    return np.max(differences, axis=0) if differences else np.zeros(0, np.float32)
 
 
 class _Checked:

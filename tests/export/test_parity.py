@@ -39,6 +39,7 @@ RUNGS = [
     "decode: one at a time",
     "decode: row alone",
     "long: log-probabilities",
+    "long: states",
     "long: greedy symbols",
     "long: seeded symbols",
     "decode: filters",
@@ -204,7 +205,7 @@ def test_weights_that_are_not_finite_fail_every_rung_on_floats(tmp_path: Path) -
     checkpoint.weights["decoder.bias"][3] = torch.nan
     with pytest.raises(ParityError) as caught:
         compile_bundle(checkpoint, tmp_path / "bundle")
-    for rung in ("step: logits", RUNGS[4], *RUNGS[8:10], RUNGS[14], "decode: log-probabilities"):
+    for rung in ("step: logits", RUNGS[4], *RUNGS[8:10], RUNGS[15], "decode: log-probabilities"):
         assert f"{rung}: nan" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -281,3 +282,29 @@ def test_what_the_memory_cannot_hold_is_refused_before_anything_is_done(tmp_path
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   3 kB\n")
     assert available_memory(tmp_path / "meminfo") == 3072
     assert available_memory(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_a_state_that_no_run_led_to_is_seen(row: int) -> None:
+    checkpoint = tiny_checkpoint("lstm")
+    model, vocabulary = checkpoint.model(), checkpoint.vocabulary
+    tokens = np.full((8, 2), 1)
+    tokens[2, 1] = end = 3  # so that row 1 has ended when the first run has
+    states = []
+    with torch.inference_mode():
+        state = model.zero_state(2)
+        for part in (np.array([[0, 0], *tokens[:3].tolist()]), tokens[3:7]):
+            states.append({f"{name}_0": tensor.numpy().copy() for name, tensor in state.items()})
+            _, state = model(torch.from_numpy(part), state)
+        states[1]["c_0"][2, row, 5] += 0.01
+        run = Run(
+            start=0,
+            tokens=tokens,
+            log_probs=np.zeros((8, 2), np.float32),
+            uniform=np.zeros((8, 2), np.float32),
+            steps=4,
+            states=states,
+            end=end,
+        )
+        apart = verify_run(model, run, 0.0, vocabulary).apart
+    assert (apart > 0.001) == (row == 0)

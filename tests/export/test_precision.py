@@ -225,6 +225,18 @@ def test_relu_scale_is_measured_and_the_others_need_none() -> None:
     assert measure_scales(tiny_checkpoint("gru").model(), texts) == [UNIT] * 3
 
 
+def test_scale_that_is_a_per_cent_too_large_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(W: np.ndarray) -> object:
+        weights = quantise(W)
+        return replace(weights, scale=weights.scale * np.float32(1.01))
+
+    monkeypatch.setattr("export.graph.arithmetic.quantise", damaged)
+    with pytest.raises(ParityError, match="long: states"):
+        compiled("gru", tmp_path / "bundle", Precision.INT8)
+
+
 def test_precision_that_costs_too_much_is_refused_and_nothing_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
