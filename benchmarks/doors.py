@@ -18,11 +18,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from benchmarks.models import exported, random_checkpoint
-from benchmarks.process import ServerProcess, running
-from benchmarks.record import save
-from benchmarks.settings import check_settings
-from benchmarks.tables import Row, console, terminal
+from benchmarks.harness.models import exported, random_checkpoint
+from benchmarks.harness.process import ServerProcess, running
+from benchmarks.harness.record import save
+from benchmarks.harness.settings import check_settings
+from benchmarks.harness.tables import Row, console, terminal
 from unroll.cli import run
 from unroll.client.client import Client
 from unroll.machine import describe

@@ -15,12 +15,12 @@ from cyclopts import Parameter
 
 from benchmarks.decode.limits import products_alone
 from benchmarks.decode.loop import plain_run
-from benchmarks.machine import COMPUTING, pin
-from benchmarks.models import exported, random_checkpoint
-from benchmarks.record import save
-from benchmarks.settings import check_settings
-from benchmarks.tables import Row, Target, at_least, at_most, console, target_rows, terminal
-from benchmarks.timing import Way, interleave
+from benchmarks.harness.machine import COMPUTING, pin
+from benchmarks.harness.models import exported, random_checkpoint
+from benchmarks.harness.record import save
+from benchmarks.harness.settings import check_settings
+from benchmarks.harness.tables import Row, Target, at_least, at_most, console, target_rows, terminal
+from benchmarks.harness.timing import Way, interleave
 from serving.runtime.decoder import Decoder, LoopRun
 from serving.runtime.kernels import Kernels, open_decoder
 from serving.runtime.sampling import uniforms

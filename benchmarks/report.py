@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
-from benchmarks import bulk, bulk_record, doors, filters
-from benchmarks.bulk_record import BulkRecord
+from benchmarks import doors, filters
+from benchmarks.bulk import record as bulk
+from benchmarks.bulk.record import BulkRecord
 from benchmarks.decode.record import WORSE_AT_MOST, DecodeRecord, Point
 from benchmarks.decode.tables import decode_rows, int8_rows, native_targets, targets
 from benchmarks.doors import DoorsRecord
 from benchmarks.filters import FiltersRecord
-from benchmarks.record import described, read, read_all
+from benchmarks.harness.record import described, read, read_all
+from benchmarks.harness.tables import Row, markdown, target_rows
 from benchmarks.served.record import ServedRecord, file_name
 from benchmarks.served.tables import call_rows, load_rows, model_target_rows, worker_rows
-from benchmarks.tables import Row, markdown, target_rows
 from unroll.errors import SettingsError
 
 NATIVE = "The same by the native kernels, with which the engine alone is faster, too:"
+TEMPLATES = Path(__file__).with_name("templates")
 FIGURES, PAGE = Path("docs/figures"), Path("docs/notes/performance.md")
 # What all records of servers under load must have in common.
 SERVED = ("clients", "vocabulary", "new_symbols", "slots", "seconds", "warm_up", "repeats", "calls")
@@ -39,7 +41,7 @@ def page(figures: Path) -> str:
             f"figures = {str(figures)!r}: no record there; `make bench-full` writes"
         )
     served = read_all(ServedRecord, figures.glob(file_name("*")), SERVED)
-    of_bulk = read_all(BulkRecord, figures.glob(bulk_record.file_name("*")), ("seconds", "repeats"))
+    of_bulk = read_all(BulkRecord, figures.glob(bulk.file_name("*")), ("seconds", "repeats"))
     of_doors = read_all(DoorsRecord, figures.glob(doors.FILE), ())
     native = read_all(DecodeRecord, figures.glob("native-cpu-*.json"), ("steps", "repeats"))
     with_amx = read_all(DecodeRecord, figures.glob("amx-cpu-*.json"), ("steps", "repeats"))
@@ -61,7 +63,7 @@ def page(figures: Path) -> str:
 
 def _section(name: str, *values: dict[str, object], **more: object) -> str:
     """Fill a section's template."""
-    template = Path(__file__).with_name(f"{name}.md.template").read_text(encoding="utf-8")
+    template = (TEMPLATES / f"{name}.md.template").read_text(encoding="utf-8")
     return Template(template).substitute(*values, **more).strip()
 
 
@@ -147,8 +149,8 @@ def _served(records: Sequence[ServedRecord]) -> str:
 
 
 def _bulk(record: BulkRecord, figures: Path) -> str:
-    file = figures / bulk_record.file_name(record.model, "native")
-    native = bulk_record.bulk_rows(read(BulkRecord, file)) if file.exists() else None
+    file = figures / bulk.file_name(record.model, "native")
+    native = bulk.bulk_rows(read(BulkRecord, file)) if file.exists() else None
     return _section(
         "bulk",
         record.settings,
@@ -157,8 +159,8 @@ def _bulk(record: BulkRecord, figures: Path) -> str:
         rows=bulk.ROWS,
         steady=bulk.STEADY,
         machine=described(record.machine),
-        table=markdown(bulk_record.bulk_rows(record)),
-        targets=markdown(target_rows(bulk_record.targets(record))),
+        table=markdown(bulk.bulk_rows(record)),
+        targets=markdown(target_rows(bulk.targets(record))),
         native="" if native is None else f"\n{NATIVE}\n\n{markdown(native)}\n",
     )
 

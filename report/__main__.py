@@ -16,8 +16,8 @@ from report.page.page import write_page
 from report.settings import CELLS, ReportSettings, training_settings
 from report.subject import read_subjects
 from report.trainings import ensure_trained
-from training.data.corpus import load_corpus
-from training.data.decoding import Rules
+from training.data.corpus.corpus import load_corpus
+from training.data.decoding.decode import Rules
 from unroll.cli import run
 from unroll.errors import SettingsError
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.data.corpus import Corpus
+from training.data.corpus.corpus import Corpus
 from training.data.prepared import prepare_data
 from training.settings import TrainingSettings
 from unroll.errors import CorpusError

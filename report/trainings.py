@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from training.data.corpus import Corpus
+from training.data.corpus.corpus import Corpus
 from training.run.folder import RunFolder
 from training.settings import TrainingSettings
 from unroll.errors import ExplosionError, TrainingError

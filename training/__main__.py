@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from training.data.corpus import Corpus, from_anywhere, load_corpus
-from training.data.decoding import Rules
+from training.data.corpus.corpus import Corpus, from_anywhere, load_corpus
+from training.data.decoding.decode import Rules
 from training.data.prepared import TrainingData, prepare_data
 from training.data.rare import join_rare
 from training.data.units import Units

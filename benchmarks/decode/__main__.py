@@ -16,10 +16,10 @@ from benchmarks.decode.point import PointMeasurer
 from benchmarks.decode.record import DecodeRecord, Point, file_name
 from benchmarks.decode.settings import DecodeSettings
 from benchmarks.decode.tables import decode_rows, int8_rows, native_targets, targets
-from benchmarks.machine import COMPUTING, has_amx, pin
-from benchmarks.models import exported, random_checkpoint
-from benchmarks.record import save
-from benchmarks.tables import console, target_rows, terminal
+from benchmarks.harness.machine import COMPUTING, has_amx, pin
+from benchmarks.harness.models import exported, random_checkpoint
+from benchmarks.harness.record import save
+from benchmarks.harness.tables import console, target_rows, terminal
 from serving.runtime.kernels import Kernels
 from serving.runtime.onnx import Device
 from unroll.cli import run

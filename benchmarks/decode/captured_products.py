@@ -15,8 +15,8 @@ from onnx import helper, numpy_helper
 
 from benchmarks.decode.limits import PRODUCTS, products_of
 from export.graph.graph import IR_VERSION, OPSET
-from serving.runtime.captures import CAPTURES
-from serving.runtime.device_buffer import DeviceBuffer
+from serving.runtime.cuda.captures import CAPTURES
+from serving.runtime.device.buffer import DeviceBuffer
 from serving.runtime.onnx import Device, GraphFiles, open_fixed_graph_session
 from unroll.bundle.folder import Bundle
 

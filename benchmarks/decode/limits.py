@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.timing import timed
+from benchmarks.harness.timing import timed
 from export.graph.graph import IR_VERSION, OPSET
 from serving.runtime.onnx import Device, GraphFiles, open_graph_session
 from unroll.bundle.folder import Bundle

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from benchmarks.decode.peers.peer import START, Tokens, Work, Writer
 from serving.runtime.decoder import FREE, Decoder, LoopRun
-from serving.runtime.device import DeviceRunner
+from serving.runtime.device.runner import DeviceRunner
 from serving.runtime.host import Runner
 from serving.runtime.kernels import Kernels, open_decoder
 from serving.runtime.native_cuda.runner import NativeRunner

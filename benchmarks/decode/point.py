@@ -14,7 +14,7 @@ from benchmarks.decode.peers.registry import setups_of
 from benchmarks.decode.record import FP32_LOOP, LOOP, NATIVE, PRODUCTS, READ, WORSE_AT_MOST, Point
 from benchmarks.decode.settings import DecodeSettings
 from benchmarks.decode.text import text_without_ties
-from benchmarks.timing import Way, interleave, quickest
+from benchmarks.harness.timing import Way, interleave, quickest
 from export.graph.weights import ModelWeights
 from serving.runtime.kernels import Kernels
 from serving.runtime.onnx import Device

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from benchmarks.models import GRID
-from benchmarks.settings import check_settings
+from benchmarks.harness.models import GRID
+from benchmarks.harness.settings import check_settings
 from serving.runtime.kernels import Kernels
 from unroll.errors import SettingsError
 from unroll.ranges import Range

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from benchmarks.decode.peers.registry import PEERS
 from benchmarks.decode.record import FP32_LOOP, LOOP, NATIVE, PRODUCTS, READ, TORCH, Point
-from benchmarks.tables import Row, Target, at_least, at_most
+from benchmarks.harness.tables import Row, Target, at_least, at_most
 
 MISSING = "not run"
 SMALL = 16  # rows

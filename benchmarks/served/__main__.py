@@ -3,16 +3,16 @@
 import os
 from collections.abc import Sequence
 
-from benchmarks.models import exported, random_checkpoint
-from benchmarks.process import running
-from benchmarks.record import save
+from benchmarks.harness.models import exported, random_checkpoint
+from benchmarks.harness.process import running
+from benchmarks.harness.record import save
+from benchmarks.harness.settings import check_settings
+from benchmarks.harness.tables import console, terminal
 from benchmarks.served.calls import measure_one_character
 from benchmarks.served.points import Engines, measure_point, measure_scaling
 from benchmarks.served.record import ServedRecord, file_name
 from benchmarks.served.settings import ServedSettings
 from benchmarks.served.tables import call_rows, load_rows, model_target_rows, worker_rows
-from benchmarks.settings import check_settings
-from benchmarks.tables import console, terminal
 from serving.runtime.kernels import open_decoder
 from unroll.bundle.folder import Bundle
 from unroll.cli import run

@@ -9,7 +9,7 @@ from concurrent.futures import wait as wait_for
 
 import numpy as np
 
-from benchmarks.process import ServerProcess, Usage
+from benchmarks.harness.process import ServerProcess, Usage
 from benchmarks.served.record import Scaling, Served, ServedPoint, ServedSample
 from benchmarks.served.settings import ServedSettings
 from serving.engine.engine import Engine

@@ -3,8 +3,8 @@
 import statistics
 from collections.abc import Iterator, Sequence
 
+from benchmarks.harness.tables import Row, Target, at_least, at_most, target_rows
 from benchmarks.served.record import ServedPoint, ServedRecord
-from benchmarks.tables import Row, Target, at_least, at_most, target_rows
 from unroll.client.load.settings import Mode
 
 STREAMED_RATIOS = {1: 0.85, 64: 0.9}  # by clients: served over alone

@@ -7,10 +7,10 @@ before anything is timed. Torch's loops compute in fp32, and profit from what th
 about freed memory (training/model/device.py).
 """
 
-from benchmarks.machine import COMPUTING
-from benchmarks.record import save
-from benchmarks.settings import check_settings
-from benchmarks.tables import console, target_rows, terminal
+from benchmarks.harness.machine import COMPUTING
+from benchmarks.harness.record import save
+from benchmarks.harness.settings import check_settings
+from benchmarks.harness.tables import console, target_rows, terminal
 from benchmarks.training.point import measure
 from benchmarks.training.record import (
     TrainingPoint,

@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.data.corpus import Corpus
+from training.data.corpus.corpus import Corpus
 from training.data.prepared import prepare_data
 from training.data.streams import Position, Streams
 from training.data.units import Units

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor
 
-from benchmarks.models import model_settings
-from benchmarks.timing import Way, interleave
+from benchmarks.harness.models import model_settings
+from benchmarks.harness.timing import Way, interleave
 from benchmarks.training.loops import (
     TorchLoop,
     batch_settings,

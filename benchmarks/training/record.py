@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.tables import Row, Target, at_least
+from benchmarks.harness.tables import Row, Target, at_least
 from unroll.record import Record
 
 LAB, TORCH, OURS = "lab's loop", "torch", "ours"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.data.corpus import Corpus, load_corpus
-from training.data.decoding import Rules
+from training.data.corpus.corpus import Corpus, load_corpus
+from training.data.decoding.decode import Rules
 from unroll.bundle.form import TextForm
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import AdoptionError, CorpusError, shown

@@ -6,8 +6,8 @@ from pathlib import Path
 from export.adopt.proof import Proof
 from export.adopt.vocabulary import Text
 from export.proof.quality import judged_rows, loss_in_torch
+from training.data.corpus.symbols import Ids
 from training.data.splits import split_symbols
-from training.data.symbols import Ids
 from training.log.metrics import Metrics
 from training.model.model import CharRNN, ModelSettings
 from training.run.checkpoint import BEST, Checkpoint, load_checkpoint, save_checkpoint

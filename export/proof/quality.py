@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from export.graph.arithmetic import UNIT, Scale
 from serving.runtime.decoder import Decoder, LoopRun, State
-from training.data.corpus import load_same_corpus
-from training.data.decoding import Rules
+from training.data.corpus.corpus import load_same_corpus
+from training.data.corpus.symbols import Ids
+from training.data.decoding.decode import Rules
 from training.data.prepared import prepare_data
-from training.data.symbols import Ids
 from training.data.units import Batch, Units
 from training.model.model import CharRNN, ModelSettings, Network
 from training.model.validation import LOGITS_AT_MOST as WINDOW_LOGITS

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from export.proof.comparison import Tolerance, require_within
 from export.proof.long_runs import uniform_columns
 from serving.runtime.decoder import FREE, Decoder, LoopRun, State
-from serving.runtime.device import DeviceRunner
+from serving.runtime.device.runner import DeviceRunner
 from serving.runtime.host import HostRunner, Runner, Written
 from serving.runtime.onnx import Device
 from unroll.bundle.folder import Bundle

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from report.measures.surprise import surprise
 from report.settings import ReportSettings, author_settings
 from report.trainings import ensure_trained
-from training.data.corpus import load_corpus
+from training.data.corpus.corpus import load_corpus
 from training.model.model import CharRNN
 from training.run.checkpoint import load_checkpoint
 from unroll.bundle.vocabulary import Vocabulary

@@ -6,7 +6,7 @@ from pydoc_data.topics import topics
 
 from platformdirs import user_cache_path
 
-from training.data.corpus import Corpus, load_corpus
+from training.data.corpus.corpus import Corpus, load_corpus
 
 OTHERS = ("sherlock", "tinyshakespeare", "casebook")
 SAME_AUTHOR = {"shakespeare": "tinyshakespeare"}

@@ -23,7 +23,7 @@ from serving.engine.workers.outbox import Outbox, call_listeners
 from serving.engine.workers.slots import Slots
 from serving.engine.workers.worker import Worker
 from serving.runtime.decoder import Decoder, State
-from serving.runtime.device import DeviceRunner, unrolled_weights
+from serving.runtime.device.runner import DeviceRunner, unrolled_weights
 from serving.runtime.host import HostRunner, Runner
 from serving.runtime.kernels import Kernels
 from serving.runtime.native_cuda.runner import NativeRunner

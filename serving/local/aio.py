@@ -19,13 +19,13 @@ from serving.sessions.session import Session, digest_of
 from serving.texts.begin import begin, check_seeds
 from serving.texts.constraint import constrain
 from serving.texts.delivery import LoopDelivery
-from serving.texts.each import Parse, each_generate, each_score
 from serving.texts.given.sent import as_sent, named_as_options, seeds_as_sent, text_as_sent
 from serving.texts.inspect.inspection import Inspections
-from serving.texts.many import Item
+from serving.texts.many.item import Item
 from serving.texts.origins import Origin as Found
 from serving.texts.origins import Origins
-from serving.texts.parse_score import parse_score
+from serving.texts.parse.each import Parse, each_generate, each_score
+from serving.texts.parse.score import parse_score
 from serving.texts.results import generation_of, model_info, piece_of, score_of, session_info
 from serving.texts.text import Part, Text, Texts, whole
 from unroll.errors import ClosedError

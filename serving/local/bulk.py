@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from serving.engine.engine import Engine
-from serving.texts.each import Parse
 from serving.texts.given.sent import as_option
-from serving.texts.many import Item, Many
+from serving.texts.many.item import Item
+from serving.texts.many.many import Many
+from serving.texts.parse.each import Parse
 from unroll.results import Answer
 
 R = TypeVar("R")

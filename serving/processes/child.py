@@ -18,7 +18,7 @@ from prometheus_client import generate_latest
 
 from serving.process import describe, new_runner, serve
 from serving.server import Server
-from serving.sessions.disk_folder import remove_if_unused
+from serving.sessions.disk.folder import remove_if_unused
 from serving.settings import ServerSettings
 from serving.telemetry.logs import configure_logging
 from unroll.errors import UnrollError

@@ -8,7 +8,7 @@ from pathlib import Path
 from stat import S_ISREG
 from tempfile import TemporaryDirectory, gettempdir
 
-from serving.sessions.disk_folder import remove_if_unused
+from serving.sessions.disk.folder import remove_if_unused
 
 PREFIX = "unroll-sessions-"
 SUPERVISOR = "supervisor"  # file that a supervisor holds a lock on while it lives

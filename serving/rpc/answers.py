@@ -8,7 +8,7 @@ from serving.engine.sequences.request import Chunk
 from serving.engine.served import ServedModel
 from serving.sessions.session import Session
 from serving.texts.alternatives import alternatives_of
-from serving.texts.parse import Parsed
+from serving.texts.parse.generate import Parsed
 from serving.texts.results import bits_per_character, model_info, session_info, usage_of
 from serving.texts.text import Part, Text
 from unroll.results import Alternatives, FoundUnits, Inspection, Usage

@@ -14,10 +14,11 @@ from serving.rpc.answers import write_answer, write_score
 from serving.rpc.session_servicer import SessionServicer
 from serving.rpc.translation import read_generate, read_place, read_score
 from serving.texts.constraint import constrain
-from serving.texts.each import Parse, each_generate, each_score
-from serving.texts.many import Item, Many
+from serving.texts.many.item import Item
+from serving.texts.many.many import Many
 from serving.texts.origins import Origin
-from serving.texts.parse import Parsed
+from serving.texts.parse.each import Parse, each_generate, each_score
+from serving.texts.parse.generate import Parsed
 from serving.texts.text import Text
 from unroll.errors import InputError
 from unroll.terms import ITEMS_AT_MOST, Capsules

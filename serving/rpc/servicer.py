@@ -30,7 +30,7 @@ from serving.texts.inspect.inspection import Inspections
 from serving.texts.limits import Limits
 from serving.texts.loop import translate
 from serving.texts.origins import Origin, Origins
-from serving.texts.parse_score import parse_score
+from serving.texts.parse.score import parse_score
 from serving.texts.text import Text, Texts, whole
 from unroll.v1 import text_generation_pb2 as pb
 

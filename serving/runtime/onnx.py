@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from serving.runtime.captures import CAPTURES
-from serving.runtime.cuda_libraries import load_cuda
+from serving.runtime.cuda.captures import CAPTURES
+from serving.runtime.cuda.libraries import load_cuda
 from serving.runtime.initializers import external_initializers
 from unroll.bundle.folder import Bundle
 from unroll.bundle.manifest import WEIGHTS, GraphSpec

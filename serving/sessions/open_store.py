@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from serving.sessions.cached_store import CachedStore
-from serving.sessions.disk_store import DiskStore
+from serving.sessions.disk.store import DiskStore
 from serving.sessions.memory_store import MemoryStore
 from serving.sessions.settings import SessionSettings
 from unroll.errors import MissingExtraError, lacking
@@ -25,7 +25,7 @@ async def open_store(
     idle_seconds, in_memory = settings.session_idle_seconds, settings.sessions_in_memory
     if (redis := settings.redis) is not None:
         try:
-            from serving.sessions.redis_store import RedisStore
+            from serving.sessions.redis.store import RedisStore
         except ModuleNotFoundError as error:
             raise MissingExtraError(lacking("--store", error.name, "redis")) from error
 

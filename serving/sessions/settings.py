@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from serving.sessions.redis_settings import RedisSettings, read_redis
+from serving.sessions.redis.settings import RedisSettings, read_redis
 from unroll.errors import SettingsError
 from unroll.ranges import COUNT, Range
 

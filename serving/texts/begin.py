@@ -8,7 +8,7 @@ from serving.engine.sequences.snapshot import NO_LOG_PROBS, SamplerState, Snapsh
 from serving.sessions.contents import CapsuleContents
 from serving.texts.limits import FIXED_BYTES, Limits
 from serving.texts.origins import Origin
-from serving.texts.parse import parse_sampling, parse_seed
+from serving.texts.parse.generate import parse_sampling, parse_seed
 from unroll.errors import InputError
 from unroll.options import SessionOptions
 

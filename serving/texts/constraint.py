@@ -6,7 +6,7 @@ from serving.constraints.automata import Automata
 from serving.constraints.automaton import FREE, Automaton, Constraint
 from serving.engine.sequences.snapshot import PatternPlace
 from serving.texts.origins import Origin
-from serving.texts.parse import parse_sampling
+from serving.texts.parse.generate import parse_sampling
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import InputError
 from unroll.options import GenerateOptions

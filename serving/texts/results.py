@@ -11,7 +11,7 @@ from serving.engine.served import ServedModel
 from serving.runtime.onnx import runtime_name
 from serving.sessions.session import Session
 from serving.texts.alternatives import alternatives_of
-from serving.texts.parse import Parsed
+from serving.texts.parse.generate import Parsed
 from serving.texts.text import Part, Text
 from unroll.results import Completion, Generation, ModelInfo, Piece, Score, SessionInfo, Usage
 

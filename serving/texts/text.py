@@ -20,7 +20,7 @@ from serving.texts.constraint import constrain
 from serving.texts.limits import Limits
 from serving.texts.loop import one_error
 from serving.texts.origins import Origin, Origins, Place
-from serving.texts.parse import Parsed, parse_generate
+from serving.texts.parse.generate import Parsed, parse_generate
 from unroll.options import GenerateOptions
 from unroll.terms import SEED_LIMIT, Capsules, FinishReason
 

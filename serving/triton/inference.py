@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from serving.access.call import Call
 from serving.texts.origins import Place
-from serving.texts.parse import SAMPLING
+from serving.texts.parse.generate import SAMPLING
 from serving.texts.text import Part, Text, Texts
 from serving.triton.request import TextRequest
 from serving.triton.sequences import Sequences

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bulk import BulkSettings, measure
-from benchmarks.bulk_record import ALONE, BulkRecord, file_name
-from benchmarks.record import read
+from benchmarks.bulk.__main__ import BulkSettings, measure
+from benchmarks.bulk.record import ALONE, BulkRecord, file_name
+from benchmarks.harness.record import read
 from training.settings import Cell
 
 pytestmark = pytest.mark.slow

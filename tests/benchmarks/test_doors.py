@@ -14,8 +14,8 @@ from benchmarks.doors import (
     door_rows,
     measure,
 )
-from benchmarks.process import ServerProcess
-from benchmarks.record import read
+from benchmarks.harness.process import ServerProcess
+from benchmarks.harness.record import read
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from benchmarks.filters import (
     measure,
     targets,
 )
-from benchmarks.record import read
+from benchmarks.harness.record import read
 
 
 def a_point(vocabulary: int, **microseconds: float) -> FilterPoint:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.hostile import SENDERS, HostileSettings, hostile, measure
+from benchmarks.served.hostile import SENDERS, HostileSettings, hostile, measure
 from training.settings import Cell
 
 pytestmark = pytest.mark.slow

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.processes import LOADS, ProcessesSettings, measure
+from benchmarks.served.processes import LOADS, ProcessesSettings, measure
 from training.settings import Cell
 
 pytestmark = pytest.mark.slow

@@ -8,12 +8,12 @@ import pytest
 
 from benchmarks.decode.record import DecodeRecord, Point, file_name
 from benchmarks.decode.tables import decode_rows, native_targets, targets
-from benchmarks.record import read
+from benchmarks.harness.record import read
+from benchmarks.harness.timing import interleave
 from benchmarks.report import page
 from benchmarks.served import record as served
 from benchmarks.served.tables import load_rows
 from benchmarks.served.tables import targets as served_targets
-from benchmarks.timing import interleave
 from unroll.client.load.settings import Mode
 from unroll.client.load.tally import Durations
 from unroll.errors import SettingsError

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.process import running
-from benchmarks.record import read
+from benchmarks.harness.process import running
+from benchmarks.harness.record import read
 from benchmarks.served.__main__ import measure
 from benchmarks.served.record import ServedRecord, file_name
 from benchmarks.served.settings import ServedSettings

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from benchmarks.sessions import SessionsSettings, measure
+from benchmarks.sessions.idle import SessionsSettings, measure
 
 pytestmark = pytest.mark.slow
 

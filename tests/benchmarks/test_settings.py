@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from benchmarks.decode.settings import DecodeSettings
-from benchmarks.machine import pin
+from benchmarks.harness.machine import pin
+from benchmarks.harness.settings import check_settings
 from benchmarks.served.__main__ import measure
 from benchmarks.served.settings import ServedSettings
-from benchmarks.settings import check_settings
 from benchmarks.training.settings import TrainingBenchSettings
 from unroll.cli import read_toml, run
 from unroll.client.load.settings import LoadSettings

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.record import read
+from benchmarks.harness.record import read
 from benchmarks.training.__main__ import report
 from benchmarks.training.point import measure
 from benchmarks.training.products import (

@@ -18,7 +18,7 @@ from export.compiler import export
 from tests.serving.running import RunningServer, serve
 from tests.training.conftest import Room
 from training.__main__ import train
-from training.data.corpus import load_corpus
+from training.data.corpus.corpus import load_corpus
 from training.run.checkpoint import load_checkpoint
 from training.run.trainer import Outcome
 from training.settings import TrainingSettings

@@ -7,10 +7,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from serving.runtime import device
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
-from serving.runtime.device import SMALLEST, DeviceRunner, batch_sizes
-from serving.runtime.device_batch import DeviceBatch
+from serving.runtime.device import runner as device
+from serving.runtime.device.batch import DeviceBatch
+from serving.runtime.device.runner import SMALLEST, DeviceRunner, batch_sizes
 from serving.runtime.host import Runner
 from serving.runtime.kernels import Kernels
 from serving.runtime.native_cuda.runner import NativeRunner

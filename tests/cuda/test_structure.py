@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from benchmarks.decode.captured_products import captured_products, wide_weights
-from benchmarks.models import random_checkpoint
+from benchmarks.harness.models import random_checkpoint
 from export.graph.arithmetic import Precision
 from serving.engine.models import Models
 from serving.engine.options import EngineOptions
-from serving.runtime import device
-from serving.runtime.captures import CAPTURES
+from serving.runtime.cuda.captures import CAPTURES
 from serving.runtime.decoder import FREE, Decoder, LoopRun
-from serving.runtime.device import DeviceRunner, batch_sizes, unrolled_weights
+from serving.runtime.device import runner as device
+from serving.runtime.device.runner import DeviceRunner, batch_sizes, unrolled_weights
 from serving.runtime.initializers import external_initializers
 from serving.runtime.kernels import Kernels
 from serving.runtime.native_cuda.runner import LENGTHS, NativeRunner

@@ -31,7 +31,7 @@ from tests.serving.runtime.runs import (
     run_in_cuts,
     state_rows,
 )
-from training.data.corpus import load_corpus
+from training.data.corpus.corpus import load_corpus
 from training.model.model import CELLS, CharRNN
 from training.run.checkpoint import Checkpoint, save_checkpoint
 from training.settings import Cell

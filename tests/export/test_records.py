@@ -16,7 +16,7 @@ from export.proof.parity import prove
 from export.proof.quality import load_texts, measure_scales
 from export.proof.reference import Run, verify_run
 from tests.conftest import tiny_checkpoint
-from training.data.corpus import load_corpus
+from training.data.corpus.corpus import load_corpus
 from training.data.prepared import prepare_data
 from training.model.model import CharRNN, State
 from training.run.checkpoint import Checkpoint

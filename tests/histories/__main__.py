@@ -43,7 +43,7 @@ def report(settings: HistorySettings) -> None:
     Raises:
         UnrollError: it cannot be true.
     """
-    from benchmarks.models import exported, random_checkpoint  # torch; clients do without
+    from benchmarks.harness.models import exported, random_checkpoint  # torch; clients do without
 
     check_ranges(settings)
     model = exported(random_checkpoint("gru-24x1", 31), "fp32")

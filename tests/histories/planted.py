@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from serving.sessions import redis_scripts
 from serving.sessions.cached_store import CachedStore
+from serving.sessions.redis import scripts as redis_scripts
 from serving.sessions.store import TAG_BYTES, Change, Lease
 
 

@@ -153,7 +153,7 @@ def report(settings: RollingSettings) -> None:
     Raises:
         UnrollError: something that should not have been.
     """
-    from benchmarks.models import exported, random_checkpoint  # torch; clients do without
+    from benchmarks.harness.models import exported, random_checkpoint  # torch; clients do without
 
     check_ranges(settings)
     model = exported(random_checkpoint("gru-24x1", 31), "fp32")

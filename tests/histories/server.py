@@ -5,7 +5,7 @@ import time
 import types
 
 from serving import __main__ as program
-from serving.sessions import redis_store
+from serving.sessions.redis import store as redis_store
 from tests.histories.planted import PLANTED
 
 

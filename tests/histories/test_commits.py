@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from serving.sessions import redis_scripts as scripts
-from serving.sessions.redis_settings import read_redis
-from serving.sessions.redis_store import RedisStore
+from serving.sessions.redis import scripts
+from serving.sessions.redis.settings import read_redis
+from serving.sessions.redis.store import RedisStore
 from serving.sessions.store import Change, Contents, Found, Lease, NewSession
 from tests.histories.link import Link
 from tests.serving.key_servers import running

@@ -11,7 +11,7 @@ from report.curves import read_course
 from report.settings import CELLS, ReportSettings, training_settings
 from report.trainings import FINISHED, ensure_trained
 from tests.report.conftest import SECONDS, Made
-from training.data.corpus import load_corpus
+from training.data.corpus.corpus import load_corpus
 from training.presets import preset_settings
 from training.run.checkpoint import load_checkpoint
 from training.run.folder import RunFolder

@@ -15,7 +15,7 @@ from serving.local.aio import AsyncLocal
 from serving.local.bulk import GATHERED
 from serving.local.model import load
 from serving.sessions.capsule import CapsuleKeys
-from serving.texts.many import SORTED
+from serving.texts.many.many import SORTED
 from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
 from unroll.client.aio import AsyncClient
@@ -181,7 +181,7 @@ def test_texts_to_score_begin_by_length_and_texts_to_write_as_they_came(
 def test_many_answers_are_handed_over_together_and_the_last_at_once(
     tiny_bundles: dict[Cell, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.texts.many.GATHERING", 3600.0)
+    monkeypatch.setattr("serving.texts.many.many.GATHERING", 3600.0)
     texts = [(index, "") for index in range(3 * GATHERED // 2)]
     options = GenerateOptions(max_new_symbols=1)
 

@@ -48,7 +48,7 @@ def soak(settings: SoakSettings) -> None:
 @contextmanager
 def _bundles(folder: Path | None) -> Iterator[list[Bundle]]:
     """Give the bundle in a folder, or one of random weights; and two others."""
-    from benchmarks.models import exported, random_checkpoint  # torch; clients do without
+    from benchmarks.harness.models import exported, random_checkpoint  # torch; clients do without
 
     first = [] if folder is None else [load_bundle(folder)]
     with ExitStack() as stack:

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from benchmarks.models import exported, random_checkpoint
-from benchmarks.process import ServerProcess, running
+from benchmarks.harness.models import exported, random_checkpoint
+from benchmarks.harness.process import ServerProcess, running
 from tests.serving.rpc.http2 import RawConnection
 from unroll.client.client import Client
 from unroll.v1 import text_generation_pb2 as pb

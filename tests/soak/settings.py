@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from benchmarks.settings import check_settings
+from benchmarks.harness.settings import check_settings
 from unroll.ranges import Range, wrong_setting
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from training.data.corpus import Corpus
+from training.data.corpus.corpus import Corpus
 from training.data.prepared import prepare_data
 from training.log.progress import Reporter
 from training.model.initialisation import build_model

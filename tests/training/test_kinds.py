@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.test_command import call, command
-from training.data.corpus import load_corpus
+from training.data.corpus.corpus import load_corpus
 from training.run.checkpoint import load_checkpoint
 
 RANDOM = random.Random(7)

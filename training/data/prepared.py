@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.data.corpus import Corpus
+from training.data.corpus.corpus import Corpus
 from training.data.names import SYMBOLS_AT_MOST, Names
 from training.data.splits import split_symbols
 from training.data.streams import Streams

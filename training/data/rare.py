@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from training.data.corpus import Corpus
+from training.data.corpus.corpus import Corpus
 from training.data.prepared import unit_starts
 from training.data.splits import split_symbols
 from training.settings import TrainingSettings

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.data.corpus.symbols import Ids
 from training.data.streams import Position
-from training.data.symbols import Ids
 from unroll.errors import CorpusError, SettingsError
 
 IGNORED = -100  # a target that is filling: what torch's cross_entropy leaves out

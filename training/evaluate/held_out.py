@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.data.corpus import Corpus, load_corpus, load_same_corpus
-from training.data.decoding import Rules
+from training.data.corpus.corpus import Corpus, load_corpus, load_same_corpus
+from training.data.decoding.decode import Rules
 from training.data.prepared import unit_starts, units_of
 from training.data.splits import Parts, split_symbols
 from training.data.units import Units

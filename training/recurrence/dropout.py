@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from training.recurrence.arithmetic import f32, put, u32, view, wide
-from training.recurrence.compiling import Array, compiled, inlined
+from training.recurrence.kernels.arithmetic import f32, put, u32, view, wide
+from training.recurrence.kernels.compiling import Array, compiled, inlined
 from training.recurrence.threads import share
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.recurrence import kernels
-from training.recurrence.arithmetic import view
-from training.recurrence.compiling import Array
-from training.recurrence.tile import COLUMNS
+from training.recurrence.kernels import cells as kernels
+from training.recurrence.kernels.arithmetic import view
+from training.recurrence.kernels.compiling import Array
+from training.recurrence.kernels.tile import COLUMNS
 from training.settings import Cell
 
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from training.recurrence.arithmetic import view, wide
-from training.recurrence.compiling import Array, compiled
+from training.recurrence.kernels.arithmetic import view, wide
+from training.recurrence.kernels.compiling import Array, compiled
 from training.recurrence.steps import Columns
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.recurrence import tile
-from training.recurrence.arithmetic import view, words
-from training.recurrence.compiling import Array
-from training.recurrence.products import (
+from training.recurrence.kernels import tile
+from training.recurrence.kernels.arithmetic import view, words
+from training.recurrence.kernels.compiling import Array
+from training.recurrence.kernels.products import (
     WORD,
     multiply,
     multiply_and_add,
@@ -15,8 +15,8 @@ from training.recurrence.products import (
     pack_columns,
     pack_rows,
 )
+from training.recurrence.kernels.tile import COLUMNS
 from training.recurrence.threads import share
-from training.recurrence.tile import COLUMNS
 
 TILES = {torch.float32: tile.FLOATS, torch.bfloat16: tile.BFLOATS}
 # Without oneDNN (builds of torch for some processors), torch's own product is taken.

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import torch
 
-from training.data.corpus import Corpus
+from training.data.corpus.corpus import Corpus
 from training.model.initialisation import build_model
 from training.model.model import CharRNN
 from training.run.checkpoint import Checkpoint

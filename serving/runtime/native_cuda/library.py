@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from serving.runtime.compiled import check_sources, digest_of, open_sealed, run_all, seal
-from serving.runtime.cuda_libraries import BLAS, library_name, load_cuda
+from serving.runtime.cuda.libraries import BLAS, library_name, load_cuda
 from unroll.errors import DeviceError
 
 FOLDER = Path(__file__).parent

@@ -11,10 +11,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.runtime.captures import CAPTURES
+from serving.runtime.cuda.captures import CAPTURES
 from serving.runtime.decoder import FREE, Decoder, LoopRun, State
-from serving.runtime.device import batch_sizes
-from serving.runtime.device_batch import WINDOW, pieces_of
+from serving.runtime.device.batch import WINDOW, pieces_of
+from serving.runtime.device.runner import batch_sizes
 from serving.runtime.host import Written
 from serving.runtime.native_cuda.library import Made
 from serving.runtime.native_cuda.structures import HEAD, Places

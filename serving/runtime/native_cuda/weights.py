@@ -2,7 +2,7 @@
 
 from ctypes import byref
 
-from serving.runtime.captures import CAPTURES
+from serving.runtime.cuda.captures import CAPTURES
 from serving.runtime.initializers import read_initializers
 from serving.runtime.native_cuda.library import Made, load
 from serving.runtime.native_cuda.packing import PackedModel, pack

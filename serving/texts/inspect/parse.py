@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from serving.engine.served import ServedModel
 from serving.texts.limits import FIXED_BYTES, Limits
 from serving.texts.origins import Origin
-from serving.texts.parse import alternative_bytes, check_length, encode
+from serving.texts.parse.generate import alternative_bytes, check_length, encode
 from unroll.errors import InputError
 from unroll.options import FindUnitsOptions, InspectOptions
 from unroll.results import Unit

@@ -10,7 +10,7 @@ import torch
 from report.authors.authors import PASSAGES, Writings, fair, judge, passages, plain
 from report.authors.library import MANUAL, others
 from tests.report.models import a_model, set_weights
-from training.data.corpus import Corpus, load_corpus
+from training.data.corpus.corpus import Corpus, load_corpus
 from training.model.model import CharRNN
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import CorpusError

@@ -14,7 +14,7 @@ from report.measures.surprise import run_away
 from report.measures.texts import Share, TextMeasures, differ
 from report.page.verdict import verdict
 from report.subject import Subject
-from training.data.corpus import Corpus
+from training.data.corpus.corpus import Corpus
 from training.settings import Cell, TrainingSettings
 
 CELLS: tuple[Cell, ...] = ("rnn_tanh", "gru", "lstm")

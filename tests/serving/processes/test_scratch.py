@@ -9,7 +9,7 @@ from typing import IO
 import pytest
 
 from serving.processes.scratch import scratch_folder
-from serving.sessions.disk_store import DiskStore
+from serving.sessions.disk.store import DiskStore
 
 
 @pytest.fixture(autouse=True)

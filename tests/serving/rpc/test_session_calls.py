@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from serving.sessions.cached_store import CachedStore
-from serving.sessions.disk_store import DiskStore
+from serving.sessions.disk.store import DiskStore
 from serving.sessions.memory_store import MemoryStore
 from serving.sessions.session import Session
 from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, wait_for

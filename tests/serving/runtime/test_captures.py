@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from serving.runtime.captures import Captures
+from serving.runtime.cuda.captures import Captures
 from tests.serving.running import PATIENCE, wait_for
 
 Way = Callable[[], AbstractContextManager[None]]

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
-from serving.runtime import device
-from serving.runtime.captures import CAPTURES
+from serving.runtime.cuda.captures import CAPTURES
 from serving.runtime.decoder import Decoder, State
-from serving.runtime.device import DeviceRunner, batch_sizes
-from serving.runtime.device_batch import WINDOW, pieces_of
-from serving.runtime.device_buffer import DeviceBuffer
+from serving.runtime.device import runner as device
+from serving.runtime.device.batch import WINDOW, pieces_of
+from serving.runtime.device.buffer import DeviceBuffer
+from serving.runtime.device.runner import DeviceRunner, batch_sizes
 from serving.runtime.host import HostRunner
 from serving.runtime.onnx import Device
 from tests.serving.engine.harness import Reader, alone, request, running

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from serving.runtime.device import unrolled_weights
+from serving.runtime.device.runner import unrolled_weights
 from serving.runtime.initializers import external_initializers
 from serving.runtime.onnx import Device
 from training.model.model import CELLS

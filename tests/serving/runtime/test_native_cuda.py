@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.models import random_checkpoint
+from benchmarks.harness.models import random_checkpoint
 from export.graph.arithmetic import Precision
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.native_cuda import library, weights

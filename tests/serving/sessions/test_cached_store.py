@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serving.sessions.cached_store import CachedStore
-from serving.sessions.disk_store import DiskStore
+from serving.sessions.disk.store import DiskStore
 from serving.sessions.store import Change, Contents, Found, Gone, Lease, NewSession
 from unroll.errors import StoreError
 

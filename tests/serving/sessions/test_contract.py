@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from serving.sessions import disk_records, redis_store
 from serving.sessions.cached_store import CachedStore
-from serving.sessions.disk_store import DiskStore
+from serving.sessions.disk import records as disk_records
+from serving.sessions.disk.store import DiskStore
 from serving.sessions.memory_store import MemoryStore
-from serving.sessions.redis_settings import read_redis
-from serving.sessions.redis_store import RedisStore
+from serving.sessions.redis import store as redis_store
+from serving.sessions.redis.settings import read_redis
+from serving.sessions.redis.store import RedisStore
 from serving.sessions.store import Busy, Change, Contents, Found, Gone, Lease, NewSession
 from serving.sessions.store import SessionStore as Store
 from tests.serving.key_servers import KeyServer

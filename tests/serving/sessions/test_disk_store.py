@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.sessions import disk_schema
-from serving.sessions.disk_store import DiskStore
+from serving.sessions.disk import schema as disk_schema
+from serving.sessions.disk.store import DiskStore
 from serving.sessions.memory_store import MemoryStore
 from serving.sessions.store import Busy, Change, Contents, Found, Gone, Lease, NewSession
 from unroll.errors import SettingsError, StoreError
@@ -41,7 +41,7 @@ def test_start_waits_for_another_process_that_migrates_for_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asyncio.run(DiskStore(tmp_path).close())
-    monkeypatch.setattr("serving.sessions.transactions.BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("serving.sessions.disk.transactions.BUSY_SECONDS", 0.01)
     path = tmp_path / "sessions.sqlite3"
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -56,8 +56,8 @@ def test_start_gives_up_on_a_database_that_stays_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asyncio.run(DiskStore(tmp_path).close())
-    monkeypatch.setattr("serving.sessions.transactions.BUSY_SECONDS", 0.01)
-    monkeypatch.setattr("serving.sessions.disk_folder.START_SECONDS", 0.05)
+    monkeypatch.setattr("serving.sessions.disk.transactions.BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("serving.sessions.disk.folder.START_SECONDS", 0.05)
     path = tmp_path / "sessions.sqlite3"
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -162,7 +162,7 @@ def test_fates_are_forgotten_after_a_week(tmp_path: Path, monkeypatch: pytest.Mo
         store = DiskStore(tmp_path)
         await store.create([new("a")])
         await store.end(await begin(store, "a"))
-        monkeypatch.setattr("serving.sessions.disk_records.FATE_SECONDS", -1.0)
+        monkeypatch.setattr("serving.sessions.disk.records.FATE_SECONDS", -1.0)
         await store.expire()
         assert await store.read("a", ANNA) is Gone.UNKNOWN
         await store.close()
@@ -308,7 +308,7 @@ def test_database_is_for_its_owner_alone(tmp_path: Path, caplog: pytest.LogCaptu
 def test_reads_do_not_wait_for_a_database_that_another_process_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("serving.sessions.transactions.BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("serving.sessions.disk.transactions.BUSY_SECONDS", 0.01)
 
     async def scenario() -> None:
         store = DiskStore(tmp_path)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
-from serving.sessions.redis_pipeline import Pipeline, _Line
-from serving.sessions.redis_servers import servers
-from serving.sessions.redis_settings import read_redis
+from serving.sessions.redis.pipeline import Pipeline, _Line
+from serving.sessions.redis.servers import servers
+from serving.sessions.redis.settings import read_redis
 from tests.serving.key_servers import KeyServer, running
 
 MANY = 200

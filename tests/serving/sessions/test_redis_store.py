@@ -13,10 +13,10 @@ import trustme
 from redis import Redis
 from redis.exceptions import ConnectionError as LostError
 
-from serving.sessions import redis_scripts as scripts
-from serving.sessions.redis_pipeline import Word
-from serving.sessions.redis_settings import PASSWORD_VARIABLE, RedisSettings, read_redis
-from serving.sessions.redis_store import RedisStore
+from serving.sessions.redis import scripts
+from serving.sessions.redis.pipeline import Word
+from serving.sessions.redis.settings import PASSWORD_VARIABLE, RedisSettings, read_redis
+from serving.sessions.redis.store import RedisStore
 from serving.sessions.store import Change, Contents, Found, Gone, Lease, NewSession
 from tests.ports import free_port
 from tests.serving.key_servers import KINDS, KeyServer, program, running

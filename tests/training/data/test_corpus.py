@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.conftest import tiny_corpus, tiny_settings
-from training.data.corpus import from_anywhere, load_corpus
-from training.data.decoding import Facts, Rules, decode
-from training.data.download import SOURCES, Source, fetch
+from training.data.corpus.corpus import from_anywhere, load_corpus
+from training.data.corpus.download import SOURCES, Source, fetch
+from training.data.decoding.decode import Facts, Rules, decode
 from training.data.prepared import prepare_data
 from unroll.bundle.form import TextForm
 from unroll.errors import CorpusError, SettingsError

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from training.data import prepared
-from training.data.corpus import Corpus, load_corpus
+from training.data.corpus.corpus import Corpus, load_corpus
 from training.data.names import STRETCH, Names
 from training.data.prepared import prepare_data
 from training.data.streams import Position, Streams

@@ -9,7 +9,7 @@ import torch
 
 from tests.training.conftest import TEXT
 from tests.training.test_command import call, command
-from training.data.corpus import Corpus
+from training.data.corpus.corpus import Corpus
 from training.data.rare import UNKNOWN, join_rare
 from training.evaluate.__main__ import main as evaluate
 from training.model.sample import sample
@@ -54,7 +54,7 @@ def test_a_limit_that_leaves_nothing_is_refused() -> None:
 def test_ids_are_translated_in_pieces_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     text = TEXT + RARE
     whole = joined(text, 2)
-    monkeypatch.setattr("training.data.symbols.AT_ONCE", 7)
+    monkeypatch.setattr("training.data.corpus.symbols.AT_ONCE", 7)
     pieces = joined(text, 2)
     assert np.array_equal(pieces.symbols.ids, whole.symbols.ids)
     assert pieces.text == whole.text

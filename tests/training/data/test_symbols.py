@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.data import cache as module
-from training.data import corpus, files
-from training.data.corpus import Corpus, load_corpus
-from training.data.decoding import Rules
-from training.data.symbols import encode, smallest_type
+from training.data.corpus import cache as module
+from training.data.corpus import corpus, files
+from training.data.corpus.corpus import Corpus, load_corpus
+from training.data.corpus.symbols import encode, smallest_type
+from training.data.decoding.decode import Rules
 from unroll.bundle.vocabulary import Vocabulary
 
 TEXT = "\ufeffEine Zeile, länger\r\nund noch eine: 日本語 😀\r\n" * 200

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from tests.training.conftest import Room, tiny_settings
 from tests.training.run.test_trainer import StopAfter
-from training.data.corpus import Corpus, load_corpus
+from training.data.corpus.corpus import Corpus, load_corpus
 from training.data.prepared import prepare_data
 from training.data.streams import Position
 from training.data.units import IGNORED, LONGEST, Units, record_starts

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import tiny_checkpoint
-from training.data.corpus import load_corpus
+from training.data.corpus.corpus import load_corpus
 from training.evaluate.held_out import TUNING_SYMBOLS, find_held_out
 from training.run.checkpoint import Checkpoint
 from training.settings import TrainingSettings

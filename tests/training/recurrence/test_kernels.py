@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from training.recurrence import arithmetic
-from training.recurrence.arithmetic import view
-from training.recurrence.compiling import Array, compiled
+from training.recurrence.kernels import arithmetic
+from training.recurrence.kernels.arithmetic import view
+from training.recurrence.kernels.compiling import Array, compiled
 
 f32 = np.float32
 

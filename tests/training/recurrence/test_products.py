@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.recurrence import compiling, products, weight
+from training.recurrence import weight
+from training.recurrence.kernels import compiling, products
 from training.recurrence.linear import linear
 from training.recurrence.weight import Weight, has_tiles, packed, product_transposed, times_packed
 
@@ -22,7 +23,8 @@ here = dict(llvm.get_host_cpu_features())
 llvm.get_host_cpu_features = lambda: llvm.FeatureMap(
     {name: has and "avx512" not in name for name, has in here.items()})
 import torch
-from training.recurrence import tile, weight
+from training.recurrence import weight
+from training.recurrence.kernels import tile
 assert (tile.LANES, tile.VECTORS) == (8, 2) and not tile.BFLOATS
 torch.manual_seed(25)
 for rows in range(1, 15):
@@ -129,7 +131,7 @@ def test_vectors_of_256_bits(tmp_path: Path) -> None:
 
 
 def test_code_for_another_processor_has_no_tiles(tmp_path: Path) -> None:
-    program = "from training.recurrence import tile; print(tile.FLOATS, tile.BFLOATS)"
+    program = "from training.recurrence.kernels import tile; print(tile.FLOATS, tile.BFLOATS)"
     environment = os.environ | {"NUMBA_CPU_NAME": "generic"}
     command = [sys.executable, "-c", program]
     found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

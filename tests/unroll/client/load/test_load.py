@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.record import read
+from benchmarks.harness.record import read
 from serving.access.tokens import NewToken, issue
 from tests.serving.access.certificates import Authority
 from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, wait_for

@@ -1,0 +1,1 @@
+"""Many short texts beside the engine's steady rate."""

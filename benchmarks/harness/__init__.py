@@ -1,0 +1,1 @@
+"""What all benchmarks share: models, servers, timing, records and tables."""

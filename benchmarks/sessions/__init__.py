@@ -1,0 +1,1 @@
+"""What sessions cost: at rest and in each store."""

@@ -1,0 +1,1 @@
+"""Sessions in an SQLite database, which the processes of one machine share."""

@@ -1,0 +1,1 @@
+"""Many texts of one model in one call."""

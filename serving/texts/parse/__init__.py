@@ -1,0 +1,1 @@
+"""From requests in plain values to the engine's own requests, with the contract's defaults."""

@@ -1,0 +1,1 @@
+"""Corpora: files and downloads become the token ids of a text."""

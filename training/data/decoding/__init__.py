@@ -1,0 +1,1 @@
+"""Bytes to text: encodings, and what is mended on the way."""

@@ -1,0 +1,1 @@
+"""Compiled loops: the steps of the cells, and products of tiles."""
