@@ -19,7 +19,7 @@ from unroll.bundle.vocabulary import NAMED_AT_MOST, Vocabulary
 from unroll.errors import CorpusError, SettingsError, nearest
 
 DEFAULT = Rules()
-BUNDLED = Path(__file__).parents[1] / "corpora"
+BUNDLED = Path(__file__).parents[2] / "corpora"
 
 
 @dataclass(frozen=True, kw_only=True)
