@@ -85,6 +85,23 @@ class EngineCounts:
             _GAP_SECONDS,
         )
 
+    def count_run(self, rows: int, steps: int, *, made: int, read: int, seconds: float) -> None:
+        """Count a run of the loop.
+
+        Args:
+            rows: that made it.
+            steps: that it made.
+            made: steps of all rows that count.
+            read: how many of them read a symbol that was known.
+            seconds: that it took.
+        """
+        self.rows.observe(rows)
+        self.steps.observe(steps)
+        self.row_steps.inc(rows * steps)
+        self.run_seconds.observe(seconds)
+        self.symbols_read.inc(read)
+        self.symbols_written.inc(made - read)
+
     def _histogram(self, name: str, text: str, bounds: tuple[float, ...]) -> Histogram:
         return Histogram(f"unroll_{name}", text, bounds, self.registry)
 

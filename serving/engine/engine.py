@@ -8,6 +8,7 @@ share the decoder, so the weights are in memory once; a sequence may go on with 
 between two loop runs, and its text does not change by that.
 """
 
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -19,7 +20,8 @@ from serving.engine.sequences.request import Chunk, SequenceRequest, check_reque
 from serving.engine.sequences.sequence import Delivery, Sequence
 from serving.engine.sequences.snapshot import StateLayout
 from serving.engine.workers.crew import Crew
-from serving.engine.workers.outbox import Outbox, call_listeners
+from serving.engine.workers.inline import Inline
+from serving.engine.workers.outbox import Outbox, call_listeners, nobody
 from serving.engine.workers.slots import Slots
 from serving.engine.workers.worker import Worker
 from serving.runtime.decoder import Decoder, State
@@ -82,6 +84,7 @@ class Engine(Crew):
             )
             for _ in range(options.workers)
         ]
+        self._inline = Inline(bundle.vocabulary, decoder, self.counts)
         outbox = Outbox(bundle.vocabulary, self.counts, deliver)
         super().__init__(workers, options.queue_limit, outbox, on_failure)
 
@@ -94,6 +97,36 @@ class Engine(Crew):
             OverloadedError: the queue is full.
             ClosedError: the engine is closing, or has failed.
         """
+        sequence = self._sequence(request, listener)
+        self._skip_prefix(sequence)
+        sequence.prepared = prepared(sequence)  # the caller has more time than a worker
+        self._queue(sequence)
+        return sequence
+
+    def run_inline(self, request: SequenceRequest) -> Chunk | None:
+        """Run a short request on the calling thread, if the engine has nothing else to do.
+
+        It takes INLINE_SECONDS at most, as far as one can know before; to hand a request to a
+        worker, and what came back again, takes longer.
+
+        Returns:
+            All that comes of it; None where it is to be submitted.
+
+        Raises:
+            InputError, ClosedError: as `submit`.
+        """
+        if self._device is not Device.CPU or not self.is_idle:
+            return None
+        if not self._inline.fits(request, time.monotonic()):
+            return None
+        sequence = self._sequence(request, nobody)
+        self._skip_prefix(sequence)
+        if sequence.keeps_prefixes:
+            return None
+        with self._failing():
+            return self._inline.run(sequence)
+
+    def _sequence(self, request: SequenceRequest, listener: Callable[[Chunk], None]) -> Sequence:
         check_request(request, self.layout)
         for field, is_wanted in (
             ("top_log_probs", request.alternatives),
@@ -102,11 +135,7 @@ class Engine(Crew):
         ):
             if is_wanted:
                 self.check_full(field)
-        sequence = Sequence(request, self.bundle.vocabulary, self.layout, listener)
-        self._skip_prefix(sequence)
-        sequence.prepared = prepared(sequence)  # the caller has more time than a worker
-        self._queue(sequence)
-        return sequence
+        return Sequence(request, self.bundle.vocabulary, self.layout, listener)
 
     def check_full(self, field: str) -> None:
         """Check that the loop can do what a field asks for.

@@ -125,8 +125,9 @@ class Text:
         if len(samples) == 1:
             chunks = [await whole(self.origin, samples[0])]
         else:
+            engine = self.origin.model.engine
             async with one_error(), asyncio.TaskGroup() as group:
-                tasks = [group.create_task(whole(self.origin, sample)) for sample in samples]
+                tasks = [group.create_task(_gathered(engine, sample)) for sample in samples]
             chunks = [task.result() for task in tasks]
         return [
             await self._part(sample, index, chunk)
@@ -203,7 +204,17 @@ class Text:
 
 async def whole(origin: Origin, sample: SequenceRequest) -> Chunk:
     """Run a request of the engine's and return all that comes of it."""
-    async with Reply(origin.model.engine, sample) as reply:
+    engine = origin.model.engine
+    chunk = engine.run_inline(sample)
+    if chunk is None:
+        return await _gathered(engine, sample)
+    if chunk.error is not None:
+        raise chunk.error
+    return chunk
+
+
+async def _gathered(engine: Engine, sample: SequenceRequest) -> Chunk:
+    async with Reply(engine, sample) as reply:
         return await reply.whole()
 
 

@@ -5,7 +5,8 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +19,7 @@ from serving.engine.workers.worker import Worker
 from unroll.errors import ClosedError
 
 CLOSE_SECONDS = 10.0
+FAILED = "the engine failed; details are only in the server log"
 # A worker back from a run waits for the interpreter's lock until another thread lets go of it, by
 # default up to 5 ms: 64 streams then had 0.4 of the engine's speed, with this 0.8 to 0.9.
 SWITCH_SECONDS = 2e-4
@@ -128,6 +130,12 @@ class Crew:
         """Whether the engine has failed."""
         return self._failed
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has nothing to do and takes whatever comes."""
+        with self._lock:
+            return self._closing is None and not len(self._scheduler)
+
     def load(self) -> Load:
         """Return the current load."""
         with self._lock:
@@ -188,19 +196,30 @@ class Crew:
         atexit.unregister(self.close)
 
     def _loop(self, worker: Worker) -> None:
-        try:
+        with suppress(ClosedError), self._failing():
             worker.slots.warm_up()
             while self._await_rows(worker):
                 self._turn(worker)
+        self._end_all(worker)
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Let the engine fail by what a loop run raises.
+
+        Raises:
+            ClosedError: it did.
+        """
+        try:
+            yield
         except Exception:
             log.exception("the engine failed; all its requests end")
             self._fail()
-        self._end_all(worker)
+            raise ClosedError(FAILED) from None
 
     def _fail(self) -> None:
         with self._lock:
             was_failed, self._failed = self._failed, True
-            self._closing = ClosedError("the engine failed; details are only in the server log")
+            self._closing = ClosedError(FAILED)
             self._drain = False
             self._changed.notify_all()
         if not was_failed:

@@ -111,7 +111,7 @@ class Outbox:
             for row in batch.begun:
                 row.times.note_first(self._counts, batch.now, is_text=True)
             for row, chunk in delivery:
-                self._note(row, chunk, batch.now)
+                note_chunk(self._counts, row, chunk, batch.now)
 
     def _last(
         self,
@@ -129,12 +129,6 @@ class Outbox:
             return failed_chunk(row)
         return chunk
 
-    def _note(self, row: Sequence, chunk: Chunk, now: float) -> None:
-        times, is_text = row.times, row.request.max_new_symbols > 0
-        if times.first is None and (row.has_written or chunk.is_last):
-            times.note_first(self._counts, now, is_text)
-        times.note_chunk(self._counts, now, row.is_streamed, chunk.is_last and is_text)
-
 
 def call_listeners(delivery: Delivery) -> None:
     """Hand each chunk to its sequence's listener, on the calling thread; log one that raises."""
@@ -143,6 +137,18 @@ def call_listeners(delivery: Delivery) -> None:
             sequence.listener(chunk)
         except Exception:  # one reader's failure must not end the others' texts
             log.exception("a listener failed; its reader misses a chunk")
+
+
+def nobody(chunk: Chunk) -> None:
+    """Listen to the chunks that nobody waits for."""
+
+
+def note_chunk(counts: EngineCounts, row: Sequence, chunk: Chunk, now: float) -> None:
+    """Count a chunk that is complete by `now`, a time.monotonic()."""
+    times, is_text = row.times, row.request.max_new_symbols > 0
+    if times.first is None and (row.has_written or chunk.is_last):
+        times.note_first(counts, now, is_text)
+    times.note_chunk(counts, now, row.is_streamed, chunk.is_last and is_text)
 
 
 def texts_of(vocabulary: Vocabulary, taken: list[Taken]) -> Iterator[str | None]:

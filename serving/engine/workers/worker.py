@@ -10,7 +10,7 @@ import numpy as np
 from serving.engine.rows.pacing import RunLength
 from serving.engine.rows.row import News
 from serving.engine.sequences.prefixes import is_boundary
-from serving.engine.sequences.request import Chunk
+from serving.engine.sequences.request import Chunk, SequenceRequest
 from serving.engine.sequences.sequence import Sequence
 from serving.engine.workers.outbox import Batch, failed_chunk, texts_of
 from serving.engine.workers.slots import Slots
@@ -81,20 +81,11 @@ class Worker:
         began = time.perf_counter()
         written = self.slots.run(run)
         seconds = time.perf_counter() - began
-        self._count(len(made), steps, all_made, read, seconds)
+        self.slots.counts.count_run(len(made), steps, made=all_made, read=read, seconds=seconds)
         batch = self._collect(run, written, before, all_made)
         pause = time.perf_counter() - came - seconds
         self._length.learn(len(made), steps, seconds, pause, is_read=read == all_made)
         return batch
-
-    def _count(self, rows: int, steps: int, made: int, read: int, seconds: float) -> None:
-        counts = self.slots.counts
-        counts.rows.observe(rows)
-        counts.steps.observe(steps)
-        counts.row_steps.inc(rows * steps)
-        counts.run_seconds.observe(seconds)
-        counts.symbols_read.inc(read)
-        counts.symbols_written.inc(made - read)
 
     def _collect(
         self, run: LoopRun, written: Written, before: dict[Sequence, State], all_made: int
@@ -140,7 +131,7 @@ class Worker:
                 news.excess += row.excess
                 if row.keeps_prefixes and is_boundary(row.done, len(row.request.prompt)):
                     self._keep_prefix(row, self.slots.read(row))
-                if chunk is not None and _wants_snapshot(row, chunk):
+                if chunk is not None and wants_snapshot(row.request, chunk):
                     if chunk.finish is not None and row.excess:
                         self.slots.write(row, before[row])
                         kept = written.tokens[: made[index] - row.excess, index]
@@ -157,6 +148,7 @@ class Worker:
                 batch.chunks.append((row, chunk))
 
 
-def _wants_snapshot(sequence: Sequence, chunk: Chunk) -> bool:
-    wanted = sequence.request.snapshots
+def wants_snapshot(request: SequenceRequest, chunk: Chunk) -> bool:
+    """Tell whether a chunk is to carry a snapshot."""
+    wanted = request.snapshots
     return wanted is Capsules.EVERY_CHUNK or (wanted is Capsules.FINAL and chunk.is_last)
