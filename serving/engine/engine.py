@@ -6,6 +6,8 @@ Each worker is a thread that schedules, makes one run of the compiled loop, coll
 delivers it. Rows that read a prompt, rows that write and rows that score share a loop run. Workers
 share the decoder, so the weights are in memory once; a sequence may go on with another worker
 between two loop runs, and its text does not change by that.
+
+A short request that finds the engine idle runs on the thread that makes it: `run_inline`.
 """
 
 import time

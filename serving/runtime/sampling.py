@@ -13,7 +13,9 @@ from unroll.terms import BIAS_RANGE
 
 TEMPERATURE_RANGE = (1e-3, 1e3)
 LAST_COUNTER = (2**64 - 1,) * 4
+WORDS = 4  # of a counter
 BLOCK = 256  # positions; enough that making a block (20 us) is rare
+FEW = 32  # numbers; they are made each time, which takes a third of that
 
 
 def check_bias(bias: float, of: str) -> float:
@@ -83,15 +85,17 @@ class _Philox(threading.local):
         self._philox = np.random.Philox(0)
         self._state = self._philox.state
 
-    def block(self, seed: int, index: int) -> NDArray[np.uint64]:
-        """Return the words of a block."""
-        # NumPy's Philox counts up before it draws: counter c gives the block of counter c + 1.
-        before = index * (BLOCK // 4) - 1
-        self._state["state"]["counter"][:] = (before, 0, 0, 0) if index else LAST_COUNTER
+    def uniforms(self, seed: int, counter: int, count: int) -> NDArray[np.float32]:
+        """Return so many numbers, from the first word of a counter on."""
+        # NumPy's Philox counts up before it draws: counter c gives the words of counter c + 1.
+        self._state["state"]["counter"][:] = (counter - 1, 0, 0, 0) if counter else LAST_COUNTER
         self._state["state"]["key"][:] = seed, 0
         self._philox.state = self._state
-        raw: NDArray[np.uint64] = self._philox.random_raw(BLOCK)
-        return raw
+        raw: NDArray[np.uint64] = self._philox.random_raw(count)
+        uniform = (raw >> np.uint64(40)).astype(np.float32)
+        uniform *= np.float32(2**-24)
+        uniform.flags.writeable = False
+        return uniform
 
 
 _philox = _Philox()
@@ -99,11 +103,7 @@ _philox = _Philox()
 
 @lru_cache(maxsize=4096)
 def _block(seed: int, index: int) -> NDArray[np.float32]:
-    raw = _philox.block(seed, index)
-    uniform = (raw >> np.uint64(40)).astype(np.float32)
-    uniform *= np.float32(2**-24)
-    uniform.flags.writeable = False
-    return uniform
+    return _philox.uniforms(seed, index * (BLOCK // WORDS), BLOCK)
 
 
 def uniforms(seed: int, position: int, count: int) -> NDArray[np.float32]:
@@ -121,6 +121,9 @@ def uniforms(seed: int, position: int, count: int) -> NDArray[np.float32]:
     Returns:
         Numbers in [0, 1), shape (count,).
     """
+    if count <= FEW:
+        counter, offset = divmod(position, WORDS)
+        return _philox.uniforms(seed, counter, offset + count)[offset:]
     first, last = position // BLOCK, (position + max(count, 1) - 1) // BLOCK
     offset = position - first * BLOCK
     if first == last:

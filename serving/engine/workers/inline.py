@@ -4,6 +4,9 @@ import logging
 import threading
 import time
 from collections import deque
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +16,8 @@ from serving.engine.sequences.request import Chunk, SequenceRequest
 from serving.engine.sequences.sequence import Sequence
 from serving.engine.workers.outbox import failed_chunk, note_chunk
 from serving.engine.workers.worker import wants_snapshot
-from serving.runtime.decoder import FREE, Decoder, LoopRun, State
+from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
+from serving.runtime.sampling import SamplingParams, uniforms
 from unroll.bundle.vocabulary import Vocabulary
 
 INLINE_SECONDS = 5e-4  # for how long the caller's thread may be kept from its other work
@@ -39,6 +43,7 @@ class Inline:
         self._vocabulary = vocabulary
         self._decoder = decoder
         self._counts = counts
+        self._zero = decoder.zero_state(1)
         self._lock = threading.Lock()  # guards the next two
         self._step_seconds: deque[float] = deque(maxlen=REMEMBERED)
         self._learned = -FORGOTTEN_SECONDS  # time.monotonic() of the last
@@ -67,28 +72,25 @@ class Inline:
 
     def run(self, sequence: Sequence) -> Chunk:
         """Run a sequence that has just come to its end; return all that comes of it."""
-        request, now = sequence.request, time.monotonic()
-        sequence.times.began = now
+        now = sequence.times.began = time.monotonic()
         self._counts.queue_seconds.observe(now - sequence.times.came)
-        steps, read, before = sequence.left, len(request.prompt), self._state_of(sequence)
-        forced = np.full(steps, FREE)
-        forced[:read] = request.prompt
+        run = _loop_run(sequence)
+        state = self._zero if sequence.state is None else _alone(sequence.state)
         began = time.perf_counter()
-        result = self._decoder.run(_loop_run(sequence, forced), before)
+        result = self._decoder.run(run, state)
         seconds = time.perf_counter() - began
+        steps, read = len(run.forced), len(sequence.request.prompt)
         self._learn(seconds / steps)
         self._counts.count_run(1, steps, made=steps, read=read, seconds=seconds)
-        ids, now = result.tokens[:, 0], time.monotonic()
+        now = time.monotonic()
         try:
-            token, text = sequence.token, self._vocabulary.text_of(ids)
-            chunk = sequence.take(ids, text, result.log_probs[:, 0], steps, now)
-            assert chunk is not None, "all steps were made"
-            if wants_snapshot(request, chunk):
-                state = result.state
-                if sequence.excess:  # the text ended before, and so shall the state
-                    kept = _loop_run(sequence, ids[: steps - sequence.excess], token)
-                    state = self._decoder.run(kept, before).state
-                chunk.snapshot = sequence.snapshot({k: each[:, 0] for k, each in state.items()})
+            chunk = self._take(sequence, result, now)
+            if wants_snapshot(sequence.request, chunk):
+                if sequence.excess:  # the text is left where it ended
+                    result = self._decoder.run(_forced(run, result, steps - sequence.excess), state)
+                    sequence.token = int(result.tokens[-1, 0])
+                after = {name: tensor[:, 0] for name, tensor in result.state.items()}
+                chunk.snapshot = sequence.snapshot(after)
         except Exception:  # of this request alone
             log.exception("a request failed; the engine continues")
             chunk = failed_chunk(sequence)
@@ -96,10 +98,12 @@ class Inline:
         note_chunk(self._counts, sequence, chunk, now)
         return chunk
 
-    def _state_of(self, sequence: Sequence) -> State:
-        if sequence.state is None:
-            return self._decoder.zero_state(1)
-        return {name: tensor[:, None] for name, tensor in sequence.state.items()}
+    def _take(self, sequence: Sequence, result: LoopResult, now: float) -> Chunk:
+        ids = result.tokens[:, 0]
+        text = self._vocabulary.decode(ids.tolist())
+        chunk = sequence.take(ids, text, result.log_probs[:, 0], len(ids), now)
+        assert chunk is not None, "all its steps were made"
+        return chunk
 
     def _learn(self, seconds: float) -> None:
         with self._lock:
@@ -107,23 +111,43 @@ class Inline:
             self._learned = time.monotonic()
 
 
-def _loop_run(sequence: Sequence, forced: NDArray[np.int64], token: int | None = None) -> LoopRun:
-    """Describe the loop run of one row.
-
-    Args:
-        sequence: whose row.
-        forced: the symbol that comes next, or FREE, at each step, (T,).
-        token: the last symbol, not yet consumed; by default the sequence's.
-    """
-    sampling = sequence.request.sampling
+def _loop_run(sequence: Sequence) -> LoopRun:
+    """Describe the loop run that makes all steps of a sequence."""
+    request, steps = sequence.request, sequence.left
+    forced = np.full((steps, 1), FREE)
+    forced[: len(request.prompt), 0] = request.prompt
+    temperature, top_k, top_p, min_p = _parameters(request.sampling)
     return LoopRun(
-        tokens=np.array([sequence.token if token is None else token]),
-        forced=forced[:, None],
-        uniform=sequence.uniform(len(forced))[:, None],
-        steps=np.array([len(forced)]),
-        temperature=np.array([sampling.temperature], np.float32),
-        top_k=np.array([sampling.top_k]),
-        top_p=np.array([sampling.top_p], np.float32),
-        min_p=np.array([sampling.min_p], np.float32),
-        is_scored=not sequence.request.max_new_symbols,
+        tokens=np.array([sequence.token]),
+        forced=forced,
+        uniform=uniforms(request.seed, sequence.position, steps)[:, None],
+        steps=np.array([steps]),
+        is_scored=not request.max_new_symbols,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
     )
+
+
+@lru_cache(maxsize=64)
+def _parameters(sampling: SamplingParams) -> tuple[NDArray[Any], ...]:
+    """Return temperature, top_k, top_p and min_p of one row, each (1,)."""
+    return (
+        np.array([sampling.temperature], np.float32),
+        np.array([sampling.top_k]),
+        np.array([sampling.top_p], np.float32),
+        np.array([sampling.min_p], np.float32),
+    )
+
+
+def _forced(run: LoopRun, result: LoopResult, steps: int) -> LoopRun:
+    """Describe the first steps of a loop run again, whose symbols are known now."""
+    return replace(
+        run, forced=result.tokens[:steps], uniform=run.uniform[:steps], steps=np.array([steps])
+    )
+
+
+def _alone(state: State) -> State:
+    """Return a row's state, each tensor (layers, hidden), as that of a batch of one."""
+    return {name: tensor[:, None] for name, tensor in state.items()}

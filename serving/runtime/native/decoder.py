@@ -75,7 +75,7 @@ class NativeDecoder(Decoder):
 
     def run(self, run: LoopRun, state: State) -> LoopResult:
         """Make T steps from a state; threads may do so at the same time."""
-        is_left = run.is_filtered and not self._has_filters
+        is_left = not self._has_filters and run.is_filtered
         if self._vocabulary_size > READ_AT_MOST and self.has_read:
             is_plain = run.automata is None and not len(run.asking)
             is_left = is_left or (is_plain and run.is_read)
