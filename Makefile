@@ -37,7 +37,7 @@ TRAIN := $(BIN)/unroll train --name $(NAME) \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo train export serve generate report test test-quick clients kernels test-kernels-sanitized test-harness test-cuda-structure fuzz soak histories bench bench-full bench-served bench-bulk bench-doors bench-filters bench-training bench-report check fix stubs setup clean
+.PHONY: help demo train export serve generate report test test-quick clients kernels test-kernels-sanitized test-harness test-cuda-structure fuzz soak histories bench bench-served bench-bulk bench-filters bench-training bench-report check fix stubs setup clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -137,15 +137,9 @@ soak: $(READY) ## Clients of every kind while servers and clients are killed: MI
 histories: $(READY) ## Servers over one store that both are harmed: is what clients saw possible? MINUTES= ARGS=
 	$(BIN)/python -m tests.histories $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
-# ARGS="--config benchmarks/native.toml": the loop in C++ and all peers into docs/figures, in six minutes.
+# ARGS="--config benchmarks/native.toml": the whole grid into docs/figures, in six minutes; peers come with the extra `bench`.
 bench: $(READY) ## The decode loop beside its limits, torch and ONNX operators: DEVICE=cpu|cuda ARGS=
 	$(BIN)/python -m benchmarks.decode --device $(DEVICE) $(ARGS)
-
-# The whole grid; ARGS='--model gru-512x1' measures a part of it again.
-bench-full: $(READY) ## All models, sizes and peers into docs/figures: DEVICE=cpu|cuda ARGS=
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt jax openvino
-	$(BIN)/python -m benchmarks.decode --device $(DEVICE) \
-		--config benchmarks/full$(if $(filter cuda,$(DEVICE)),.cuda).toml $(ARGS)
 
 # Two models, about twelve minutes; ARGS="--json docs/figures" writes them down.
 bench-served: $(READY) ## The real server under load beside its engine alone, on two cores: ARGS=
@@ -154,10 +148,6 @@ bench-served: $(READY) ## The real server under load beside its engine alone, on
 # Two minutes; ARGS="--json docs/figures" writes it down, ARGS="--kernels native --json docs/figures" beside it.
 bench-bulk: $(READY) ## Many short texts beside the engine's steady rate: ARGS=
 	$(BIN)/python -m benchmarks.bulk $(ARGS)
-
-# Five minutes; ARGS="--json docs/figures" writes it down.
-bench-doors: $(READY) ## Processor time of a streamed message at each door: ARGS=
-	$(BIN)/python -m benchmarks.doors $(ARGS)
 
 # Two minutes for each kind of kernels; ARGS="--kernels native --json docs/figures" writes it down.
 bench-filters: $(READY) ## Processor time of filters beside a plain step: ARGS=

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
-from benchmarks import doors, filters
+from benchmarks import filters
 from benchmarks.bulk import record as bulk
 from benchmarks.bulk.record import BulkRecord
 from benchmarks.decode.record import WORSE_AT_MOST, DecodeRecord, Point
-from benchmarks.decode.tables import decode_rows, int8_rows, native_targets, targets
-from benchmarks.doors import DoorsRecord
+from benchmarks.decode.tables import decode_rows, int8_rows, targets
 from benchmarks.filters import FiltersRecord
 from benchmarks.harness.record import described, read, read_all
 from benchmarks.harness.tables import Row, markdown, target_rows
@@ -38,27 +37,20 @@ def page(figures: Path) -> str:
     records = read_all(DecodeRecord, figures.glob("decode-cpu-*.json"), ("steps", "repeats"))
     if not records:
         raise SettingsError(
-            f"figures = {str(figures)!r}: no record there; `make bench-full` writes"
+            f"figures = {str(figures)!r}: no record there; --config benchmarks/native.toml writes"
         )
     served = read_all(ServedRecord, figures.glob(file_name("*")), SERVED)
     of_bulk = read_all(BulkRecord, figures.glob(bulk.file_name("*")), ("seconds", "repeats"))
-    of_doors = read_all(DoorsRecord, figures.glob(doors.FILE), ())
-    native = read_all(DecodeRecord, figures.glob("native-cpu-*.json"), ("steps", "repeats"))
     with_amx = read_all(DecodeRecord, figures.glob("amx-cpu-*.json"), ("steps", "repeats"))
     of_filters = read_all(FiltersRecord, figures.glob(filters.FILE), ())
     sections = [
         _decode(records),
-        *([_native(native)] if native else []),
-        *([_native(with_amx, "native-amx")] if with_amx else []),
+        *([_decode(with_amx, "amx")] if with_amx else []),
         *map(_filters, of_filters),
+        *([_served(served)] if served else []),
+        *(_bulk(each, figures) for each in of_bulk),
     ]
-    sections += [_served(served)] if served else []
-    return (
-        "\n\n".join(
-            [*sections, *[_bulk(each, figures) for each in of_bulk], *map(_doors, of_doors)]
-        )
-        + "\n"
-    )
+    return "\n\n".join(sections) + "\n"
 
 
 def _section(name: str, *values: dict[str, object], **more: object) -> str:
@@ -77,35 +69,21 @@ def _not_run(points: Sequence[Point]) -> str:
     return "\n".join(f"* Not run: {each}" for each in sorted(reasons)) or "All peers ran."
 
 
-def _decode(records: Sequence[DecodeRecord]) -> str:
-    points = _points(records)
+def _decode(records: Sequence[DecodeRecord], name: str = "decode") -> str:
+    points, first = _points(records), records[0]
     rate = statistics.median(record.gigabytes_per_second for record in records)
-    machine, settings = records[0].machine, records[0].settings
-    return _section(
-        "performance",
-        settings,
-        processor=machine["processor"],
-        rate=f"{rate:.0f}",
-        versions=described(machine, "processor", "core"),
-        decode=markdown(decode_rows(points)),
-        targets=markdown(target_rows(targets(points))),
-        setups=markdown(_setup_rows(points)),
-        not_run=_not_run(points),
-    )
-
-
-def _native(records: Sequence[DecodeRecord], name: str = "native") -> str:
-    points, machine = _points(records), records[0].machine
     return _section(
         name,
-        records[0].settings,
-        processor=machine["processor"],
-        amx="with" if records[0].has_amx else "without",
-        versions=described(machine, "processor", "core"),
+        first.settings,
+        processor=first.machine["processor"],
+        amx="with" if first.has_amx else "without",
+        rate=f"{rate:.0f}",
+        versions=described(first.machine, "processor", "core"),
         decode=markdown(decode_rows(points)),
         losses=markdown(int8_rows(points)),
         worse=WORSE_AT_MOST,
-        targets=markdown(target_rows(native_targets(points, has_amx=records[0].has_amx))),
+        targets=markdown(target_rows(targets(points, has_amx=first.has_amx))),
+        setups=markdown(_setup_rows(points)),
         not_run=_not_run(points),
     )
 
@@ -163,11 +141,6 @@ def _bulk(record: BulkRecord, figures: Path) -> str:
         targets=markdown(target_rows(bulk.targets(record))),
         native="" if native is None else f"\n{NATIVE}\n\n{markdown(native)}\n",
     )
-
-
-def _doors(record: DoorsRecord) -> str:
-    table, machine = markdown(doors.door_rows(record)), described(record.machine)
-    return _section("doors", record.settings, machine=machine, table=table)
 
 
 if __name__ == "__main__":

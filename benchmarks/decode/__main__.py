@@ -1,4 +1,4 @@
-"""The decode loop beside its limits and its peers (`make bench`, `make bench-full`).
+"""The decode loop beside its limits and its peers (`make bench`).
 
 Everything computes on one core. At each point of the grid, the loop and every peer first write the
 text that torch writes, from the same weights and random numbers, symbol for symbol; a peer's
@@ -15,12 +15,11 @@ from benchmarks.decode.peers.registry import PEERS
 from benchmarks.decode.point import PointMeasurer
 from benchmarks.decode.record import DecodeRecord, Point, file_name
 from benchmarks.decode.settings import DecodeSettings
-from benchmarks.decode.tables import decode_rows, int8_rows, native_targets, targets
+from benchmarks.decode.tables import decode_rows, int8_rows, targets
 from benchmarks.harness.machine import COMPUTING, has_amx, pin
 from benchmarks.harness.models import exported, random_checkpoint
 from benchmarks.harness.record import save
 from benchmarks.harness.tables import console, target_rows, terminal
-from serving.runtime.kernels import Kernels
 from serving.runtime.onnx import Device
 from unroll.cli import run
 from unroll.errors import DeviceError
@@ -55,14 +54,12 @@ def measure(settings: DecodeSettings) -> None:
                 measured = measure_model(model, vocabulary, settings)
             points += measured
             if settings.json is not None:
-                is_native = settings.kernels is Kernels.NATIVE
-                name = file_name(settings.device, model, vocabulary, is_native=is_native)
+                name = file_name(settings.device, model, vocabulary)
                 save(_record(settings, core, measured), settings.json, name)
     screen.print(terminal(decode_rows(points), "Microseconds per step of the whole batch"))
     if any(point.losses for point in points):
         screen.print(terminal(int8_rows(points), "What 8 bits lose, in nats a symbol"))
-    aims = targets(points) + native_targets(points, has_amx=has_amx())
-    screen.print(terminal(target_rows(aims), "Targets"))
+    screen.print(terminal(target_rows(targets(points, has_amx=has_amx())), "Targets"))
     for reason in sorted({f"{peer}: {why}" for p in points for peer, why in p.not_run.items()}):
         screen.print(f"not run: {reason}", style="bold red")
     if left_out := [peer for peer in PEERS if peer not in settings.peer]:

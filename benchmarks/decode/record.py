@@ -1,7 +1,6 @@
 """What a run of the benchmark measured: one JSON file a model and vocabulary.
 
 decode-DEVICE-MODEL-vV.json   format version, machine, settings, points with every sample
-native-DEVICE-MODEL-vV.json   the same where native kernels were measured, too
 """
 
 import statistics
@@ -70,6 +69,6 @@ class DecodeRecord(Record):
     has_amx: bool = False
 
 
-def file_name(device: str, model: str, vocabulary: int, *, is_native: bool = False) -> str:
+def file_name(device: str, model: str, vocabulary: int) -> str:
     """Name of the file of one model."""
-    return f"{'native' if is_native else 'decode'}-{device}-{model}-v{vocabulary}.json"
+    return f"decode-{device}-{model}-v{vocabulary}.json"

@@ -32,7 +32,7 @@ class DecodeSettings:
     precision: tuple[Literal["fp32", "int8", "fp16"], ...] = ("fp32",)
     """Precisions of the bundle, int8 on the CPU and fp16 on CUDA; the peers run beside fp32."""
 
-    peer: tuple[Literal["torch", "torch.compile", "operators", "jax", "openvino"], ...] = (
+    peer: tuple[Literal["torch", "operators", "jax", "openvino"], ...] = (
         "torch",
         "operators",
     )

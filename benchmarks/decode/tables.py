@@ -73,44 +73,21 @@ def int8_rows(points: Sequence[Point]) -> list[Row]:
     return rows
 
 
-def targets(points: Sequence[Point]) -> list[Target]:
-    """Compare the points with what was aimed at; a target without points is left out."""
-    in_int8 = [p for p in points if p.precision == "int8" and FP32_LOOP in p.microseconds]
-    points = [point for point in points if point.precision == "fp32"]
-    found = _targets_of_products(
-        points,
-        LOOP,
-        (
-            ("batch 16 and more", 1.15, lambda batch: batch >= 16),
-            ("batch 1", 1.3, lambda batch: batch == 1),
-        ),
-    )
-    if compared := [point for point in points if point.peers]:
-        found += _targets_of_peers(compared, LOOP, everywhere=1.0, mean=1.2)
-    if beside_torch := [p for p in points if p.batch == 1 and TORCH in p.microseconds]:
-        found.append(_at_least("torch / loop, batch 1", 2.5, TORCH, beside_torch))
-    for batch, limit in ((1, 2.0), (64, 1.5)):
-        if chosen := [p for p in in_int8 if p.batch == batch and p.model.endswith("x3")]:
-            name = f"fp32 / int8, three layers, batch {batch}"
-            found.append(_at_least(name, limit, FP32_LOOP, chosen))
-    return found
-
-
-def native_targets(points: Sequence[Point], *, has_amx: bool = False) -> list[Target]:
-    """Compare the native kernels with what was aimed at, and the graph with that, too.
+def targets(points: Sequence[Point], *, has_amx: bool = False) -> list[Target]:
+    """Compare both loops, the native kernels' and the graph's, with what was aimed at.
 
     Args:
-        points: measured.
+        points: measured; a target without points is left out.
         has_amx: whether the processor multiplied 8 bits in tiles, which leaves more to the rest.
     """
     found = []
     for loop in (NATIVE, LOOP):
-        measured = [p for p in points if NATIVE in p.microseconds]
-        found += _native_targets(measured, loop, 1.6 if has_amx else 1.25)
+        measured = [point for point in points if loop in point.microseconds]
+        found += _targets(measured, loop, 1.6 if has_amx else 1.25)
     return found
 
 
-def _native_targets(points: Sequence[Point], loop: str, large: float) -> list[Target]:
+def _targets(points: Sequence[Point], loop: str, large: float) -> list[Target]:
     found = _targets_of_products(
         [point for point in points if point.precision == "int8"],
         loop,
@@ -122,7 +99,7 @@ def _native_targets(points: Sequence[Point], loop: str, large: float) -> list[Ta
     small = [p for p in points if p.precision == "fp32" and p.batch <= SMALL and p.peers]
     if small:
         found += _targets_of_peers(
-            small, loop, everywhere=0.95, mean=1.0, where=f", batch 1 to {SMALL}"
+            small, loop, everywhere=0.95, mean=1.0, where=f"batch 1 to {SMALL}"
         )
     return found
 
@@ -144,23 +121,21 @@ def _targets_of_products(
 
 
 def _targets_of_peers(
-    points: Sequence[Point], loop: str, *, everywhere: float, mean: float, where: str = ""
+    points: Sequence[Point], loop: str, *, everywhere: float, mean: float, where: str
 ) -> list[Target]:
     """Judge a loop beside the best peer of each point."""
     value = statistics.geometric_mean(p.over_loop(p.best_peer or loop, loop) for p in points)
     told = f"{value:.2f} over {len(points)} points"
     name = f"best peer / {loop}"
     return [
-        _at_least(f"{name}{where or ', everywhere'}", everywhere, None, points, loop),
-        at_least(f"{name}, geometric mean{where}", mean, value, told),
+        _nearest(f"{name}, {where}", everywhere, points, loop),
+        at_least(f"{name}, geometric mean, {where}", mean, value, told),
     ]
 
 
-def _at_least(
-    name: str, limit: float, way: str | None, points: Sequence[Point], loop: str = LOOP
-) -> Target:
-    """Judge the point where a way, by default the best peer, is nearest to a loop."""
-    ratios = [point.over_loop(way or point.best_peer or loop, loop) for point in points]
+def _nearest(name: str, limit: float, points: Sequence[Point], loop: str) -> Target:
+    """Judge the point where the best peer is nearest to a loop."""
+    ratios = [point.over_loop(point.best_peer or loop, loop) for point in points]
     value = min(ratios)
     return at_least(name, limit, value, _at_worst(value, points[ratios.index(value)]))
 

@@ -12,7 +12,6 @@ from benchmarks.decode.judge import Judge
 from benchmarks.decode.loop import read_by_the_loop, whole_loop
 from benchmarks.decode.peers.peer import NotRunError, Work, Writer, needed
 from benchmarks.decode.peers.registry import INT8_PEERS, PEERS
-from benchmarks.decode.peers.torch_steps import Step, one_step_a_call, zero_state
 from benchmarks.decode.text import Text, text_without_ties
 from export.graph.weights import ModelWeights
 from export.proof.reference import TIE
@@ -26,11 +25,9 @@ pytestmark = pytest.mark.slow
 
 T, N = 13, 6
 PACKAGE = {"jax": "jax", "openvino": "openvino"}
-# torch.compile takes half a minute; what it compiles is tested below.
 SETUPS = [
     pytest.param(name, setup, id=f"{name}, {setup}")
     for name, peer in PEERS.items()
-    if name != "torch.compile"
     for setup in peer
 ]
 
@@ -83,14 +80,6 @@ def test_a_peer_in_8_bits_reads_almost_as_torch_reads(
     judge = Judge(work.model)
     assert abs(judge.loss("as it is", partial(read_by_the_loop, work))) < 1e-5
     assert 0 < abs(judge.loss("peer", peer.log_probs)) < 0.1  # 7 units are coarse in 8 bits
-
-
-def test_the_step_that_torch_compiles_writes_what_torch_writes(
-    work_and_text: tuple[Work, Text],
-) -> None:
-    work, text = work_and_text
-    write = one_step_a_call(Step(work), zero_state(work), work)
-    np.testing.assert_array_equal(write(), text.tokens)
 
 
 def test_the_loop_writes_what_torch_writes(work_and_text: tuple[Work, Text]) -> None:

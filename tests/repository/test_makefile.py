@@ -64,13 +64,6 @@ def test_bundle_is_exported_for_the_device_that_will_serve_it(device: str) -> No
         assert f"--device {device}" in make("--dry-run", target, f"DEVICE={device}")
 
 
-@pytest.mark.parametrize(("device", "grid"), [("cpu", "full.toml"), ("cuda", "full.cuda.toml")])
-def test_each_device_has_its_grid_of_benchmarks(device: str, grid: str) -> None:
-    told = make("--dry-run", "bench-full", f"DEVICE={device}")
-    assert f"--config benchmarks/{grid}" in told
-    assert f"--device {device}" in told
-
-
 def test_bundle_of_a_lower_precision_lies_beside_that_of_fp32() -> None:
     assert "--bundle bundles/tiny --device" in " ".join(
         make("--dry-run", "export", "NAME=tiny").replace("\\\n", " ").split()

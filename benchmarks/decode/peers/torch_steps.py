@@ -1,23 +1,18 @@
-"""torch, one step a call, sampled in torch: the loop that a course would write; and compiled.
+"""torch, one step a call, sampled in torch: the loop that a course would write.
 
 On CUDA all products are of true float32, as the loop's are, and a step is also tried in one CUDA
 graph of all steps.
 """
 
 import copy
-import shutil
 import warnings
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from benchmarks.decode.peers.cells import Folded, advance, fold
-from benchmarks.decode.peers.peer import START, NotRunError, Peer, Tokens, Work, Writer
+from benchmarks.decode.peers.peer import START, Peer, Tokens, Work, Writer
 from training.model.device import apply_precision
-
-State = list[tuple[Tensor, ...]]
 
 
 def one_step_a_call(step: Any, state: Any, work: Work) -> Writer:
@@ -105,81 +100,11 @@ def without_onednn(work: Work) -> Writer:
     return write
 
 
-class _Layer(nn.Module):
-    """One layer's weights."""
-
-    def __init__(self, layer: Folded) -> None:
-        super().__init__()
-        for name, array in vars(layer).items():
-            setattr(self, name, _parameter(array))
-
-
-class Step(nn.Module):
-    """One step of all layers, and the draw, as torch.compile gets it."""
-
-    def __init__(self, work: Work) -> None:
-        super().__init__()
-        self._cell = work.weights.cell
-        self._layers = nn.ModuleList(map(_Layer, fold(work.weights)))
-        self._weight = _parameter(work.weights.networks[0].decoder)
-        self._bias = _parameter(work.weights.decoder_bias)
-
-    def forward(self, token: Tensor, u: Tensor, state: State) -> tuple[Tensor, State]:
-        """Consume token, (N,), and draw the next with u, (N, 1)."""
-        x, new = token, []
-        for index, old in enumerate(state):
-            layer: Any = self._layers[index]
-            share = F.linear(x, layer.input, layer.bias) if index else layer.input[token]
-            held_out, recurrent = layer.held_out, F.linear(old[0], layer.R)
-            h = advance(self._cell, share, recurrent, old, held_out, torch.sigmoid, torch.tanh)
-            new.append(h)
-            x = h[0]
-        return draw_in_torch(F.linear(x, self._weight, self._bias), u), new
-
-
-def zero_state(work: Work) -> State:
-    """Return the state of a Step before any symbol."""
-    zero = torch.zeros(work.uniform.shape[1], work.weights.hidden_size, device=work.device.value)
-    return [tuple(zero for _ in work.weights.state_names) for _ in work.weights.layers]
-
-
-def compiled(work: Work) -> Writer:
-    """Compile with Inductor's defaults."""
-    torch._dynamo.reset()  # each point of the grid is a program of its own; this setup comes first
-    return one_step_a_call(_compiled(work, {}), zero_state(work), work)
-
-
-def frozen(work: Work) -> Writer:
-    """Compile with the weights as constants, which Inductor may lay out anew."""
-    return one_step_a_call(_compiled(work, {"freezing": True}), zero_state(work), work)
-
-
-def compiled_and_captured(work: Work) -> Writer:
-    """Compile with Inductor's defaults, in a CUDA graph."""
-    return one_cuda_graph(_compiled(work, {}), zero_state(work), work)
-
-
-def _compiled(work: Work, options: dict[str, str | int | bool | Any]) -> Any:
-    if shutil.which("g++") is None and shutil.which("clang++") is None:
-        raise NotRunError("torch.compile needs a C++ compiler; there is no g++ and no clang++")
-    module = Step(work).to(work.device.value)
-    return torch.compile(module, fullgraph=True, dynamic=False, options=options)
-
-
 def draw_in_torch(logits: Tensor, u: Tensor) -> Tensor:
     """Sample (N, V) at u, (N, 1), by inverse CDF; (N,)."""
     cdf = torch.softmax(logits, -1).cumsum(-1)  # (N, V)
     return (cdf <= u * cdf[:, -1:]).sum(-1)
 
 
-def _parameter(array: Any) -> nn.Parameter:
-    return nn.Parameter(torch.from_numpy(array.copy()), requires_grad=False)
-
-
 TORCH: Peer = {"as it comes": as_it_comes, "without oneDNN": without_onednn}
-TORCH_COMPILE: Peer = {"as it comes": compiled, "weights frozen": frozen}
 TORCH_ON_CUDA: Peer = {"as it comes": as_it_comes, "in a CUDA graph": captured}
-TORCH_COMPILE_ON_CUDA: Peer = {
-    "as it comes": compiled,
-    "in a CUDA graph": compiled_and_captured,
-}

@@ -1,4 +1,4 @@
-"""What a session costs in each store: `python -m benchmarks.sessions.stores`.
+"""What a session costs in each store: `python -m benchmarks.served.stores`.
 
 A begin and a commit of one mark, as each request in a session makes them, beside the store's own
 ping; one at a time and many in flight. With --bundle, also requests of one symbol to a real server
@@ -53,7 +53,7 @@ class StoresSettings:
 
 def main() -> None:
     """Run the command line."""
-    run(StoresSettings, measure, name="python -m benchmarks.sessions.stores")
+    run(StoresSettings, measure, name="python -m benchmarks.served.stores")
 
 
 def measure(settings: StoresSettings) -> None:

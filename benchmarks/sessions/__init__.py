@@ -1,1 +1,0 @@
-"""What sessions cost: at rest and in each store."""
