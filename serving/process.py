@@ -13,6 +13,7 @@ from types import FrameType
 from serving.runtime.onnx import runtime_name
 from serving.server import Server
 from serving.settings import ServerSettings
+from serving.telemetry.page import MetricsPage
 from unroll.bundle.manifest import architecture
 from unroll.errors import EngineFailedError, SettingsError
 
@@ -36,7 +37,7 @@ def new_runner() -> asyncio.Runner:
 
 
 def describe(server: Server) -> list[str]:
-    """Say what a server serves and where, a line for each model and one more."""
+    """Say what a server serves and where: a line for each model, the ports, the metrics."""
     lines = []
     for model in server.models:
         summary = model.bundle.manifest.model
@@ -48,7 +49,13 @@ def describe(server: Server) -> list[str]:
             f"{model.kernels.value} kernels"
         )
     over_http = f" and {server.http_address}" if server.http_address else ""
-    return [*lines, f"{runtime_name()}, listening on {server.address}{over_http}"]
+    lines.append(f"{runtime_name()}, listening on {server.address}{over_http}")
+    return lines + describe_metrics(server.metrics_page)
+
+
+def describe_metrics(page: MetricsPage | None) -> list[str]:
+    """Say where the metrics are, if anywhere."""
+    return [] if page is None else [f"metrics at {page.address}"]
 
 
 async def serve(

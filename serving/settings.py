@@ -10,11 +10,12 @@ from serving.access.settings import AccessSettings
 from serving.engine.options import EngineOptions
 from serving.runtime.kernels import Kernels, check_kernels
 from serving.runtime.onnx import Device
+from serving.sessions.capsule import has_keys
 from serving.sessions.settings import SessionSettings
 from serving.telemetry.logs import LogFormat, LogLevel
 from unroll.errors import SettingsError
 from unroll.ranges import COUNT, Range, check_ranges
-from unroll.terms import STOPS_AT_MOST
+from unroll.terms import STOPS_AT_MOST, is_loopback
 
 DAY = 86_400  # seconds; gRPC counts milliseconds in 32 bits, which end after 24.8 days
 
@@ -170,6 +171,15 @@ class ServerSettings(SessionSettings, AccessSettings, PlaceSettings):
         check_kernels(self.kernels, self.device, self.threads)
         self.check_access(self.host)
         self.check_store()
+
+    @property
+    def outlives_its_capsules(self) -> bool:
+        """Whether sessions survive a restart, or clients may know other servers, and keys do not.
+
+        A server for this machine's own tries, with all in memory, needs no keys.
+        """
+        lasts = self.state_dir is not None or self.store is not None or not is_loopback(self.host)
+        return lasts and not has_keys(self.capsule_keys)
 
     @property
     def engine(self) -> EngineOptions:

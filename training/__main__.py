@@ -1,6 +1,5 @@
 """The command `unroll train`; under torchrun, `-m training`."""
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -13,7 +12,6 @@ from training.data.corpus.corpus import Corpus, from_anywhere, load_corpus
 from training.data.decoding.decode import Rules
 from training.data.prepared import TrainingData, prepare_data
 from training.data.rare import join_rare
-from training.data.units import Units
 from training.log.plot import plot_losses
 from training.log.progress import Reporter
 from training.log.tensorboard import require_tensorboard
@@ -22,20 +20,18 @@ from training.model.device import apply_precision, keep_freed_memory, resolve_pr
 from training.model.initialisation import build_model
 from training.model.model import CharRNN
 from training.presets import preset_files
-from training.run.checkpoint import UPDATES_AT_LEAST, Checkpoint, load_checkpoint
+from training.run.account import conclude, introduce, tell_where_it_stands
+from training.run.checkpoint import Checkpoint, load_checkpoint
 from training.run.fitting import fit_updates
 from training.run.folder import RunFolder
 from training.run.going_on import grown_vocabulary, model_to_go_on, settings_to_go_on
 from training.run.interrupt import StopRequest
 from training.run.parallel import Group
 from training.run.resume import settings_to_resume
-from training.run.trainer import Outcome, Trainer
+from training.run.trainer import Trainer
 from training.settings import TrainingSettings
-from unroll.bundle.manifest import architecture
 from unroll.cli import run
 from unroll.errors import CheckpointError, CorpusError, DeviceError, SettingsError
-
-INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
 
 
 def train(settings: TrainingSettings) -> None:
@@ -70,7 +66,9 @@ def train(settings: TrainingSettings) -> None:
             settings, data = _fit(settings, model, data, corpus, group, reporter)
         if checkpoint is None and group.first:
             _make_room(folder, reporter)
-        _introduce(model, data, folder, reporter)
+        introduce(settings, model, data, folder, reporter)
+        if checkpoint is not None:
+            tell_where_it_stands(checkpoint, reporter)
         with StopRequest() as stop, reporter:
             trainer = Trainer(
                 settings,
@@ -86,7 +84,7 @@ def train(settings: TrainingSettings) -> None:
             outcome = trainer.run()
     if group.first:
         plot_losses(folder.metrics, folder.plot)
-    _conclude(outcome, trainer, folder, reporter)
+    conclude(outcome, trainer, folder, reporter, checkpoint)
 
 
 def _make_room(folder: RunFolder, reporter: Reporter) -> None:
@@ -216,47 +214,6 @@ def _fit(
         f"x {settings.window}, each of which would take too much of {settings.minutes:g} minutes"
     )
     return fitted, prepare_data(corpus, fitted)
-
-
-def _introduce(model: CharRNN, data: TrainingData, folder: RunFolder, reporter: Reporter) -> None:
-    kept = 0 if data.validation is None else len(data.validation)
-    weights, of = sum(weight.numel() for weight in model.parameters()), model.settings
-    reporter.say(
-        f"{folder.path}: {architecture(of.cell, of.hidden_size, of.layers, of.members)}, "
-        f"{weights:,} weights; corpus {data.corpus_name}: "
-        f"{len(data.streams.ids):,} symbols to train on, {kept:,} to validate on, {_units(data)}"
-        f"{len(data.vocabulary)} unique"
-    )
-    for note in data.notes:
-        reporter.say(note)
-    if data.names is not None:
-        reporter.say(
-            f"respell_names: {len(data.names.known):,} names found"
-            + ("" if data.names.known else ", so that the setting changes nothing")
-        )
-
-
-def _units(data: TrainingData) -> str:
-    if not isinstance(data.streams, Units):
-        return ""
-    held_out = 0 if data.held_out is None else data.held_out.count
-    return f"{data.streams.count:,} and {held_out:,} units apart, "
-
-
-def _conclude(outcome: Outcome, trainer: Trainer, folder: RunFolder, reporter: Reporter) -> None:
-    best = trainer.progress.best_loss
-    told = f"best loss {best:.4f} nats per symbol" if math.isfinite(best) else "not validated yet"
-    reporter.say(
-        f"{outcome.value} after {trainer.progress.update} updates; {told}; {folder.path} holds "
-        "checkpoints, samples and curves"
-    )
-    if outcome is Outcome.FINISHED and trainer.progress.update < UPDATES_AT_LEAST:
-        reporter.say(
-            f"hardly trained: {trainer.progress.update} updates; give it more --minutes or --epochs"
-        )
-    if outcome is Outcome.INTERRUPTED:
-        reporter.say(f"go on with --resume --name {folder.path.name}")
-        raise SystemExit(INTERRUPTED)
 
 
 def main(tokens: Sequence[str] | None = None) -> None:

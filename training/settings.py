@@ -123,11 +123,13 @@ class TrainingSettings:
     it starts at any symbol and wraps around."""
 
     epochs: Annotated[int, Range(0, 10**9)] = 0
-    """Length of the training in epochs. Set either this or minutes."""
+    """Length of the training in epochs: how often the whole text is read. Give either this or
+    minutes; with a preset, also `--minutes 0`."""
 
     minutes: Annotated[float, Range(0, 10**6)] = 0.0
-    """Length of the training in minutes. Validation and samples take at most a tenth of it: of a
-    long text, validation reads stretches that are spread evenly. Set either this or epochs."""
+    """Length of the training in minutes; the text is read as often as they allow, which may be
+    less than once. Validation and samples take at most a tenth of it: of a long text, validation
+    reads stretches that are spread evenly."""
 
     optimizer: Literal["adamw", "adam"] = "adamw"
     """Optimizer."""
@@ -194,11 +196,7 @@ class TrainingSettings:
             raise wrong_setting("split", self.split, "'test' where validation_fraction is 0")
         if set(self.name) & set("/\\") or self.name in {".", ".."}:
             raise wrong_setting("name", self.name, "a plain folder name")
-        if (self.epochs > 0) == (self.minutes > 0):
-            raise SettingsError(
-                f"epochs = {self.epochs} and minutes = {self.minutes:g}: a training needs exactly "
-                "one of them above 0; set one and leave the other out (or take a --preset)"
-            )
+        self._validate_length()
         self._validate_apart()
         if self.add_symbols and not self.from_:
             raise SettingsError(
@@ -212,25 +210,45 @@ class TrainingSettings:
                 "optimizer = adamw"
             )
 
+    def _validate_length(self) -> None:
+        if (self.epochs > 0) != (self.minutes > 0):
+            return
+        advice = (
+            f"set the other one to 0, as --epochs {self.epochs} --minutes 0"
+            if self.epochs
+            else "give --epochs, --minutes or a --preset"
+        )
+        raise SettingsError(
+            f"epochs = {self.epochs} and minutes = {self.minutes:g}: a training lasts a number of "
+            f"epochs or a number of minutes, so exactly one of them is above 0; {advice}"
+        )
+
     def _validate_apart(self) -> None:
         if self.documents and self.records:
             raise SettingsError(
-                "documents and records: a unit is a file or a line; leave one of them out"
+                "documents and records: files or lines are kept apart, not both; give only one of "
+                "--documents and --records"
             )
-        unit = "documents" if self.documents else "records"
         if self.apart and self.start_offset:
             raise SettingsError(
-                f"{unit}: are shuffled, so start_offset has no meaning; set it to 0"
+                f"start_offset = {self.start_offset}: each epoch shuffles the {self.unit}s, so it "
+                "has no meaning; leave it out"
             )
         if self.apart and self.respell_names:
             raise SettingsError(
-                f"{unit}: names are respelled in one long text only; set --respell-names 0"
+                f"respell_names = {self.respell_names:g}: names are respelled in one long text "
+                f"only, not in {self.unit}s; set --respell-names 0"
             )
 
     @property
     def apart(self) -> bool:
         """Whether the text consists of units that are read each from a zero state."""
-        return self.documents or self.records
+        return bool(self.unit)
+
+    @property
+    def unit(self) -> str:
+        """What such a unit is called; empty for one long text."""
+        return "record" if self.records else "document" if self.documents else ""
 
     @property
     def is_of_0_1(self) -> bool:

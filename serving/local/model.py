@@ -1,7 +1,5 @@
 """Models in this process: what `unroll.load` and `unroll.load_async` return."""
 
-import os
-import secrets
 from enum import Enum
 from functools import partial
 from os import PathLike
@@ -13,7 +11,7 @@ from serving.local.aio import AsyncLocal
 from serving.local.threads import Local
 from serving.runtime.kernels import Kernels, check_kernels
 from serving.runtime.onnx import Device
-from serving.sessions.capsule import KEY_BYTES_AT_LEAST, KEYS_VARIABLE, CapsuleKeys
+from serving.sessions.capsule import CapsuleKeys
 from unroll.client.faces.aio_face import AsyncFace
 from unroll.client.faces.face import Face
 from unroll.errors import SettingsError
@@ -138,6 +136,4 @@ def _one_of(kind: type[E], name: str, value: str) -> E:
 
 
 def _keys(file: PathOrName | None) -> CapsuleKeys:
-    if file is None and not os.environ.get(KEYS_VARIABLE):
-        return CapsuleKeys([secrets.token_bytes(KEY_BYTES_AT_LEAST)])
     return CapsuleKeys.load(None if file is None else Path(file))

@@ -19,12 +19,12 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from serving.process import AT_ONCE, write_port
+from serving.process import AT_ONCE, describe_metrics, write_port
 from serving.processes.child import Ask, Told, run_child
 from serving.processes.metrics import MergedMetrics
 from serving.processes.ports import reserve
 from serving.processes.scratch import scratch_folder
-from serving.sessions.capsule import KEYS_VARIABLE
+from serving.sessions.capsule import KEYS_VARIABLE, has_keys
 from serving.settings import ServerSettings
 from serving.telemetry.page import MetricsPage
 from unroll.errors import UnrollError
@@ -102,7 +102,8 @@ class Supervisor:
                     write_port(self.settings.port_file, each.port)
                 keeping = [self._loop.create_task(self._keep(n, each)) for n in self._children]
                 keeping.append(self._loop.create_task(self._reload()))
-                announce([*lines, f"{self.settings.processes} processes"])
+                told = [*lines, *describe_metrics(page), f"{self.settings.processes} processes"]
+                announce(told)
                 await self._is_stopping.wait()
                 for task in keeping:
                     task.cancel()
@@ -120,12 +121,7 @@ class Supervisor:
         state_dir = settings.state_dir
         if state_dir is None and settings.store is None:
             state_dir = self._scratch = closing.enter_context(scratch_folder())
-        if settings.capsule_keys is None and not os.environ.get(KEYS_VARIABLE):
-            log.warning(
-                "no capsule keys: capsules are valid on this server only, and until it stops; "
-                "give keys with --capsule-keys FILE or %s",
-                KEYS_VARIABLE,
-            )
+        if not has_keys(settings.capsule_keys):
             os.environ[KEYS_VARIABLE] = secrets.token_hex(32)  # the processes inherit it
         return replace(
             settings,

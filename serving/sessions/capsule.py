@@ -24,7 +24,6 @@ state is signed, not encrypted: whoever holds a capsule can read it.
 
 import hashlib
 import hmac
-import logging
 import os
 import secrets
 import struct
@@ -44,8 +43,6 @@ KEYS_VARIABLE = "UNROLL_CAPSULE_KEYS"
 KEY_BYTES_AT_LEAST = 32
 _HEADER = struct.Struct("<4sI8s32s16s")
 _MAC = 32
-
-log = logging.getLogger(__name__)
 
 
 def owner_tag(identity: str) -> bytes:
@@ -94,16 +91,16 @@ class CapsuleKeys:
         listed = os.environ.get(KEYS_VARIABLE, "")
         if listed:
             return cls(_keys_in(listed.replace(",", "\n")))
-        log.warning(
-            "no capsule keys: capsules are valid on this server only, and until it stops; "
-            "give keys with --capsule-keys FILE or %s",
-            KEYS_VARIABLE,
-        )
         return cls([secrets.token_bytes(KEY_BYTES_AT_LEAST)])
 
     def key(self, key_id: bytes) -> bytes | None:
         """Find a key by its id."""
         return self._by_id.get(key_id)
+
+
+def has_keys(path: Path | None) -> bool:
+    """Tell whether keys are given, by a file or the environment; else one is made up."""
+    return path is not None or bool(os.environ.get(KEYS_VARIABLE))
 
 
 def read_keys(path: Path) -> list[bytes]:
@@ -227,7 +224,11 @@ def check(capsule: bytes, keys: CapsuleKeys, most: int) -> tuple[bytes, bytes]:
         raise CapsuleError("capsule", f"it is not a capsule of version {FREE} or {CONSTRAINED}")
     key = keys.key(key_id)
     if key is None:
-        raise CapsuleError("capsule", "it was signed with a key that this server does not have")
+        raise CapsuleError(
+            "capsule",
+            "it was signed with a key that this server does not have, by another server or before "
+            "a restart; servers with the same --capsule-keys accept each other's",
+        )
     expected = hmac.digest(key, capsule[:-_MAC], "sha256")
     if not hmac.compare_digest(expected, capsule[-_MAC:]):
         raise CapsuleError("capsule", "its signature does not match: it was altered or cut")

@@ -71,6 +71,10 @@ class MetricsPage:
         host: address to listen on.
         port: port to listen on; 0 takes a free one.
 
+    Attributes:
+        port: on which it listens.
+        address: where it is, as a URL.
+
     Raises:
         SettingsError: the port is taken.
     """
@@ -85,6 +89,8 @@ class MetricsPage:
                 "with --metrics-port, or 0 for a free one"
             ) from error
         self.port: int = self._server.server_port
+        shown = f"[{host}]" if ":" in host else host
+        self.address = f"http://{shown}:{self.port}/metrics"
         self._thread = Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()
 

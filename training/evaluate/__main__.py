@@ -87,8 +87,8 @@ def _evaluate_apart(
     """Measure units that stand apart, each from a zero state."""
     if settings.adaptive:
         raise SettingsError(
-            "adaptive: reads one long text, and this model was trained on units that stand apart; "
-            "leave it out"
+            f"adaptive: reads one long text, and this model was trained on {held_out.unit}s, each "
+            "from a zero state; leave --adaptive out"
         )
     vocabulary, model = checkpoint.vocabulary, checkpoint.model().to(settings.device)
     served = None

@@ -34,7 +34,8 @@ class HeldOut:
         symbols: the part, as a range of that text's symbols.
         text: the part.
         tuning: the end of what the model was trained on, to choose by how it adapts.
-        units: of the part, where the model was trained on such as stand apart.
+        units: documents or records of the part, where the model was trained on such.
+        unit: what one is called; empty for one long text.
     """
 
     corpus: Corpus
@@ -43,6 +44,7 @@ class HeldOut:
     text: str
     tuning: str
     units: Units | None = None
+    unit: str = ""
 
 
 def find_held_out(
@@ -89,6 +91,7 @@ def find_held_out(
         text=text,
         tuning=trained.part(seen[len(seen) - min(len(seen) // 10, TUNING_SYMBOLS) :]),
         units=None if starts is None else _units(checkpoint, asked, parts, starts, rules),
+        unit=rules.unit,
     )
 
 

@@ -131,7 +131,8 @@ class Report:
         if units is None:
             return ""
         nats = self.figures[0].nats * units.symbols / units.count
-        return f"; {units.count:,} units apart, {nats:.3f} nats each"
+        unit = self.held_out.unit
+        return f"; {units.count:,} {unit}s, {nats:.3f} nats a {unit}"
 
     def table(self) -> Table:
         """Lay the figures out for people."""
@@ -169,7 +170,7 @@ class Report:
                 chosen = self.choice.adaptation
                 return f"rate {chosen.rate:g}, decay {chosen.decay:g}"
             case "apart":
-                return "zero state for every unit"
+                return f"each {self.held_out.unit} from a zero state"
 
     def as_json(self) -> dict[str, Any]:
         """Lay everything out for programs; losses are in nats per symbol."""

@@ -70,12 +70,16 @@ class Reporter:
             self._next_line = self._clock() + SECONDS_BETWEEN_LINES
             self.say(text)
 
+    def validated(self, loss: float | None) -> None:
+        """Show a validation loss beside the training's from now on; None if there is none."""
+        self._status = "" if loss is None else f"  validation {loss:.3f}"
+
     def milestone(self, metrics: Metrics, sample: str, is_best: bool, of_a_unit: str = "") -> None:
         """Show the figures of a milestone, and its sample where the last one is old enough."""
         validation = ""
         if metrics.validation_loss is not None:
             validation = f"  validation {metrics.validation_loss:.4f}"
-            self._status = f"  validation {metrics.validation_loss:.3f}"
+            self.validated(metrics.validation_loss)
         self.say(
             f"epoch {metrics.epoch:3d}  update {metrics.update:6d}  "
             f"training {metrics.training_loss:.4f}{validation}  "

@@ -155,8 +155,7 @@ class Recorder:
         units = self.data.held_out
         if units is None:
             return ""
-        unit = "record" if self.settings.records else "document"
-        return f"  {metrics.loss * units.symbols / units.count:.2f} nats a {unit}"
+        return f"  {metrics.loss * units.symbols / units.count:.2f} nats a {self.settings.unit}"
 
     def _tell_share(self, reading: Reading) -> None:
         units, ids = self.data.held_out, self.data.validation
@@ -187,7 +186,7 @@ class Recorder:
                 f"the sample ends after {len(written):,} of {symbols:,} symbols, to leave time "
                 "to the training; `unroll generate` writes longer ones"
             )
-        text = prompt + written if vocabulary.form.unit == "text" else written
+        text = prompt + written if vocabulary.form.unit == "text" else _whole_lines(written)
         self.folder.add_sample(
             f"epoch {metrics.epoch}, update {metrics.update}, loss {metrics.loss:.4f}", text
         )
@@ -203,3 +202,9 @@ class Recorder:
             metrics=metrics,
             weights={name: w.detach().contiguous() for name, w in self.model.state_dict().items()},
         )
+
+
+def _whole_lines(records: str) -> str:
+    """Leave out the last record, which the sample's length cut, if there are others."""
+    lines = records.splitlines(keepends=True)
+    return "".join(lines if len(lines) < 2 or lines[-1].endswith("\n") else lines[:-1])

@@ -30,7 +30,7 @@ class Outcome(Enum):
     """Why a training ended."""
 
     FINISHED = "finished"
-    EARLY = "stopped early: no better validation for a while"
+    EARLY = "stopped early"
     INTERRUPTED = "interrupted"
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import logging
 import struct
 from pathlib import Path
 
@@ -215,12 +214,9 @@ def test_keys_come_from_the_environment(no_keys: pytest.MonkeyPatch) -> None:
     assert loaded.key(CapsuleKeys([OTHER_KEY]).signing_id) == OTHER_KEY
 
 
-def test_without_keys_one_is_made_up_and_told(
-    no_keys: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        assert CapsuleKeys.load(None).signing_id != CapsuleKeys.load(None).signing_id
-    assert "--capsule-keys FILE or UNROLL_CAPSULE_KEYS" in caplog.text
+@pytest.mark.usefixtures("no_keys")
+def test_without_keys_one_is_made_up() -> None:
+    assert CapsuleKeys.load(None).signing_id != CapsuleKeys.load(None).signing_id
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_files_are_documents(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"records": True, "documents": True}, "leave one of them out"),
+        ({"records": True, "documents": True}, "give only one of --documents and --records"),
         ({"records": True, "respell_names": 0.5}, "--respell-names 0"),
         ({"documents": True, "start_offset": 5}, "start_offset"),
     ],
