@@ -48,7 +48,8 @@ def ensure_trained(
         say(f"{folder.path}: finished with the same settings, is reused (--fresh trains again)")
         return folder
     config = _write(settings)
-    done = subprocess.run([sys.executable, "-m", "training", "--config", str(config)], check=False)
+    command = [sys.executable, "-m", "unroll", "train", "--config", str(config)]
+    done = subprocess.run(command, check=False)
     if explosions and done.returncode == ExplosionError.exit_status and folder.best.is_file():
         say(f"{folder.path}: it exploded; the report shows its best weights and says so")
     elif done.returncode:

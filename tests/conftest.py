@@ -1,6 +1,9 @@
 """Shared fixtures: real tiny bundles, one a cell, compiled from random weights."""
 
 import gc
+
+gc.disable()  # until all is imported and collected: none of it is garbage, and there is much of it
+
 import os
 import shutil
 import signal
@@ -17,6 +20,7 @@ from export.compiler import export
 from export.proof.parity import prove
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
+from tests.graph_sessions import opened_once
 from tests.serving.running import RunningServer, serve
 from tests.shared import SharedFolders
 from training.log.metrics import Metrics
@@ -53,8 +57,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Let searches for cycles pass over torch and thousands of tests, which stay to the end."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 TINY_SYMBOLS = "\n abcdefgh£"  # V = 11
@@ -101,6 +105,12 @@ def export_briefly(checkpoint: Checkpoint, folder: Path, **options: Any) -> Bund
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("export.compiler.prove", partial(prove, long=500))
         return export(checkpoint, folder, **options)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _graph_sessions() -> Iterator[None]:
+    with opened_once():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -80,9 +80,12 @@ def server_process(
 ) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """Run `unroll serve` until it is ready; yields the process and its address."""
     port_file = tmp_path / "port"
-    command = [sys.executable, "-m", "serving", "--port", "0", "--port-file", str(port_file)]
+    command = [sys.executable, "-m", "unroll", "serve", f"--port-file={port_file}"]
     process = subprocess.Popen(
-        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--port=0", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         wait_for(lambda: port_file.exists() or process.poll() is not None)

@@ -70,7 +70,7 @@ def test_signal_saves_and_resume_ends_as_if_nothing_had_happened(
     tokens = command(tmp_path, "--epochs=15")
     with (tmp_path / "imported").open("w") as imported:
         process = subprocess.Popen(
-            [sys.executable, "-X", "importtime", "-m", "training", *tokens, "--name=cut"],
+            [sys.executable, "-X", "importtime", "-m", "unroll", "train", *tokens, "--name=cut"],
             stdout=subprocess.DEVNULL,
             stderr=imported,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -103,7 +103,7 @@ def test_closed_terminal_leaves_a_state_to_resume(tmp_path: Path) -> None:
     tokens = [*command(tmp_path, "--epochs=500"), "--name=closed"]
     terminal, inner = os.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", IN_A_TERMINAL, "-m", "training", *tokens],
+        [sys.executable, "-c", IN_A_TERMINAL, "-m", "unroll", "train", *tokens],
         stdin=inner, stdout=inner, stderr=inner, start_new_session=True,
     )  # fmt: skip
     os.close(inner)

@@ -18,6 +18,7 @@ process r > 0 under names that end in `.r`). The metadata hold one entry, `unrol
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ import torch
 from dacite import Config, DaciteError, from_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from training.log.metrics import Metrics
 from training.model.model import CharRNN, ModelSettings
@@ -194,7 +196,7 @@ def _assemble(description: dict[str, Any], tensors: dict[str, Tensor]) -> Checkp
     weights = {name: t for name, t in tensors.items() if not name.startswith("training.")}
     if model_settings.layers > len(weights):  # before a model of so many layers is built
         raise CheckpointError(f"layers = {model_settings.layers}, but {len(weights)} weights")
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         model = CharRNN(model_settings)
     _check_weights(weights, model)
     return Checkpoint(
@@ -212,6 +214,16 @@ def _assemble(description: dict[str, Any], tensors: dict[str, Tensor]) -> Checkp
         state=_state(description["progress"], tensors, model),
         is_adopted=description.get("adopted", False) is True,
     )
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves out normal numbers: to draw them on "meta", torch imports its compiler, a second."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], _: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **kwargs)
 
 
 def _check_weights(weights: dict[str, Tensor], model: CharRNN) -> None:

@@ -150,7 +150,7 @@ def test_sighup_reloads_each_process_and_all_end_with_their_supervisor(
 
 
 def test_sighup_while_processes_start_ends_nothing(gru: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "serving", "--port", "0", *arguments(gru)]
+    command = [sys.executable, "-m", "unroll", "serve", "--port", "0", *arguments(gru)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:
             wait_for(lambda: bool(children(server)))
@@ -199,7 +199,8 @@ def test_signal_that_each_process_gets_beside_the_supervisor_drains(
 
 
 def test_what_cannot_be_served_is_told_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "serving", "--port", "0", *arguments(tmp_path / "nothing")]
+    command = [sys.executable, "-m", "unroll", "serve", "--port=0"]
+    command += arguments(tmp_path / "nothing")
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 2
     told = [line for line in done.stderr.splitlines() if "WARNING" not in line]
@@ -210,7 +211,7 @@ def test_what_cannot_be_served_is_told_once(tmp_path: Path) -> None:
 def test_taken_port_is_refused(gru: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        command = [sys.executable, "-m", "serving", "--port", port, *arguments(gru)]
+        command = [sys.executable, "-m", "unroll", "serve", "--port", port, *arguments(gru)]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=PATIENCE, check=False
         )

@@ -4,11 +4,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import pooch
-from requests import RequestException, Response
+from typing import TYPE_CHECKING
 
 from unroll.errors import CorpusError
+
+if TYPE_CHECKING:
+    from requests import Response
 
 SECONDS_WITHOUT_DATA = 30.0
 
@@ -56,6 +57,9 @@ def fetch(name: str, source: Source, cache: Path) -> Path:
     Raises:
         CorpusError: it could not be downloaded, or is not the pinned version.
     """
+    import pooch  # takes a tenth of a second, and most texts lie here already
+    from requests import RequestException
+
     logging.getLogger("pooch").setLevel(logging.WARNING)
     pooch.get_logger().setLevel(logging.WARNING)
     responses: list[Response] = []

@@ -7,19 +7,31 @@ asked only where nearly all symbols beyond ASCII are of such sequences.
 
 import re
 from collections import Counter
+from functools import cache
 
-import ftfy
 import numpy as np
+from numpy.typing import NDArray
 
 EXPLAINED_AT_LEAST = 0.9  # of the symbols beyond ASCII
 SHOWN_AT_MOST = 3
 WIDE = "sloppy-windows-1252"  # of ftfy: cp1252, and latin-1 where that has no symbol
 
-_SYMBOLS = {bytes([b]).decode(e) for b in range(0x80, 0xC0) for e in (WIDE, "latin-1")}
-_REST = f"[{''.join(map(re.escape, sorted(_SYMBOLS)))}]"
-_SEQUENCE = re.compile(f"[\xc2-\xdf]{_REST}|[\xe0-\xef]{_REST}{{2}}|[\xf0-\xf4]{_REST}{{3}}")
-_FOLLOWS = np.zeros(max(map(ord, _SYMBOLS)) + 2, bool)  # by code point; the last: none
-_FOLLOWS[[ord(symbol) for symbol in _SYMBOLS]] = True
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], NDArray[np.bool_]]:
+    """Return what such a sequence is, and which code points follow its first, the last one: none.
+
+    Most texts are ASCII and need no ftfy, which takes a quarter of a second to import.
+    """
+    import ftfy.bad_codecs  # gives WIDE to all
+
+    ftfy.bad_codecs.ok()
+    symbols = {bytes([b]).decode(e) for b in range(0x80, 0xC0) for e in (WIDE, "latin-1")}
+    rest = f"[{''.join(map(re.escape, sorted(symbols)))}]"
+    sequence = re.compile(f"[\xc2-\xdf]{rest}|[\xe0-\xef]{rest}{{2}}|[\xf0-\xf4]{rest}{{3}}")
+    follows = np.zeros(max(map(ord, symbols)) + 2, bool)
+    follows[[ord(symbol) for symbol in symbols]] = True
+    return sequence, follows
 
 
 class Evidence:
@@ -41,9 +53,10 @@ class Evidence:
         points = np.frombuffer(piece.encode("utf-32-le", "surrogatepass"), "<u4")
         self.beyond += int(np.count_nonzero(points > 0x7F))
         leads = np.flatnonzero((points[:-1] >= 0xC2) & (points[:-1] <= 0xF4))
-        follow = _FOLLOWS[np.minimum(points[leads + 1], len(_FOLLOWS) - 1)]
+        sequence, follows = _patterns()
+        follow = follows[np.minimum(points[leads + 1], len(follows) - 1)]
         for place in leads[follow].tolist():
-            match = _SEQUENCE.match(piece, place)
+            match = sequence.match(piece, place)
             if match is not None and _meant(match.group()) is not None:
                 self.found[match.group()] += 1
 
@@ -63,6 +76,8 @@ class Evidence:
 
 def repair(text: str) -> str:
     """Return a text as it was before it was encoded a second time."""
+    import ftfy
+
     return ftfy.fix_encoding(text)
 
 
