@@ -26,11 +26,9 @@ them (1.06 times slower at batch 1).
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from export.drawing.alternatives import find_alternatives
 from export.drawing.automata import Automata, add_bias, advance, declare_automata
@@ -47,6 +45,16 @@ from export.graph.arithmetic import Arithmetic
 from export.graph.cells import RecurrentState, recurrent_step
 from export.graph.graph import Graph, Shape, WeightFile
 from export.graph.weights import ModelWeights
+from export.loop.nodes import (
+    cast,
+    enter,
+    give_state,
+    is_alive_at,
+    keep_alive,
+    leave,
+    log_probs_of,
+    take_state,
+)
 from unroll.bundle.manifest import DECODE, DECODE_CONSTRAINED, DECODE_FULL
 
 
@@ -133,59 +141,6 @@ def choose_next(
     )
 
 
-def keep_alive(g: Graph, is_alive: str, new: RecurrentState, old: RecurrentState) -> RecurrentState:
-    """Take the old state in rows that are not alive.
-
-    Activations of such a row go on unkept: what they lead to means nothing.
-    """
-    tensors = {
-        name: [
-            g.op("Where", is_alive, tensor, before)
-            for tensor, before in zip(layers, old.tensors[name], strict=True)
-        ]
-        for name, layers in new.tensors.items()
-    }
-    return RecurrentState(tensors=tensors, activations=new.activations)
-
-
-def enter(
-    g: Graph, model: ModelWeights, arithmetic: Arithmetic, state: dict[str, str], axis: int
-) -> RecurrentState:
-    """Take float32 state tensors apart into layers, which lie along an axis."""
-    tensors = {}
-    for name, whole in state.items():
-        inner = cast(g, whole, np.float32, arithmetic.dtype)
-        tensors[name] = [
-            g.op("Gather", inner, g.constant(f"layer_{index}", index, np.int64), axis=axis)
-            for index in range(len(model.layers))
-        ]
-    activations = []
-    if arithmetic.carries_activations:
-        activations = [arithmetic.activation(g, i, h) for i, h in enumerate(tensors["h"])]
-    return RecurrentState(tensors=tensors, activations=activations)
-
-
-def leave(g: Graph, arithmetic: Arithmetic, layers: list[str], axis: int) -> str:
-    """Join layers into one float32 state tensor, along an axis."""
-    axes = g.constant(f"axes_{axis}", [axis], np.int64)
-    whole = g.op("Concat", *(g.op("Unsqueeze", layer, axes) for layer in layers), axis=axis)
-    return cast(g, whole, arithmetic.dtype, np.float32)
-
-
-def log_probs_of(g: Graph, all_log_probs: str, chosen: str, axis: int) -> str:
-    """Log-probabilities of the chosen symbols, (..., N), from those of all along the axis."""
-    axes = g.constant(f"axes_{axis}", [axis], np.int64)
-    of_chosen = g.op("GatherElements", all_log_probs, g.op("Unsqueeze", chosen, axes), axis=axis)
-    return g.op("Squeeze", of_chosen, axes)
-
-
-def cast(g: Graph, tensor: str, from_: Any, to: Any) -> str:
-    """Append a Cast where the types differ."""
-    if from_ == to:
-        return tensor
-    return g.op("Cast", tensor, to=helper.np_dtype_to_tensor_dtype(np.dtype(to)))
-
-
 def compile_decode(
     model: ModelWeights, arithmetic: Arithmetic, file: WeightFile, name: str
 ) -> onnx.ModelProto:
@@ -233,15 +188,6 @@ def compile_decode(
     return g.model()
 
 
-def is_alive_at(g: Graph, steps: str) -> str:
-    """Whether a row's state goes on at each step, (T, N, 1)."""
-    time = g.op("Squeeze", g.op("Shape", "forced", end=1))
-    zero, one = g.constant("zero_id", 0, np.int64), g.constant("one_id", 1, np.int64)
-    t = g.op("Range", zero, time, one)
-    t = g.op("Unsqueeze", t, g.constant("axes_1_2", [1, 2], np.int64))  # (T, 1, 1)
-    return g.op("Less", t, g.op("Unsqueeze", steps, g.constant("axes_1", [1], np.int64)))
-
-
 def _body(
     outer: Graph,
     model: ModelWeights,
@@ -257,26 +203,22 @@ def _body(
     What is told of the step is the log-probability of what came, or else the logits of all.
     """
     g = outer.body("step")
-    row: Shape = ["batch", model.hidden_size]
-    floats = len(state.names) - len(state.activations)
-    dtypes: list[Any] = [arithmetic.dtype] * floats + [np.uint8] * len(state.activations)
     token = g.input("token", np.int64, ["batch"])
-    before = [g.input(f"state{i}", dtype, row) for i, dtype in enumerate(dtypes)]
+    before = take_state(g, model, arithmetic, state)
     has = automata is not None
     step = choose_next(
         g,
         model,
         arithmetic,
         token,
-        state.renamed(before),
+        before,
         inputs=_declare_inputs(g, has_automata=has),
         sampler=sampler,
         rows=rows,
         automata=automata,
     )
     g.output(step.chosen, "chosen", np.int64, ["batch"])
-    for i, (tensor, dtype) in enumerate(zip(step.state.names, dtypes, strict=True)):
-        g.output(tensor, f"new{i}", dtype, row)
+    give_state(g, model, arithmetic, step.state)
     if has:
         g.output(step.automaton, "new_automaton", np.int64, ["batch"])
     g.output(step.chosen, "token_t", np.int64, ["batch"])

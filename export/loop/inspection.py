@@ -11,8 +11,6 @@
 A step is that of decode.onnx, so what comes is what the loop itself works with, bit for bit.
 """
 
-from typing import Any
-
 import numpy as np
 import onnx
 
@@ -21,7 +19,7 @@ from export.graph.arithmetic import Arithmetic
 from export.graph.cells import RecurrentState, recurrent_step
 from export.graph.graph import Graph, Shape, WeightFile
 from export.graph.weights import ModelWeights
-from export.loop.decode import cast, enter, leave
+from export.loop.nodes import cast, enter, give_state, leave, take_state
 
 
 def compile_inspect(
@@ -66,16 +64,13 @@ def _body(
     """One step: the state and a symbol in, the state and all that is collected out."""
     g = outer.body("step")
     row: Shape = ["batch", model.hidden_size]
-    floats = len(state.names) - len(state.activations)
-    dtypes: list[Any] = [arithmetic.dtype] * floats + [np.uint8] * len(state.activations)
-    before = [g.input(f"state{i}", dtype, row) for i, dtype in enumerate(dtypes)]
+    before = take_state(g, model, arithmetic, state)
     token = g.input("token", np.int64, ["batch"])
-    terms, new = recurrent_step(g, arithmetic, model, token, state.renamed(before))
+    terms, new = recurrent_step(g, arithmetic, model, token, before)
     logits = arithmetic.affine(g, "decoder", terms, model.decoder_bias)
-    for i, (tensor, dtype) in enumerate(zip(new.names, dtypes, strict=True)):
-        g.output(tensor, f"new{i}", dtype, row)
+    give_state(g, model, arithmetic, new)
     logits = cast(g, logits, arithmetic.dtype, np.float32)
     g.output(logits, "logits_t", np.float32, ["batch", model.vocabulary_size])
-    for i, tensor in enumerate(new.names[:floats]):
+    for i, tensor in enumerate(new.names[: len(new.names) - len(new.activations)]):
         g.output(tensor, f"held{i}", arithmetic.dtype, row)
     return g.proto()

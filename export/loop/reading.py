@@ -12,8 +12,6 @@ What no symbol waits for is done in one go, a product for the logits of all plac
 where nobody asks. All bits are those of decode.onnx.
 """
 
-from typing import Any
-
 import numpy as np
 import onnx
 
@@ -21,7 +19,16 @@ from export.graph.arithmetic import Arithmetic, Term
 from export.graph.cells import RecurrentState, recurrent_step
 from export.graph.graph import Graph, Shape, WeightFile
 from export.graph.weights import ModelWeights
-from export.loop.decode import cast, enter, is_alive_at, keep_alive, leave, log_probs_of
+from export.loop.nodes import (
+    cast,
+    enter,
+    give_state,
+    is_alive_at,
+    keep_alive,
+    leave,
+    log_probs_of,
+    take_state,
+)
 
 
 def compile_read(model: ModelWeights, arithmetic: Arithmetic, file: WeightFile) -> onnx.ModelProto:
@@ -83,18 +90,12 @@ def _body(
     """One step; `tops` gets the decoder's terms."""
     g = outer.body("step")
     row: Shape = ["batch", model.hidden_size]
-    floats = len(state.names) - len(state.activations)
-    dtypes: list[Any] = [arithmetic.dtype] * floats + [np.uint8] * len(state.activations)
-    before = [g.input(f"state{i}", dtype, row) for i, dtype in enumerate(dtypes)]
+    old = take_state(g, model, arithmetic, state)
     token = g.input("token", np.int64, ["batch"])
     is_alive = g.input("is_alive_t", np.bool_, ["batch", 1])
-    old = state.renamed(before)
     terms, new = recurrent_step(g, arithmetic, model, token, old)
     tops += terms
-    for i, (tensor, dtype) in enumerate(
-        zip(keep_alive(g, is_alive, new, old).names, dtypes, strict=True)
-    ):
-        g.output(tensor, f"new{i}", dtype, row)
+    give_state(g, model, arithmetic, keep_alive(g, is_alive, new, old))
     dtype = np.uint8 if arithmetic.carries_activations else arithmetic.dtype
     for i, term in enumerate(terms):
         g.output(term.h, f"top{i}", dtype, row)

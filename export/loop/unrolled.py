@@ -36,7 +36,7 @@ from export.graph.arithmetic import Arithmetic, Term
 from export.graph.graph import Graph, WeightFile
 from export.graph.operators import recurrent_operator
 from export.graph.weights import LayerWeights, ModelWeights
-from export.loop.decode import cast, log_probs_of
+from export.loop.nodes import cast, log_probs_of
 from unroll.bundle.manifest import BATCH, SLOTS, TIME, UNROLLED, Unrolled
 
 State = dict[str, list[str]]

@@ -75,7 +75,7 @@ def prove(
     """Climb the ladder.
 
     Args:
-        bundle: the compiled model; its manifest's parity report is not read.
+        bundle: the compiled model.
         model: the torch model, in evaluation mode.
         seed: for the random states and symbols.
         reference: what the loop should say; the torch model by default.
@@ -87,15 +87,14 @@ def prove(
         The report, every rung within its limit.
 
     Raises:
-        ParityError: a rung is beyond its limit; names all that are.
+        ParityError: some rungs are not; all of them are named.
     """
     case = _random_case(bundle, seed)
     expected = reference or model
     with torch.inference_mode(), _one_thread():  # not all graphs are in memory at once
         rungs = list(_step_rungs(bundle, model, case))
         shown = _inspect(bundle, case)
-        reads = READ if READ in bundle.manifest.graphs else DECODE
-        decoder = Decoder(bundle, Device.CPU, only=(reads, DECODE_FULL))
+        decoder = _that_reads(bundle)
         rungs += _decode_rungs(decoder, expected, case, tolerance)
         rungs += _inspect_rungs(shown, decoder, expected, case, tolerance)
         quality = [] if texts is None else [judge(decoder, model, texts)]
@@ -105,8 +104,7 @@ def prove(
         rungs += _invariance_rungs(decoder, whole, case, tolerance)
         rungs += long_rungs(decoder, expected, bundle.vocabulary, seed, long, tolerance)
         del decoder
-        rungs += _other_rungs(bundle, whole, case)
-        rungs += quality
+        rungs += [*_other_rungs(bundle, whole, case), *quality]
     require_within(
         rungs,
         "the compiled model differs from torch",
@@ -144,6 +142,12 @@ def _random_case(bundle: Bundle, seed: int) -> Case:
         },
         uniform=uniform_columns(seed, T, N),
     )
+
+
+def _that_reads(bundle: Bundle) -> Decoder:
+    """Load the graphs of which one reads texts, and one tells alternatives."""
+    reads = READ if READ in bundle.manifest.graphs else DECODE
+    return Decoder(bundle, Device.CPU, only=(reads, DECODE_FULL))
 
 
 def _step_rungs(bundle: Bundle, model: CharRNN, case: Case) -> Iterator[Rung]:
