@@ -20,7 +20,7 @@ from serving.texts.constraint import constrain
 from serving.texts.limits import Limits
 from serving.texts.loop import one_error
 from serving.texts.origins import Origin, Origins, Place
-from serving.texts.parse.generate import Parsed, parse_generate
+from serving.texts.parse.generate import GenerateParser, Parsed
 from unroll.options import GenerateOptions
 from unroll.terms import SEED_LIMIT, Capsules, FinishReason
 
@@ -81,7 +81,7 @@ class Texts:
             logit_bias: in place of the options', by token id.
 
         Raises:
-            UnrollError: see Origins.open, constrain and parse_generate.
+            UnrollError: see Origins.open, constrain and GenerateParser.
         """
         async with self._origins.open(place, asker.identity) as origin:
             asker.model = origin.model.name
@@ -94,9 +94,14 @@ class Texts:
             if options.pattern or options.json_schema or origin.pattern:
                 automata = self._origins.automata
                 constraint = await constrain(options, origin, automata, asker.account)
-            parsed = parse_generate(
-                prompt, options, origin, self.limits, asker, constraint, is_streamed=is_streamed
-            )
+            parsed = GenerateParser(
+                options=options,
+                origin=origin,
+                limits=self.limits,
+                asker=asker,
+                constraint=constraint,
+                is_streamed=is_streamed,
+            ).parse(prompt)
             asker.symbols_read += len(parsed.request.prompt)
             more = parsed.samples - 1
             with asker.hold(more) if more else nullcontext():

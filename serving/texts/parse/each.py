@@ -9,7 +9,7 @@ from serving.constraints.automaton import FREE, Constraint
 from serving.texts.asker import Asker
 from serving.texts.limits import Limits
 from serving.texts.origins import Origin
-from serving.texts.parse.generate import Parsed, parse_generate
+from serving.texts.parse.generate import GenerateParser, Parsed
 from serving.texts.parse.score import parse_score
 from unroll.errors import InputError
 from unroll.options import GenerateOptions, ScoreOptions
@@ -26,7 +26,7 @@ def each_generate(
     asker: Asker,
     constraint: Constraint = FREE,
 ) -> Parse:
-    """Return what translates prompts; arguments and errors as in parse_generate.
+    """Return what translates prompts; arguments as in GenerateParser.
 
     Raises:
         InputError: what all have in common cannot be had by many.
@@ -38,10 +38,15 @@ def each_generate(
             "once for each sample",
         )
     common = replace(options, capsules=options.capsules or Capsules.NEVER)
-
-    @lru_cache(maxsize=1)  # often all samples are of one prompt
-    def parse_prompt(prompt: str) -> Parsed:
-        return parse_generate(prompt, common, origin, limits, asker, constraint, is_streamed=False)
+    parser = GenerateParser(
+        options=common,
+        origin=origin,
+        limits=limits,
+        asker=asker,
+        constraint=constraint,
+        is_streamed=False,
+    )
+    parse_prompt = lru_cache(maxsize=1)(parser.parse)  # often all samples are of one prompt
 
     def parse(key: int, prompt: str) -> Parsed:
         parsed = parse_prompt(prompt)

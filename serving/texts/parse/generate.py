@@ -57,67 +57,135 @@ class Parsed:
         return replace(self, request=self.request.with_seed(seed))
 
 
-def parse_generate(
-    prompt: str,
-    options: GenerateOptions,
-    origin: Origin,
-    limits: Limits,
-    asker: Asker,
-    constraint: Constraint = FREE,
-    *,
-    is_streamed: bool,
-) -> Parsed:
-    """Translate a request for text, with the defaults of the contract.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerateParser:
+    """Translates requests for text that have all but the prompt in common.
 
-    Args:
-        prompt: the text to continue.
-        options: how.
-        origin: what it goes on from.
-        limits: what it may ask for.
-        asker: whose deadline and account it has.
-        constraint: what the text must match.
-        is_streamed: whether the text shall come in chunks.
-
-    Raises:
-        InputError: a field is out of its range; carries the field's path in the message.
+    Attributes:
+        options: how prompts are continued.
+        origin: what they go on from.
+        limits: what they may ask for.
+        asker: whose deadline and account they have.
+        constraint: what the texts must match.
+        is_streamed: whether they shall come in chunks.
     """
-    vocabulary, stops = origin.model.bundle.vocabulary, _stops(options, origin, limits)
-    check_length("prompt", prompt, limits.prompt)
-    new = _max_new_symbols(prompt, options, limits)
-    samples = _samples(options, origin, new)
-    capsules = Capsules.FINAL if options.capsules is None else options.capsules
-    wants_capsule = capsules is not Capsules.NEVER
-    seed, sampling = parse_seed(options, origin.sampler), parse_sampling(options, origin)
-    told = alternatives(options, vocabulary)
-    sizes = _sizes(options, origin, constraint, sampling, told)
-    buffer = _buffer(origin, sizes, limits) if is_streamed else None
-    if not is_streamed:
-        _check_size(samples, new, sizes, limits.message)
-    ids, unknown = encode("prompt", prompt, options, vocabulary)
-    request = SequenceRequest(
-        prompt=ids,
-        seed=seed,
-        sampling=sampling,
-        max_new_symbols=new,
-        origin=origin.snapshot,
-        snapshots=capsules if wants_capsule or origin.session is None else Capsules.FINAL,
-        stop=stops,
-        deadline=asker.deadline,
-        buffer_symbols=buffer,
-        chunk_seconds=0.0 if is_streamed else math.inf,
-        is_cut_on_close=is_streamed and not origin.is_repeated,
-        caller=asker.account.encode(),
-        alternatives=told,
-        automaton=constraint.automaton,
-        automaton_state=constraint.state,
-    )
-    return Parsed(
-        request=request,
-        unknown=unknown,
-        samples=samples,
-        wants_log_probs=options.log_probs,
-        wants_capsule=wants_capsule,
-    )
+
+    options: GenerateOptions
+    origin: Origin
+    limits: Limits
+    asker: Asker
+    constraint: Constraint = FREE
+    is_streamed: bool
+
+    def parse(self, prompt: str) -> Parsed:
+        """Translate a request, with the defaults of the contract.
+
+        Raises:
+            InputError: a field is out of its range; carries the field's path in the message.
+        """
+        options, origin, vocabulary = self.options, self.origin, self.origin.model.bundle.vocabulary
+        stops = self._stops()
+        check_length("prompt", prompt, self.limits.prompt)
+        new = self._max_new_symbols(prompt)
+        samples = self._samples(new)
+        capsules = Capsules.FINAL if options.capsules is None else options.capsules
+        wants_capsule = capsules is not Capsules.NEVER
+        seed, sampling = parse_seed(options, origin.sampler), parse_sampling(options, origin)
+        told = alternatives(options, vocabulary)
+        sizes = self._sizes(sampling, told)
+        buffer = self._buffer(*sizes) if self.is_streamed else None
+        if not self.is_streamed:
+            self._check_size(samples, new, *sizes)
+        ids, unknown = encode("prompt", prompt, options, vocabulary)
+        request = SequenceRequest(
+            prompt=ids,
+            seed=seed,
+            sampling=sampling,
+            max_new_symbols=new,
+            origin=origin.snapshot,
+            snapshots=capsules if wants_capsule or origin.session is None else Capsules.FINAL,
+            stop=stops,
+            deadline=self.asker.deadline,
+            buffer_symbols=buffer,
+            chunk_seconds=0.0 if self.is_streamed else math.inf,
+            is_cut_on_close=self.is_streamed and not origin.is_repeated,
+            caller=self.asker.account.encode(),
+            alternatives=told,
+            automaton=self.constraint.automaton,
+            automaton_state=self.constraint.state,
+        )
+        return Parsed(
+            request=request,
+            unknown=unknown,
+            samples=samples,
+            wants_log_probs=options.log_probs,
+            wants_capsule=wants_capsule,
+        )
+
+    def _stops(self) -> tuple[str, ...]:
+        """Return the stop strings in the form of the model's texts; a record ends with its line."""
+        stop, most = self.options.stop, self.limits.stops
+        if len(stop) > most:
+            raise InputError("stop", f"must be at most {most} strings, got {len(stop)}")
+        form = self.origin.model.bundle.vocabulary.form
+        stops = tuple(map(form.apply, stop))
+        return (*stops, "\n") if form.unit == "record" else stops
+
+    def _max_new_symbols(self, prompt: str) -> int:
+        wanted, most = self.options.max_new_symbols, self.limits.new
+        if wanted is None:
+            return min(DEFAULT_NEW_SYMBOLS, most)
+        if not 0 <= wanted <= most:
+            raise InputError("max_new_symbols", f"must be 0 to {most} here, got {wanted}")
+        if not wanted and not prompt:
+            raise InputError("max_new_symbols", "must be 1 or more without a prompt, got 0")
+        return wanted
+
+    def _samples(self, new: int) -> int:
+        count = 1 if self.options.sample_count is None else self.options.sample_count
+        if not 1 <= count <= SAMPLES_AT_MOST:
+            raise InputError("sample_count", f"must be 1 to {SAMPLES_AT_MOST}, got {count}")
+        if count > 1 and self.origin.session is not None:
+            raise InputError("sample_count", "must be 1 in a session; fork the session instead")
+        if count > 1 and not new:
+            raise InputError("sample_count", "must be 1 if max_new_symbols is 0")
+        return count
+
+    def _sizes(self, sampling: SamplingParams, told: int) -> tuple[int, int]:
+        """Return how many bytes a symbol of the answer takes at most, and all that is no symbol."""
+        model = self.origin.model
+        symbol = model.bundle.vocabulary.symbol_bytes
+        symbol += alternative_bytes(told, model.bundle.vocabulary)
+        capsule = model.engine.layout.size + 8 * STOP_LENGTH_AT_MOST
+        if self.constraint.automaton is not None:
+            capsule += len(self.constraint.automaton.pattern.encode())
+        capsule += 8 * len(sampling.logit_bias)
+        return symbol + (4 if self.options.log_probs else 0), capsule + FIXED_BYTES
+
+    def _check_size(self, samples: int, new: int, symbol: int, rest: int) -> None:
+        """Refuse an answer in one message that might not go through, before it is computed."""
+        worst, limit = samples * (new * symbol + rest), self.limits.message
+        if worst > limit:
+            raise InputError(
+                "sample_count" if samples > 1 else "max_new_symbols",
+                f"{samples} x {new} symbols may take {worst} bytes, an answer in one message "
+                f"{limit} at most; ask for fewer symbols or samples, or use StreamGenerate",
+            )
+
+    def _buffer(self, symbol: int, rest: int) -> int:
+        """Return how many symbols may wait, so that all of them fit into one message of a stream.
+
+        As many again may be gathered meanwhile, and the last loop run and a possible stop string
+        come on top.
+        """
+        on_top, limit = LONGEST_RUN + STOP_LENGTH_AT_MOST, self.limits.message
+        if limit < (least := (2 + on_top) * symbol + rest):
+            raise InputError(
+                "model",
+                f"{self.origin.model.name!r} streams messages of {least} bytes, and this server "
+                f"has a limit of {limit}; its operator can raise --max-message-bytes",
+            )
+        return min(self.limits.buffer, ((limit - rest) // symbol - on_top) // 2)
 
 
 def parse_seed(options: GenerateOptions | SessionOptions, in_force: SamplerState | None) -> int:
@@ -143,72 +211,6 @@ def parse_sampling(options: GenerateOptions | SessionOptions, origin: Origin) ->
         raise InputError(f"sampling.{error.field}", error.problem) from error
 
 
-def _stops(options: GenerateOptions, origin: Origin, limits: Limits) -> tuple[str, ...]:
-    """Return the stop strings in the form of the model's texts; a record ends with its line."""
-    if len(options.stop) > limits.stops:
-        raise InputError("stop", f"must be at most {limits.stops} strings, got {len(options.stop)}")
-    form = origin.model.bundle.vocabulary.form
-    stops = tuple(map(form.apply, options.stop))
-    return (*stops, "\n") if form.unit == "record" else stops
-
-
-def _samples(options: GenerateOptions, origin: Origin, new: int) -> int:
-    count = 1 if options.sample_count is None else options.sample_count
-    if not 1 <= count <= SAMPLES_AT_MOST:
-        raise InputError("sample_count", f"must be 1 to {SAMPLES_AT_MOST}, got {count}")
-    if count > 1 and origin.session is not None:
-        raise InputError("sample_count", "must be 1 in a session; fork the session instead")
-    if count > 1 and not new:
-        raise InputError("sample_count", "must be 1 if max_new_symbols is 0")
-    return count
-
-
-def _check_size(samples: int, new: int, sizes: tuple[int, int], limit: int) -> None:
-    """Refuse an answer in one message that might not go through, before it is computed."""
-    symbol, rest = sizes
-    worst = samples * (new * symbol + rest)
-    if worst > limit:
-        raise InputError(
-            "sample_count" if samples > 1 else "max_new_symbols",
-            f"{samples} x {new} symbols may take {worst} bytes, an answer in one message "
-            f"{limit} at most; ask for fewer symbols or samples, or use StreamGenerate",
-        )
-
-
-def _buffer(origin: Origin, sizes: tuple[int, int], limits: Limits) -> int:
-    """Return how many symbols may wait, so that all of them fit into one message of a stream.
-
-    As many again may be gathered meanwhile, and the last loop run and a possible stop string come
-    on top.
-    """
-    symbol, rest = sizes
-    on_top = LONGEST_RUN + STOP_LENGTH_AT_MOST
-    if limits.message < (least := (2 + on_top) * symbol + rest):
-        raise InputError(
-            "model",
-            f"{origin.model.name!r} streams messages of {least} bytes, and this server has a limit "
-            f"of {limits.message}; its operator can raise --max-message-bytes",
-        )
-    return min(limits.buffer, ((limits.message - rest) // symbol - on_top) // 2)
-
-
-def _sizes(
-    options: GenerateOptions,
-    origin: Origin,
-    constraint: Constraint,
-    sampling: SamplingParams,
-    told: int,
-) -> tuple[int, int]:
-    """Return how many bytes a symbol of the answer takes at most, and all that is no symbol."""
-    vocabulary = origin.model.bundle.vocabulary
-    symbol = vocabulary.symbol_bytes + alternative_bytes(told, vocabulary)
-    capsule = origin.model.engine.layout.size + 8 * STOP_LENGTH_AT_MOST
-    if constraint.automaton is not None:
-        capsule += len(constraint.automaton.pattern.encode())
-    capsule += 8 * len(sampling.logit_bias)
-    return symbol + (4 if options.log_probs else 0), capsule + FIXED_BYTES
-
-
 def alternatives(options: GenerateOptions | ScoreOptions, vocabulary: Vocabulary) -> int:
     """Return how many alternatives to tell: what is asked for, or all that there are."""
     wanted = options.top_log_probs
@@ -228,17 +230,6 @@ def check_length(field: str, text: str, limit: int) -> None:
         raise InputError(
             field, f"has {len(text)} symbols, this server takes {limit} at most; send fewer"
         )
-
-
-def _max_new_symbols(prompt: str, options: GenerateOptions, limits: Limits) -> int:
-    wanted = options.max_new_symbols
-    if wanted is None:
-        return min(DEFAULT_NEW_SYMBOLS, limits.new)
-    if not 0 <= wanted <= limits.new:
-        raise InputError("max_new_symbols", f"must be 0 to {limits.new} here, got {wanted}")
-    if not wanted and not prompt:
-        raise InputError("max_new_symbols", "must be 1 or more without a prompt, got 0")
-    return wanted
 
 
 def encode(

@@ -24,7 +24,7 @@ def parse_score(
     limits: Limits,
     asker: Asker,
 ) -> Parsed:
-    """Translate a request for scores; arguments and errors as in parse_generate."""
+    """Translate a request for scores; arguments and errors as in GenerateParser."""
     vocabulary = origin.model.bundle.vocabulary
     check_length("text", text, limits.score)
     told = alternatives(options, vocabulary)
