@@ -72,7 +72,10 @@ class PlaceSettings:
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings(SessionSettings, AccessSettings, PlaceSettings):
-    """Serve bundles over gRPC."""
+    """Serve bundles over gRPC and, with `--http-port`, over HTTP.
+
+    HTTP has OpenAI's completions, JSON and a page for browsers.
+    """
 
     device: Device = Device.CPU
     """Device to compute on."""

@@ -35,9 +35,11 @@ COMMANDS = {
         "export.adopt.__main__:main", "Make a checkpoint of a model from elsewhere.", "cpu,export"
     ),
     "export": Command("export.__main__:main", "Compile a checkpoint into a bundle.", "cpu,export"),
-    "serve": Command("serving.__main__:main", "Serve bundles over gRPC."),
-    "generate": Command("unroll.client.commands.ask:generate", "Continue a prompt."),
-    "score": Command("unroll.client.commands.ask:score", "Score a text: bits per character."),
+    "serve": Command("serving.__main__:main", "Serve bundles over gRPC and HTTP."),
+    "generate": Command(
+        "unroll.client.commands.ask:generate", "Continue a prompt, or each prompt of a file."
+    ),
+    "score": Command("unroll.client.commands.ask:score", "Score a text, or each text of a file."),
     "models": Command("unroll.client.commands.ask:models", "List a server's models."),
     "health": Command("unroll.client.commands.ask:health", "Ask whether a server is ready."),
     "load": Command("unroll.client.load.command:main", "Load a server and measure it."),

@@ -1,9 +1,11 @@
 """Command lines from typed settings: a TOML file, overridden by flags, unknown keys refused."""
 
+import codecs
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from functools import partial
 from io import TextIOWrapper
 from itertools import pairwise
@@ -76,13 +78,51 @@ def run(
     app = _app(settings, main, name)
     app.error_formatter = partial(_explained, loose)
     app.meta.default(_reading_files(app, settings, preset))
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # what a terminal or log cannot show becomes "?"
+    _let_show_all(sys.stdout)
     try:
         app.meta(tokens)
     except UnrollError as error:
         sys.stderr.write(f"{name}: {_told(error, settings)}\n")
         raise SystemExit(error.exit_status) from error
+
+
+def _let_show_all(output: object) -> None:
+    """Let an output take any text; what its encoding lacks becomes a question mark.
+
+    ASCII is what a process has whose locale says nothing, and then UTF-8 is meant.
+    """
+    if isinstance(output, TextIOWrapper):
+        says_nothing = codecs.lookup(output.encoding).name == "ascii"
+        output.reconfigure(encoding="utf-8" if says_nothing else None, errors="replace")
+
+
+def in_utf8(settings: S) -> S:
+    """Return settings with their texts read as UTF-8, even where the locale has another encoding.
+
+    Python keeps bytes of the command line that the locale's encoding lacks as lone surrogates. Only
+    str is read anew, so whatever names a file has to be a Path.
+
+    Raises:
+        InputError: a text is not UTF-8.
+    """
+    changes: dict[str, Any] = {}
+    for each in fields(settings):  # type: ignore[arg-type]  # a dataclass
+        value = getattr(settings, each.name)
+        if isinstance(value, str):
+            changes[each.name] = _in_utf8(each.name, value)
+        elif isinstance(value, tuple):
+            changes[each.name] = tuple(_in_utf8(each.name, one) for one in value)
+    return replace(settings, **changes)  # type: ignore[type-var]
+
+
+def _in_utf8(field: str, given: str) -> str:
+    try:
+        return given.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError as error:
+        raise InputError(
+            field,
+            f"{given!r} is not UTF-8; give it in UTF-8, or in a file that is",
+        ) from error
 
 
 def _reading_files(
@@ -120,12 +160,17 @@ def _explained(loose: str, error: CycloptsError) -> Any:
 
 
 def _told(error: UnrollError, settings: type) -> str:
-    """Return an error's message; a field that is a setting has the name of its flag."""
+    """Return an error's message; fields that are settings have the names of their flags."""
     if not isinstance(error, InputError):
         return str(error)
+    known = {each.name for each in fields(settings)}
     field = error.field.split("[")[0]
-    is_setting = field in {each.name for each in fields(settings)}
-    return f"{flag(field)}: {error.problem}" if is_setting else str(error)
+    told = f"{flag(field)}: {error.problem}" if field in known else str(error)
+    return re.sub(r"\b[a-z]+(_[a-z]+)+\b", lambda name: _named(name[0], known), told)
+
+
+def _named(name: str, known: set[str]) -> str:
+    return flag(name) if name in known else name
 
 
 def _given(tokens: Sequence[str], file: Mapping[str, Any], setting: str) -> Any:

@@ -7,8 +7,8 @@ from typing import Annotated
 import pytest
 from cyclopts import Parameter
 
-from unroll.cli import Given, read_toml, run
-from unroll.errors import ClosedError, SettingsError
+from unroll.cli import Given, in_utf8, read_toml, run
+from unroll.errors import ClosedError, InputError, SettingsError
 from unroll.ranges import Range
 
 
@@ -214,6 +214,25 @@ def test_error_raised_on_purpose_ends_the_command_with_its_message(
         run(Settings, main, name="tea", tokens=[])
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"tea: {error}\n"
+
+
+def test_error_names_settings_by_their_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(_: Settings) -> None:
+        raise InputError("hidden_size", "must be below 9, or set hidden_size by cup_size")
+
+    with pytest.raises(SystemExit):
+        run(Settings, main, name="tea", tokens=[])
+    told = "tea: --hidden-size: must be below 9, or set --hidden-size by cup_size\n"
+    assert capsys.readouterr().err == told
+
+
+def test_texts_are_read_as_utf8_and_paths_are_left() -> None:
+    raw = "th\udcc3\udca9"  # of the bytes of `thé`, in a locale of ASCII
+    assert in_utf8(Settings(name=raw)).name == "thé"
+    assert in_utf8(Settings(name="thé")).name == "thé"
+    assert in_utf8(Required(beans=Path(raw))).beans == Path(raw)
+    with pytest.raises(InputError, match=r"name: 'a\\udcff' is not UTF-8; give it in UTF-8"):
+        in_utf8(Settings(name="a\udcff"))
 
 
 def test_error_that_nobody_meant_is_not_hidden() -> None:

@@ -1,6 +1,7 @@
 """The command `unroll`, as a user meets it."""
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -128,6 +129,29 @@ def test_text_goes_to_stdout_and_the_facts_to_stderr(
     assert output == client.generate("abc", options).text + "\n"
     assert errors.startswith("seed 5, ended by length, 40 symbols, ")
     assert errors.endswith(" symbols/s\n")
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.slow
+def test_texts_pass_whole_where_the_locale_says_nothing(
+    shared_server: RunningServer, client: Client
+) -> None:
+    asked = ["--prompt", "a£", "--logit-bias", "£=100", "--max-new-symbols", "3"]
+    command = [sys.executable, "-m", "unroll", "generate", "--target", shared_server.address]
+    done = subprocess.run(
+        [*command, *asked], cwd=ROOT, env={**os.environ, **ASCII}, capture_output=True, check=True
+    )
+    assert done.stdout == "£££\n".encode()
+
+
+def test_unknown_symbols_are_told_with_the_flag_that_lets_them_pass(
+    call: Call, capfd: Captured
+) -> None:
+    assert call("score", "--text", "a한") == 2
+    assert "remove them, or set --unknown-symbols to skip or replace\n" in capfd.readouterr().err
+    assert call("score", "--text", "a한", "--unknown-symbols", "skip") == 0
 
 
 def test_prompt_comes_from_standard_input(call: Call, client: Client, capfd: Captured) -> None:

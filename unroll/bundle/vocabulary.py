@@ -202,8 +202,7 @@ class Vocabulary:
         more = f" and {len(found) - NAMED_AT_MOST} more" if len(found) > NAMED_AT_MOST else ""
         return (
             f"{len(found)} of {len(text)} symbols are not in the model's vocabulary of "
-            f"{len(self)}: {named}{more}; remove them, or ask for unknown symbols to be "
-            "skipped or replaced"
+            f"{len(self)}: {named}{more}; remove them, or set unknown_symbols to skip or replace"
         )
 
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from unroll.bundle.manifest import architecture
-from unroll.cli import run
+from unroll.cli import in_utf8, run
 from unroll.client.client import Client
 from unroll.client.commands.batch import generate_records, score_records
 from unroll.client.commands.output import give_up_standard_output, writing
@@ -50,7 +50,8 @@ def health(tokens: Sequence[str] | None = None) -> None:
 def _ask(question: Callable[[Any, S], None]) -> Callable[[S], None]:
     """Connect, or load a bundle, as settings say and ask; `| head` ends it quietly, and Ctrl-C."""
 
-    def call(settings: S) -> None:
+    def call(given: S) -> None:
+        settings = in_utf8(given)
         settings.validate()
         try:
             with _terminable(), _model(settings) as model:

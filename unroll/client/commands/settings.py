@@ -21,7 +21,7 @@ _TEXT = Parameter(
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class BatchSettings(ServerSettings):
-    """Ask for one text, or for many with an input or an output."""
+    """Ask for one text, or for many with `--input` or `--output`."""
 
     bundle: Path | None = None
     """Run the bundle in this folder, in this process, instead of asking a server."""
@@ -102,7 +102,11 @@ def _check_apart(settings: BatchSettings) -> None:
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ScoreSettings(BatchSettings):
-    """Score a text, or each text of an input: mean cost in bits per character under the model."""
+    """Score a text, or with `--input` each line of a file, in bits per character.
+
+    The score is the mean of -log2 p over the symbols, under the model. A server does it, or with
+    `--bundle` this process.
+    """
 
     text: Annotated[str | None, _TEXT] = None
     """Text to score, or - to read it from standard input."""
@@ -136,7 +140,10 @@ class ScoreSettings(BatchSettings):
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class GenerateSettings(BatchSettings):
-    """Continue a prompt, or each prompt of an input; a single text appears as it comes."""
+    """Continue a prompt, or with `--input` each line of a file.
+
+    A single text appears as it is written. A server writes it, or with `--bundle` this process.
+    """
 
     prompt: Annotated[str, _TEXT] = ""
     """Text to continue, or - to read it from standard input."""
