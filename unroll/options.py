@@ -9,35 +9,37 @@ from unroll.terms import Capsules, UnknownSymbols
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateOptions:
-    """How a text is generated; None or empty means the server's default.
+    """How a text is generated; None or empty means the default.
+
+    In a session, or from a capsule, seed and sampling parameters stay in force. temperature, top_k,
+    top_p, min_p and logit_bias go together: a request that gives one of them replaces all five.
 
     Attributes:
-        model: name of the model; by default that of the session or capsule, else the server's
-            first.
-        max_new_symbols: maximum number of symbols to generate; 256 by default. 0 only reads the
+        model: name of the model. Default: that of the session or capsule, else the server's first.
+        max_new_symbols: maximum number of symbols to generate, 256 by default. 0 only reads the
             prompt.
-        stop: strings before which the text ends; at most 8, of 1 to 256 symbols.
-        seed: in [0, 2^63); by default that of the session or capsule, else the server chooses one
-            and returns it.
-        temperature: 0 (greedy), or 0.001 to 1000; 1 by default. If this and the four below are
-            all None, the session or capsule keeps its own.
-        top_k: 0 (all, the default) or more.
-        top_p: in (0, 1]; 1 by default, which keeps all.
-        min_p: in [0, 1]; 0 by default, which keeps all.
-        logit_bias: what is added to the logits before temperature, by symbol; -100 to 100, or
-            -inf, which bans the symbol. Belongs to those four.
+        stop: strings before which the text ends, at most 8 of 1 to 256 symbols each.
+        seed: seed of the random numbers, from 0 to 2^63 - 1. Default: that of the session or
+            capsule, else the server chooses one and returns it.
+        temperature: 0 takes the likeliest symbol each time; otherwise 0.001 to 1000, 1 by default.
+        top_k: draw only from the k likeliest symbols; 0, the default, keeps all.
+        top_p: draw only from the likeliest symbols whose probabilities sum to this; above 0 and at
+            most 1, the default, which keeps all.
+        min_p: draw only from symbols at least this times as probable as the likeliest; 0, the
+            default, keeps all; at most 1.
+        logit_bias: what is added to the logit of each of these symbols, before temperature: -100 to
+            100, or -inf, which bans the symbol.
         pattern: regular expression in Python's syntax that the generated text has to match as a
-            whole; at most 2,048 bytes. None goes on with that of the session or capsule, empty
-            drops it.
+            whole, at most 2,048 bytes. None keeps that of the session or capsule; empty drops it.
         json_schema: JSON schema of which the generated text is a value, instead of a pattern; at
             most 16,384 bytes.
-        log_probs: whether to return the log-probability of each symbol.
-        top_log_probs: how many alternatives to return for each symbol, 0 to 20.
-        capsules: which parts of the answer carry a capsule; by default the last of each sample.
-        sample_count: number of continuations, 1 (the default) to 64; the first uses the seed, the
-            next the seed + 1 and so on.
-        unknown_symbols: what to do with prompt symbols that are not in the vocabulary.
-        replacement_symbol: what replaces them with `REPLACE`; otherwise empty.
+        log_probs: whether to return the log-probability of each symbol, in nats.
+        top_log_probs: how many of the likeliest symbols to return at each place, 0 to 20.
+        capsules: which parts of the answer carry a capsule. Default: the last of each sample.
+        sample_count: number of continuations, 1 by default, at most 64. The first uses the seed,
+            the next the seed + 1 and so on.
+        unknown_symbols: what to do with symbols that are not in the vocabulary.
+        replacement_symbol: with `REPLACE`, the symbol of the vocabulary that replaces them.
     """
 
     model: str = ""
@@ -74,8 +76,9 @@ class InspectOptions:
     """What to show of a text that is read; further attributes are those of GenerateOptions.
 
     Attributes:
-        units: the hidden units whose values to return; a server limits their number.
-        top_log_probs: how many alternatives to return for each symbol, 0 to the vocabulary's size.
+        units: the hidden units whose values to return; a server allows 64 by default.
+        top_log_probs: how many of the likeliest symbols to return at each place, 0 to the size of
+            the vocabulary.
     """
 
     model: str = ""
@@ -87,10 +90,9 @@ class InspectOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class FindUnitsOptions:
-    """How hidden units are found.
+    """How hidden units are found; further attributes are those of GenerateOptions.
 
     Attributes:
-        model: as in GenerateOptions.
         unit_count: how many to return, 1 to 64; 10 by default.
     """
 
@@ -100,7 +102,12 @@ class FindUnitsOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionOptions:
-    """What a session starts with; the attributes are those of GenerateOptions."""
+    """What a session starts with; further attributes are those of GenerateOptions.
+
+    Attributes:
+        model: name of the model. Default: the server's first.
+        seed: seed of the random numbers, from 0 to 2^63 - 1. Default: the server chooses one.
+    """
 
     model: str = ""
     seed: int | None = None

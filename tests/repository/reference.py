@@ -1,4 +1,4 @@
-"""The tables of docs/reference that are made from the code: settings and metrics."""
+"""The tables of docs/reference that are made from the code: settings, options and metrics."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
+import unroll
 from export.__main__ import ExportSettings
 from export.adopt.__main__ import AdoptSettings
 from report.settings import ReportSettings
@@ -18,6 +19,7 @@ from unroll.client.load.settings import LoadSettings
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ROOT / "docs" / "reference" / "settings.md"
+OPTIONS_PAGE = ROOT / "docs" / "reference" / "options.md"
 METRICS = ROOT / "docs" / "reference" / "metrics.md"
 COMMANDS: dict[str, type[Any]] = {
     "unroll serve": ServerSettings,
@@ -31,6 +33,17 @@ COMMANDS: dict[str, type[Any]] = {
     "unroll health": AskedSettings,
     "unroll load": LoadSettings,
     "unroll report": ReportSettings,
+}
+OPTIONS: dict[str, type[Any]] = {
+    each.__name__: each
+    for each in (
+        unroll.GenerateOptions,
+        unroll.ScoreOptions,
+        unroll.SessionOptions,
+        unroll.InspectOptions,
+        unroll.FindUnitsOptions,
+        unroll.Security,
+    )
 }
 PROCESS = {each.name for each in ProcessCollector(registry=CollectorRegistry()).collect()}
 

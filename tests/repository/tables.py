@@ -2,11 +2,13 @@
 
 import ast
 import inspect
+import re
 import textwrap
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from itertools import pairwise
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from unroll.ranges import flag, ranges_of
 
@@ -31,6 +33,46 @@ def settings_table(settings: type[Any]) -> str:
         for field in fields(settings)
     ]
     return "\n".join(["| setting | default | range | meaning |", "|---|---|---|---|", *rows])
+
+
+def fields_table(options: type[Any], like: type[Any]) -> str:
+    """One row a field of a dataclass whose docstring has a section of attributes.
+
+    Args:
+        options: the dataclass.
+        like: another, whose attributes say what those of the first do not.
+    """
+    told = _attributes(like) | _attributes(options)
+    kinds = get_type_hints(options)
+    rows = [
+        f"| `{each.name}` | {_kind(kinds[each.name])} | {_default(each.default)} "
+        f"| {told[each.name]} |"
+        for each in fields(options)
+    ]
+    return "\n".join(["| field | type | default | meaning |", "|---|---|---|---|", *rows])
+
+
+def _attributes(options: type[Any]) -> dict[str, str]:
+    _, _, section = inspect.getdoc(options).partition("Attributes:\n")  # type: ignore[union-attr]
+    found = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE)
+    return {name: _sentence(" ".join(text.split())) for name, text in found}
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _kind(hint: Any) -> str:
+    """Write a type; of an enumeration all its members, of what may be None the rest."""
+    some = [each for each in get_args(hint) or (hint,) if each is not NoneType]
+    if get_origin(hint) is not UnionType or len(some) != 1:
+        some = [hint]
+    (kind,) = some
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        members = ", ".join(f"`{each.name}`" for each in kind)
+        return f"`{kind.__name__}`: {members}"
+    name = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
+    return f"`{re.sub(r'[a-z_]+[.](?=[A-Za-z])', '', name)}`"
 
 
 def _body(settings: type[Any]) -> list[ast.stmt]:

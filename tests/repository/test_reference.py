@@ -7,11 +7,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.repository.reference import COMMANDS, METRICS, ROOT, SETTINGS, metrics_table
-from tests.repository.tables import between, put, settings_table
+import unroll
+from tests.repository.reference import (
+    COMMANDS,
+    METRICS,
+    OPTIONS,
+    OPTIONS_PAGE,
+    ROOT,
+    SETTINGS,
+    metrics_table,
+)
+from tests.repository.tables import between, fields_table, put, settings_table
 from tests.serving.running import serve
 from tests.serving.telemetry.test_metrics import read_page
 from training.settings import Cell
+from unroll.terms import (
+    ALTERNATIVES_AT_MOST,
+    BIAS_RANGE,
+    DEFAULT_NEW_SYMBOLS,
+    PATTERN_BYTES_AT_MOST,
+    SAMPLES_AT_MOST,
+    SCHEMA_BYTES_AT_MOST,
+    STOP_LENGTH_AT_MOST,
+    STOPS_AT_MOST,
+)
 
 
 def check_table(page: Path, name: str, table: str) -> None:
@@ -24,6 +43,34 @@ def check_table(page: Path, name: str, table: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_table_of_settings_is_that_of_the_code(command: str) -> None:
     check_table(SETTINGS, command, settings_table(COMMANDS[command]))
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_table_of_options_is_that_of_the_code(name: str) -> None:
+    check_table(OPTIONS_PAGE, name, fields_table(OPTIONS[name], unroll.GenerateOptions))
+
+
+def test_all_public_options_have_a_table() -> None:
+    public = {name for name in unroll.__all__ if name.endswith("Options")}
+    assert public | {"Security"} == set(OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("field", "limit"),
+    [
+        ("max_new_symbols", f"{DEFAULT_NEW_SYMBOLS} by default"),
+        ("stop", f"at most {STOPS_AT_MOST} of 1 to {STOP_LENGTH_AT_MOST} symbols"),
+        ("logit_bias", "{:g} to {:g},".format(*BIAS_RANGE)),
+        ("pattern", f"at most {PATTERN_BYTES_AT_MOST:,} bytes"),
+        ("json_schema", f"at most {SCHEMA_BYTES_AT_MOST:,} bytes"),
+        ("top_log_probs", f"0 to {ALTERNATIVES_AT_MOST}"),
+        ("sample_count", f"at most {SAMPLES_AT_MOST}"),
+    ],
+)
+def test_limits_that_options_tell_are_those_in_force(field: str, limit: str) -> None:
+    table = fields_table(unroll.GenerateOptions, unroll.GenerateOptions)
+    (row,) = (line for line in table.splitlines() if line.startswith(f"| `{field}` |"))
+    assert limit in row
 
 
 def test_table_of_metrics_is_that_of_the_page(

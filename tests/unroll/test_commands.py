@@ -135,9 +135,7 @@ ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 @pytest.mark.slow
-def test_texts_pass_whole_where_the_locale_says_nothing(
-    shared_server: RunningServer, client: Client
-) -> None:
+def test_texts_pass_whole_where_the_locale_says_nothing(shared_server: RunningServer) -> None:
     asked = ["--prompt", "a£", "--logit-bias", "£=100", "--max-new-symbols", "3"]
     command = [sys.executable, "-m", "unroll", "generate", "--target", shared_server.address]
     done = subprocess.run(
