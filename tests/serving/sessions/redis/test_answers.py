@@ -9,7 +9,7 @@ import pytest
 
 from serving.sessions.store import Found
 from tests.serving.key_servers import KeyServer
-from tests.serving.sessions.test_redis_store import ANNA, new, settings, store_at
+from tests.serving.sessions.redis.stores import ANNA, new, settings, store_at
 from unroll.errors import StoreError
 
 NAMES = [f"{number:03}" for number in range(40)]
