@@ -46,7 +46,8 @@ class AdoptSettings:
     vocabulary, if that is a text."""
 
     encoding: str = "utf-8"
-    """Encoding of the texts."""
+    """Encoding of the vocabulary and of the corpus. Python's open() reads and writes cp1252 on
+    Windows where nothing else is said."""
 
 
 def main(tokens: Sequence[str] | None = None) -> None:

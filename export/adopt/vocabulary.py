@@ -8,12 +8,12 @@ from typing import Any
 
 from training.data.corpus.corpus import Corpus, load_corpus
 from training.data.decoding.decode import Rules
+from training.data.decoding.encodings import NAMED_AT_MOST, WORTH_TRYING
 from unroll.bundle.form import TextForm
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import AdoptionError, CorpusError, shown
 
 Symbols = str | Sequence[str] | Mapping[str, int] | Mapping[int, str]
-ENCODINGS = ("utf-8", "cp1252", "latin-1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ def read_symbols(path: Path, encoding: str = "utf-8") -> tuple[str, Text | None]
             symbols. Else a text: one in which no symbol occurs twice lists them in the order of
             their ids; of any other, all its symbols are taken, sorted, as
             `sorted(set(text))` does.
-        encoding: of a text.
+        encoding: of the file.
 
     Returns:
         The symbols in the order of their ids, each one code point, and the text that they are of;
@@ -59,12 +59,17 @@ def read_symbols(path: Path, encoding: str = "utf-8") -> tuple[str, Text | None]
         AdoptionError: it is none.
         CorpusError: it cannot be read in that encoding.
     """
+    if not path.is_file():
+        raise AdoptionError(f"vocabulary {path}: there is no such file; name one with --vocabulary")
+    text = Text.read(path, encoding)
     if path.suffix == ".json":
         try:
-            return order_symbols(json.loads(path.read_text(encoding="utf-8"))), None
-        except (OSError, ValueError) as error:
-            raise AdoptionError(f"vocabulary {path}: cannot be read as JSON: {error}") from error
-    text = Text.read(path, encoding)
+            return order_symbols(json.loads(text.corpus.text)), None
+        except ValueError as error:
+            raise AdoptionError(
+                f"vocabulary {path}: cannot be read as JSON: {error}; list symbols in the order "
+                "of their ids, or name another file with --vocabulary"
+            ) from error
     if len(text.corpus) == len(text.corpus.vocabulary):
         return text.corpus.text, None
     return text.corpus.vocabulary.symbols, text
@@ -136,13 +141,16 @@ def check_size(symbols: str, wanted: int, text: Text | None) -> None:
     """
     if len(symbols) == wanted:
         return
-    hint = "; list the symbols in the order of their ids, as JSON"
+    advice = "list the symbols in the order of their ids, as JSON"
     if text is not None:
-        found = {name: _count(text.path, name) for name in ENCODINGS}
-        counts = ", ".join(f"{count} as {name}" for name, count in found.items() if count)
-        hint = f" (read {counts}){hint}, or change --encoding"
+        others = (name for name in WORTH_TRYING if name != text.encoding)
+        fitting = [name for name in others if _count(text.path, name) == wanted]
+        if fitting:
+            advice = f"it has {wanted} with --encoding {' or '.join(fitting[:NAMED_AT_MOST])}"
+        else:
+            advice += f"; no other encoding of its text gives {wanted}"
     raise AdoptionError(
-        f"vocabulary: has {len(symbols)} symbols, the decoder writes {wanted}{hint}"
+        f"vocabulary: has {len(symbols)} symbols, the decoder writes {wanted}; {advice}"
     )
 
 

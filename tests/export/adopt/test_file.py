@@ -224,11 +224,36 @@ def test_another_encoding_is_named(tmp_path: Path) -> None:
     file = tmp_path / "corpus.txt"
     file.write_bytes("né é né\n".encode())  # "\n", " ", n, é; in cp1252 é is two
     module = made(lambda: strangers.PlainRNN(5, nn.GRU))
-    expected = r"has 4 symbols, the decoder writes 5 \(read 4 as utf-8, 5 as cp1252, 5 as latin-1\)"
+    expected = r"has 4 symbols, the decoder writes 5; it has 5 with --encoding .*cp1252"
     with pytest.raises(AdoptionError, match=expected):
         adopt(module.state_dict(), file)
     adoption = adopt(module.state_dict(), file, encoding="cp1252")
     assert load_checkpoint(adoption.checkpoint).vocabulary.symbols == "\n n©Ã"
+
+
+@pytest.mark.parametrize("name", ["vocabulary.json", "vocabulary.txt"])
+def test_encodings_of_a_vocabulary_are_advised(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_bytes('["n", "é", "ï"]'.encode("cp1252"))
+    advised = r"bytes e9 22 2c 20 at offset 7 are not utf-8; --encoding worth trying: .*cp1252"
+    with pytest.raises(CorpusError, match=advised):
+        adopt(gru().state_dict(), file)
+
+
+def test_vocabulary_in_json_has_its_encoding_and_its_mark(tmp_path: Path) -> None:
+    file = tmp_path / "vocabulary.json"
+    module = made(lambda: strangers.PlainRNN(3, nn.GRU))
+    for encoding in ("cp1252", "utf-16", "utf-8-sig"):
+        file.write_bytes('["n", "é", "ï"]'.encode(encoding))
+        adoption = adopt(module.state_dict(), file, encoding=encoding.removesuffix("-sig"))
+        assert load_checkpoint(adoption.checkpoint).vocabulary.symbols == "néï"
+
+
+def test_size_that_no_encoding_gives_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "corpus.txt"
+    file.write_text("abcabca", "utf-8")
+    with pytest.raises(AdoptionError, match="no other encoding of its text gives"):
+        adopt(gru().state_dict(), file)
 
 
 def test_vocabulary_that_is_none_is_named(tmp_path: Path) -> None:

@@ -232,6 +232,6 @@ def _undecodable(error: UnicodeDecodeError, end: int, rules: Rules, name: str) -
     likely = fitting(data if end == len(data) else data[start:], rules.encoding)
     return CorpusError(
         f"corpus {name}: bytes {found} at offset {end - len(data) + start} are not "
-        f"{rules.encoding}; --encoding worth trying: {', '.join(likely)}; where only a few bytes "
-        "are wrong, --bad-bytes replace"
+        f"{rules.encoding}; --encoding worth trying: {', '.join(likely)}; if only a few bytes are "
+        "wrong, `unroll train --bad-bytes replace` puts U+FFFD in their place"
     )
