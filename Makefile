@@ -92,7 +92,7 @@ test-kernels-sanitized: $(READY) ## Test the loop in C++ with the sanitizers of 
 	CXX=g++ CXXFLAGS=$(SANITIZED) \
 		$(BIN)/python -c 'from serving.runtime.native.library import build; build()'
 	CXXFLAGS=$(SANITIZED) LD_PRELOAD='$(call SANITIZER,asan) $(call SANITIZER,ubsan)' ASAN_OPTIONS=detect_leaks=0 REQUIRE_KERNELS=1 \
-		$(BIN)/python -m pytest tests/serving/runtime/test_native.py tests/serving/runtime/test_native_drawing.py \
+		$(BIN)/python -m pytest tests/serving/runtime/native/test_loop.py tests/serving/runtime/native/test_library.py tests/serving/runtime/native/test_drawing.py \
 		-k 'not server and not compile' $(ARGS); status=$$?; \
 	$(BIN)/python -c 'from serving.runtime.native.library import build; build()' && exit $$status
 

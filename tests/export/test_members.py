@@ -9,7 +9,7 @@ from export.graph.arithmetic import Precision
 from export.graph.weights import ModelWeights
 from serving.runtime.onnx import Device
 from tests.conftest import export_briefly, tiny_checkpoint
-from tests.export.test_precision import least, own_texts
+from tests.export.lower import least, own_texts
 from training.model.model import CELLS, CharRNN
 from training.settings import Cell
 from unroll.bundle.folder import load_bundle

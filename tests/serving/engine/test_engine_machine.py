@@ -24,7 +24,7 @@ from serving.engine.sequences.sequence import Sequence
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
 from tests.conftest import TINY_SYMBOLS, export_briefly, tiny_checkpoint
-from tests.export.test_precision import own_texts
+from tests.export.lower import own_texts
 from tests.serving.engine.harness import Outcome, Reader, alone, request, slot_states
 from tests.serving.runtime.runs import FILTERED, PLAIN
 from training.settings import Cell

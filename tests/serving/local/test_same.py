@@ -11,7 +11,7 @@ import pytest
 
 from export.graph.arithmetic import Precision
 from serving.local.model import LocalModel, load
-from tests.export.test_precision import compiled
+from tests.export.lower import compiled
 from tests.serving.running import serve
 from tests.shared import SharedFolders
 from training.model.model import CELLS

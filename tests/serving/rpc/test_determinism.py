@@ -13,7 +13,7 @@ import pytest
 
 from export.graph.arithmetic import Precision
 from tests.conftest import TINY_SYMBOLS, export_briefly, tiny_checkpoint
-from tests.export.test_precision import own_texts
+from tests.export.lower import own_texts
 from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, server_process, wait_for
 from training.settings import Cell
 from unroll.client.aio import AsyncClient

@@ -11,7 +11,7 @@ from export.graph.arithmetic import Precision
 from serving.runtime.decoder import FREE, Automata, Decoder, LoopResult, LoopRun
 from serving.runtime.onnx import Device
 from tests.conftest import TINY_SYMBOLS
-from tests.export.test_precision import compiled
+from tests.export.lower import compiled
 from tests.serving.runtime.runs import (
     BATCHES,
     FILTERED,

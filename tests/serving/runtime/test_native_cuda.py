@@ -22,6 +22,7 @@ from serving.runtime.native_cuda.weights import NativeWeights
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
 from tests.conftest import TINY_SYMBOLS, export_briefly, tiny_checkpoint
+from tests.serving.runtime.native.bundles import random_texts
 from tests.serving.runtime.runs import (
     FILTERED,
     PLAIN,
@@ -31,7 +32,6 @@ from tests.serving.runtime.runs import (
     rows_of,
     state_rows,
 )
-from tests.serving.runtime.test_native import random_texts
 from training.model.model import CELLS
 from training.run.checkpoint import Checkpoint
 from unroll.bundle.folder import Bundle

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from tests.training.conftest import Room, tiny_settings
-from tests.training.run.test_trainer import StopAfter
+from tests.training.run.stops import StopAfter
 from training.data.corpus.corpus import Corpus, load_corpus
 from training.data.prepared import prepare_data
 from training.data.streams import Position

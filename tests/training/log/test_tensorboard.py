@@ -7,7 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.training.conftest import Room, tiny_settings
-from tests.training.run.test_trainer import StopAfter
+from tests.training.run.stops import StopAfter
 from tests.training.test_command import call, command
 from training.log.metrics import Metrics, read_metrics
 from training.log.tensorboard import TensorBoardLog

@@ -22,8 +22,8 @@ from serving.runtime.native.decoder import NativeDecoder
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
 from tests.conftest import export_briefly, tiny_checkpoint
+from tests.serving.runtime.native.bundles import IS_REQUIRED, SETS
 from tests.serving.runtime.runs import BATCHES, FILTERED, PLAIN, random_run, rows_of, state_rows
-from tests.serving.runtime.test_native import IS_REQUIRED, SETS
 from training.model.model import CharRNN
 from training.run.checkpoint import Checkpoint
 from unroll.bundle.folder import Bundle

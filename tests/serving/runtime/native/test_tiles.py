@@ -17,6 +17,7 @@ from serving.runtime.native.decoder import NativeDecoder
 from serving.runtime.native.packing import BEHIND
 from serving.runtime.onnx import Device
 from tests.conftest import tiny_checkpoint
+from tests.serving.runtime.native.bundles import IS_REQUIRED, compiled
 from tests.serving.runtime.runs import (
     PLAIN,
     assert_same_bits,
@@ -25,7 +26,6 @@ from tests.serving.runtime.runs import (
     rows_of,
     state_rows,
 )
-from tests.serving.runtime.test_native import IS_REQUIRED, compiled
 from training.settings import Cell
 
 EMULATED = ("-DEMULATED_TILES", "-DTILED_FROM=1")

@@ -1,19 +1,12 @@
 """The native loop gives the bits of decode.onnx on each instruction set, or refuses."""
 
-import os
-import shutil
-from collections.abc import Callable
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
 import pytest
 
-from export.graph.arithmetic import Precision
-from export.proof.quality import Texts
 from serving.local.model import load
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.initializers import read_initializers
@@ -25,8 +18,9 @@ from serving.runtime.native.packing import PackedDecoder, Tensors, pack_decoder
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
 from serving.settings import ServerSettings
-from tests.conftest import TINY_SYMBOLS, export_briefly, tiny_checkpoint
+from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
 from tests.serving.running import serve
+from tests.serving.runtime.native.bundles import IS_REQUIRED, SETS, V, compiled
 from tests.serving.runtime.runs import (
     BATCHES,
     FILTERED,
@@ -39,38 +33,25 @@ from tests.serving.runtime.runs import (
     state_rows,
 )
 from training.model.model import CELLS
-from training.run.checkpoint import Checkpoint
 from unroll.bundle.folder import Bundle
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import DeviceError, SettingsError
 from unroll.options import GenerateOptions
-
-V = len(TINY_SYMBOLS)
-ROWS = 130
-IS_REQUIRED = os.environ.get("REQUIRE_KERNELS") == "1"
-SETS = tuple(library.LANES)  # of instructions
-MODELS = [
-    *((cell, precision, 37, 2, 1) for cell in CELLS for precision in ("fp32", "int8")),
-    ("gru", "fp32", 300, 1, 1),  # more inputs than are summed at once
-    ("gru", "int8", 16, 2, 2),
-    ("lstm", "fp32", 7, 3, 2),
-]
 
 pytestmark = pytest.mark.skipif(
     not library.LIBRARY.exists() and not IS_REQUIRED, reason="`make kernels` was not run"
 )
 
 
-def random_texts() -> Texts:
-    """Make up what int8 is calibrated and judged on."""
-    ids = np.random.default_rng(8).integers(0, V, 4000)
-    return Texts(training=ids[:2000], validation=ids[2000:])
+ROWS = 130
 
 
-def compiled(checkpoint: Checkpoint, precision: str, folder: Path) -> Bundle:
-    """Compile a model."""
-    texts = random_texts() if precision == "int8" else None
-    return export_briefly(checkpoint, folder, precision=Precision(precision), texts=texts)
+MODELS = [
+    *((cell, precision, 37, 2, 1) for cell in CELLS for precision in ("fp32", "int8")),
+    ("gru", "fp32", 300, 1, 1),  # more inputs than are summed at once
+    ("gru", "int8", 16, 2, 2),
+    ("lstm", "fp32", 7, 3, 2),
+]
 
 
 @pytest.fixture(scope="module", params=MODELS, ids=lambda model: "-".join(map(str, model)))
@@ -255,118 +236,6 @@ def test_large_vocabulary_of_a_graph_of_before_is_refused(
     monkeypatch.setattr(native, "WHOLE_AT_MOST", V - 1)
     with pytest.raises(DeviceError, match=f"'blocks_{V}'; export it again"):
         NativeDecoder(small_bundle)
-
-
-def not_there(folder: Path) -> Path:
-    """Name a library that nobody has compiled."""
-    return folder / "loop.lib"
-
-
-def not_a_library(folder: Path) -> Path:
-    """Write a file that is no library."""
-    (folder / "loop.lib").write_bytes(b"")
-    return folder / "loop.lib"
-
-
-def cut(folder: Path) -> Path:
-    """Write the first half of a library."""
-    whole = library.LIBRARY.read_bytes()
-    (folder / "loop.lib").write_bytes(whole[: len(whole) // 2])
-    return folder / "loop.lib"
-
-
-def other(folder: Path) -> Path:
-    """Take another library."""
-    spec = find_spec("_ctypes")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(shutil.copy(spec.origin, folder / "loop.lib"))
-
-
-@pytest.mark.parametrize(
-    ("make", "problem"),
-    [
-        (not_there, "are not compiled; run `make kernels`"),
-        (not_a_library, "is damaged; run `make kernels` again"),
-        (cut, "is damaged; run `make kernels` again"),
-        (other, "is damaged; run `make kernels` again"),
-    ],
-)
-def test_missing_library_is_refused(
-    make: Callable[[Path], Path], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(library, "LIBRARY", make(tmp_path))
-    with pytest.raises(DeviceError, match=problem):
-        library.load()
-
-
-def test_library_of_other_sources_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in library.SOURCES:
-        (tmp_path / name).write_bytes((library.FOLDER / name).read_bytes() + b"\n")
-    monkeypatch.setattr(library, "FOLDER", tmp_path)
-    with pytest.raises(DeviceError, match=r"compiled from other sources .* run `make kernels` ag"):
-        library.load()
-
-
-@pytest.mark.parametrize("own", ["-O0", "-ffast-math"])
-def test_library_of_other_flags_is_refused(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXXFLAGS", own)
-    with pytest.raises(DeviceError, match=f"or with other flags .CXXFLAGS is '{own}' here"):
-        library.load()
-    monkeypatch.delenv("CXXFLAGS")
-    monkeypatch.setattr(library, "FLAGS", tuple(flag.replace("O2", "O3") for flag in library.FLAGS))
-    with pytest.raises(DeviceError, match="or with other flags"):
-        library.load()
-
-
-def test_library_that_was_compiled_anew_waits_for_a_restart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sources = ("loop.cpp", "instruction_set.cpp")
-    for name in sources:
-        shutil.copy(library.FOLDER / name, tmp_path)
-    (tmp_path / "loop.cpp").write_text("")
-    monkeypatch.setattr(library, "FOLDER", tmp_path)
-    monkeypatch.setattr(library, "LIBRARY", tmp_path / "loop.lib")
-    monkeypatch.setattr(library, "SOURCES", sources)
-    library.build()
-    library.load()
-    (tmp_path / "loop.cpp").write_text("// other sources")
-    library.build()
-    with pytest.raises(DeviceError, match=r"was compiled anew since .* loaded it; restart"):
-        library.load()
-
-
-def test_source_that_does_not_compile_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in library.SOURCES:
-        (tmp_path / name).write_text("no C++")
-    monkeypatch.setattr(library, "FOLDER", tmp_path)
-    monkeypatch.setattr(library, "LIBRARY", tmp_path / "loop.lib")
-    with pytest.raises(DeviceError, match=r"cannot be compiled:\n.*error"):
-        library.build()
-    assert not (tmp_path / "loop.lib").exists()
-
-
-@pytest.mark.parametrize("compiler", ["/no/such/compiler", "/no/such/compiler -m64", "/"])
-def test_compiler_that_cannot_be_started_is_told(
-    compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CXX", compiler)
-    monkeypatch.setattr(library, "LIBRARY", tmp_path / "loop.lib")
-    with pytest.raises(DeviceError, match="the native kernels cannot be compiled: "):
-        library.build()
-
-
-def test_folder_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        library, "TemporaryDirectory", lambda **_: TemporaryDirectory(dir="/no/such")
-    )
-    with pytest.raises(DeviceError, match=r"the native kernels cannot be compiled: .*/no/such"):
-        library.build()
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""OpenAI's door, by its own clients."""
