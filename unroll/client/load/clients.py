@@ -95,13 +95,15 @@ class Load:
 
     async def _ask(self, channel: grpc.aio.Channel, index: int) -> None:
         """Be one client: ask for one text after the other until cancelled."""
+        number = self._numbers[index]
+        await asyncio.sleep(first_seconds(self._settings, number))
         authorized = self._security.authorize(channel)
         if self._settings.mode is Mode.STREAM:
             ask, method = self._stream, stream_method(authorized)
         else:
             ask, method = self._whole, unary_method(authorized)
         counts = True
-        for request in serialised_requests(self._settings, self._numbers[index]):
+        for request in serialised_requests(self._settings, number):
             try:
                 await ask(method, request, index)
             except grpc.RpcError as error:
@@ -144,6 +146,14 @@ class Load:
 
     def _is_open(self, moment: float) -> bool:
         return self._tally.opens <= moment < self._tally.closes
+
+
+def first_seconds(settings: LoadSettings, number: int) -> float:
+    """Return when in the warm-up a client begins, in seconds.
+
+    Clients that began at once, with texts of one length, would ask at the same instant ever after.
+    """
+    return settings.warm_up * number / settings.clients
 
 
 def serialised_requests(settings: LoadSettings, number: int) -> Iterator[bytes]:

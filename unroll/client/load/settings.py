@@ -33,7 +33,8 @@ class LoadSettings(ServerSettings):
     """How long to measure."""
 
     warm_up: Annotated[float, Range(0)] = 1.0
-    """Seconds of the same load before that, which do not count."""
+    """Seconds before that, which do not count: the clients begin one after the other within them,
+    so that they do not keep in step. With 0, all begin at once."""
 
     prompt: Annotated[str, Parameter(allow_leading_hyphen=True, negative=())] = ""
     """Text to continue; by default the model's start symbol."""

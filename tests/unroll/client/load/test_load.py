@@ -17,7 +17,8 @@ from serving.access.tokens import NewToken, issue
 from tests.serving.access.certificates import Authority
 from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
-from unroll.client.load.clients import Load, serialised_requests
+from unroll.client.load import clients
+from unroll.client.load.clients import Load, first_seconds, serialised_requests
 from unroll.client.load.command import load
 from unroll.client.load.processes import shares
 from unroll.client.load.record import LoadRecord
@@ -187,3 +188,29 @@ def test_ctrl_c_ends_the_command_quietly_with_status_130(server: RunningServer) 
         os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=PATIENCE)
     assert (process.returncode, output) == (130, b"")
+
+
+def test_clients_begin_one_after_the_other_within_the_warm_up() -> None:
+    settings = LoadSettings(clients=4, warm_up=2.0)
+    assert [first_seconds(settings, number) for number in range(4)] == [0.0, 0.5, 1.0, 1.5]
+    assert first_seconds(LoadSettings(clients=4, warm_up=0.0), 3) == 0.0
+
+
+def test_a_client_waits_for_its_turn(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def first(settings: LoadSettings, number: int) -> float:
+        asked.append(number)
+        return 0.0 if number < 2 else PATIENCE  # which is longer than the load
+
+    monkeypatch.setattr(clients, "first_seconds", first)
+    settings = LoadSettings(target=server.address, clients=3, seconds=0.3, new_symbols=3)
+
+    async def at_once() -> None:
+        pass
+
+    tally = asyncio.run(Load(settings, range(3)).run(at_once))
+    assert asked == [0, 1, 2]
+    assert [symbols > 0 for symbols in tally.symbols] == [True, True, False]
