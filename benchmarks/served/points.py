@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from contextlib import suppress
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from unroll.client.load.clients import SEEDS_A_CLIENT
 from unroll.client.load.processes import run_load
 from unroll.client.load.settings import LoadSettings, Mode
 from unroll.client.load.tally import Durations, Tally
-from unroll.errors import ServerError
+from unroll.errors import ClosedError, ServerError
 from unroll.terms import Capsules
 
 ROWS_OF_WORKERS = 64  # in all
@@ -47,7 +48,8 @@ class Engines:
             def listen(chunk: Chunk) -> None:
                 written[row] += len(chunk.text)
                 if chunk.is_last and not stopping.is_set():
-                    engine.submit(next(requests), listen)
+                    with suppress(ClosedError):  # it may close just now
+                        engine.submit(next(requests), listen)
 
             engine.submit(next(requests), listen)
 
