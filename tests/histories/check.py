@@ -1,77 +1,40 @@
-"""The judgement of a history.
+"""The judgement of what became of one session.
 
-The answers of a session form a chain of steps, each from the state that the one before it left. A
-call without an answer may be a step as well. A declared loss puts the chain back to one of its
-steps, at the earliest the last that was answered before what the fault may lose. Where several
-chains explain what was seen so far, all of them are followed; if none is left, the history cannot
-be true.
+The answers of a session form a chain of steps, each from the state that the one before it left: a
+text goes on, a rewind leads back to one of the last places of the same text. A call without an
+answer may be a step as well. A declared loss puts the chain back to one of its steps, at the
+earliest the last that was answered before what the fault may lose. Where several chains explain
+what was seen so far, all of them are followed; if none is left, the history cannot be true.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, combinations
-from typing import NamedTuple, Protocol
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import accumulate, chain, combinations
+from typing import NamedTuple
 
-from tests.histories.calls import Call, Look, Loss, Outcome
-from tests.histories.oracle import Computed
+from tests.histories.calls import Birth, Call, Kind, Look, Loss, Outcome
+from tests.histories.reads import Reads
+from tests.histories.steps import GONE, Path, Point, Step, Text
+from tests.histories.unseen import Unseen
 
 UNSEEN_AT_MOST = 3  # calls without an answer between two answers
-NEAR_SECONDS = 60.0  # if it is more than one, they began at most so long before
+BACK = 40  # answers that are explained in more ways, if what follows has no explanation
 
 SHOWN = 40  # symbols of a text
 
 
-class Text(Protocol):
-    """Knows what follows a state."""
-
-    start: bytes
-
-    def go_on(self, state: bytes, prompt: str, length: int) -> Computed:
-        """Return what follows."""
-        ...
-
-
-class Step(NamedTuple):
-    """A change of a session.
-
-    Attributes:
-        before: the step that it followed.
-        call: that made it; None for the start.
-        position: that it reached.
-        state: likewise.
-        begun: when the last call so far began.
-        unseen: the calls without an answer that have made a step so far.
-    """
-
-    before: "Step | None"
-    call: Call | None
-    position: int
-    state: bytes
-    begun: float
-    unseen: "tuple[Call, object] | None" = None
-
-
-class Path(NamedTuple):
-    """An explanation of what was seen.
-
-    Attributes:
-        tip: its last step.
-        late: calls that were answered while a store was killed, and changed the next one.
-        since: what was answered earlier is kept; None if nothing may be lost.
-        lost: answers that losses have undone.
-    """
-
-    tip: Step
-    late: frozenset[Call]
-    since: float | None = None
-    lost: int = 0
-
-
 class Verdict(NamedTuple):
-    """What came of one session: what cannot be true, and how many answers were lost."""
+    """What came of one session.
+
+    Attributes:
+        wrong: what cannot be true.
+        lost: answers that losses have undone.
+        births: where the sessions may stand that were started from it, by their ids.
+    """
 
     wrong: list[str]
     lost: int
+    births: dict[str, list[Point]]
 
 
 class Judge:
@@ -93,40 +56,54 @@ class Judge:
         self._gone = [loss.gone for loss in losses]
         self._killed = [loss.killed for loss in losses]
         self._lease_seconds = lease_seconds
-        self._maybe = [call for call in self._calls if call.outcome is Outcome.MAYBE]
-        self._maybe.sort(key=lambda call: call.started)
-        self._of_size: dict[int, list[Call]] = {}
-        for call in self._maybe:
-            self._of_size.setdefault(call.size, []).append(call)
+        self._unseen = Unseen(text, self._calls)
         self._found = ""
 
-    def judge(self, looks: Iterable[Look]) -> Verdict:
-        """Tell what cannot be true."""
-        wrong = [*self._look_back(looks), *self._taken_over()]
-        paths = [Path(Step(None, None, 0, self._text.start, 0.0), frozenset())]
+    def judge(
+        self, starts: Sequence[Point], looks: Iterable[Look], births: Iterable[Birth]
+    ) -> Verdict:
+        """Tell what cannot be true.
+
+        Args:
+            starts: where the session may have begun.
+            looks: at it.
+            births: of sessions that were started from it.
+        """
+        wrong = [*self._taken_over()]
+        paths = [Path(Step.first(point)) for point in starts]
         done: dict[int, list[Call]] = {}
         for call in self._calls:
-            if call.outcome is Outcome.DONE:
+            if call.outcome is Outcome.DONE and call.kind in _STEPS:
                 done.setdefault(self._first(call), []).append(call)
         for epoch in range(len(self._losses) + 1):
             if epoch:
-                since = self._losses[epoch - 1].since
-                paths = [p._replace(since=min(since, p.since or since)) for p in paths]
+                paths = [path.after(self._losses[epoch - 1]) for path in paths]
             paths = self._follow(paths, done.get(epoch, []), epoch)
             if not paths:
-                return Verdict([*wrong, self._found], 0)
-        return Verdict(wrong, min(path.lost for path in paths))
+                return Verdict([*wrong, self._found], 0, {})
+        path = min(paths, key=lambda path: path.lost)
+        reads = Reads(path, self._unseen, self._text)
+        wrong += chain.from_iterable(map(reads.judge, looks))
+        began: dict[str, list[Point]] = {}
+        for birth in births:
+            began[birth.session] = [*reads.origins(birth)]
+            if not began[birth.session]:
+                wrong.append(
+                    f"{birth.parent}: {birth.session} was started from it at {birth.position}, "
+                    "where it did not stand then"
+                )
+        return Verdict(wrong, path.lost, began)
 
-    def _first(self, call: Call | Look) -> int:
+    def _first(self, call: Call) -> int:
         """Return the number of the first store that a call may have reached."""
         return bisect_right(self._gone, call.started)
 
-    def _last(self, call: Call | Look) -> int:
+    def _last(self, call: Call) -> int:
         return bisect_left(self._killed, call.ended)
 
     def _follow(self, paths: list[Path], here: list[Call], epoch: int) -> list[Path]:
         """Follow the paths through what one store was told."""
-        followed: dict[tuple[bytes, frozenset[Call]], Path] = {}
+        followed: dict[Hashable, Path] = {}
         for path in paths:
             calls = [*path.late, *here]
             must = [call for call in calls if self._last(call) == epoch]
@@ -134,147 +111,165 @@ class Judge:
             for chosen in _subsets(may):
                 late = frozenset(may).difference(chosen)
                 begun = path._replace(late=late)
-                for ended in self._walk(begun, sorted([*must, *chosen], key=_place)):
-                    followed.setdefault((ended.tip.state, late), ended)
+                for ended in self._walk(begun, sorted([*must, *chosen], key=_end)):
+                    followed.setdefault((ended.tip.point.state, late), ended)
         return list(followed.values())
 
     def _walk(self, path: Path, calls: list[Call]) -> list[Path]:
-        paths = [path]
-        for call in calls:
-            reached: dict[bytes, Path] = {}
-            for each in paths:
-                for after in self._step(each, call):
-                    reached.setdefault(after.tip.state, after)
-            if not reached:
-                self._found = self._told(paths[0], call)
-                return []
-            paths = list(reached.values())
-        return paths
+        """Explain answers in the order of their arrival.
 
-    def _step(self, path: Path, call: Call) -> list[Path]:
+        At first, in the ways with the fewest calls without an answer. If nothing explains an answer
+        then, those before it are explained in all ways.
+        """
+        earliest = [*accumulate((call.started for call in reversed(calls)), min)][::-1]
+        reached, in_all_ways, number = [[path]], 0, 0
+        while number < len(calls):
+            call, later = calls[number], []
+            for other in range(number + 1, len(calls)):
+                if earliest[other] > call.ended:
+                    break
+                later += [calls[other]] * (calls[other].started <= call.ended)
+            after = self._all_to(reached[-1], call, later, in_all_ways=number < in_all_ways)
+            if after:
+                reached.append(after)
+                number += 1
+            elif number < in_all_ways:
+                self._found = self._told(reached[-1][0], call)
+                return []
+            else:
+                in_all_ways = number + 1
+                number = max(number - BACK, 0)
+                del reached[number + 1 :]
+        return reached[-1]
+
+    def _all_to(
+        self, paths: list[Path], call: Call, later: list[Call], *, in_all_ways: bool
+    ) -> list[Path]:
         """Return the paths by which an answer may have come about."""
-        bases = list(_bases(path)) if path.since is not None else [(path.tip, path.lost)]
+        reached: dict[Hashable, Path] = {}
+        for path in paths:
+            found: list[Path] = []
+            if call in path.ahead:
+                found = [path._replace(ahead=path.ahead - {call})]
+            elif in_all_ways:
+                found = [*self._orders(path, call, later, None)]
+            else:
+                for unseen in range(UNSEEN_AT_MOST + 1):
+                    found = found or [*self._orders(path, call, later, unseen)]
+            for after in found:
+                reached.setdefault((after.tip.point.state, after.ahead), after)
+        return [*reached.values()]
+
+    def _orders(
+        self, path: Path, call: Call, later: list[Call], unseen: int | None
+    ) -> Iterator[Path]:
+        """Let a call, or first others that are answered later, make their steps.
+
+        Args:
+            path: so far.
+            call: whose step is the last.
+            later: others that began before it was answered.
+            unseen: calls without an answer between them; None for as few for each as it needs.
+        """
+        for used, after in self._step(path, call, unseen):
+            if unseen in {None, used}:
+                yield after
+        for other in later:
+            if other in path.ahead:
+                continue
+            for used, after in self._step(path, other, unseen):
+                ahead = after._replace(ahead=after.ahead | {other})
+                left = None if unseen is None else unseen - used
+                yield from self._orders(ahead, call, later, left)
+
+    def _step(self, path: Path, call: Call, unseen: int | None) -> Iterator[tuple[int, Path]]:
+        """Let a call make its step, after the fewest calls without an answer."""
+        bases = [*path.bases()]
         for base, lost in bases:
             if base.call is not None and _is_again(base.call, call):
-                is_same = call.text == base.call.text
-                return [Path(base, path.late, None, lost)] if is_same else []
-        if call.expected not in {None, call.begins}:
-            return []
-        for unseen in range(UNSEEN_AT_MOST + 1):
+                if call.text == base.call.text:
+                    yield 0, path.then(base, lost, call.ended)
+                return
+        if call.kind is Kind.GO_ON and call.expected not in {None, call.begins}:
+            return
+        for used in range((UNSEEN_AT_MOST if unseen is None else unseen) + 1):
             found = [
-                Path(after, path.late, None, lost)
+                (used, path.then(after, lost, call.ended))
                 for base, lost in bases
-                for step in self._reach(base, call, unseen)
+                for step in self._reach(base, call, used)
                 if (after := self._apply(step, call)) is not None
             ]
             if found:
-                return found
-        return []
+                yield from found
+                return
 
     def _reach(self, base: Step, call: Call, unseen: int) -> Iterator[Step]:
-        """Reach the position of an answer by so many calls without one."""
-        gap = call.begins - base.position
+        """Reach where a call was answered by so many without an answer."""
         if not unseen:
-            if not gap:
-                yield base
-            return
-        for maybe in self._of_size.get(gap, []) if unseen == 1 else self._near(call):
-            if maybe.size > gap or maybe.started > call.ended:
-                continue
-            if maybe.expected not in {None, base.position} or _holds(base.unseen, maybe):
-                continue
-            made = self._text.go_on(base.state, maybe.prompt, maybe.length)
-            begun = max(base.begun, maybe.started)
-            used = (maybe, base.unseen)
-            step = Step(base, maybe, base.position + maybe.size, made.state, begun, used)
-            yield from self._reach(step, call, unseen - 1)
-
-    def _near(self, call: Call) -> list[Call]:
-        """Return the calls without an answer that began at about the time of another."""
-        first = bisect_left(self._maybe, call.started - NEAR_SECONDS, key=_start)
-        return self._maybe[first : bisect_right(self._maybe, call.ended, key=_start)]
+            yield base
+        elif call.kind is not Kind.END:
+            position = call.begins if call.kind is Kind.GO_ON else call.target
+            yield from self._unseen.reach(base, position, (call.started, call.ended), unseen)
 
     def _apply(self, base: Step, call: Call) -> Step | None:
-        made = self._text.go_on(base.state, call.prompt, call.length)
-        if made.text != call.text or call.ended < base.begun:
+        point = None if call.ended < base.begun else self._made(base.point, call)
+        if point is None or not point.has(call.marks):
             return None
-        begun = max(base.begun, call.started)
-        return Step(base, call, call.position, made.state, begun, base.unseen)
+        return base.then(call, point)
+
+    def _made(self, point: Point, call: Call) -> Point | None:
+        """Return where a call leads from a place, if its answer can have come about there."""
+        if call.kind is Kind.END:
+            return Point(None, GONE, None)
+        if point.position == GONE:
+            return None
+        if call.kind is Kind.REWIND:
+            return point.back(call.target)
+        if point.position != call.begins:
+            return None
+        made = self._text.go_on(point.state, call.prompt, call.length)
+        return Point(point, call.position, made.state) if made.text == call.text else None
 
     def _told(self, path: Path, call: Call) -> str:
-        where = f"{call.session}: {call.text[:SHOWN]!r} at {call.begins}"
-        if path.since is not None:
-            *_, (kept, _) = _bases(path)
-            return f"{where} after a loss that keeps {kept.position} of {path.tip.position}"
-        if call.begins < path.tip.position:
-            return f"{where}, but the session stood at {path.tip.position}"
-        return f"{where} after {path.tip.position} is nothing that calls can have led to"
+        if call.kind is Kind.END:
+            return f"{call.session}: was ended after it had been"
+        if call.kind is Kind.REWIND:
+            what, at = f"rewound to {call.target} with marks {call.marks}", call.target
+        else:
+            what, at = f"{call.text[:SHOWN]!r} at {call.begins}", call.begins
+        where, stood = f"{call.session}: {what}", path.tip.point
+        if path.loss is not None:
+            *_, (kept, _) = path.bases()
+            return f"{where} after a loss that keeps {kept.point.position} of {stood.position}"
+        if stood.position == GONE:
+            return f"{where}, but the session had been ended"
+        if at < stood.position:
+            return f"{where}, but the session stood at {stood.position}"
+        return f"{where} after {stood.position} is nothing that calls can have led to"
 
     def _taken_over(self) -> Iterator[str]:
         """Find requests whose session another server took although their leases held."""
         for call in self._calls:
             is_short = call.ended - call.started < self._lease_seconds
-            if call.outcome is Outcome.TAKEN_OVER and is_short and self._is_within_one(call):
+            is_within_one = self._first(call) == self._last(call)
+            if call.outcome is Outcome.TAKEN_OVER and is_short and is_within_one:
                 yield (
                     f"{call.session}: taken over after {call.ended - call.started:.3f} s, "
                     "before its lease could end"
                 )
 
-    def _look_back(self, looks: Iterable[Look]) -> Iterator[str]:
-        """Find positions that are older than what was answered before."""
-        answers = [(call.ended, self._first(call), call.position) for call in self._calls
-                   if call.outcome is Outcome.DONE and self._is_within_one(call)]  # fmt: skip
-        answers.sort()
-        known, number = [0] * (len(self._losses) + 1), 0
-        for look in sorted(looks, key=lambda look: look.started):
-            while number < len(answers) and answers[number][0] < look.started:
-                _, epoch, position = answers[number]
-                known[epoch] = max(known[epoch], position)
-                number += 1
-            if self._is_within_one(look) and look.position < known[self._first(look)]:
-                yield (
-                    f"{look.session}: was read at {look.position} after it had stood at "
-                    f"{known[self._first(look)]}"
-                )
 
-    def _is_within_one(self, call: Call | Look) -> bool:
-        return self._first(call) == self._last(call)
+_STEPS = {Kind.GO_ON, Kind.REWIND, Kind.END}
 
 
-def _start(call: Call) -> float:
-    return call.started
-
-
-def _place(call: Call) -> tuple[int, float]:
-    return call.begins, call.ended
+def _end(call: Call) -> float:
+    return call.ended
 
 
 def _is_again(first: Call, second: Call) -> bool:
     """Tell whether a call is a request that was sent again."""
-    return (first.request, first.position) == (second.request, second.position)
-
-
-def _bases(path: Path) -> Iterator[tuple[Step, int]]:
-    """Give the steps that a loss may have put a session back to, and what it then has lost."""
-    assert path.since is not None
-    step: Step | None = path.tip
-    lost = path.lost
-    while step is not None:
-        yield step, lost
-        call = step.call
-        if call is not None and call.outcome is Outcome.DONE:
-            if call.ended < path.since:
-                return
-            lost += 1
-        step = step.before
-
-
-def _holds(unseen: object, call: Call) -> bool:
-    while isinstance(unseen, tuple):
-        first, unseen = unseen
-        if first is call:
-            return True
-    return False
+    what, again = ((call.kind, call.request, call.position) for call in (first, second))
+    return what == again and second.kind is Kind.GO_ON and first is not second
 
 
 def _subsets(calls: list[Call]) -> Iterator[tuple[Call, ...]]:

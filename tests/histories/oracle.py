@@ -1,6 +1,8 @@
 """What a text is if a model computes it alone."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from unroll.client.faces.face import Face
 from unroll.options import GenerateOptions
@@ -11,7 +13,19 @@ class Computed:
     """An answer, and the state after it."""
 
     text: str
-    state: bytes
+    state: Hashable
+
+
+class State(NamedTuple):
+    """What a text goes on from.
+
+    Attributes:
+        capsule: of the place; empty for the start.
+        seed: from here on; None for the capsule's.
+    """
+
+    capsule: bytes
+    seed: int | None
 
 
 class Oracle:
@@ -19,21 +33,23 @@ class Oracle:
 
     Args:
         model: an engine that no server has to do with.
-        seed: of all sessions.
     """
 
-    def __init__(self, model: Face, seed: int) -> None:
+    def __init__(self, model: Face) -> None:
         self._model = model
-        self._seed = seed
-        self.start = b""
-        self._known: dict[tuple[bytes, str, int], Computed] = {}
+        self._known: dict[tuple[Hashable, str, int], Computed] = {}
 
-    def go_on(self, state: bytes, prompt: str, length: int) -> Computed:
+    def seeded(self, state: Hashable, seed: int) -> State:
+        """Return a state from which another seed goes on."""
+        assert isinstance(state, State)
+        return state._replace(seed=seed)
+
+    def go_on(self, state: Hashable, prompt: str, length: int) -> Computed:
         """Return what follows a state."""
+        assert isinstance(state, State)
         key = (state, prompt, length)
         if key not in self._known:
-            seed = None if state else self._seed
-            options = GenerateOptions(max_new_symbols=length, seed=seed)
-            answer = self._model.generate(prompt, options, capsule=state)
-            self._known[key] = Computed(text=answer.text, state=answer.capsule)
+            options = GenerateOptions(max_new_symbols=length, seed=state.seed)
+            answer = self._model.generate(prompt, options, capsule=state.capsule)
+            self._known[key] = Computed(text=answer.text, state=State(answer.capsule, None))
         return self._known[key]

@@ -1,95 +1,91 @@
-"""The checker finds what cannot be true, and nothing else."""
+"""The checker finds what cannot be true of a session, and nothing else."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import count
 
 import pytest
 
 from tests.histories.calls import Call, Look, Loss, Outcome
 from tests.histories.check import Judge
-from tests.histories.oracle import Computed
-
-LEASE = 0.5
-
-
-class Letters:
-    """Texts whose every letter depends on all that came before; a state is all of that."""
-
-    start = b""
-
-    def go_on(self, state: bytes, prompt: str, length: int) -> Computed:
-        seed = hashlib.sha256(state + b"|" + prompt.encode()).hexdigest()
-        text = (seed * (length // len(seed) + 1))[:length]
-        return Computed(text=text, state=state + prompt.encode() + text.encode())
-
-
-TEXT = Letters()
-NUMBERS = count(100)
-
-
-def done(state: bytes, prompt: str, at: float, **changes: object) -> tuple[Call, bytes]:
-    """Answer four symbols at a state, within a second; gives the next state, too."""
-    made = TEXT.go_on(state, prompt, 4)
-    call = Call(
-        session="s", started=at, ended=at + 1, prompt=prompt, length=4, outcome=Outcome.DONE,
-        request=next(NUMBERS), position=len(made.state), text=made.text,
-    )  # fmt: skip
-    return replace(call, **changes), made.state  # type: ignore[arg-type]  # of mixed types
-
-
-def maybe(prompt: str, at: float, **changes: object) -> Call:
-    call, _ = done(b"", prompt, at)
-    values = {"outcome": Outcome.MAYBE, "position": 0, "text": ""} | changes
-    return replace(call, **values)  # type: ignore[arg-type]  # of mixed types
-
-
-def after(state: bytes, prompt: str) -> bytes:
-    return TEXT.go_on(state, prompt, 4).state
-
-
-def look(position: int, at: float) -> Look:
-    return Look(session="s", started=at, ended=at + 1, position=position)
-
-
-def judged(calls: list[Call], *losses: Loss, looks: tuple[Look, ...] = ()) -> list[str]:
-    return Judge(TEXT, calls, losses, LEASE).judge(looks).wrong
-
-
-FIRST, ONE = done(b"", "a", 0.0)
-SECOND, TWO = done(ONE, "b", 2.0)
-THIRD, THREE = done(TWO, "c", 4.0)
-LOSS = Loss(since=3.5, killed=10.0, gone=11.0)  # may undo the third, but not the second
-
-
-def at(state: bytes, prompt: str, when: float = 20.0, **changes: object) -> Call:
-    return done(state, prompt, when, **changes)[0]
-
+from tests.histories.made_up import (
+    FIRST,
+    LEASE,
+    LOSS,
+    ONE,
+    SECOND,
+    START,
+    TEXT,
+    THIRD,
+    THREE,
+    TWO,
+    at,
+    judged,
+    look,
+    maybe,
+    maybe_rewound,
+    rewound,
+    then,
+    was_ended,
+)
 
 TRUE = {
     "one chain": [FIRST, SECOND, THIRD],
     "two at once": [at(b"", "a", 1.0), at(ONE, "b", 0.5)],
-    "a call without an answer made a step": [FIRST, maybe("x", 1.0), at(after(ONE, "x"), "b", 5.0)],
+    "a call without an answer made a step": [FIRST, maybe("x", 1.0), at(then(ONE, "x"), "b", 5.0)],
     "it made none": [FIRST, maybe("x", 1.0), SECOND],
     "two made steps, in another order": [
-        FIRST, maybe("x", 1.0), maybe("y", 1.0), at(after(after(ONE, "y"), "x"), "b", 5.0)
+        FIRST, maybe("x", 1.0), maybe("y", 1.0), at(then(then(ONE, "y"), "x"), "b", 5.0)
     ],
+    "rewound, and went on": [FIRST, SECOND, rewound(5, 4.0), at(ONE, "d", 6.0)],
+    "rewound to where it stood": [FIRST, rewound(5, 2.0), at(ONE, "b", 4.0)],
+    "rewound, and went on as before": [
+        FIRST, SECOND, rewound(5, 4.0), at(ONE, "b", 6.0), at(TWO, "c", 8.0)
+    ],
+    "rewound twice": [
+        FIRST, SECOND, rewound(5, 4.0), at(ONE, "d", 6.0), rewound(5, 8.0), at(ONE, "e", 10.0)
+    ],
+    "a rewind without an answer made a step": [
+        FIRST, SECOND, maybe_rewound(5, 4.0), at(ONE, "d", 6.0)
+    ],
+    "a rewind without an answer made none": [FIRST, SECOND, maybe_rewound(5, 4.0), THIRD],
+    "a rewind and a text without an answer made steps": [
+        FIRST, SECOND, maybe_rewound(5, 4.0), maybe("x", 4.0), at(then(ONE, "x"), "d", 6.0)
+    ],
+    "rewound to where a call without an answer led": [
+        FIRST, maybe("x", 1.0), rewound(10, 3.0), at(then(ONE, "x"), "d", 6.0)
+    ],
+    "a rewind was answered later than what followed it": [
+        FIRST, SECOND, rewound(5, 3.5, ended=9.0), at(ONE, "d", 4.0), at(then(ONE, "d"), "e", 6.0)
+    ],
+    "a text was answered later than the rewind that undid it": [
+        FIRST, maybe("x", 1.0), at(then(ONE, "x"), "y", 2.0, ended=9.0), rewound(5, 4.0),
+        at(ONE, "d", 6.0), at(then(ONE, "d"), "e", 10.0)
+    ],
+    "ended": [FIRST, was_ended(2.0)],
+    "ended twice at once": [FIRST, was_ended(2.0), was_ended(2.5)],
     "a request was sent again and answered again": [
         FIRST, replace(SECOND, expected=5, request=7),
         replace(SECOND, expected=5, request=7, started=4.0, ended=5.0), at(TWO, "c", 6.0),
     ],
 }  # fmt: skip
 TRUE_WITH_LOSS = {
+    "a rewind was lost": [FIRST, SECOND, rewound(5, 4.0), at(TWO, "d")],
+    "a rewind and what followed it were lost": [
+        FIRST, SECOND, rewound(5, 4.0), at(ONE, "x", 6.0), at(TWO, "d")
+    ],
+    "what followed a rewind was lost": [
+        FIRST, SECOND, rewound(5, 4.0), at(ONE, "x", 6.0), at(ONE, "d")
+    ],
+    "an end was lost": [FIRST, SECOND, was_ended(4.0), at(TWO, "d")],
     "nothing was lost": [FIRST, SECOND, THIRD, at(THREE, "d")],
     "the third was lost": [FIRST, SECOND, THIRD, at(TWO, "d")],
     "nothing was asked for since": [FIRST, SECOND, THIRD],
     "a call without an answer was kept": [
-        FIRST, SECOND, maybe("x", 3.0), at(after(TWO, "x"), "c", 4.0),
-        at(after(TWO, "x"), "d"),
+        FIRST, SECOND, maybe("x", 3.0), at(then(TWO, "x"), "c", 4.0),
+        at(then(TWO, "x"), "d"),
     ],
     "it went on from there as one chain": [
-        FIRST, SECOND, THIRD, at(TWO, "d"), at(after(TWO, "d"), "e", 22.0)
+        FIRST, SECOND, THIRD, at(TWO, "d"), at(then(TWO, "d"), "e", 22.0)
     ],
     "the lost request was sent again": [
         FIRST, SECOND, replace(THIRD, expected=10, request=7),
@@ -104,22 +100,43 @@ TRUE_WITH_LOSS = {
         FIRST, SECOND, at(TWO, "x", 9.0, ended=12.0), at(TWO, "e")
     ],
     "it changed the new one": [
-        FIRST, SECOND, THIRD, at(TWO, "x", 9.0, ended=12.0), at(after(TWO, "x"), "e")
+        FIRST, SECOND, THIRD, at(TWO, "x", 9.0, ended=12.0), at(then(TWO, "x"), "e")
     ],
 }  # fmt: skip
 WRONG = {
     "other text": ([FIRST, replace(SECOND, text="0000")], "nothing that calls can have led to"),
     "two at one position": ([FIRST, SECOND, at(ONE, "x", 5.0)], "but the session stood at 10"),
     "the same twice": ([FIRST, SECOND, replace(SECOND, request=8)], "the session stood at 10"),
-    "nobody wrote between": ([FIRST, at(after(ONE, "x"), "b", 5.0)], "after 5 is nothing"),
+    "nobody wrote between": ([FIRST, at(then(ONE, "x"), "b", 5.0)], "after 5 is nothing"),
     "it began only later": (
-        [FIRST, at(after(ONE, "x"), "b", 5.0), maybe("x", 7.0)], "after 5 is nothing"),
+        [FIRST, at(then(ONE, "x"), "b", 5.0), maybe("x", 7.0)], "after 5 is nothing"),
     "one request made two steps": (
-        [FIRST, maybe("x", 1.0), at(after(after(ONE, "x"), "x"), "b", 5.0)], "after 5 is nothing"),
+        [FIRST, maybe("x", 1.0), at(then(then(ONE, "x"), "x"), "b", 5.0)], "after 5 is nothing"),
     "a request made a step elsewhere than expected": (
-        [FIRST, maybe("x", 1.0, expected=0), at(after(ONE, "x"), "b", 5.0)], "after 5 is nothing"),
+        [FIRST, maybe("x", 1.0, expected=0), at(then(ONE, "x"), "b", 5.0)], "after 5 is nothing"),
     "an answer elsewhere than expected": ([FIRST, replace(SECOND, expected=4)], "after 5"),
-    "answered before what it follows began": ([at(b"", "a", 5.0), SECOND], "after 5 is nothing"),
+    "answered before what it follows began": ([at(b"", "a", 5.0), SECOND], "after 0 is nothing"),
+    "a rewind was lost": (
+        [FIRST, SECOND, rewound(5, 4.0), at(TWO, "c", 6.0)], "after 5 is nothing"),
+    "a rewind was made twice": (
+        [FIRST, SECOND, rewound(5, 4.0), at(ONE, "d", 6.0), at(ONE, "e", 8.0)],
+        "but the session stood at 10"),
+    "a rewind without an answer was made twice": (
+        [FIRST, SECOND, maybe_rewound(5, 4.0), at(ONE, "d", 6.0), at(ONE, "e", 8.0)],
+        "but the session stood at 10"),
+    "a text went on where the rewind had cut off": (
+        [FIRST, SECOND, rewound(5, 4.0), at(ONE, "d", 6.0), at(TWO, "c", 8.0)],
+        repr(at(TWO, "c").text)),
+    "rewound to where it never stood": ([FIRST, SECOND, rewound(7, 4.0)], "rewound to 7"),
+    "rewound to where another branch stood": (
+        [FIRST, SECOND, rewound(5, 4.0), at(ONE, "dd", 6.0), rewound(10, 8.0)], "rewound to 10"),
+    "rewound further than marks are kept": (
+        [FIRST, SECOND, THIRD, at(THREE, "d", 6.0), rewound(0, 8.0)], "rewound to 0"),
+    "rewound with marks that it never had": (
+        [FIRST, SECOND, rewound(5, 4.0, marks=(3, 5))], "rewound to 5 with marks (3, 5)"),
+    "a rewind came only later": (
+        [FIRST, SECOND, at(ONE, "d", 4.0), rewound(5, 6.0)], "the session stood at 10"),
+    "went on after its end": ([FIRST, was_ended(2.0), at(ONE, "b", 4.0)], "had been ended"),
     "lost, but no fault may lose": ([FIRST, SECOND, at(ONE, "d")], "the session stood at 10"),
 }  # fmt: skip
 WRONG_WITH_LOSS = {
@@ -129,6 +146,11 @@ WRONG_WITH_LOSS = {
         [FIRST, SECOND, THIRD, at(TWO, "d"), at(THREE, "e", 22.0)], "after 15 is nothing"),
     "both chains go on": (
         [FIRST, SECOND, THIRD, at(TWO, "d"), at(TWO, "e", 22.0)], "the session stood at 15"),
+    "a rewind that was answered before was lost": (
+        [FIRST, SECOND, rewound(5, 3.1, ended=3.4), at(TWO, "d")], "keeps 5 of 5"),
+    "what was rewound before was lost only in part": (
+        [FIRST, SECOND, THIRD, rewound(10, 6.0), at(TWO, "x", 7.0), at(TWO, "d"),
+         at(then(TWO, "x"), "e", 22.0)], "after 15 is nothing"),
     "lost before the store was killed": (
         [FIRST, SECOND, THIRD, at(TWO, "x", 6.0), at(TWO, "d")], "the session stood at 15"),
 }  # fmt: skip
@@ -168,21 +190,40 @@ def test_what_no_declared_loss_can_lead_to_is_found(calls: list[Call], told: str
     assert told in found
 
 
+def test_what_a_loss_left_may_be_read_until_an_answer_tells_more() -> None:
+    calls = [FIRST, SECOND, THIRD, rewound(5, 20.0), at(ONE, "dd", 22.0)]
+    reads = (look(15, 12.0), look(10, 14.0))
+    assert [judged(calls, LOSS, looks=(read,)) for read in reads] == [[], []]
+    (told,) = judged(calls, LOSS, looks=(look(10, 24.0),))
+    assert "was read at 10" in told
+
+
 def test_lost_answers_are_counted() -> None:
-    lost = Judge(TEXT, [FIRST, SECOND, THIRD, at(TWO, "d")], [LOSS], LEASE).judge(()).lost
+    lost = (
+        Judge(TEXT, [FIRST, SECOND, THIRD, at(TWO, "d")], [LOSS], LEASE).judge(START, (), ()).lost
+    )
     assert lost == 1
 
 
 @pytest.mark.parametrize(
     ("read", "is_wrong"),
-    [(look(10, 5.0), False), (look(5, 2.5), False), (look(5, 3.5), True), (look(5, 20.0), False),
-     (look(5, 9.5), False)],
-    ids=["newest", "while it changes", "older", "after a loss", "while the store is killed"],
+    [(look(10, 5.0), False), (look(5, 2.5), False), (look(5, 3.5), True), (look(10, 0.5), True),
+     (look(7, 5.0), True), (look(10, 20.0), False), (look(5, 20.0), True), (look(15, 9.5), False),
+     (look(10, 5.0, (0, 5, 10)), False), (look(10, 5.0, (4, 10)), True)],
+    ids=["newest", "while it changes", "older", "newer", "never", "after a loss", "not lost",
+         "while the store is killed", "its marks", "other marks"],
 )  # fmt: skip
-def test_position_older_than_an_answer_is_found(read: Look, is_wrong: bool) -> None:
-    found = judged([FIRST, SECOND], LOSS, looks=(read,))
+def test_place_where_the_session_did_not_stand_then_is_found(read: Look, is_wrong: bool) -> None:
+    found = judged([FIRST, SECOND, at(TWO, "c", 5.5)], LOSS, looks=(read,))
     assert bool(found) == is_wrong
-    assert all("was read at 5 after it had stood at 10" in each for each in found)
+    assert all(f"was read at {read.position}" in each for each in found)
+
+
+def test_what_a_call_without_an_answer_made_may_be_read_until_it_is_rewound() -> None:
+    calls = [FIRST, maybe("x", 2.0), rewound(5, 6.0), at(ONE, "b", 8.0)]
+    assert judged(calls, looks=(look(10, 4.0),)) == []
+    (found,) = judged(calls, looks=(look(11, 4.0),))
+    assert "was read at 11" in found
 
 
 def taken_over(seconds: float, when: float) -> Call:

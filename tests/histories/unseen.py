@@ -1,0 +1,103 @@
+"""What calls without an answer may have made of a session."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+
+from tests.histories.calls import Call, Kind, Outcome
+from tests.histories.steps import Step, Text
+
+NEAR_SECONDS = 60.0  # if it is more than one, they began at most so long before
+
+
+class Unseen:
+    """Calls of one session that got no answer.
+
+    A rewind after a text leads where the rewind alone leads. So what any number of them make of a
+    session is what at most one rewind makes of it, and then texts.
+
+    Args:
+        text: what its texts are.
+        calls: of the session, also answered ones.
+    """
+
+    def __init__(self, text: Text, calls: Iterable[Call]) -> None:
+        self._text = text
+        maybe = [call for call in calls if call.outcome is Outcome.MAYBE]
+        maybe.sort(key=_start)
+        self._texts = [call for call in maybe if call.kind is Kind.GO_ON]
+        self._rewinds = [call for call in maybe if call.kind is Kind.REWIND]
+        self._of_size: dict[int, list[Call]] = {}
+        for call in self._texts:
+            self._of_size.setdefault(call.size, []).append(call)
+        self._to: dict[int, list[Call]] = {}
+        for call in self._rewinds:
+            self._to.setdefault(call.target, []).append(call)
+
+    def reach(
+        self, base: Step, position: int, by: tuple[float, float], count: int
+    ) -> Iterator[Step]:
+        """Reach a position by so many of them.
+
+        Args:
+            base: where the session stands.
+            position: to reach.
+            by: when the call began and ended that found it there.
+            count: of calls, 1 or more.
+        """
+        if base.point.position < 0:
+            return
+        yield from self._go_on(base, position, by, count)
+        for target in {point.position for point in base.point.marks()}:
+            point = base.point.back(target)
+            assert point is not None
+            if (target == position) != (count == 1) or target > position or point is base.point:
+                continue
+            for call in self._to.get(target, []):
+                if call.started > by[1]:
+                    break
+                if base.has_used(call) or (count > 1 and call.started < by[0] - NEAR_SECONDS):
+                    continue
+                step = base.then(call, point)
+                if count == 1:
+                    yield step
+                else:
+                    yield from self._go_on(step, position, by, count - 1)
+                break  # another rewind to there makes no difference
+
+    def _go_on(
+        self, base: Step, position: int, by: tuple[float, float], count: int
+    ) -> Iterator[Step]:
+        gap = position - base.point.position
+        texts = self._of_size.get(gap, []) if count == 1 else self._near(by)
+        for call in texts:
+            if call.started > by[1]:
+                break
+            is_longer = call.size > gap or (call.size == gap and count > 1)
+            if is_longer or call.expected not in {None, base.point.position}:
+                continue
+            if base.has_used(call):
+                continue
+            if count == 2 and gap - call.size not in self._of_size:
+                continue
+            step = self.apply(base, call)
+            if count == 1:
+                yield step
+            else:
+                yield from self._go_on(step, position, by, count - 1)
+
+    def apply(self, base: Step, call: Call) -> Step:
+        """Let a text be written."""
+        made = self._text.go_on(base.point.state, call.prompt, call.length)
+        after = base.point._replace(
+            before=base.point, position=base.point.position + call.size, state=made.state
+        )
+        return base.then(call, after)
+
+    def _near(self, by: tuple[float, float]) -> list[Call]:
+        """Return the texts that began at about the time of a call."""
+        first = bisect_left(self._texts, by[0] - NEAR_SECONDS, key=_start)
+        return self._texts[first : bisect_right(self._texts, by[1], key=_start)]
+
+
+def _start(call: Call) -> float:
+    return call.started
