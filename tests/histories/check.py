@@ -212,7 +212,7 @@ class Judge:
             yield from self._unseen.reach(base, position, (call.started, call.ended), unseen)
 
     def _apply(self, base: Step, call: Call) -> Step | None:
-        point = None if call.ended < base.begun else self._made(base.point, call)
+        point = self._made(base.point, call)
         if point is None or not point.has(call.marks):
             return None
         return base.then(call, point)
@@ -221,8 +221,6 @@ class Judge:
         """Return where a call leads from a place, if its answer can have come about there."""
         if call.kind is Kind.END:
             return Point(None, GONE, None)
-        if point.position == GONE:
-            return None
         if call.kind is Kind.REWIND:
             return point.back(call.target)
         if point.position != call.begins:

@@ -127,7 +127,7 @@ WRONG = {
     "a text went on where the rewind had cut off": (
         [FIRST, SECOND, rewound(5, 4.0), at(ONE, "d", 6.0), at(TWO, "c", 8.0)],
         repr(at(TWO, "c").text)),
-    "rewound to where it never stood": ([FIRST, SECOND, rewound(7, 4.0)], "rewound to 7"),
+    "rewound to where it never stood": ([FIRST, SECOND, rewound(7, 4.0, marks=())], "rewound to 7"),
     "rewound to where another branch stood": (
         [FIRST, SECOND, rewound(5, 4.0), at(ONE, "dd", 6.0), rewound(10, 8.0)], "rewound to 10"),
     "rewound further than marks are kept": (
@@ -222,8 +222,23 @@ def test_place_where_the_session_did_not_stand_then_is_found(read: Look, is_wron
 def test_what_a_call_without_an_answer_made_may_be_read_until_it_is_rewound() -> None:
     calls = [FIRST, maybe("x", 2.0), rewound(5, 6.0), at(ONE, "b", 8.0)]
     assert judged(calls, looks=(look(10, 4.0),)) == []
-    (found,) = judged(calls, looks=(look(11, 4.0),))
-    assert "was read at 11" in found
+    for read in (look(11, 4.0), look(10, 0.9), look(10, 4.0, (3, 10))):
+        (found,) = judged(calls, looks=(read,))
+        assert f"was read at {read.position}" in found
+
+
+def test_what_a_rewind_without_an_answer_made_may_be_read_only_after_it_began() -> None:
+    calls = [FIRST, SECOND, maybe_rewound(5, 6.0), rewound(5, 9.0), at(ONE, "d", 11.0)]
+    assert judged(calls, looks=(look(5, 7.5),)) == []
+    (found,) = judged(calls, looks=(look(5, 4.0),))
+    assert "was read at 5" in found
+
+
+def test_what_was_lost_may_have_been_read_before() -> None:
+    calls = [FIRST, SECOND, THIRD, at(TWO, "dd")]
+    assert judged(calls, LOSS, looks=(look(15, 6.0),)) == []
+    (found,) = judged(calls, LOSS, looks=(look(15, 30.0),))
+    assert "was read at 15" in found
 
 
 def taken_over(seconds: float, when: float) -> Call:
