@@ -25,8 +25,9 @@ class HistorySettings:
     """Of the plan of clients and faults."""
 
     planted: str = ""
-    """`lease` or `tag` for servers that do not check it, `counter` for tags that are counted: the
-    history must be found wrong, and its first violation is the end."""
+    """`lease` or `tag` for servers that do not check it, `counter` for tags that are counted,
+    `rewind` or `fork` for such calls that use a server's own copy, however old: the history must be
+    found wrong, and its first violation is the end."""
 
     faults: tuple[str, ...] = ()
     """Kinds that come, as the report calls them; all by default."""

@@ -98,12 +98,14 @@ class Absence:
         started: on the clients' clock, in seconds.
         ended: likewise.
         is_ended: whether it was told that somebody ended it; else it is unknown.
+        told: the error.
     """
 
     session: str
     started: float
     ended: float
     is_ended: bool
+    told: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

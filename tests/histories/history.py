@@ -12,7 +12,8 @@ from tests.histories.faults import Faults
 from tests.histories.judging import judge_all
 from tests.histories.oracle import Oracle, State
 from tests.histories.replicas import LEASE_SECONDS, Replicas, replicas
-from tests.histories.user import PROMPT, Shared, User
+from tests.histories.shared import Shared
+from tests.histories.user import PROMPT, User
 from unroll import load
 from unroll.client.client import Client
 from unroll.options import SessionOptions

@@ -110,4 +110,4 @@ def _wrongly_absent(seen: Seen) -> Iterator[str]:
         elif not any(
             loss.since <= born[session] and loss.killed <= absence.ended for loss in seen.losses
         ):
-            yield f"{session}: is told to be unknown, and no loss undid its start"
+            yield f"{session}: no loss undid its start, but it was told: {absence.told}"

@@ -4,25 +4,15 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import count
 
-from tests.histories.calls import Absence, Birth, Call, Kind, Look, Outcome
-from tests.histories.judging import Seen
+from tests.histories.calls import Birth, Call, Kind, Outcome
 from tests.histories.replicas import Replicas
+from tests.histories.shared import Shared, outcome_of
 from tests.histories.steps import MARKS
 from unroll.client.client import Client
 from unroll.client.faces.session import Session
-from unroll.errors import (
-    InputError,
-    PositionError,
-    SessionBusyError,
-    SessionEndedError,
-    SessionUnknownError,
-    StoreError,
-    UnavailableError,
-    UnrollError,
-)
+from unroll.errors import UnrollError
 from unroll.options import GenerateOptions, SessionOptions
 
 LENGTHS = range(4, 48)  # symbols of an answer, enough to tell it from another
@@ -31,39 +21,6 @@ PROMPT = 3  # symbols
 PATIENCE = 4.0  # seconds for a call
 SESSIONS = 14  # at once, about
 SEEDS = 2**31  # of sessions that are started from others
-NEVER_CONNECTED = "failed to connect"
-STAYS = "the session stays as it was"  # and so it changed nothing
-TAKEN = "was taken over"
-GONE = (SessionUnknownError, SessionEndedError)
-REFUSED = (PositionError, SessionBusyError, InputError, *GONE)
-
-
-@dataclass
-class Shared:
-    """What all clients know.
-
-    Attributes:
-        seen: by them.
-        running: calls that have no answer yet, by client.
-        living: sessions that they use; the first ones are never ended.
-        kept: how many these are.
-        marks: that were told of each last.
-    """
-
-    seen: Seen = field(default_factory=Seen)
-    running: dict[int, Call] = field(default_factory=dict)
-    living: list[str] = field(default_factory=list)
-    kept: int = 0
-    marks: dict[str, tuple[int, ...]] = field(default_factory=dict)
-
-    def start(self, birth: Birth) -> None:
-        """Let a session be used."""
-        self.seen.births.append(birth)
-        self.living.append(birth.session)
-
-    def drop(self, session: str) -> None:
-        """Let nobody use a session any more."""
-        self.living = [each for each in self.living if each != session]
 
 
 class User(threading.Thread):
@@ -194,30 +151,11 @@ class User(threading.Thread):
         try:
             ended = call(Outcome.DONE, **ask())
         except UnrollError as error:
-            ended = call(_outcome(error), told=str(error))
-            self._note_error(session, started, error)
+            ended = call(outcome_of(error), told=str(error))
+            self._shared.note_error(session, started, error)
         self._shared.seen.calls.append(ended)
         del self._shared.running[self._number]
         return ended
-
-    def _note_error(self, session: str, started: float, error: UnrollError) -> None:
-        if isinstance(error, PositionError):
-            self._note(session, started, error.actual)
-        elif isinstance(error, GONE):
-            self._shared.drop(session)
-            absence = Absence(
-                session=session, started=started, ended=time.monotonic(),
-                is_ended=isinstance(error, SessionEndedError),
-            )  # fmt: skip
-            self._shared.seen.absences.append(absence)
-
-    def _note(
-        self, session: str, started: float, position: int, marks: tuple[int, ...] = ()
-    ) -> None:
-        look = Look(
-            session=session, started=started, ended=time.monotonic(), position=position, marks=marks
-        )
-        self._shared.seen.looks.append(look)
 
     def _reach(self, clients: list[Client], session: str) -> Session:
         number = self._chance.randrange(len(clients))
@@ -231,10 +169,10 @@ class User(threading.Thread):
         try:
             info = self._reach(clients, session).describe(timeout=self._patience)
         except UnrollError as error:
-            self._note_error(session, started, error)
+            self._shared.note_error(session, started, error)
         else:
             self._shared.marks[session] = info.marks
-            self._note(session, started, info.position, info.marks)
+            self._shared.note(session, started, info.position, info.marks)
 
     def _rewind(self, clients: list[Client], session: str) -> None:
         target = self._chance.choice(self._shared.marks.get(session, (0,)))
@@ -292,16 +230,3 @@ class User(threading.Thread):
             return {}
 
         self._do(Kind.END, session, ask)  # whoever asks for it next is told that it is gone
-
-
-def _outcome(error: UnrollError) -> Outcome:
-    """Tell what an error promises."""
-    told = str(error)
-    if isinstance(error, SessionBusyError) and TAKEN in told:
-        return Outcome.TAKEN_OVER
-    is_refused = (
-        isinstance(error, REFUSED)
-        or (isinstance(error, UnavailableError) and NEVER_CONNECTED in told)
-        or (isinstance(error, StoreError) and STAYS in told)
-    )
-    return Outcome.REFUSED if is_refused else Outcome.MAYBE
