@@ -155,5 +155,5 @@ def write_port(path: Path, port: int) -> None:
         Path(draft).replace(path)
     except OSError as error:
         raise SettingsError(
-            f"port_file = {str(path)!r}: cannot be written: {error.strerror}"
+            f"port_file = {str(path)!r}: cannot be written: {error.strerror}; change --port-file"
         ) from error

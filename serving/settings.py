@@ -35,21 +35,21 @@ class PlaceSettings:
     """Port to listen on; 0 takes a free one."""
 
     http_port: Annotated[int | None, Range(0, 65535)] = None
-    """Port for HTTP on the same host: the methods as JSON, OpenAI's completions and Triton's
-    generate; 0 takes a free one. Off by default."""
+    """Port for HTTP on the same host: OpenAI's completions, every method as JSON, Triton's generate
+    and a page for browsers; 0 takes a free one. Off by default."""
 
     http_allow_origin: Annotated[tuple[str, ...], Parameter(negative=())] = ()
-    """Origin of web pages that may ask over HTTP, as https://HOST:PORT. Repeat it for more. By
-    default no pages of other servers may."""
+    """Origin of web pages that may call over HTTP, as https://HOST:PORT. Repeat it for more. By
+    default only the server's own page may."""
 
     keep_retired: Annotated[int, Range(0, 1024)] = 1
     """SIGHUP reloads changed bundles. Up to this many previous versions of each model stay loaded
     for requests and sessions that started on them."""
 
     processes: Annotated[int, Range(1, 1024)] = 1
-    """Server processes that share the ports, each with workers, caches and limits of its own. They
-    share sessions through the store or the state dir, else through a folder that ends with
-    them."""
+    """Number of server processes that share the ports. Each has workers, caches and limits of its
+    own. They share sessions through the store or the state dir, or else through a temporary folder
+    that is removed when the server ends."""
 
     port_file: Path | None = None
     """File to which the port is written once the server is ready."""
@@ -84,8 +84,9 @@ class ServerSettings(SessionSettings, AccessSettings, PlaceSettings):
     """Threads for each operator of a model."""
 
     kernels: Kernels = Kernels.ONNX
-    """What computes: ONNX Runtime, or the faster native kernels that `make kernels` compiles. On
-    the CPU they draw with one thread, and the texts are the same; on cuda they make all runs."""
+    """What computes the texts: ONNX Runtime, or the native kernels, which are faster and have to be
+    compiled first, by `make kernels` or `python -m serving.runtime.native`. On the CPU they need
+    `--threads 1` and write the same texts."""
 
     workers: Annotated[int, Range(1, 1024)] = 1
     """Workers for each model. Each uses one core and has its own slots; all share the weights.
@@ -106,8 +107,8 @@ class ServerSettings(SessionSettings, AccessSettings, PlaceSettings):
     symbols are not delayed. A message costs the event loop about 0.1 ms, whatever its length."""
 
     prefix_cache_mb: Annotated[int, Range(0, 2**20)] = 64
-    """Memory for the states of prompts that were read, in MiB and for each model. A later prompt
-    that begins with one is not read again; 0 disables the cache."""
+    """Memory for the states after prompts, in MiB for each model. If a later prompt begins with a
+    kept one, that part is not read again; 0 disables the cache."""
 
     buffer_symbols: Annotated[int, Range(1, COUNT)] = 4096
     """A stream pauses when this many of its symbols wait for a slow reader."""
@@ -123,7 +124,7 @@ class ServerSettings(SessionSettings, AccessSettings, PlaceSettings):
 
     max_inspect_symbols: Annotated[int, Range(1, COUNT)] = 10_000
     """Maximum length of a text to inspect or to find units by, in symbols. While units are found,
-    a symbol takes 4 bytes for each unit of the model."""
+    each symbol takes 4 bytes of memory for each hidden unit."""
 
     max_inspect_units: Annotated[int, Range(0, COUNT)] = 64
     """Maximum number of hidden units that one inspection may show."""
@@ -132,10 +133,10 @@ class ServerSettings(SessionSettings, AccessSettings, PlaceSettings):
     """Maximum number of stop strings in one request."""
 
     max_connections: Annotated[int, Range(1, 2**20)] = 10_000
-    """Maximum connections. A further one is closed at once."""
+    """Maximum number of connections. A further one is closed at once."""
 
     max_streams_per_connection: Annotated[int, Range(1, 2**20)] = 1024
-    """Maximum calls at once on one connection. Further ones wait in the client."""
+    """Maximum number of calls at once on one connection. Further ones wait in the client."""
 
     max_message_bytes: Annotated[int, Range(1024, 2**30)] = 8 * 2**20
     """Maximum size of a message in either direction, in bytes."""

@@ -29,35 +29,36 @@ class TrainingSettings:
     """Encoding of the text."""
 
     bad_bytes: Literal["refuse", "replace"] = "refuse"
-    """Bytes that are none in the encoding: refuse the text, or put U+FFFD in their place."""
+    """What to do with bytes that are invalid in the encoding: refuse the text, or put U+FFFD in
+    their place."""
 
     keep_line_ends: bool = False
     """Keep carriage returns. By default CRLF and CR become newlines, here and in every prompt and
     text to score."""
 
     nfc: bool = True
-    """Where the text is in Unicode's composed form NFC, bring every prompt and text to score into
-    it as well, so that they need not be typed in the same way."""
+    """If the text is in Unicode's composed form (NFC), convert every prompt and text to score to it
+    as well, so that an accented letter is found however it was typed."""
 
     repair: bool | None = True
     """Repair a text that was encoded as UTF-8 twice (an e with an accent became two symbols). The
     run says what was changed."""
 
     documents: bool = False
-    """Keep files apart: read each from a zero state, and validate on whole ones."""
+    """Read each file from a zero state, and hold out whole files. By default all is one text."""
 
     records: bool = False
-    """Keep lines apart, such as names, molecules or log lines: read each from a zero state, and
-    validate on whole ones. The model then writes one line and ends."""
+    """Read each line from a zero state, and hold out whole lines: for names, molecules or log
+    lines. The model then writes one line and ends. By default all is one text."""
 
     rare_symbols: Annotated[int, Range(0, 10**9)] = 0
-    """Read symbols that the part to train on has fewer than so many times as one unknown symbol,
-    and so every symbol outside the vocabulary later. The model reads it, and never writes it. For
-    large alphabets, such as Chinese; 0 keeps all symbols apart."""
+    """Read every symbol that occurs fewer times than this in the training part as one unknown
+    symbol, and later every symbol outside the vocabulary. The model reads the unknown symbol and
+    never writes it. For large alphabets, such as Chinese; 0 keeps all symbols."""
 
     max_symbols: Annotated[int, Range(0, 10**12)] = 0
-    """Train on the first so many symbols only; 0 uses all. The vocabulary is always that of the
-    whole text."""
+    """Use only this many symbols from the beginning of the text; 0 uses all. The vocabulary is
+    always that of the whole text."""
 
     validation_fraction: Annotated[float, Range(0, 0.5)] = 0.1
     """Share of the text, at its end, that is held out for validation."""
@@ -76,11 +77,11 @@ class TrainingSettings:
     """Continue the run of this name from its last save, with the settings it was started with."""
 
     from_: str = ""
-    """Go on with the weights of this run (a folder or a checkpoint file) as a new run: for more
-    time, on another text, or with another rate. Settings that are not given are the old run's."""
+    """Start a new run with the weights of this one (a folder or a checkpoint file): for more time,
+    on another text, or at another rate. Settings that are not given are the old run's."""
 
     add_symbols: str = ""
-    """With from: symbols to add to the vocabulary, so that a text may have them."""
+    """With `--from`: symbols to add to the vocabulary, so that the text may contain them."""
 
     cell: Cell = "gru"
     """Recurrent cell."""
@@ -95,7 +96,7 @@ class TrainingSettings:
     """Number L of recurrent layers."""
 
     members: Annotated[int, Range(1, 1024)] = 1
-    """Number M of networks side by side, each of these sizes and with a loss of its own. Their
+    """Number M of networks side by side, each of these sizes and trained by its own loss. Their
     logits are averaged."""
 
     dropout: Annotated[float, Range(0, below=1)] = 0.2
@@ -108,10 +109,10 @@ class TrainingSettings:
     """Initial weights: tuned for each cell, or torch's defaults."""
 
     streams: Annotated[int, Range(1, 2**20)] = 64
-    """Batch size N: so many stretches of the text are read side by side."""
+    """Batch size N: the number of stretches of the text that are read side by side."""
 
     window: Annotated[int, Range(1, 2**20)] = 64
-    """Number T of symbols through which gradients flow back."""
+    """Length T of the windows through which gradients flow back, in symbols."""
 
     respell_names: Annotated[float, Range(0, 1)] = 0.0
     """Share of the names that each epoch spells differently, so that the model does not learn them
@@ -119,8 +120,8 @@ class TrainingSettings:
     that this does not suit, such as German, program code and texts of over 16 million symbols."""
 
     start_offset: Annotated[int, Range(0, 10**12)] = 0
-    """Each epoch starts at a random one of the first so many symbols and ends with the text. With 0
-    it starts at any symbol and wraps around."""
+    """Start each epoch at a random one of this many first symbols, and end it with the text. With 0
+    an epoch starts at any symbol and wraps around."""
 
     epochs: Annotated[int, Range(0, 10**9)] = 0
     """Length of the training in epochs: how often the whole text is read. Give either this or
@@ -154,18 +155,18 @@ class TrainingSettings:
     """Maximum norm of the gradient; 0 disables clipping."""
 
     validate_every: Annotated[int, Range(0, 10**9)] = 0
-    """Validate, sample and save every so many updates; 0 does it once an epoch."""
+    """Validate, sample and save after every this many updates; 0 does so once an epoch."""
 
     patience: Annotated[int, Range(0, 10**9)] = 0
-    """Stop after so many validations in a row without improvement; 0 disables."""
+    """Stop after this many validations in a row without a better loss; 0 disables."""
 
     sample_symbols: Annotated[int, Range(0, 10**6)] = 200
-    """Length of the sample written at each validation, shorter where that would take more than a
-    fiftieth of `minutes`; 0 writes none."""
+    """Length of the sample that each validation writes, in symbols; shorter if it would take more
+    than a fiftieth of the minutes; 0 writes none."""
 
     snapshots: bool = False
-    """Keep the weights before the first update and at each validation after which the number of
-    updates has doubled, in the run's folder `snapshots`."""
+    """Keep the weights in the run's folder `snapshots`: before the first update, and whenever the
+    number of updates has doubled at a validation."""
 
     tensorboard: bool = False
     """Also write curves and samples for TensorBoard. Needs the extra `tensorboard`."""

@@ -141,7 +141,9 @@ def _reading_files(
         files = {} if config is None else {config: read_toml(config, settings)}
         if preset_name is not None:
             if preset is None:
-                raise SettingsError(f"--preset {preset_name}: this command has no presets")
+                raise SettingsError(
+                    f"--preset {preset_name}: this command has no presets; leave it out"
+                )
             given = partial(_given, rest, dict(*files.values()))
             files |= {file: read_toml(file, settings) for file in preset(preset_name, given)}
         app.config = [Dict(values, source=str(file)) for file, values in files.items()]

@@ -24,9 +24,9 @@ class GenerateOptions:
         temperature: 0 takes the likeliest symbol each time; otherwise 0.001 to 1000, 1 by default.
         top_k: draw only from the k likeliest symbols; 0, the default, keeps all.
         top_p: draw only from the likeliest symbols whose probabilities sum to this; above 0 and at
-            most 1, the default, which keeps all.
-        min_p: draw only from symbols at least this times as probable as the likeliest; 0, the
-            default, keeps all; at most 1.
+            most 1. 1, the default, keeps all.
+        min_p: drop symbols less probable than this fraction of the likeliest one's probability; 0
+            to 1. 0, the default, keeps all.
         logit_bias: what is added to the logit of each of these symbols, before temperature: -100 to
             100, or -inf, which bans the symbol.
         pattern: regular expression in Python's syntax that the generated text has to match as a

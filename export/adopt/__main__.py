@@ -25,15 +25,16 @@ class AdoptSettings:
     _: KW_ONLY
 
     vocabulary: Path
-    """The symbols: JSON (a list, or symbols and ids either way round), a text that lists each once,
-    or the text that the model was trained on, whose symbols are sorted."""
+    """File of the symbols: JSON (a list in the order of the ids, or an object of symbols and ids),
+    a text that lists each symbol once, or the text that the model was trained on, whose symbols
+    are sorted."""
 
     checkpoint: Path | None = None
     """Folder to write. Default: runs/ and the name of the weights."""
 
     map: Annotated[tuple[str, ...], Parameter(negative=())] = ()
     """What a weight or module is, as THEIRS=OURS, where OURS begins with embedding, recurrent or
-    decoder. Repeat it for more. Only where names and shapes do not tell."""
+    decoder. Needed only if names and shapes do not tell. Repeat it for more."""
 
     nonlinearity: Literal["tanh", "relu"] | None = None
     """Nonlinearity of a vanilla RNN, which weights do not tell."""

@@ -81,7 +81,10 @@ def _first(watched: Watched[T]) -> T:
     try:
         return watched.current()[0]
     except OSError as error:
-        raise SettingsError(f"tls: {error.filename}: {error.strerror}") from error
+        raise SettingsError(
+            f"tls: {error.filename}: cannot be read: {error.strerror}; change --tls-certificate, "
+            "--tls-key or --tls-client-ca"
+        ) from error
 
 
 def _changed(watched: Watched[T]) -> T | None:

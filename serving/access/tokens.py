@@ -90,7 +90,9 @@ class Tokens:
         try:
             lines = read_settings(self._path).decode().splitlines()
         except UnicodeDecodeError as error:
-            raise SettingsError(f"tokens = {str(self._path)!r}: is not UTF-8") from error
+            raise SettingsError(
+                f"tokens = {str(self._path)!r}: is not UTF-8; make one with `unroll token`"
+            ) from error
         found = []
         for number, line in enumerate(map(str.strip, lines), start=1):
             if not line or line.startswith("#"):
@@ -113,10 +115,10 @@ class NewToken:
     """Make a bearer token, append its line to a file and print the token."""
 
     name: str
-    """Whose it is: 1 to 64 letters, digits or . @ _ -. Sessions and capsules belong to it."""
+    """The caller's name: 1 to 64 letters, digits or . @ _ -. Sessions and capsules belong to it."""
 
     file: Path
-    """File of tokens; a new one can be read by its owner alone."""
+    """File of tokens, to which a line is added. A new file can be read by its owner only."""
 
 
 def issue(asked: NewToken) -> str:
@@ -137,7 +139,9 @@ def issue(asked: NewToken) -> str:
             has_open_line = file.seek(0, os.SEEK_END) and _last_byte(file) != b"\n"
             file.write((b"\n" if has_open_line else b"") + line.encode())
     except OSError as error:
-        raise SettingsError(f"file = {str(asked.file)!r}: {error.strerror}") from error
+        raise SettingsError(
+            f"file = {str(asked.file)!r}: cannot be written: {error.strerror}; change --file"
+        ) from error
     return token
 
 

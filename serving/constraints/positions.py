@@ -78,7 +78,7 @@ class Positions:
         except PatternError:
             raise
         except (error, OverflowError) as wrong:
-            raise PatternError(f"is no regular expression: {wrong}") from wrong
+            raise PatternError(f"is not a regular expression: {wrong}") from wrong
         except RecursionError as wrong:
             raise PatternError("is nested too deeply") from wrong
         self.class_of, self.of_class = self._classes()

@@ -68,7 +68,8 @@ class CapsuleKeys:
         if not keys or min(map(len, keys)) < KEY_BYTES_AT_LEAST:
             raise SettingsError(
                 f"capsule keys: {len(keys)} given, of {[len(key) for key in keys]} bytes; at least "
-                f"one is needed, each of {KEY_BYTES_AT_LEAST} bytes or more (64 hex digits)"
+                f"one is needed, each of {KEY_BYTES_AT_LEAST} bytes or more (64 hex digits), as "
+                "`openssl rand -hex 32` prints one"
             )
         self._by_id = {_key_id(key): key for key in keys}
         self.signing_id = _key_id(keys[0])
@@ -124,7 +125,9 @@ def _keys_in(text: str) -> list[bytes]:
     try:
         return [bytes.fromhex(word) for line in lines for word in line.split()]
     except ValueError as error:
-        raise SettingsError("capsule keys: each must be written in hex digits") from error
+        raise SettingsError(
+            "capsule keys: each must be in hex digits, as `openssl rand -hex 32` prints one"
+        ) from error
 
 
 def _key_id(key: bytes) -> bytes:
@@ -180,7 +183,10 @@ class CapsuleCodec:
                 f"{self._fingerprint.hex()[:12]}; ask a server that serves that bundle",
             )
         if its_owner != owner:
-            raise OwnerError("capsule", "it was issued to another caller")
+            raise OwnerError(
+                "capsule",
+                "it was issued to another caller; send that caller's token or certificate",
+            )
         if len(capsule) < self._smallest:
             raise CapsuleError(
                 "capsule", f"it has {len(capsule)} bytes, which no capsule of this model has"
@@ -231,5 +237,7 @@ def check(capsule: bytes, keys: CapsuleKeys, most: int) -> tuple[bytes, bytes]:
         )
     expected = hmac.digest(key, capsule[:-_MAC], "sha256")
     if not hmac.compare_digest(expected, capsule[-_MAC:]):
-        raise CapsuleError("capsule", "its signature does not match: it was altered or cut")
+        raise CapsuleError(
+            "capsule", "its signature does not match: it was altered or cut; send it as it came"
+        )
     return fingerprint, owner

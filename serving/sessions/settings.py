@@ -33,19 +33,19 @@ class SessionSettings:
     UNROLL_STORE_PASSWORD, else none."""
 
     store_ca: Path | None = None
-    """File of certificates that sign the store's; with rediss:// only. Default: those of the
-    system."""
+    """Trust the authorities in this PEM file for the store's certificate; with rediss:// only.
+    Default: those of the system."""
 
     store_prefix: str = "unroll"
-    """Beginning of all keys in the store. Servers that share sessions have the same."""
+    """Prefix of all keys in the store. Servers that share sessions need the same one."""
 
     store_timeout_seconds: Annotated[float, Range(above=0, most=60)] = 1.5
-    """Maximum time of one access to the store, a second try included. Then the request fails with
+    """Maximum time of one access to the store, including one retry. Then the request fails with
     UNAVAILABLE."""
 
     sessions_in_memory: Annotated[int, Range(1, COUNT)] = 100_000
-    """Maximum number of idle sessions in memory. Beyond it, those unused for longest are kept only
-    in the state dir or the store or, without either, evicted."""
+    """Maximum number of idle sessions in memory. Beyond it, the least recently used are kept only
+    in the state dir or the store; without either, they are evicted."""
 
     session_spill_seconds: Annotated[float, Range(above=0, most=YEAR)] = 300.0
     """With a state dir or a store, sessions unused for this long leave the memory."""
@@ -57,7 +57,7 @@ class SessionSettings:
     """Positions to which a session can be rewound, the current one included."""
 
     max_sessions_per_caller: Annotated[int, Range(0, COUNT)] = 10_000
-    """Maximum sessions of one caller that has a token or a certificate; 0 disables."""
+    """Maximum number of sessions of one caller that has a token or a certificate; 0 disables."""
 
     @property
     def redis(self) -> RedisSettings | None:

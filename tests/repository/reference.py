@@ -10,6 +10,7 @@ import unroll
 from export.__main__ import ExportSettings
 from export.adopt.__main__ import AdoptSettings
 from report.settings import ReportSettings
+from serving.access.tokens import NewToken
 from serving.settings import ServerSettings
 from training.evaluate.settings import EvaluationSettings
 from training.settings import TrainingSettings
@@ -33,6 +34,7 @@ COMMANDS: dict[str, type[Any]] = {
     "unroll health": AskedSettings,
     "unroll load": LoadSettings,
     "unroll report": ReportSettings,
+    "unroll token": NewToken,
 }
 OPTIONS: dict[str, type[Any]] = {
     each.__name__: each

@@ -153,7 +153,7 @@ def test_biases_stay_in_force_and_are_told(client: Client) -> None:
     ("options", "problem"),
     [
         (GenerateOptions(pattern="é"), r"pattern: has no match without 'é' \(U\+00E9\)"),
-        (GenerateOptions(pattern="("), "pattern: is no regular expression"),
+        (GenerateOptions(pattern="("), "pattern: is not a regular expression"),
         (GenerateOptions(pattern="a" * 2049), "pattern: has 2,049 bytes"),
         (GenerateOptions(pattern="a{0}"), "pattern: matches the empty text alone"),
         (GenerateOptions(pattern="a", json_schema="{}"), "json_schema: cannot be beside a pattern"),

@@ -27,8 +27,8 @@ class EvaluationSettings:
     """Part of the text to measure on. Default: the part that the training held out."""
 
     adaptive: Annotated[bool, Parameter(negative=())] = False
-    """Also measure with weights that learn from the text while it is read. This figure does not
-    compare with others, and takes minutes."""
+    """Also measure with weights that learn from the text while it is read. That figure cannot be
+    compared with others, and takes minutes."""
 
     target: str = ""
     """Address of a server, as HOST:PORT, that scores the same text. The figures must agree. The

@@ -87,7 +87,9 @@ def write_bundle(folder: Path, fill: Callable[[Path], Manifest]) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
-        raise BundleError(f"{folder}: cannot be written there: {error.strerror}") from error
+        raise BundleError(
+            f"{folder}: cannot be written there: {error.strerror}; name another folder"
+        ) from error
     try:
         manifest = fill(draft)
         text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n"

@@ -81,7 +81,7 @@ def test_the_same_pattern_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> N
         made.append(await automata.of_pattern("a*b", VOCABULARY, "bert"))
         assert len(set(map(id, made))) == 1
         for _ in range(2):
-            with pytest.raises(InputError, match="pattern: is no regular expression"):
+            with pytest.raises(InputError, match="pattern: is not a regular expression"):
                 await automata.of_pattern("(", VOCABULARY, "")
 
     run(ask())

@@ -75,8 +75,8 @@ def test_no_match_has_the_symbol_that_ends_every_text(pattern: str) -> None:
 @pytest.mark.parametrize(
     ("pattern", "problem"),
     [
-        ("(", "is no regular expression: missing ), unterminated subpattern at position 0"),
-        ("a{2,1}", "is no regular expression: min repeat greater than max repeat"),
+        ("(", "is not a regular expression: missing ), unterminated subpattern at position 0"),
+        ("a{2,1}", "is not a regular expression: min repeat greater than max repeat"),
         (r"(a)\1", "a reference to a group"),
         ("(?=a)a", "a lookahead"),
         ("(?<!b)a", "a negative lookahead or lookbehind"),

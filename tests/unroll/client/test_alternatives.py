@@ -66,7 +66,7 @@ def test_records_hold_alternatives(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("generate", "--top-log-probs", "2"), "top_log_probs = 2: comes in records"),
+        (("generate", "--top-log-probs", "2"), "top_log_probs = 2: is written in records only"),
         (("generate", "--top-log-probs", "21", "--samples", "2"), "must be 0 to 20"),
         (
             ("score", "--text", "a", "--top-log-probs", "2", "--output", "x.tsv"),

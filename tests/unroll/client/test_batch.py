@@ -148,7 +148,7 @@ def test_other_settings_or_input_do_not_go_on(
     output.write_bytes(before)
     prompts.write_text("a\n", encoding="utf-8")
     assert run("generate", *flags, *FLAGS, "--resume") == 2
-    assert "the input fewer" in capfd.readouterr().err
+    assert "the input has fewer texts" in capfd.readouterr().err
     assert output.read_bytes() == before
 
 
@@ -160,9 +160,9 @@ def test_other_settings_or_input_do_not_go_on(
         (["generate", "--prompt", "a", "--input", "b"], "prompt"),
         (["generate", "--samples", "2", "--resume"], "resume"),
         (["generate", "--samples", "2", "--output-format", "text"], "--output-format"),
-        (["generate", "--target", "elsewhere:1"], "target = 'elsewhere:1': is of a server"),
-        (["score", "--text", "a", "--target", "127.0.0.1:50051"], "is of a server"),
-        (["score", "--text", "a", "--tls"], "tls = 'True': is of a server"),
+        (["generate", "--target", "elsewhere:1"], "target = 'elsewhere:1': is for a server"),
+        (["score", "--text", "a", "--target", "127.0.0.1:50051"], "is for a server"),
+        (["score", "--text", "a", "--tls"], "tls = 'True': is for a server"),
         (["generate", "--input", "/nowhere/at/all"], "input"),
         (["generate", "--samples", "2", "--output", "/nowhere/at/all"], "output"),
     ],
@@ -180,7 +180,7 @@ def test_what_does_not_fit_together_is_refused(
 
 def test_how_to_compute_is_for_bundles_alone(run: Run, capfd: Captured) -> None:
     assert run("generate", "--workers", "2") == 2
-    assert "workers = '2': is of a --bundle; leave --workers out" in capfd.readouterr().err
+    assert "workers = '2': is for a --bundle only; leave --workers out" in capfd.readouterr().err
 
 
 def test_bundle_is_computed_as_asked(
@@ -262,7 +262,7 @@ def test_output_that_is_no_file_is_refused(
 ) -> None:
     flags = ("--bundle", tiny_bundles["gru"], "--samples", 3)
     assert run("generate", *flags, "--output", place, *more) == 2
-    assert f"output = {place!r}: is no file; give a file's name, or -" in capfd.readouterr().err
+    assert f"output = {place!r}: is not a file; name a file, or -" in capfd.readouterr().err
 
 
 @pytest.mark.slow

@@ -160,7 +160,9 @@ def _text(setting: str, given: str) -> str:
     try:
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(setting, f"standard input is not UTF-8 at byte {error.start}") from error
+        raise InputError(
+            setting, f"standard input is not UTF-8 at byte {error.start}; convert it to UTF-8"
+        ) from error
 
 
 def _write(text: str) -> None:

@@ -124,8 +124,8 @@ def _write_all(
                 shown = now
     if index + 1 < output.records:
         raise SettingsError(
-            f"resume: the output holds {output.records} records, the input fewer; it is of another "
-            "run"
+            f"resume: the output has {output.records} records, and the input has fewer texts; name "
+            "the output of this input"
         )
     seconds = time.monotonic() - began
     sys.stderr.write(f"{output.made:,} records, {output.made / seconds:,.0f} a second\n")
@@ -173,7 +173,9 @@ def _opened(path: Path) -> IO[bytes]:
     try:
         return path.open("rb")
     except OSError as error:
-        raise SettingsError(f"input = {str(path)!r}: cannot be read: {error.strerror}") from error
+        raise SettingsError(
+            f"input = {str(path)!r}: cannot be read: {error.strerror}; change --input"
+        ) from error
 
 
 def _repeated(texts: Iterable[str], times: int) -> Iterator[str]:

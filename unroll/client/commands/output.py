@@ -55,8 +55,8 @@ class Output:
         """
         if line != self.last:
             raise SettingsError(
-                f"resume: record {self.first} of the output comes out otherwise now; it was made "
-                "from another input, by another model or with other settings"
+                f"resume: record {self.first} of the output comes out otherwise now, so it was made "
+                "from another input, by another model or with other settings; name another output"
             )
 
 
@@ -86,17 +86,18 @@ def _standard() -> Iterator[Output]:
 def _file(path: Path, resume: bool) -> Iterator[Output]:
     if path.exists() and not path.is_file():  # /dev/stdout, a pipe, a folder
         raise SettingsError(
-            f"output = {str(path)!r}: is no file; give a file's name, or - for standard output"
+            f"output = {str(path)!r}: is not a file; name a file, or - for standard output"
         )
     try:
         file = path.open("r+b" if resume and path.exists() else "x+b", buffering=0)
     except FileExistsError as error:
         raise SettingsError(
-            f"output = {str(path)!r}: is there already; --resume goes on where it ends"
+            f"output = {str(path)!r}: exists already; --resume continues where it ends, or name "
+            "another file"
         ) from error
     except OSError as error:
         raise SettingsError(
-            f"output = {str(path)!r}: cannot be written: {error.strerror}"
+            f"output = {str(path)!r}: cannot be written: {error.strerror}; change --output"
         ) from error
     with file:
         records, end, last = _records(path) if resume else (0, 0, b"")

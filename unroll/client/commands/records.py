@@ -159,5 +159,5 @@ def seed_of(form: RecordFormat, line: bytes) -> int:
         return int(line.split(b"\t")[1])
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise SettingsError(
-            "output: its last line is no record of this command; choose another file"
+            "output: its last line is not a record of this command; name another --output"
         ) from error

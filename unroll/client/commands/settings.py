@@ -27,25 +27,26 @@ class BatchSettings(ServerSettings):
     """Run the bundle in this folder, in this process, instead of asking a server."""
 
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where to compute a --bundle."""
+    """Device that computes a --bundle."""
 
     kernels: Literal["onnx", "native"] = "onnx"
-    """What computes a --bundle: ONNX Runtime, or the faster loop in C++ that `make kernels`
-    compiles. On the CPU the texts are the same."""
+    """What computes a --bundle: ONNX Runtime, or the native kernels, which are faster and have to
+    be compiled first, by `make kernels` or `python -m serving.runtime.native`. On the CPU the texts
+    are the same."""
 
     workers: Annotated[int, Range(1, 65536)] = 1
-    """Threads that compute a --bundle side by side; one for each core that it may have."""
+    """Threads that compute a --bundle side by side, each on a core."""
 
     slots: Annotated[int, Range(1, 65536)] = 64
     """Texts of a --bundle that one worker computes at the same time."""
 
     input: Annotated[Path | None, _TEXT] = None
-    """File with one text a line, or - for standard input: the line itself, the first field of a
-    .tsv, or a .jsonl's objects with the key `prompt` or `text`."""
+    """File with one text a line, or - for standard input. The text is the whole line; in a .tsv its
+    first field; in a .jsonl a string, or the `prompt` (`text` to score) of an object."""
 
     output: Annotated[Path | None, _TEXT] = None
-    """File for one record a line, in the order of the input: JSON objects, or TSV by the suffix
-    .tsv. Default: standard output."""
+    """File to write, one record a line, in the order of the input: JSON objects, or TSV if its name
+    ends in .tsv. Default: standard output."""
 
     input_format: Format | None = None
     """Format of the input, whatever its suffix is."""
@@ -54,11 +55,11 @@ class BatchSettings(ServerSettings):
     """Format of the output, whatever its suffix is: jsonl or tsv."""
 
     resume: Annotated[bool, Parameter(negative=())] = False
-    """Go on where the output ends. The result is that of a run without a break."""
+    """Continue where the output ends. The result is that of a run without a break."""
 
     top_log_probs: Annotated[int, Range(0, ALTERNATIVES_AT_MOST)] = 0
-    """Tell so many of the likeliest symbols at each place: in a JSON record as `alternatives`,
-    beside `log_probs`; of a single text to score, on a line for each symbol."""
+    """Return this many of the likeliest symbols at each place: in JSON records as `alternatives`,
+    beside `log_probs`; for a single text to score, on one line a symbol."""
 
     @property
     def is_batch(self) -> bool:
@@ -78,10 +79,10 @@ class BatchSettings(ServerSettings):
         if self.top_log_probs and self.is_batch and form is not RecordFormat.JSONL:
             raise SettingsError(
                 f"top_log_probs = {self.top_log_probs}: needs records in JSON; change "
-                "--output-format, or leave it out"
+                "--output-format, or leave --top-log-probs out"
             )
         if self.resume and self.output in (None, STANDARD):
-            raise SettingsError("resume: needs an --output file, on whose end it goes on")
+            raise SettingsError("resume: continues a file; name it with --output")
 
 
 _COMPUTING = ("device", "kernels", "workers", "slots")
@@ -91,7 +92,7 @@ _ASKING = tuple(field.name for field in fields(ServerSettings) if field.name != 
 def _check_apart(settings: BatchSettings) -> None:
     """Check that nothing is said of a server where a bundle is run, and the other way round."""
     has_bundle = settings.bundle is not None
-    why = "is of a server, and --bundle runs without one" if has_bundle else "is of a --bundle"
+    why = "is for a server, and --bundle needs none" if has_bundle else "is for a --bundle only"
     standard = {field.name: field.default for field in fields(settings)}
     for name in _ASKING if has_bundle else _COMPUTING:
         value = getattr(settings, name)
@@ -161,29 +162,29 @@ class GenerateSettings(BatchSettings):
     """Draw only from the k likeliest symbols; 0, the default, keeps all."""
 
     top_p: float | None = None
-    """Draw only from the likeliest symbols whose probabilities sum to this; above 0, up to 1, the
-    default, which keeps all."""
+    """Draw only from the likeliest symbols whose probabilities sum to this; above 0 and at most 1.
+    1, the default, keeps all."""
 
     min_p: float | None = None
-    """Draw only from symbols at least this times as probable as the likeliest; 0, the default,
-    keeps all; at most 1."""
+    """Drop symbols less probable than this fraction of the likeliest one's probability; 0 to 1. 0,
+    the default, keeps all."""
 
     logit_bias: Annotated[tuple[str, ...], _TEXT] = ()
-    """Make a symbol likelier, as SYMBOL=BIAS: what is added to its logit before temperature, -100
-    to 100, or -inf, which bans it. Repeat it for more."""
+    """Add BIAS to the logit of a symbol before temperature, as SYMBOL=BIAS: -100 to 100, or -inf,
+    which bans the symbol. Repeat it for more."""
 
     pattern: Annotated[str | None, _TEXT] = None
     """Regular expression that the text has to match as a whole."""
 
     json_schema: Path | None = None
-    """File with a JSON schema of which the text is to be a value, instead of a pattern."""
+    """File with a JSON schema, in place of a pattern: the text is a value of the schema."""
 
     seed: int | None = None
-    """Seed of the random numbers; that of record k is the seed + k. By default one is chosen, and
-    told on standard error."""
+    """Seed of the random numbers; record k has the seed + k. By default one is chosen and printed
+    on standard error."""
 
     samples: Annotated[int, Range(1, 2**62)] = 1
-    """Texts of each prompt, a record each."""
+    """Number of texts for each prompt, a record each."""
 
     stop: Annotated[tuple[str, ...], _TEXT] = ()
     """Stop before this text. Repeat it for more."""
@@ -206,8 +207,8 @@ class GenerateSettings(BatchSettings):
             raise SettingsError("prompt: give either --prompt or an --input file of prompts")
         if self.top_log_probs and not self.is_batch:
             raise SettingsError(
-                f"top_log_probs = {self.top_log_probs}: comes in records; give an --output file, "
-                "or leave it out"
+                f"top_log_probs = {self.top_log_probs}: is written in records only; give an "
+                "--output file, or leave --top-log-probs out"
             )
 
     @property
@@ -253,4 +254,6 @@ def _bias(given: str) -> tuple[str, float]:
             raise ValueError("no equals sign behind one symbol")
         return symbol, float(bias)
     except ValueError as error:
-        raise SettingsError(f"logit_bias = {given!r}: must be SYMBOL=BIAS, as e=2.5") from error
+        raise SettingsError(
+            f"logit_bias = {given!r}: must be SYMBOL=BIAS, as e=2.5; change --logit-bias"
+        ) from error

@@ -52,8 +52,8 @@ class LoadSettings(ServerSettings):
     """Let each answer end with a capsule, as servers do by default."""
 
     seed: Annotated[int, Range(0, 2**62)] = 1
-    """The seed of the first client's first request; every request has its own, and two runs with
-    the same settings ask for the same texts."""
+    """Seed of the first client's first request. Every request has a seed of its own, and two runs
+    with the same settings ask for the same texts."""
 
     processes: Annotated[int, Range(1)] = 1
     """Processes that the clients are spread over; one is enough until it is busy all the time."""
