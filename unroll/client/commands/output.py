@@ -55,7 +55,7 @@ class Output:
         """
         if line != self.last:
             raise SettingsError(
-                f"resume: record {self.first} of the output comes out otherwise now, so it was made "
+                f"resume: record {self.first} of the output comes out otherwise now; it was made "
                 "from another input, by another model or with other settings; name another output"
             )
 
