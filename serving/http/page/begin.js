@@ -1,8 +1,8 @@
 // How the page begins: it asks which models there are, then shows what the address tells of.
 
-import { keepAddress, open } from "./links.js";
+import { keepAddress, open } from "./actions/links.js";
 import { set, state, subscribe, tellError } from "./store.js";
-import { call } from "./wire.js";
+import { call } from "./server/wire.js";
 
 /** Begin; without a token that the server wants, it is asked for, and this is done again. */
 export async function begin() {

@@ -2,8 +2,8 @@
 
 import { html, render } from "./vendor/htm-preact.js";
 import { begin } from "./begin.js";
-import { keep } from "./keeping.js";
-import { open } from "./links.js";
+import { keep } from "./actions/keeping.js";
+import { open } from "./actions/links.js";
 import { state, subscribe } from "./store.js";
 import { App } from "./view/app.js";
 

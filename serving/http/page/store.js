@@ -1,6 +1,6 @@
 // What the page knows. One state; views are functions of it, and actions change it through `set`.
 
-import { Reading } from "./reading.js";
+import { Reading } from "./text/reading.js";
 
 export const DEFAULTS = {
   length: "300",

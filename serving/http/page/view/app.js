@@ -2,7 +2,7 @@
 
 import { html } from "../vendor/htm-preact.js";
 import { set } from "../store.js";
-import { shown } from "../symbols.js";
+import { shown } from "../text/symbols.js";
 import { Beside } from "./beside.js";
 import { Branches } from "./branches.js";
 import { Composer } from "./composer.js";

@@ -2,7 +2,7 @@
 
 import { html } from "../vendor/htm-preact.js";
 import { set, show } from "../store.js";
-import { meanBits } from "../symbols.js";
+import { meanBits } from "../text/symbols.js";
 
 const SEEN = 400; // symbols of each
 

@@ -1,12 +1,12 @@
 // The tree of texts.
 
 import { html, useState } from "../vendor/htm-preact.js";
-import { begin, compare, endSession, keepSession, remove, rename } from "../branches.js";
-import { exportFile, importFile } from "../keeping.js";
-import { address } from "../links.js";
+import { begin, compare, endSession, keepSession, remove, rename } from "../actions/branches.js";
+import { exportFile, importFile } from "../actions/keeping.js";
+import { address } from "../actions/links.js";
 import { show, tell } from "../store.js";
-import { counted } from "../symbols.js";
-import { departures, ends, pathTo } from "../tree.js";
+import { counted } from "../text/symbols.js";
+import { departures, ends, pathTo } from "../text/tree.js";
 
 const SEEN = 70; // symbols of a text in the list
 const DEEPEST = 6;

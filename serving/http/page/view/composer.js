@@ -2,7 +2,7 @@
 
 import { html, useRef, useState } from "../vendor/htm-preact.js";
 import { canUndo, undo } from "../store.js";
-import { stop, type, write } from "../writing.js";
+import { stop, type, write } from "../actions/writing.js";
 
 export function Composer({ reading, cursor, writing, models }) {
   const [text, setText] = useState("");

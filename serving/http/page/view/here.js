@@ -1,9 +1,9 @@
 // What the model thought possible at the cursor.
 
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
-import { alternativesAt, ask, drawn } from "../alternatives.js";
-import { shown } from "../symbols.js";
-import { choose, sampling } from "../writing.js";
+import { alternativesAt, ask, drawn } from "../actions/alternatives.js";
+import { shown } from "../text/symbols.js";
+import { choose, sampling } from "../actions/writing.js";
 
 const SHOWN = 10;
 const PAUSE_MS = 120; // so that a cursor on its way does not ask

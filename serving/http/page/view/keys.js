@@ -1,8 +1,8 @@
 // What the keys do while the text has the focus.
 
 import { move, redo, set, state, undo } from "../store.js";
-import { alternativesAt } from "../alternatives.js";
-import { choose, stop, write } from "../writing.js";
+import { alternativesAt } from "../actions/alternatives.js";
+import { choose, stop, write } from "../actions/writing.js";
 
 const VERTICAL = new Set(["ArrowUp", "ArrowDown", "PageUp", "PageDown", "Shift"]);
 let column = null; // pixels, which the cursor keeps while it moves from line to line

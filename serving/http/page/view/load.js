@@ -1,8 +1,8 @@
 // What the server is doing now, for all its callers.
 
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
-import { counted } from "../symbols.js";
-import { call } from "../wire.js";
+import { counted } from "../text/symbols.js";
+import { call } from "../server/wire.js";
 
 const EVERY_MS = 2_000;
 

@@ -1,8 +1,8 @@
 // How long the model remembers the symbol at the cursor.
 
 import { html, useState } from "../vendor/htm-preact.js";
-import { forget, lastAbove } from "../memory.js";
-import { shown, split, tidy } from "../symbols.js";
+import { forget, lastAbove } from "../actions/memory.js";
+import { shown, split, tidy } from "../text/symbols.js";
 
 const WIDE = 300;
 const HIGH = 130;

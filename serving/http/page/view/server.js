@@ -1,8 +1,8 @@
 // The server: its models, whether it is ready, what it is doing, and how fast it writes for this page.
 
 import { html, useEffect, useState } from "../vendor/htm-preact.js";
-import { counted } from "../symbols.js";
-import { get } from "../wire.js";
+import { counted } from "../text/symbols.js";
+import { get } from "../server/wire.js";
 import { Load } from "./load.js";
 
 const EVERY_MS = 3_000;

@@ -1,7 +1,7 @@
 // How the model writes, each setting with a word of explanation.
 
 import { html } from "../vendor/htm-preact.js";
-import { LABELS } from "../labels.js";
+import { LABELS } from "../server/labels.js";
 import { DEFAULTS, set, state } from "../store.js";
 
 const FIELDS = [

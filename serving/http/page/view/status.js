@@ -2,7 +2,7 @@
 
 import { html } from "../vendor/htm-preact.js";
 import { selection } from "../store.js";
-import { bitsText, counted, meanBits, shown } from "../symbols.js";
+import { bitsText, counted, meanBits, shown } from "../text/symbols.js";
 
 export function StatusLine({ reading, cursor, anchor, writing }) {
   const [from, to] = selection();

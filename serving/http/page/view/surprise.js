@@ -2,7 +2,7 @@
 
 import { html } from "../vendor/htm-preact.js";
 import { selection, set } from "../store.js";
-import { bitsOf, counted, meanBits } from "../symbols.js";
+import { bitsOf, counted, meanBits } from "../text/symbols.js";
 
 const BINS = 11;
 

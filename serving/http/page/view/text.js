@@ -1,10 +1,10 @@
 // The text: only the lines that are seen are drawn, with a canvas behind them.
 
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../vendor/htm-preact.js";
-import { Layout, measurer } from "../layout.js";
-import { colours, paint, STRIP } from "../painting.js";
+import { Layout, measurer } from "../text/layout.js";
+import { colours, paint, STRIP } from "../text/painting.js";
 import { move, selection } from "../store.js";
-import { look, scaleOf, valueAt } from "../units.js";
+import { look, scaleOf, valueAt } from "../actions/units.js";
 import { onKey } from "./keys.js";
 import { StatusLine } from "./status.js";
 

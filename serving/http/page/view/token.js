@@ -2,7 +2,7 @@
 
 import { html, useState } from "../vendor/htm-preact.js";
 import { set } from "../store.js";
-import { keepToken } from "../wire.js";
+import { keepToken } from "../server/wire.js";
 import { begin } from "../begin.js";
 
 export function Token({ notice }) {

@@ -2,7 +2,7 @@
 
 import { html, useState } from "../vendor/htm-preact.js";
 import { chosen, set } from "../store.js";
-import { colour, find, KINDS, nameOf, toggle } from "../units.js";
+import { colour, find, KINDS, nameOf, toggle } from "../actions/units.js";
 
 const PATTERNS = [
   ["inside quotes", '"[^"]*"|“[^”]*”'],

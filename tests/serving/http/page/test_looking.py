@@ -132,7 +132,7 @@ def known(opened: Opened, key: str) -> list[float | None]:
     """What the page knows of a unit, by symbols of its text."""
     script = """async (key) => {
         const [{ state }, { valueAt }] = await Promise.all([
-            import("./page/store.js"), import("./page/units.js")]);
+            import("./page/store.js"), import("./page/actions/units.js")]);
         return state.reading.symbols.map((_, at) => valueAt(state.reading, key, at) ?? null);
     }"""
     return list(opened.page.evaluate(script, key))

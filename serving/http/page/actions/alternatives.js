@@ -1,9 +1,9 @@
 // What else could have stood at a place of a text.
 
-import { capsuleAt } from "./origins.js";
-import { chosen, set, state } from "./store.js";
-import { split } from "./symbols.js";
-import { call } from "./wire.js";
+import { capsuleAt } from "../server/origins.js";
+import { chosen, set, state } from "../store.js";
+import { split } from "../text/symbols.js";
+import { call } from "../server/wire.js";
 
 const found = new WeakMap(); // by text: by place and model
 

@@ -1,11 +1,11 @@
 // What one does with whole texts: name, delete, compare, keep on the server.
 
-import { capsuleAt } from "./origins.js";
-import { Reading } from "./reading.js";
-import { remember, set, show, state, tell, tellError } from "./store.js";
-import { meanBits } from "./symbols.js";
-import { commonLength, ends, without } from "./tree.js";
-import { call } from "./wire.js";
+import { capsuleAt } from "../server/origins.js";
+import { Reading } from "../text/reading.js";
+import { remember, set, show, state, tell, tellError } from "../store.js";
+import { meanBits } from "../text/symbols.js";
+import { commonLength, ends, without } from "../text/tree.js";
+import { call } from "../server/wire.js";
 
 function change(id, fields) {
   const nodes = new Map(state.nodes);

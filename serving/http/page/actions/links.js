@@ -1,10 +1,10 @@
 // A text as an address: what was typed and what a model wrote, with seeds and settings. Opening it
 // writes the same text again.
 
-import { chosen, remember, set, show, state, tell } from "./store.js";
-import { ends } from "./tree.js";
-import { Reading } from "./reading.js";
-import { split } from "./symbols.js";
+import { chosen, remember, set, show, state, tell } from "../store.js";
+import { ends } from "../text/tree.js";
+import { Reading } from "../text/reading.js";
+import { split } from "../text/symbols.js";
 import { type, write } from "./writing.js";
 
 const LONGEST = 8_000; // an address that is kept up to date

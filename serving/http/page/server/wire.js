@@ -1,7 +1,7 @@
 // The server's methods in the Connect protocol, as JSON. The page has no other way to the server.
 
 import { LABELS } from "./labels.js";
-import { ofTab } from "./storage.js";
+import { ofTab } from "../storage.js";
 
 const SERVICE = "unroll.v1.TextGenerationService/";
 const TOKEN = "unroll.token";

@@ -1,7 +1,7 @@
 // How long a symbol is remembered: two readings of a text that differ in one symbol.
 
-import { chosen } from "./store.js";
-import { split } from "./symbols.js";
+import { chosen } from "../store.js";
+import { split } from "../text/symbols.js";
 import { inspect, KINDS } from "./units.js";
 
 const READ = 300; // symbols after the changed one

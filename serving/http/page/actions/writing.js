@@ -1,12 +1,12 @@
 // How a text goes on: it is typed, or a model writes it.
 
-import { LABELS } from "./labels.js";
-import { goOn } from "./origins.js";
-import { chosen, add, forget, grow, remember, set, show, state, tell, tellError } from "./store.js";
-import { scoreTyped } from "./scoring.js";
-import { split, tidy } from "./symbols.js";
-import { makeNode } from "./tree.js";
-import { stream } from "./wire.js";
+import { LABELS } from "../server/labels.js";
+import { goOn } from "../server/origins.js";
+import { chosen, add, forget, grow, remember, set, show, state, tell, tellError } from "../store.js";
+import { scoreTyped } from "../server/scoring.js";
+import { split, tidy } from "../text/symbols.js";
+import { makeNode } from "../text/tree.js";
+import { stream } from "../server/wire.js";
 
 const SILENT_MS = 5_000; // until one is told that nothing comes
 const APART = 128; // symbols between the capsules that are kept

@@ -1,9 +1,9 @@
 // Values of hidden units along a text, of the pieces that are seen; and which units follow something.
 
-import { capsuleAt } from "./origins.js";
-import { readAt } from "./scoring.js";
-import { chosen, selection, set, state } from "./store.js";
-import { call } from "./wire.js";
+import { capsuleAt } from "../server/origins.js";
+import { readAt } from "../server/scoring.js";
+import { chosen, selection, set, state } from "../store.js";
+import { call } from "../server/wire.js";
 
 const PIECE = 512; // symbols that are read at once
 const LONGEST = 10_000; // symbols in which units are searched

@@ -1,9 +1,9 @@
 // The tree outlives the page: in the browser's storage, and in files.
 
-import { lasting } from "./storage.js";
-import { set, show, state, subscribe, tell } from "./store.js";
-import { split } from "./symbols.js";
-import { ends, merged } from "./tree.js";
+import { lasting } from "../storage.js";
+import { set, show, state, subscribe, tell } from "../store.js";
+import { split } from "../text/symbols.js";
+import { ends, merged } from "../text/tree.js";
 
 const KEY = "unroll.tree";
 const SETTINGS = "unroll.settings";
