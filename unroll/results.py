@@ -122,7 +122,7 @@ class Inspection:
 
     Attributes:
         text: as it was read, in the form of the model's texts and without skipped symbols.
-        log_probs: of each symbol in nats, as `score` tells them.
+        log_probs: of each symbol in nats, equal to those of `score`.
         alternatives: to each symbol; empty unless requested.
         next: the alternatives for the symbol that would come next; None unless requested.
         units: for each requested unit its value after each symbol.
@@ -143,13 +143,13 @@ class Inspection:
 
 @dataclass(frozen=True, kw_only=True)
 class FoundUnit:
-    """A hidden unit that follows something.
+    """A hidden unit whose value separates the marked symbols of a text from the others.
 
     Attributes:
         unit: which.
-        score: how often its value is higher where it holds than where it does not, or lower if it
-            `falls`; 0.5 by chance, 1 at best.
-        falls: whether the value falls where it holds.
+        score: area under the ROC curve: how often its value after a marked symbol is higher than
+            after another, or lower if it `falls`; 0.5 by chance, 1 at best.
+        falls: whether the value is lower after marked symbols.
     """
 
     unit: Unit
@@ -159,7 +159,7 @@ class FoundUnit:
 
 @dataclass(frozen=True, kw_only=True)
 class FoundUnits:
-    """The hidden units that follow something, the best first."""
+    """The hidden units that best separate the marked symbols of a text, the best first."""
 
     units: tuple[FoundUnit, ...]
     usage: Usage

@@ -62,16 +62,17 @@ def load(
 ) -> LocalModel:
     """Load a bundle into this process; no server is needed and none is started.
 
-    Python's threads take turns every 0.2 ms from then on (`sys.setswitchinterval`), lest the ones
-    that compute wait for others.
+    From then on, Python's threads take turns every 0.2 ms (`sys.setswitchinterval`), so that the
+    threads that compute do not wait for others.
 
     Args:
         folder: of the bundle, as `unroll export` writes it.
         device: where to compute.
         workers: threads that compute side by side, each with slots of its own; 1 or more.
         threads: threads of each operator, 1 or more.
-        kernels: what computes: ONNX Runtime, or the faster loop in C++ that `make kernels`
-            compiles. On the CPU it has one thread a worker, and the texts are the same.
+        kernels: what computes: ONNX Runtime, or the native kernels, which are faster and have to be
+            compiled first (`make kernels`). On the CPU they need `threads=1` and write the same
+            texts.
         slots: texts that one worker computes at the same time; 1 or more.
         capsule_keys: file of the keys that sign capsules, as for `unroll serve`. By default those
             of the variable UNROLL_CAPSULE_KEYS, else a random key: then capsules are valid only

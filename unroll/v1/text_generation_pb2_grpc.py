@@ -161,12 +161,13 @@ class TextGenerationServiceServicer:
         """Continues any number of prompts in one call, and answers each when its text is complete.
 
         The first request says what all texts have in common. Each item is a prompt with a key of the
-        client's choice. A text is that of Generate with the same options and the seed `seed` + key. What
-        is wrong with one item is its answer, and the others go on.
+        client's choice. A text is that of Generate with the same options and the seed `seed` + key. An
+        item that fails is answered with its error, and the others continue.
 
-        The server reads further requests while it has room: whoever sends and does not read stops being
-        read. Each running item counts as one of the caller's calls; those beyond its limit wait. The
-        call ends when the client has sent all and has all answers. Cancelling it ends what runs.
+        The server reads further requests while it has room. It stops reading from a client that does not
+        read its answers. Each running item counts as one of the caller's calls; items beyond the
+        caller's limit wait. The call ends when the client has sent all items and has all answers.
+        Cancelling it ends the items that run.
 
         Fails as Generate does if the first request is wrong, with DEADLINE_EXCEEDED (DEADLINE), or with
         UNAVAILABLE (CLOSED) when the server shuts down; answers already sent stay valid.
@@ -195,7 +196,7 @@ class TextGenerationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FindUnits(self, request, context):
-        """Finds the hidden units whose value tells best at which symbols of a text something holds.
+        """Finds the hidden units whose values best separate the marked symbols of a text from the others.
 
         Fails as Inspect does.
         """
@@ -219,8 +220,8 @@ class TextGenerationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetStatus(self, request, context):
-        """Tells what the server is doing at this moment. Of a server with several processes, it is what the
-        process that answers is doing.
+        """Returns what the server is doing at this moment. With several processes, it is what the process
+        that answers is doing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -78,12 +78,13 @@ class TextGenerationServiceStub:
     """Continues any number of prompts in one call, and answers each when its text is complete.
 
     The first request says what all texts have in common. Each item is a prompt with a key of the
-    client's choice. A text is that of Generate with the same options and the seed `seed` + key. What
-    is wrong with one item is its answer, and the others go on.
+    client's choice. A text is that of Generate with the same options and the seed `seed` + key. An
+    item that fails is answered with its error, and the others continue.
 
-    The server reads further requests while it has room: whoever sends and does not read stops being
-    read. Each running item counts as one of the caller's calls; those beyond its limit wait. The
-    call ends when the client has sent all and has all answers. Cancelling it ends what runs.
+    The server reads further requests while it has room. It stops reading from a client that does not
+    read its answers. Each running item counts as one of the caller's calls; items beyond the
+    caller's limit wait. The call ends when the client has sent all items and has all answers.
+    Cancelling it ends the items that run.
 
     Fails as Generate does if the first request is wrong, with DEADLINE_EXCEEDED (DEADLINE), or with
     UNAVAILABLE (CLOSED) when the server shuts down; answers already sent stay valid.
@@ -100,7 +101,7 @@ class TextGenerationServiceStub:
     has no graph for this: export it again.
     """
     FindUnits: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.FindUnitsRequest, _text_generation_pb2.FindUnitsResponse]
-    """Finds the hidden units whose value tells best at which symbols of a text something holds.
+    """Finds the hidden units whose values best separate the marked symbols of a text from the others.
 
     Fails as Inspect does.
     """
@@ -111,8 +112,8 @@ class TextGenerationServiceStub:
     default model. There are few, so there is no paging.
     """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.GetStatusRequest, _text_generation_pb2.GetStatusResponse]
-    """Tells what the server is doing at this moment. Of a server with several processes, it is what the
-    process that answers is doing.
+    """Returns what the server is doing at this moment. With several processes, it is what the process
+    that answers is doing.
     """
     StartSession: _grpc.UnaryUnaryMultiCallable[_text_generation_pb2.StartSessionRequest, _text_generation_pb2.StartSessionResponse]
     """Starts a session, at the start symbol or from a capsule.
@@ -174,12 +175,13 @@ class TextGenerationServiceAsyncStub(TextGenerationServiceStub):
     """Continues any number of prompts in one call, and answers each when its text is complete.
 
     The first request says what all texts have in common. Each item is a prompt with a key of the
-    client's choice. A text is that of Generate with the same options and the seed `seed` + key. What
-    is wrong with one item is its answer, and the others go on.
+    client's choice. A text is that of Generate with the same options and the seed `seed` + key. An
+    item that fails is answered with its error, and the others continue.
 
-    The server reads further requests while it has room: whoever sends and does not read stops being
-    read. Each running item counts as one of the caller's calls; those beyond its limit wait. The
-    call ends when the client has sent all and has all answers. Cancelling it ends what runs.
+    The server reads further requests while it has room. It stops reading from a client that does not
+    read its answers. Each running item counts as one of the caller's calls; items beyond the
+    caller's limit wait. The call ends when the client has sent all items and has all answers.
+    Cancelling it ends the items that run.
 
     Fails as Generate does if the first request is wrong, with DEADLINE_EXCEEDED (DEADLINE), or with
     UNAVAILABLE (CLOSED) when the server shuts down; answers already sent stay valid.
@@ -196,7 +198,7 @@ class TextGenerationServiceAsyncStub(TextGenerationServiceStub):
     has no graph for this: export it again.
     """
     FindUnits: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.FindUnitsRequest, _text_generation_pb2.FindUnitsResponse]  # type: ignore[assignment]
-    """Finds the hidden units whose value tells best at which symbols of a text something holds.
+    """Finds the hidden units whose values best separate the marked symbols of a text from the others.
 
     Fails as Inspect does.
     """
@@ -207,8 +209,8 @@ class TextGenerationServiceAsyncStub(TextGenerationServiceStub):
     default model. There are few, so there is no paging.
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.GetStatusRequest, _text_generation_pb2.GetStatusResponse]  # type: ignore[assignment]
-    """Tells what the server is doing at this moment. Of a server with several processes, it is what the
-    process that answers is doing.
+    """Returns what the server is doing at this moment. With several processes, it is what the process
+    that answers is doing.
     """
     StartSession: _aio.UnaryUnaryMultiCallable[_text_generation_pb2.StartSessionRequest, _text_generation_pb2.StartSessionResponse]  # type: ignore[assignment]
     """Starts a session, at the start symbol or from a capsule.
@@ -291,12 +293,13 @@ class TextGenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Continues any number of prompts in one call, and answers each when its text is complete.
 
         The first request says what all texts have in common. Each item is a prompt with a key of the
-        client's choice. A text is that of Generate with the same options and the seed `seed` + key. What
-        is wrong with one item is its answer, and the others go on.
+        client's choice. A text is that of Generate with the same options and the seed `seed` + key. An
+        item that fails is answered with its error, and the others continue.
 
-        The server reads further requests while it has room: whoever sends and does not read stops being
-        read. Each running item counts as one of the caller's calls; those beyond its limit wait. The
-        call ends when the client has sent all and has all answers. Cancelling it ends what runs.
+        The server reads further requests while it has room. It stops reading from a client that does not
+        read its answers. Each running item counts as one of the caller's calls; items beyond the
+        caller's limit wait. The call ends when the client has sent all items and has all answers.
+        Cancelling it ends the items that run.
 
         Fails as Generate does if the first request is wrong, with DEADLINE_EXCEEDED (DEADLINE), or with
         UNAVAILABLE (CLOSED) when the server shuts down; answers already sent stay valid.
@@ -331,7 +334,7 @@ class TextGenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _text_generation_pb2.FindUnitsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_text_generation_pb2.FindUnitsResponse, _abc.Awaitable[_text_generation_pb2.FindUnitsResponse]]:
-        """Finds the hidden units whose value tells best at which symbols of a text something holds.
+        """Finds the hidden units whose values best separate the marked symbols of a text from the others.
 
         Fails as Inspect does.
         """
@@ -360,8 +363,8 @@ class TextGenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _text_generation_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_text_generation_pb2.GetStatusResponse, _abc.Awaitable[_text_generation_pb2.GetStatusResponse]]:
-        """Tells what the server is doing at this moment. Of a server with several processes, it is what the
-        process that answers is doing.
+        """Returns what the server is doing at this moment. With several processes, it is what the process
+        that answers is doing.
         """
 
     @_abc_1.abstractmethod

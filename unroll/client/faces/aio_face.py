@@ -138,7 +138,7 @@ class AsyncFace:
         """Read a text and return what the model does at each symbol.
 
         Args:
-            text: to read; may be empty, and then only `next` is told.
+            text: to read; may be empty, and then only `next` is returned.
             options: what to show: alternatives, hidden units.
             session: id of a session that the text continues; the session does not advance.
             capsule: of an earlier answer that the text continues, instead.
@@ -157,11 +157,11 @@ class AsyncFace:
         capsule: bytes = b"",
         timeout: float | None = None,
     ) -> FoundUnits:
-        """Find the hidden units whose value tells best at which symbols something holds.
+        """Find the hidden units whose values best separate a text's marked symbols from the others.
 
         Args:
             text: to read.
-            targets: for each symbol of the text whether it holds there, or a text of 1 and 0.
+            targets: for each symbol of the text whether it is marked, or a text of 1 and 0.
             options: how many units to return.
             session: as in `inspect`; likewise capsule.
             capsule: of an earlier answer.
@@ -183,14 +183,14 @@ class AsyncFace:
     ) -> AsyncGenerator[Answer[Generation]]:
         """Continue any number of prompts and yield the texts as they are complete.
 
-        The prompts are read as far ahead as keeps the model busy. A prompt that fails gives its
-        error and the others go on; what stops all of them is raised. Closing the iterator early
-        (`contextlib.aclosing`) cancels the call.
+        The prompts are read just far enough ahead to keep the model busy. A prompt that fails
+        yields its error and the others continue; an error that ends all of them is raised. Closing
+        the iterator early (`contextlib.aclosing`) cancels the call.
 
         Args:
             prompts: to continue.
-            options: how to generate each. Text k has the seed `seed + k`. There are no capsules
-                unless they are asked for, and one sample a prompt.
+            options: how to generate each. Text k has the seed `seed + k`. Each prompt has one
+                sample; answers carry capsules only if `capsules` asks for them.
             capsule: of an earlier answer, from which each text continues.
             in_order: yield the answers in the order of the prompts.
             timeout: of the whole, in seconds; None waits for ever.
