@@ -13,7 +13,6 @@ from serving.access.tls import server_context, server_credentials
 from serving.access.tokens import Tokens
 from serving.engine.models import Models
 from serving.rpc.gate import METHODS, PATHS, RpcGate
-from serving.rpc.handlers import GenericHandlers
 from serving.rpc.health import Health
 from serving.rpc.reflection import add_reflection
 from serving.rpc.servicer import TextGenerationServicer
@@ -120,16 +119,16 @@ class Doors:
         self, servicer: TextGenerationServicer, longest: Mapping[str, int]
     ) -> grpc.aio.Server:
         """Make the gRPC server with all its services behind the gate."""
-        server = grpc.aio.server(
-            interceptors=[RpcGate(self.gate, longest, PATHS | triton.PATHS, triton.OPEN_PATHS)],
-            options=_channel_options(self._settings, shares_port=self._shares_port),
-        )
+        gate = RpcGate(self.gate, longest, PATHS | triton.PATHS, triton.OPEN_PATHS)
         # Handlers get the gate's Call, of which the stubs know nothing.
-        methods: Any = GenericHandlers(server)
+        methods: Any = gate
         add_TextGenerationServiceServicer_to_server(servicer, methods)  # type: ignore[arg-type]
         health_pb2_grpc.add_HealthServicer_to_server(self.health, methods)
-        triton.add_inference(server, self._triton)
-        add_reflection(server, [pb.DESCRIPTOR, health_pb2.DESCRIPTOR, inference_pb2.DESCRIPTOR])
+        triton.add_inference(methods, self._triton)
+        add_reflection(methods, [pb.DESCRIPTOR, health_pb2.DESCRIPTOR, inference_pb2.DESCRIPTOR])
+        options = _channel_options(self._settings, shares_port=self._shares_port)
+        server = grpc.aio.server(options=options)
+        server.add_generic_rpc_handlers((gate,))
         return server
 
     def _http_paths(

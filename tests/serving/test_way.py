@@ -65,6 +65,6 @@ def test_request_passes_the_files_that_the_docs_list(
     finally:
         threading.setprofile(None)
     files, functions = zip(*recorder.begun, strict=True)
-    begins = functions.index("RpcGate.intercept_service")
+    begins = functions.index("RpcGate.service")
     way = files[begins : functions.index("Engine.submit", begins)]
     assert [file for file, _ in groupby(way)] == listed()
