@@ -25,9 +25,9 @@ def preset_files(name: str, given: Given) -> list[Path]:
     """
     known = sorted(path.stem for path in FOLDER.glob("*.toml") if "." not in path.stem)
     if name not in known:
-        raise SettingsError(
-            f"--preset {name}: no such preset; {nearest(name, known)} (all: {', '.join(known)})"
-        )
+        names, advice = ", ".join(known), nearest(name, known)
+        all_names = "" if names in advice else f" (all: {names})"
+        raise SettingsError(f"--preset {name}: no such preset; {advice}{all_names}")
     files = FOLDER / f"{name}.{given('cell')}.toml", FOLDER / f"{name}.toml"
     return [file for file in files if file.is_file()]
 

@@ -215,7 +215,8 @@ class TrainingSettings:
         if (self.epochs > 0) != (self.minutes > 0):
             return
         advice = (
-            f"set the other one to 0, as --epochs {self.epochs} --minutes 0"
+            f"leave one out, and if a preset or file has it, set it to 0 (--epochs {self.epochs} "
+            "--minutes 0)"
             if self.epochs
             else "give --epochs, --minutes or a --preset"
         )

@@ -6,6 +6,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, replace
+from enum import Enum
 from functools import partial
 from io import TextIOWrapper
 from itertools import pairwise
@@ -182,9 +183,18 @@ def _given(tokens: Sequence[str], file: Mapping[str, Any], setting: str) -> Any:
     return next((value for name, value, *_ in pairs if name == flag), file.get(setting))
 
 
+def _shown_default(value: object) -> str | None:
+    """Return what help shows of a default; nothing where a setting is off or empty."""
+    if value is None or value is False or value in ((), ""):
+        return None
+    return str(value.value if isinstance(value, Enum) else value)
+
+
 def _app(settings: type[S], main: Callable[[S], None], name: str) -> App:
     """Make a command whose flags are the fields of a settings dataclass."""
-    app = App(name=name, help=settings.__doc__, version_flags=())
+    shown = Parameter(show_default=_shown_default)
+    app = App(name=name, help=settings.__doc__, version_flags=(), default_parameter=shown)
+    app["--help"].group = "Parameters"
 
     def call(values: S) -> None:
         main(values)

@@ -15,7 +15,7 @@ from serving.settings import ServerSettings
 from training.evaluate.settings import EvaluationSettings
 from training.settings import TrainingSettings
 from unroll.client.commands import settings as client
-from unroll.client.commands.server_settings import ServerSettings as AskedSettings
+from unroll.client.commands.server_settings import HealthSettings, ModelsSettings
 from unroll.client.load.settings import LoadSettings
 
 ROOT = Path(__file__).parents[2]
@@ -30,8 +30,8 @@ COMMANDS: dict[str, type[Any]] = {
     "unroll export": ExportSettings,
     "unroll generate": client.GenerateSettings,
     "unroll score": client.ScoreSettings,
-    "unroll models": AskedSettings,
-    "unroll health": AskedSettings,
+    "unroll models": ModelsSettings,
+    "unroll health": HealthSettings,
     "unroll load": LoadSettings,
     "unroll report": ReportSettings,
     "unroll token": NewToken,

@@ -252,6 +252,16 @@ def test_help_shows_every_setting_with_its_words(capsys: pytest.CaptureFixture[s
         assert words in told
 
 
+def test_help_shows_defaults_that_say_something(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(Settings, lambda _: None, name="tea", tokens=["--help"])
+    told = capsys.readouterr().out
+    assert "Size of the pot. [default: 7]" in told
+    assert "Whether to hurry." in told
+    assert "False" not in told
+    assert "Commands" not in told
+
+
 @pytest.mark.parametrize("name", ["plain", "ranged", "optional", "both"])
 def test_fraction_for_a_whole_number_is_refused(name: str, tmp_path: Path) -> None:
     path = write(tmp_path / "settings.toml", f"{name} = 1.5\n")

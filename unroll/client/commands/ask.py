@@ -15,7 +15,11 @@ from unroll.client.client import Client
 from unroll.client.commands.batch import generate_records, score_records
 from unroll.client.commands.output import give_up_standard_output, writing
 from unroll.client.commands.records import escaped
-from unroll.client.commands.server_settings import ServerSettings
+from unroll.client.commands.server_settings import (
+    HealthSettings,
+    ModelsSettings,
+    ServerSettings,
+)
 from unroll.client.commands.settings import BatchSettings, GenerateSettings, ScoreSettings
 from unroll.client.faces.face import Face
 from unroll.errors import InputError
@@ -39,12 +43,12 @@ def score(tokens: Sequence[str] | None = None) -> None:
 
 def models(tokens: Sequence[str] | None = None) -> None:
     """Run `unroll models`."""
-    run(ServerSettings, _ask(_list_models), name="unroll models", tokens=tokens)
+    run(ModelsSettings, _ask(_list_models), name="unroll models", tokens=tokens)
 
 
 def health(tokens: Sequence[str] | None = None) -> None:
     """Run `unroll health`."""
-    run(ServerSettings, _ask(_check), name="unroll health", tokens=tokens)
+    run(HealthSettings, _ask(_check), name="unroll health", tokens=tokens)
 
 
 def _ask(question: Callable[[Any, S], None]) -> Callable[[S], None]:

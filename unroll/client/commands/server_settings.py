@@ -14,7 +14,7 @@ from unroll.ranges import Range, check_ranges
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """Ask a server: list its models, or find out whether it is ready."""
+    """Ask a server."""
 
     target: str | None = None
     """Address of the server, as HOST:PORT; 127.0.0.1:50051 by default."""
@@ -64,3 +64,15 @@ class ServerSettings:
             key=self.tls_key,
             token=read_token(self.token_file),
         )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ModelsSettings(ServerSettings):
+    """List a server's models: name, cell, size, loss and fingerprint."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class HealthSettings(ServerSettings):
+    """Ask whether a server is ready: status 0 if it is, 2 if not."""
