@@ -19,7 +19,7 @@ def test_every_figure_is_written(
         model="gru-7x2",
         bundle=tiny_bundles["gru"],
         text_symbols=9,
-        seconds=1.0,
+        seconds=0.5,
         warm_up=0.1,
         repeats=1,
         json=tmp_path,

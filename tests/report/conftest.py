@@ -21,7 +21,7 @@ from training.settings import Cell, TrainingSettings
 from unroll.cli import run
 
 SECONDS = 1.5  # for each training, of a clock that the trainings move on
-TICK = SECONDS / 600  # from one look at it to the next
+TICK = SECONDS / 150  # from one look at it to the next
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,13 @@ import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, ViewportSize
 
 from report.page.page import fenced, shown
 from tests.report.conftest import Made
@@ -46,20 +47,28 @@ class Opened:
         self.asked.append(request.url)
 
 
-@pytest.fixture
+SIZE: ViewportSize = {"width": 1280, "height": 900}
+
+
+@pytest.fixture(scope="module")
 def opened(browser: Browser, made: Made) -> Iterator[Opened]:
-    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
-        yield Opened(context.new_page(), made.folder / "index.html")
+    """One page for all tests, which say what they choose on it: a new one takes a second."""
+    with browser.new_context(viewport=SIZE) as context:
+        opened = Opened(context.new_page(), made.folder / "index.html")
+        yield opened
+        assert opened.said == []
 
 
 def visible(opened: Opened, selector: str) -> list[str]:
     return [e.inner_text() for e in opened.page.locator(selector).all() if e.is_visible()]
 
 
-def test_page_asks_for_nothing_else_and_says_no_error(opened: Opened) -> None:
-    for choice in opened.page.locator(".choice").all():
-        choice.click()
-    opened.page.locator("#theme").click()
+def test_page_asks_for_nothing_else_and_says_no_error(browser: Browser, made: Made) -> None:
+    with browser.new_context(viewport=SIZE) as context:
+        opened = Opened(context.new_page(), made.folder / "index.html")
+        for choice in opened.page.locator(".choice").all():
+            choice.click()
+        opened.page.locator("#theme").click()
     assert opened.said == []
     assert [urlsplit(url).scheme for url in opened.asked if not url.startswith("data:")] == ["file"]
 
@@ -158,22 +167,28 @@ def test_verdict_lays_the_models_beside_real_text(opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280, 1920])
-def test_page_fits_screens_of_all_widths(browser: Browser, made: Made, width: int) -> None:
-    with browser.new_context(viewport={"width": width, "height": 900}) as context:
-        page = Opened(context.new_page(), made.folder / "index.html").page
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+def test_page_fits_screens_of_all_widths(opened: Opened, width: int) -> None:
+    opened.page.set_viewport_size({"width": width, "height": 900})
+    try:
+        assert opened.page.evaluate("document.documentElement.clientWidth") == width
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    finally:
+        opened.page.set_viewport_size(SIZE)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_and_series_stand_out_from_the_page(browser: Browser, made: Made, scheme: str) -> None:
-    with browser.new_context(color_scheme=scheme) as context:  # type: ignore[arg-type]
-        page = Opened(context.new_page(), made.folder / "index.html").page
-        style = "getComputedStyle(document.documentElement).getPropertyValue"
-        names = ["--page", "--ink", "--muted", "--series-0", "--series-1", "--series-2"]
-        paper, *inks = [page.evaluate(f"(n) => {style}(n)", name) for name in names]
-        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == _rgb(paper)
-        contrasts = [_contrast(paper, ink) for ink in inks]
-        assert min(contrasts) >= 4.5  # WCAG 2.2, 1.4.3
+def test_text_and_series_stand_out_from_the_page(
+    opened: Opened, scheme: Literal["light", "dark"]
+) -> None:
+    page = opened.page
+    page.emulate_media(color_scheme=scheme)
+    style = "getComputedStyle(document.documentElement).getPropertyValue"
+    names = ["--page", "--ink", "--muted", "--series-0", "--series-1", "--series-2"]
+    paper, *inks = [page.evaluate(f"(n) => {style}(n)", name) for name in names]
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == _rgb(paper)
+    assert (_contrast(paper, "#ffffff") < 2) == (scheme == "light")
+    contrasts = [_contrast(paper, ink) for ink in inks]
+    assert min(contrasts) >= 4.5  # WCAG 2.2, 1.4.3
 
 
 def _rgb(color: str) -> str:

@@ -54,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             f"--runs-dir={path}",
             f"--name={name}",
             *("--hidden-size=13", "--embedding-size=5", "--streams=4"),
-            *("--epochs=3", "--threads=1", "--sample-symbols=0", "--learning-rate=0.01"),
+            *("--epochs=1", "--threads=1", "--sample-symbols=0", "--learning-rate=0.01"),
             *flags,
         ]
         with pytest.raises(SystemExit) as ended:

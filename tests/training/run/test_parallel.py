@@ -33,8 +33,9 @@ TINY = {
     "window": 11,
     "threads": 1,
     "epochs": 2,
+    "sample-symbols": 13,
 }
-DROPPING = {"dropout": 0.3, "weight-dropout": 0.2, "epochs": 12}
+DROPPING = {"dropout": 0.3, "weight-dropout": 0.2, "epochs": 9}
 PATIENCE = 1800  # seconds; of a machine that does other things too
 
 
