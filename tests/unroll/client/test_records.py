@@ -93,5 +93,5 @@ def test_error_is_told_in_the_record() -> None:
 @pytest.mark.parametrize("line", [b"{}\n", b"a\n", b'{"seed": "x"}\n', b"\n"])
 def test_seed_of_what_is_no_record_is_refused(line: bytes) -> None:
     for form in RecordFormat:
-        with pytest.raises(SettingsError, match="no record"):
+        with pytest.raises(SettingsError, match="not a record of this command"):
             seed_of(form, line)

@@ -1,0 +1,1 @@
+"""Rows whose states stay on a device."""
