@@ -72,21 +72,31 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """A place of a session that was read.
+    """What was read of a session: where it stands, or how likely a text is there.
 
     Attributes:
         session: its id.
         started: on the clients' clock, in seconds.
         ended: likewise.
-        position: that was told.
+        position: that was told; None for the score of a text.
         marks: that were told; empty if none were.
+        text: that was scored.
+        scores: log-probabilities of its symbols, in nats.
     """
 
     session: str
     started: float
     ended: float
-    position: int
+    position: int | None = None
     marks: tuple[int, ...] = ()
+    text: str = ""
+    scores: tuple[float, ...] = ()
+
+    def __str__(self) -> str:
+        if self.position is None:
+            return f"{self.text!r} was scored"
+        marks = f" with marks {self.marks}" if self.marks else ""
+        return f"was read at {self.position}{marks}"
 
 
 @dataclass(frozen=True, kw_only=True)

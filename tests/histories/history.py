@@ -59,7 +59,8 @@ class History:
             **{f"{kind.value}, asked for": asked[kind] for kind in Kind},
             **{f"{kind.value}, done": done[kind] for kind in Kind},
             "symbols": sum(len(call.text) for call in seen.calls),
-            "looks": len(seen.looks),
+            "places read": sum(look.position is not None for look in seen.looks),
+            "scores": sum(look.position is None for look in seen.looks),
             "absences": len(seen.absences),
             "violations": len(self.wrong),
         }

@@ -20,6 +20,11 @@ class Letters:
         assert isinstance(state, bytes)
         return bytes((each + seed) % 256 for each in state)
 
+    def score(self, state: Hashable, text: str) -> tuple[float, ...]:
+        assert isinstance(state, bytes)
+        digest = hashlib.sha256(state + b"?" + text.encode()).digest()
+        return tuple(each / 10 for each in digest[: len(text)])
+
     def go_on(self, state: Hashable, prompt: str, length: int) -> Computed:
         assert isinstance(state, bytes)
         seed = hashlib.sha256(state + b"|" + prompt.encode()).hexdigest()

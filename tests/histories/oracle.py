@@ -44,6 +44,11 @@ class Oracle:
         assert isinstance(state, State)
         return state._replace(seed=seed)
 
+    def score(self, state: Hashable, text: str) -> tuple[float, ...]:
+        """Return how likely each symbol of a text is after a state, in nats."""
+        assert isinstance(state, State)
+        return self._model.score(text, capsule=state.capsule).log_probs
+
     def go_on(self, state: Hashable, prompt: str, length: int) -> Computed:
         """Return what follows a state."""
         assert isinstance(state, State)

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.histories.calls import Absence, Birth, Call, Look, Outcome
 from tests.histories.judging import Seen
@@ -50,19 +51,15 @@ class Shared:
         """Let nobody use a session any more."""
         self.living = [each for each in self.living if each != session]
 
-    def note(
-        self, session: str, started: float, position: int, marks: tuple[int, ...] = ()
-    ) -> None:
-        """Note where a session is told to stand."""
-        look = Look(
-            session=session, started=started, ended=time.monotonic(), position=position, marks=marks
-        )
+    def note(self, session: str, started: float, **told: Any) -> None:
+        """Note what is told of a session, as Look has it."""
+        look = Look(session=session, started=started, ended=time.monotonic(), **told)
         self.seen.looks.append(look)
 
     def note_error(self, session: str, started: float, error: UnrollError) -> None:
         """Note what an error tells of a session."""
         if isinstance(error, PositionError):
-            self.note(session, started, error.actual)
+            self.note(session, started, position=error.actual)
         elif isinstance(error, GONE):
             self.drop(session)
             absence = Absence(

@@ -17,6 +17,10 @@ class Text(Protocol):
         """Return what follows."""
         ...
 
+    def score(self, state: Hashable, text: str) -> tuple[float, ...]:
+        """Return how likely each symbol of a text is after a state, in nats."""
+        ...
+
     def seeded(self, state: Hashable, seed: int) -> Hashable:
         """Return a state from which another seed goes on."""
         ...

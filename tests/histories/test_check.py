@@ -234,6 +234,26 @@ def test_what_a_rewind_without_an_answer_made_may_be_read_only_after_it_began() 
     assert "was read at 5" in found
 
 
+def score(state: bytes, at: float) -> Look:
+    return Look(session="s", started=at, ended=at + 1, text="xyz", scores=TEXT.score(state, "xyz"))
+
+
+@pytest.mark.parametrize(
+    ("read", "is_wrong"),
+    [(score(TWO, 5.0), False), (score(ONE, 2.5), False), (score(ONE, 5.0), True),
+     (score(THREE, 5.0), True), (score(then(TWO, "x"), 7.5), False),
+     (score(then(TWO, "x"), 5.0), True),
+     (score(then(then(TWO, "x"), "y"), 7.5), False), (score(then(ONE, "x"), 7.5), True)],
+    ids=["newest", "while it changes", "older", "newer", "made without an answer",
+         "only made later", "made by two without an answer", "never made"],
+)  # fmt: skip
+def test_score_after_a_text_that_was_not_there_then_is_found(read: Look, is_wrong: bool) -> None:
+    calls = [FIRST, SECOND, maybe("x", 7.0), maybe("y", 7.0)]
+    found = judged(calls, looks=(read,))
+    assert bool(found) == is_wrong
+    assert all("'xyz' was scored" in each for each in found)
+
+
 def test_what_was_lost_may_have_been_read_before() -> None:
     calls = [FIRST, SECOND, THIRD, at(TWO, "dd")]
     assert judged(calls, LOSS, looks=(look(15, 6.0),)) == []

@@ -7,6 +7,7 @@ from tests.histories.calls import Call, Kind, Outcome
 from tests.histories.steps import Step, Text
 
 NEAR_SECONDS = 60.0  # if it is more than one, they began at most so long before
+RECENT_SECONDS = 10.0  # likewise, if the position is not known to which they led
 
 
 class Unseen:
@@ -64,6 +65,15 @@ class Unseen:
                     yield from self._go_on(step, position, by, count - 1)
                 break  # another rewind to there makes no difference
 
+    def anywhere(self, base: Step, by: tuple[float, float], count: int) -> Iterator[Step]:
+        """Reach all positions that recent ones can lead to; else as `reach`."""
+        sizes = {call.size for call in self._near(by, RECENT_SECONDS)}
+        ends = {point.position for point in base.point.marks()}
+        for _ in range(count):
+            ends |= {end + size for end in ends for size in sizes}
+        for position in ends:
+            yield from self.reach(base, position, by, count)
+
     def _go_on(
         self, base: Step, position: int, by: tuple[float, float], count: int
     ) -> Iterator[Step]:
@@ -93,9 +103,9 @@ class Unseen:
         )
         return base.then(call, after)
 
-    def _near(self, by: tuple[float, float]) -> list[Call]:
+    def _near(self, by: tuple[float, float], seconds: float = NEAR_SECONDS) -> list[Call]:
         """Return the texts that began at about the time of a call."""
-        first = bisect_left(self._texts, by[0] - NEAR_SECONDS, key=_start)
+        first = bisect_left(self._texts, by[0] - seconds, key=_start)
         return self._texts[first : bisect_right(self._texts, by[1], key=_start)]
 
 

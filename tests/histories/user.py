@@ -64,7 +64,10 @@ class User(threading.Thread):
     def run(self) -> None:
         """Use the sessions until the end."""
         clients = [Client(address) for address in self._servers.addresses]
-        kinds = {self._write: 60, self._look: 17, self._rewind: 14, self._fork: 6, self._end: 3}
+        kinds = {
+            self._write: 60, self._look: 12, self._score: 5, self._rewind: 14, self._fork: 6,
+            self._end: 3,
+        }  # fmt: skip
         while not self._is_over.is_set():
             session = self._chance.choice(self._shared.living)
             (does,) = self._chance.choices([*kinds], [*kinds.values()])
@@ -76,7 +79,7 @@ class User(threading.Thread):
         """Go on with a session; if no answer comes, ask another server for the same."""
         expected = self._positions.get(session) if self._chance.random() < 0.5 else None
         length = LONG if self._chance.random() < 0.2 else self._chance.choice(LENGTHS)
-        prompt = "".join(self._chance.choices(self._symbols, k=PROMPT))
+        prompt = self._prompt()
         request = next(self._requests)
         for _ in range(2):
             client = self._chance.choice(clients)
@@ -85,6 +88,9 @@ class User(threading.Thread):
                 break
         if call.outcome is Outcome.DONE and self._is_room() and self._chance.random() < 0.05:
             self._adopt(self._chance.choice(clients), call, capsule)
+
+    def _prompt(self) -> str:
+        return "".join(self._chance.choices(self._symbols, k=PROMPT))
 
     def _is_room(self) -> bool:
         return len(self._shared.living) < SESSIONS
@@ -172,7 +178,17 @@ class User(threading.Thread):
             self._shared.note_error(session, started, error)
         else:
             self._shared.marks[session] = info.marks
-            self._shared.note(session, started, info.position, info.marks)
+            self._shared.note(session, started, position=info.position, marks=info.marks)
+
+    def _score(self, clients: list[Client], session: str) -> None:
+        text = self._prompt()
+        started = time.monotonic()
+        try:
+            scored = self._reach(clients, session).score(text, timeout=self._patience)
+        except UnrollError as error:
+            self._shared.note_error(session, started, error)
+        else:
+            self._shared.note(session, started, text=text, scores=scored.log_probs)
 
     def _rewind(self, clients: list[Client], session: str) -> None:
         target = self._chance.choice(self._shared.marks.get(session, (0,)))
