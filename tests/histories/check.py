@@ -7,12 +7,12 @@ earliest the last that was answered before what the fault may lose. Where severa
 what was seen so far, all of them are followed; if none is left, the history cannot be true.
 """
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import accumulate, chain, combinations
 from typing import NamedTuple
 
 from tests.histories.calls import Birth, Call, Kind, Look, Loss, Outcome
+from tests.histories.epochs import Epochs
 from tests.histories.reads import Reads
 from tests.histories.steps import GONE, Path, Point, Step, Text
 from tests.histories.unseen import Unseen
@@ -21,6 +21,7 @@ UNSEEN_AT_MOST = 3  # calls without an answer between two answers
 BACK = 40  # answers that are explained in more ways, if what follows has no explanation
 
 SHOWN = 40  # symbols of a text
+STEPS = {Kind.GO_ON, Kind.REWIND, Kind.END}  # what changes a session
 
 
 class Verdict(NamedTuple):
@@ -53,8 +54,7 @@ class Judge:
         self._text = text
         self._calls = list(calls)
         self._losses = losses
-        self._gone = [loss.gone for loss in losses]
-        self._killed = [loss.killed for loss in losses]
+        self._epochs = Epochs(losses)
         self._lease_seconds = lease_seconds
         self._unseen = Unseen(text, self._calls)
         self._found = ""
@@ -69,12 +69,12 @@ class Judge:
             looks: at it.
             births: of sessions that were started from it.
         """
-        wrong = [*self._taken_over()]
+        wrong = [*self._epochs.taken_over(self._calls, self._lease_seconds)]
         paths = [Path(Step.first(point)) for point in starts]
         done: dict[int, list[Call]] = {}
         for call in self._calls:
-            if call.outcome is Outcome.DONE and call.kind in _STEPS:
-                done.setdefault(self._first(call), []).append(call)
+            if call.outcome is Outcome.DONE and call.kind in STEPS:
+                done.setdefault(self._epochs.first(call), []).append(call)
         for epoch in range(len(self._losses) + 1):
             if epoch:
                 paths = [path.after(self._losses[epoch - 1]) for path in paths]
@@ -94,20 +94,13 @@ class Judge:
                 )
         return Verdict(wrong, path.lost, began)
 
-    def _first(self, call: Call) -> int:
-        """Return the number of the first store that a call may have reached."""
-        return bisect_right(self._gone, call.started)
-
-    def _last(self, call: Call) -> int:
-        return bisect_left(self._killed, call.ended)
-
     def _follow(self, paths: list[Path], here: list[Call], epoch: int) -> list[Path]:
         """Follow the paths through what one store was told."""
         followed: dict[Hashable, Path] = {}
         for path in paths:
             calls = [*path.late, *here]
-            must = [call for call in calls if self._last(call) == epoch]
-            may = [call for call in calls if self._last(call) > epoch]
+            must = [call for call in calls if self._epochs.last(call) == epoch]
+            may = [call for call in calls if self._epochs.last(call) > epoch]
             for chosen in _subsets(may):
                 late = frozenset(may).difference(chosen)
                 begun = path._replace(late=late)
@@ -244,20 +237,6 @@ class Judge:
         if at < stood.position:
             return f"{where}, but the session stood at {stood.position}"
         return f"{where} after {stood.position} is nothing that calls can have led to"
-
-    def _taken_over(self) -> Iterator[str]:
-        """Find requests whose session another server took although their leases held."""
-        for call in self._calls:
-            is_short = call.ended - call.started < self._lease_seconds
-            is_within_one = self._first(call) == self._last(call)
-            if call.outcome is Outcome.TAKEN_OVER and is_short and is_within_one:
-                yield (
-                    f"{call.session}: taken over after {call.ended - call.started:.3f} s, "
-                    "before its lease could end"
-                )
-
-
-_STEPS = {Kind.GO_ON, Kind.REWIND, Kind.END}
 
 
 def _end(call: Call) -> float:
