@@ -246,7 +246,7 @@ def _end(call: Call) -> float:
 def _is_again(first: Call, second: Call) -> bool:
     """Tell whether a call is a request that was sent again."""
     what, again = ((call.kind, call.request, call.position) for call in (first, second))
-    return what == again and second.kind is Kind.GO_ON and first is not second
+    return what == again and second.kind is Kind.GO_ON
 
 
 def _subsets(calls: list[Call]) -> Iterator[tuple[Call, ...]]:

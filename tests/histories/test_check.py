@@ -41,6 +41,9 @@ TRUE = {
     "rewound, and went on as before": [
         FIRST, SECOND, rewound(5, 4.0), at(ONE, "b", 6.0), at(TWO, "c", 8.0)
     ],
+    "rewound to where the first request of all led": [
+        FIRST, replace(SECOND, request=0), rewound(10, 4.0), at(TWO, "c", 6.0)
+    ],
     "rewound twice": [
         FIRST, SECOND, rewound(5, 4.0), at(ONE, "d", 6.0), rewound(5, 8.0), at(ONE, "e", 10.0)
     ],
@@ -134,6 +137,14 @@ WRONG = {
         [FIRST, SECOND, THIRD, at(THREE, "d", 6.0), rewound(0, 8.0)], "rewound to 0"),
     "rewound with marks that it never had": (
         [FIRST, SECOND, rewound(5, 4.0, marks=(3, 5))], "rewound to 5 with marks (3, 5)"),
+    "a request that was sent again got another text": (
+        [FIRST, replace(SECOND, request=7),
+         replace(SECOND, request=7, text="0000", started=4.0, ended=5.0)],
+        "but the session stood at 10"),
+    "a rewind came only later, another text was asked for earlier": (
+        [FIRST, SECOND, at(ONE, "d", 4.0), rewound(5, 6.0),
+         at(then(ONE, "d"), "e", 3.5, ended=9.0)],
+        "but the session stood at 10"),
     "a rewind came only later": (
         [FIRST, SECOND, at(ONE, "d", 4.0), rewound(5, 6.0)], "the session stood at 10"),
     "went on after its end": ([FIRST, was_ended(2.0), at(ONE, "b", 4.0)], "had been ended"),

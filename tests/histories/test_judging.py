@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.histories.calls import Absence, Birth, Call, Loss, Outcome
+from tests.histories.calls import Absence, Birth, Call, Kind, Loss, Outcome
 from tests.histories.judging import Seen, judge_all
 from tests.histories.made_up import (
     FIRST,
@@ -51,11 +51,13 @@ def gone(when: float, *, is_ended: bool, session: str = "c") -> Absence:
     return Absence(session=session, started=when, ended=when + 1, is_ended=is_ended)
 
 
+FORK = Call(session="s", kind=Kind.FORK, started=1.5, ended=2.5, outcome=Outcome.DONE, position=5)
 END = replace(was_ended(4.0), session="c")
 MAYBE_END = replace(END, outcome=Outcome.MAYBE)
 CREATED = born(3.6, 10, 1)  # while LOSS may undo it
 TRUE_BIRTHS = {
-    "forked, and both went on": (FIRST, born(1.5, 5, 1), SECOND, of_child(CHILD, "c", 4.0)),
+    "forked, and both went on": (
+        FIRST, FORK, born(1.5, 5, 1), SECOND, of_child(CHILD, "c", 4.0)),
     "forked while it went on": (FIRST, born(2.5, 5, 1), SECOND, of_child(CHILD, "c", 4.0)),
     "forked before it was rewound": (
         FIRST, SECOND, rewound(5, 4.0), born(3.5, 10, 0), of_child(TWO, "c", 6.0)),
