@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 
 from serving.engine.sequences.request import Chunk
 from serving.engine.sequences.sequence import Delivery, Sequence
+from serving.engine.workers.load import Load
 from serving.engine.workers.outbox import Batch, Outbox
 from serving.engine.workers.scheduler import LONGEST_WAIT, Scheduler
 from serving.engine.workers.slots import Slots
@@ -24,25 +24,6 @@ FAILED = "the engine failed; details are only in the server log"
 # default up to 5 ms: 64 streams then had 0.4 of the engine's speed, with this 0.8 to 0.9.
 SWITCH_SECONDS = 2e-4
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Load:
-    """What an engine has to do.
-
-    Attributes:
-        queued: sequences without a slot that could run.
-        stalled: sequences that wait for their readers.
-        running: sequences in slots.
-        slots: how many there are.
-        workers: likewise.
-    """
-
-    queued: int
-    stalled: int
-    running: int
-    slots: int
-    workers: int
 
 
 class Crew:
