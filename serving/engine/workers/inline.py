@@ -20,8 +20,8 @@ from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.sampling import SamplingParams, uniforms
 from unroll.bundle.vocabulary import Vocabulary
 
-# For how long the caller's thread may be kept from its other work. With 64 clients, texts of 1 and of
-# 4 symbols (0.05 and 0.2 ms) have 1.2 times the rate by it; those of 8 (0.4 ms) would have 0.7.
+# For how long the caller's thread may be kept from its other work. With 64 clients, texts of 1 and
+# of 4 symbols (0.05 and 0.2 ms) have 1.2 times the rate by it; those of 8 (0.4 ms) would have 0.7.
 INLINE_SECONDS = 3e-4
 REMEMBERED = 5  # runs
 FORGOTTEN_SECONDS = 10.0  # after which a run no longer tells how long another takes
