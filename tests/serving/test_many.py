@@ -1,7 +1,9 @@
 """Many texts at once: each as if it were alone, in this process and through a server."""
 
 import asyncio
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -9,15 +11,20 @@ from typing import Any
 import grpc
 import pytest
 
+from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
 from serving.engine.sequences.sequence import Sequence
 from serving.local.aio import AsyncLocal
 from serving.local.bulk import GATHERED
 from serving.local.model import load
+from serving.runtime.decoder import Decoder
 from serving.sessions.capsule import CapsuleKeys
-from serving.texts.many.many import SORTED
+from serving.texts.many.many import SORTED, Many
+from serving.texts.parse.generate import Parsed
+from tests.serving.engine.harness import Reader, request
 from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
+from unroll.bundle.folder import Bundle
 from unroll.client.aio import AsyncClient
 from unroll.client.faces.face import Face
 from unroll.errors import (
@@ -332,3 +339,22 @@ def test_error_of_an_item_is_the_error_of_its_own_call(server: RunningServer) ->
     assert type(answer.error) is UnknownSymbolError
     assert str(answer.error) == str(caught.value)
     assert answer.error.field == "prompt"
+
+
+def test_a_deadline_holds_while_nothing_runs_and_the_queue_is_full(
+    bundle: Bundle, decoder: Decoder
+) -> None:
+    engine = Engine(bundle, decoder, EngineOptions(slots=1, queue_limit=1))  # which never starts
+    engine.submit(request(bundle.vocabulary, "", 1), Reader())
+    late = request(bundle.vocabulary, "", 1, deadline=time.monotonic())
+
+    async def ask() -> None:
+        many = Many(engine, lambda key, text: Parsed(request=late, unknown=0), in_order=False)
+        with closing(many):
+            many.put([(0, "")])
+            many.complete()
+            async with asyncio.timeout(PATIENCE):
+                await many.take()
+
+    with pytest.raises(DeadlineError):
+        asyncio.run(ask())

@@ -1,6 +1,7 @@
 """Many texts of one model at once: each ends in its own time, well or badly."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -219,7 +220,7 @@ class Many:
             try:
                 held = self._hold(1)
             except (OverloadedError, InputError):  # more than it may have now, or ever
-                return False
+                return self._is_late(item)
             held.__enter__()
             self._held.append(held)
         try:
@@ -227,10 +228,19 @@ class Many:
         except UnrollError as error:
             self._release()
             if isinstance(error, OverloadedError):
-                return False
+                return self._is_late(item)
             self._fail(item, error)
         else:
             self._running[item] = sequence
+        return True
+
+    def _is_late(self, item: Item) -> bool:
+        """Tell whether a text that waits for room fails now, as its deadline has passed."""
+        assert item.parsed is not None
+        deadline = item.parsed.request.deadline
+        if deadline is None or time.monotonic() < deadline:
+            return False
+        self._fail(item, DeadlineError("the deadline passed before the text could begin"))
         return True
 
     def _end(self, item: Item, chunk: Chunk) -> None:
