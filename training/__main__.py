@@ -137,7 +137,10 @@ def _prepare_device(
     """Set torch up; returns the settings with the precision that is meant by auto."""
     if checkpoint is not None and checkpoint.training_settings.device != settings.device:
         begun = checkpoint.training_settings.device
-        reporter.say(f"started on {begun}, goes on on {settings.device}: other sums than there")
+        reporter.say(
+            f"the run was started on {begun} and continues on {settings.device}, where sums are "
+            "rounded differently"
+        )
     if settings.threads:
         torch.set_num_threads(settings.threads)
     keep_freed_memory()
@@ -193,7 +196,7 @@ def _model(
 ) -> CharRNN:
     if old is None:
         return build_model(settings, len(data.vocabulary))
-    reporter.say(f"goes on with {settings.from_}, after {old.metrics.update} updates")
+    reporter.say(f"begins with the weights of {settings.from_}, after {old.metrics.update} updates")
     return model_to_go_on(old, settings, data.vocabulary)
 
 

@@ -160,7 +160,8 @@ class Positions:
     def _leaf(self, node: Any, flags: int) -> Part:
         if len(self.follow) >= POSITIONS_AT_MOST:
             raise PatternError(
-                f"has more than {POSITIONS_AT_MOST:,} places for a symbol, its repeats counted out"
+                f"has more than {POSITIONS_AT_MOST:,} places for a symbol, with repeats expanded; "
+                "write it with fewer or smaller counted repeats"
             )
         position = 1 << len(self.follow)
         self.follow.append(0)

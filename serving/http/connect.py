@@ -111,7 +111,9 @@ class Method:
                 raise json_format.ParseError(f"it has more than {VALUES_AT_MOST} values")
             return json_format.Parse(data, self._parsed())
         except DecodeError as error:
-            raise InputError("request", "is not a message of this method") from error
+            raise InputError(
+                "request", "is not a message of this method; send its protobuf message in binary"
+            ) from error
         except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
             raise InputError("request", f"is not this method's message in JSON: {error}") from error
 

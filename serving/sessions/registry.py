@@ -187,7 +187,9 @@ class Sessions:
         """
         positions = [mark.snapshot.position for mark in session.marks]
         if position not in positions:
-            raise InputError("position", f"must be one of the session's marks {positions}")
+            raise InputError(
+                "position", f"must be one of the session's marks {positions}, got {position}"
+            )
         await self._commit(session, slice(0, positions.index(position) + 1), NO_REQUEST, [])
 
     async def _commit(

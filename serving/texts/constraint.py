@@ -53,7 +53,9 @@ async def constrain(
 def _check_new(options: GenerateOptions, origin: Origin) -> None:
     field = "pattern" if options.pattern else "json_schema"
     if options.pattern and options.json_schema:
-        raise InputError("json_schema", "cannot be beside a pattern; leave one of them out")
+        raise InputError(
+            "json_schema", "cannot be given together with a pattern; leave one of them out"
+        )
     origin.model.engine.check_full(field)
     if origin.snapshot is not None and len(origin.snapshot.held):
         raise InputError(

@@ -59,5 +59,5 @@ class _Unserved(grpc.GenericRpcHandler):
 async def _refuse(request: bytes, call: RpcCall) -> None:
     known = ", ".join(method.name for method in _SERVICE.methods)
     await call.context.abort(
-        grpc.StatusCode.UNIMPLEMENTED, f"{call.method:.100} is not served here; there are {known}"
+        grpc.StatusCode.UNIMPLEMENTED, f"{call.method:.100} is not served here; known: {known}"
     )

@@ -206,7 +206,7 @@ def _outputs(fields: Fields, named: Iterable[str]) -> frozenset[str]:
     for name in wanted:
         if name not in OUTPUTS:
             known = ", ".join(OUTPUTS)
-            raise InputError("outputs", f"has no {shown(name)}; there are {known}")
+            raise InputError("outputs", f"there is no {shown(name)}; known: {known}")
     for flag, name in RETURNS.items():
         if fields.get(flag, BOOLEAN) is not None:
             (wanted.add if fields.truth(flag) else wanted.discard)(name)

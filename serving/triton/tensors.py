@@ -53,7 +53,7 @@ def _value(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> 
     name, kind = tensor.name, INPUTS.get(tensor.name)
     if kind is None:
         known = ", ".join(INPUTS)
-        raise InputError("inputs", f"has {shown(name)}, which is no input; there are {known}")
+        raise InputError("inputs", f"has {shown(name)}, which is not an input; known: {known}")
     if tensor.datatype != kind:
         raise InputError(name, f"must be of datatype {kind}, got {shown(tensor.datatype)}")
     if len(tensor.shape) != 1 or tensor.shape[0] != 1:

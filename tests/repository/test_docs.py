@@ -42,3 +42,17 @@ def test_index_names_every_page() -> None:
 
 def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= README_LINES_AT_MOST
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_modules_and_targets_that_a_page_runs_are_there(page: Path) -> None:
+    text = page.read_text("utf-8")
+    modules = re.findall(
+        r"python -m ((?:benchmarks|serving|tests|training|examples)[\w.]*\w)", text
+    )
+    files = [ROOT / module.replace(".", "/") for module in modules]
+    missing = [file for file in files if not (file.with_suffix(".py").exists() or file.is_dir())]
+    targets = re.findall(r"(?:`|^    )make ([a-z-]+)", text, re.MULTILINE)
+    known = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert missing == []
+    assert set(targets) - set(known) == set()

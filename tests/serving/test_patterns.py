@@ -156,7 +156,10 @@ def test_biases_stay_in_force_and_are_told(client: Client) -> None:
         (GenerateOptions(pattern="("), "pattern: is not a regular expression"),
         (GenerateOptions(pattern="a" * 2049), "pattern: has 2,049 bytes"),
         (GenerateOptions(pattern="a{0}"), "pattern: matches the empty text alone"),
-        (GenerateOptions(pattern="a", json_schema="{}"), "json_schema: cannot be beside a pattern"),
+        (
+            GenerateOptions(pattern="a", json_schema="{}"),
+            "json_schema: cannot be given together with a pattern",
+        ),
         (
             GenerateOptions(pattern="ab", logit_bias={"b": -float("inf")}),
             "logit_bias: bans symbols without which the pattern has no match",

@@ -181,7 +181,7 @@ def test_training_of_a_gpu_goes_on_where_there_is_none(
     save_checkpoint(replace(saved, training_settings=of_gpu, state=state), last)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert call([f"--runs-dir={tmp_path / 'runs'}", "--name=gpu", "--resume"]) == 0
-    assert "started on cuda, goes on on cpu" in capsys.readouterr().out
+    assert "the run was started on cuda and continues on cpu" in capsys.readouterr().out
     now = load_checkpoint(last)
     assert (now.training_settings.device, now.training_settings.precision) == ("cpu", "fp32")
     assert now.state is not None

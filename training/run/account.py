@@ -103,13 +103,15 @@ def conclude(
     state = None if checkpoint is None else checkpoint.state
     if state is not None and state.progress.update == done.update:
         reporter.say(
-            f"nothing was left to do; train it further as a new run: --from {folder.path} "
-            "--minutes MINUTES --name NAME"
+            "nothing was left to do; to train it further, start a new run: unroll train --from "
+            f"{folder.path} --minutes MINUTES --name NAME"
         )
     if outcome is Outcome.FINISHED and trainer.progress.update < UPDATES_AT_LEAST:
         reporter.say(
             f"hardly trained: {trainer.progress.update} updates; give it more --minutes or --epochs"
         )
     if outcome is Outcome.INTERRUPTED:
-        reporter.say(f"go on with --resume --name {folder.path.name}")
+        elsewhere = trainer.settings.runs_dir != TrainingSettings.runs_dir
+        place = f" --runs-dir {folder.path.parent}" if elsewhere else ""
+        reporter.say(f"continue it: unroll train --resume --name {folder.path.name}{place}")
         raise SystemExit(INTERRUPTED)

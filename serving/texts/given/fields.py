@@ -99,7 +99,7 @@ class Fields:
         for name in self.values:
             if name not in self.known:
                 known = ", ".join(sorted(self.known))
-                raise InputError(name[:100], f"is no field of this request; there are {known}")
+                raise InputError(name[:100], f"is not a field of this request; known: {known}")
 
     def _of_kind(self, name: str, kind: type | tuple[type, ...], json_kind: str, what: str) -> Any:
         value = self.get(name, {"type": json_kind})

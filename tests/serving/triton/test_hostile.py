@@ -190,7 +190,7 @@ def test_message_of_another_kind_ends_the_call(channel: grpc.Channel) -> None:
         ({}, 400, "text_input: is missing"),
         ({"text_input": 5}, 400, "text_input: must be a text"),
         ({"text_input": "a", "parameters": [1]}, 400, "parameters: must be a JSON object"),
-        ({"text_input": "a", "parameters": {"colour": 1}}, 400, "colour: is no field"),
+        ({"text_input": "a", "parameters": {"colour": 1}}, 400, "colour: is not a field"),
         ({"text_input": "a", "seed": 1, "parameters": {"seed": 1}}, 400, "seed: is given twice"),
         ({"text_input": "a", "seed": 10**400}, 400, "seed: must be below"),
         ({"text_input": "a", "id": 0}, 400, "id: must be a text"),
