@@ -1,5 +1,7 @@
 """What `unroll serve` tells whoever starts it."""
 
+import os
+import re
 import signal
 import urllib.request
 from pathlib import Path
@@ -74,7 +76,8 @@ def test_the_port_of_metrics_is_told(
     arguments = ("--model", str(tiny_bundles["gru"]), "--metrics-port", "0")
     with server_process(tmp_path, *arguments, "--processes", str(processes)) as (process, _):
         assert process.stdout is not None
-        lines = iter(process.stdout.readline, "")
-        told = next(line for line in lines if line.startswith("metrics at http://127.0.0.1:"))
-        with urllib.request.urlopen(told.split()[-1], timeout=PATIENCE) as page:
+        output = os.read(process.stdout.fileno(), 2**16).decode()  # is written at once
+        told = re.findall(r"^metrics at (http://127.0.0.1:\d+/metrics)$", output, re.MULTILINE)
+        assert len(told) == 1
+        with urllib.request.urlopen(told[0], timeout=PATIENCE) as page:
             assert b"unroll_slots" in page.read()
