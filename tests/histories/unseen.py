@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
 from tests.histories.calls import Call, Kind, Outcome
-from tests.histories.steps import Step, Text
+from tests.histories.steps import GONE, Step, Text
 
 NEAR_SECONDS = 60.0  # if it is more than one, they began at most so long before
 RECENT_SECONDS = 10.0  # likewise, if the position is not known to which they led
@@ -26,13 +26,13 @@ class Unseen:
         maybe = [call for call in calls if call.outcome is Outcome.MAYBE]
         maybe.sort(key=_start)
         self._texts = [call for call in maybe if call.kind is Kind.GO_ON]
-        self._rewinds = [call for call in maybe if call.kind is Kind.REWIND]
         self._of_size: dict[int, list[Call]] = {}
         for call in self._texts:
             self._of_size.setdefault(call.size, []).append(call)
         self._to: dict[int, list[Call]] = {}
-        for call in self._rewinds:
-            self._to.setdefault(call.target, []).append(call)
+        for call in maybe:
+            if call.kind is Kind.REWIND:
+                self._to.setdefault(call.target, []).append(call)
 
     def reach(
         self, base: Step, position: int, by: tuple[float, float], count: int
@@ -45,25 +45,26 @@ class Unseen:
             by: when the call began and ended that found it there.
             count: of calls, 1 or more.
         """
-        if base.point.position < 0:
+        if base.point.position == GONE:
             return
         yield from self._go_on(base, position, by, count)
-        for target in {point.position for point in base.point.marks()}:
-            point = base.point.back(target)
-            assert point is not None
-            if (target == position) != (count == 1) or target > position or point is base.point:
+        for point in [*base.point.marks()][1:]:
+            is_there = point.position == position
+            if is_there != (count == 1) or point.position > position:
                 continue
-            for call in self._to.get(target, []):
-                if call.started > by[1]:
-                    break
-                if base.has_used(call) or (count > 1 and call.started < by[0] - NEAR_SECONDS):
-                    continue
-                step = base.then(call, point)
-                if count == 1:
-                    yield step
-                else:
-                    yield from self._go_on(step, position, by, count - 1)
-                break  # another rewind to there makes no difference
+            since = by[0] - NEAR_SECONDS if count > 1 else 0.0
+            call = self._rewind(base, point.position, since, by[1])
+            if call is None:
+                continue
+            step = base.then(call, point)
+            yield from [step] if is_there else self._go_on(step, position, by, count - 1)
+
+    def _rewind(self, base: Step, target: int, since: float, until: float) -> Call | None:
+        """Return the first rewind to a position that may still be made; any does the same."""
+        for call in self._to.get(target, []):
+            if since <= call.started <= until and not base.has_used(call):
+                return call
+        return None
 
     def anywhere(self, base: Step, by: tuple[float, float], count: int) -> Iterator[Step]:
         """Reach all positions that recent ones can lead to; else as `reach`."""
@@ -82,12 +83,12 @@ class Unseen:
         for call in texts:
             if call.started > by[1]:
                 break
-            is_longer = call.size > gap or (call.size == gap and count > 1)
-            if is_longer or call.expected not in {None, base.point.position}:
+            left = gap - call.size
+            if left < 0 or (left == 0) != (count == 1) or base.has_used(call):
                 continue
-            if base.has_used(call):
+            if call.expected not in {None, base.point.position}:
                 continue
-            if count == 2 and gap - call.size not in self._of_size:
+            if count == 2 and left not in self._of_size:
                 continue
             step = self.apply(base, call)
             if count == 1:
