@@ -105,7 +105,7 @@ class Judge:
                 late = frozenset(may).difference(chosen)
                 begun = path._replace(late=late)
                 for ended in self._walk(begun, sorted([*must, *chosen], key=_end)):
-                    followed.setdefault((ended.tip.point.state, late), ended)
+                    _join(followed, (ended.tip.point.state, late), ended, float("inf"))
         return list(followed.values())
 
     def _walk(self, path: Path, calls: list[Call]) -> list[Path]:
@@ -150,7 +150,7 @@ class Judge:
                 for unseen in range(UNSEEN_AT_MOST + 1):
                     found = found or [*self._orders(path, call, later, unseen)]
             for after in found:
-                reached.setdefault((after.tip.point.state, after.ahead), after)
+                _join(reached, (after.tip.point.state, after.ahead), after, call.ended)
         return [*reached.values()]
 
     def _orders(
@@ -247,6 +247,11 @@ def _is_again(first: Call, second: Call) -> bool:
     """Tell whether a call is a request that was sent again."""
     what, again = ((call.kind, call.request, call.position) for call in (first, second))
     return what == again and second.kind is Kind.GO_ON
+
+
+def _join(paths: dict[Hashable, Path], key: Hashable, path: Path, until: float) -> None:
+    known = paths.get(key)
+    paths[key] = path if known is None else known.joined(path, until)
 
 
 def _subsets(calls: list[Call]) -> Iterator[tuple[Call, ...]]:

@@ -24,12 +24,7 @@ class Reads:
     def __init__(self, path: Path, unseen: Unseen, text: Text) -> None:
         self._unseen = unseen
         self._text = text
-        steps, step = [], path.tip
-        while True:
-            steps.append(step)
-            if step.past is None:
-                break
-            step = step.past
+        steps = [*path.tip.history()]
         self._steps = steps[::-1]
         self._begun = [*accumulate((each.begun for each in self._steps), max)]
         self._until = [*accumulate((each.until for each in steps), min)][::-1]

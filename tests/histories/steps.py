@@ -1,12 +1,14 @@
 """How a session came to be where it is: what the checker makes of calls."""
 
 from collections.abc import Hashable, Iterator
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from tests.histories.calls import Call, Loss, Outcome
 from tests.histories.oracle import Computed
 
 MARKS = 4  # places to which a session can be rewound, its current one included
+JOINED = 100  # steps at most by which paths differ that led to the same
 GONE = -1  # position of a session that was ended
 
 
@@ -68,6 +70,7 @@ class Step(NamedTuple):
         until: when it had been made at the latest.
         past: the step that was seen before it: `before`, unless that is where a loss led.
         unseen: the calls without an answer that have made a step so far.
+        equals: steps of other paths that led to the same.
     """
 
     before: "Step | None"
@@ -77,6 +80,7 @@ class Step(NamedTuple):
     until: float
     past: "Step | None"
     unseen: "tuple[Call, object] | None" = None
+    equals: "tuple[Step, ...]" = ()
 
     @classmethod
     def first(cls, point: Point) -> "Step":
@@ -90,6 +94,13 @@ class Step(NamedTuple):
         unseen = self.unseen if is_seen else (call, self.unseen)
         return Step(self, call, point, max(self.begun, call.started), until, self, unseen)
 
+    def history(self) -> "Iterator[Step]":
+        """Give what was seen, the last first."""
+        step: Step | None = self
+        while step is not None:
+            yield step
+            step = step.past
+
     def has_used(self, call: Call) -> bool:
         """Tell whether a call without an answer has made a step already."""
         unseen: object = self.unseen
@@ -101,11 +112,11 @@ class Step(NamedTuple):
 
 
 class Doubt(NamedTuple):
-    """Where a session may have stood after a loss, until an answer told more.
+    """Where a session may have stood for a while, beside where a path led.
 
     Attributes:
-        since: when the old store still lived.
-        until: when that answer came.
+        since: when that began at the earliest.
+        until: when it was over at the latest.
         steps: at which it may have stood.
     """
 
@@ -123,7 +134,7 @@ class Path(NamedTuple):
         ahead: calls that have made a step, and were answered only later.
         loss: that may have undone the last steps; None if nothing may be lost.
         lost: answers that losses have undone.
-        doubts: about what earlier losses undid.
+        doubts: about what earlier losses undid, and in which order earlier calls made their steps.
     """
 
     tip: Step
@@ -144,6 +155,19 @@ class Path(NamedTuple):
         doubt = Doubt(self.loss.killed, until, tuple(step for step, _ in self.bases()))
         return (*self.doubts, doubt)
 
+    def joined(self, other: "Path", until: float) -> "Path":
+        """Return what stands for another path, too, which had led to the same at a time."""
+        known = {id(step) for step in islice(self.tip.history(), JOINED)}
+        doubts = {id(doubt): doubt for doubt in (*self.doubts, *other.doubts)}
+        for step in islice(other.tip.history(), JOINED):
+            if id(step) in known:
+                break
+            doubt = Doubt(step.begun, until, (step,))
+            doubts[id(doubt)] = doubt
+            until = min(until, step.until)
+        tip = self.tip._replace(equals=(*self.tip.equals, other.tip))
+        return self._replace(tip=tip, doubts=tuple(doubts.values()))
+
     def after(self, loss: Loss) -> "Path":
         """Return what a loss makes of it, after which it stands at one of `bases`."""
         if self.loss is None:
@@ -156,12 +180,19 @@ class Path(NamedTuple):
         yield self.tip, self.lost
         if self.loss is None:
             return
-        step, lost = self.tip, self.lost
-        while step.before is not None and not self._is_kept(step):
-            lost += step.call is not None and step.call.outcome is Outcome.DONE
-            step = step.before
-            begun = max(step.begun, self.loss.killed)
-            yield step._replace(begun=begun, until=self.loss.gone, past=self.tip), lost
+        steps, known = [(self.tip, self.lost)], set[int]()
+        while steps:
+            step, lost = steps.pop()
+            if id(step) in known:
+                continue
+            known.add(id(step))
+            steps += [(equal, lost) for equal in step.equals]
+            if step.before is not None and not self._is_kept(step):
+                lost += step.call is not None and step.call.outcome is Outcome.DONE
+                step = step.before
+                begun = max(step.begun, self.loss.killed)
+                yield step._replace(begun=begun, until=self.loss.gone, past=self.tip), lost
+                steps.append((step, lost))
 
     def _is_kept(self, step: Step) -> bool:
         assert self.loss is not None

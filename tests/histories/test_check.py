@@ -183,6 +183,15 @@ def test_two_losses_without_an_answer_between_may_both_have_undone() -> None:
     assert judged([FIRST, SECOND, THIRD, at(TWO, "d")], LOSS, later) == []
 
 
+def test_second_loss_may_undo_a_rewind_to_where_the_session_can_have_stood_before_it() -> None:
+    later = Loss(since=22.0, killed=29.5, gone=30.0)
+    calls = [FIRST, SECOND, THIRD, rewound(5, 6.0), at(ONE, "x", 8.0)]
+    calls += [rewound(5, 25.0), at(THREE, "d", 40.0)]
+    assert judged(calls, LOSS, later) == []
+    (told,) = judged(calls, LOSS)
+    assert "after 5 is nothing" in told
+
+
 def test_second_loss_keeps_what_was_answered_since_the_first() -> None:
     later = Loss(since=25.0, killed=26.0, gone=27.0)
     (told,) = judged([FIRST, SECOND, THIRD, at(TWO, "d"), at(TWO, "e", 30.0)], LOSS, later)
@@ -236,6 +245,14 @@ def test_what_a_call_without_an_answer_made_may_be_read_until_it_is_rewound() ->
     for read in (look(11, 4.0), look(10, 0.9), look(10, 4.0, (3, 10))):
         (found,) = judged(calls, looks=(read,))
         assert f"was read at {read.position}" in found
+
+
+def test_reads_may_tell_in_which_order_a_text_and_a_rewind_were_made() -> None:
+    calls = [FIRST, at(ONE, "b", 2.0, ended=3.1), rewound(5, 2.0), rewound(0, 6.0, marks=(0,))]
+    for position in (5, 10):
+        assert judged(calls, looks=(look(position, 4.0),)) == []
+    (found,) = judged(calls, looks=(look(10, 8.0),))
+    assert "was read at 10" in found
 
 
 def test_what_a_rewind_without_an_answer_made_may_be_read_only_after_it_began() -> None:
