@@ -164,7 +164,6 @@ class Path(NamedTuple):
                 break
             doubt = Doubt(step.begun, until, (step,))
             doubts[id(doubt)] = doubt
-            until = min(until, step.until)
         tip = self.tip._replace(equals=(*self.tip.equals, other.tip))
         return self._replace(tip=tip, doubts=tuple(doubts.values()))
 
