@@ -275,6 +275,7 @@ def test_native_loop_runs_go_on_while_others_capture(deep_bundle: Bundle) -> Non
     other.warm_up()
     is_over.set()
     thread.join(PATIENCE)
+    assert not thread.is_alive()
 
 
 @pytest.mark.usefixtures("native_loop")

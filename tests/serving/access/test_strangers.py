@@ -162,7 +162,7 @@ def test_burst_is_refused_with_a_status_of_ours_and_none_is_cancelled(
                 return f"{error.code().name}, details: {has_details}"
             return "OK"
 
-        codes = Counter(await asyncio.gather(*(one(number) for number in range(3000))))
+        codes = Counter(await asyncio.gather(*(one(number) for number in range(2000))))
         for channel in channels:
             await channel.close()
         return codes

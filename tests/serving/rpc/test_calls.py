@@ -124,6 +124,7 @@ def test_cancelled_unary_call_frees_the_slot(shared_server: RunningServer) -> No
         wait_for(lambda: len(shared_server.sequences()) == 1)
         call.cancel()
         wait_for(lambda: len(shared_server.sequences()) == 0)
+        assert call.cancelled()
 
 
 def test_client_that_vanishes_frees_the_slot(shared_server: RunningServer) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -83,4 +84,5 @@ def test_two_runtimes_in_two_folders_are_not(
     for name in ("onnxruntime", "onnxruntime-gpu"):
         distribution(tmp_path / name, name)
         monkeypatch.syspath_prepend(tmp_path / name)
+        assert version(name) == "1.31.1", "it is not seen, so this tests nothing"
     check_runtime()

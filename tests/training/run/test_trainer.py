@@ -25,7 +25,7 @@ from training.settings import Cell
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_cell_learns(room: Room, cell: Cell) -> None:
-    trainer = room.trainer("run", tiny_settings(cell=cell, epochs=40, learning_rate=0.02))
+    trainer = room.trainer("run", tiny_settings(cell=cell, epochs=20, learning_rate=0.03))
     uniform = math.log(len(trainer.data.vocabulary))
     assert trainer.run() is Outcome.FINISHED
     assert trainer.progress.best_loss < 0.85 * uniform

@@ -33,7 +33,7 @@ from unroll.terms import Capsules, FinishReason, UnknownSymbols
 
 NOBODY = "127.0.0.1:1"  # a port that no user may listen on
 ASKED = GenerateOptions(max_new_symbols=50, log_probs=True)
-LONG = GenerateOptions(max_new_symbols=20_000, seed=4, log_probs=True)
+LONG = GenerateOptions(max_new_symbols=10_000, seed=4, log_probs=True)
 SEEDED = SessionOptions(seed=21, temperature=0.75, top_k=9)
 
 
@@ -192,7 +192,7 @@ def pair(
     bundle = tiny_bundles["gru"]
     with ExitStack() as stack:
         second = stack.enter_context(serve(f"second={bundle}"))
-        first = serve(f"first={bundle}", grace_seconds=0.1).__enter__()
+        first = serve(f"first={bundle}", grace_seconds=0.05).__enter__()
         yield first, second
         if not first.loop.is_closed():  # the test failed before it came to that
             first.__exit__()

@@ -29,6 +29,7 @@ def test_start_waits_for_another_process_that_migrates_for_long(
         migrated = threading.Timer(0.2, other.execute, ["COMMIT"])
         migrated.start()
         store = DiskStore(tmp_path)
+        assert not other.in_transaction
         migrated.join()
     asyncio.run(store.close())
 

@@ -100,7 +100,7 @@ def test_full_memory_keeps_no_lease_from_being_given_back(kind: str, tmp_path: P
                     client.config_set("maxmemory", "1")
                     await store.release(lease)
                     client.config_set("maxmemory", "0")
-                await begin(store, "a")
+                assert await begin(store, "a") != lease
 
     asyncio.run(scenario())
 
