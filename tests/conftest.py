@@ -21,6 +21,7 @@ from export.proof.parity import prove
 from serving.runtime.decoder import Decoder
 from serving.runtime.onnx import Device
 from tests.graph_sessions import opened_once
+from tests.needed import without
 from tests.serving.running import RunningServer, serve
 from tests.shared import SharedFolders
 from training.log.metrics import Metrics
@@ -182,10 +183,7 @@ def browser() -> Iterator["Browser"]:
 
     program = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if program is None:
-        message = "no Chromium is installed: apt-get install chromium"
-        if os.environ.get("REQUIRE_CHROMIUM") == "1":
-            pytest.fail(message)
-        pytest.skip(message + "; REQUIRE_CHROMIUM=1 makes this a failure")
+        without("no Chromium is installed: apt-get install chromium", "REQUIRE_CHROMIUM")
     with sync_playwright() as playwright:
         # Its sandbox cannot be had as root or in most containers; the pages are our own.
         browser = playwright.chromium.launch(executable_path=program, chromium_sandbox=False)

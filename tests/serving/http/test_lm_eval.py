@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from export.compiler import export
+from tests.needed import without
 from tests.serving.running import PATIENCE, serve
 from tests.training.evaluate.test_held_out import prose
 from training.__main__ import train
@@ -35,10 +36,7 @@ metric_list: [{metric: bits_per_byte}]
 @pytest.fixture(scope="module")
 def harness() -> Path:
     if not LM_EVAL.exists():
-        message = "lm-eval is not installed: make test-harness"
-        if os.environ.get("REQUIRE_LM_EVAL"):
-            pytest.fail(message)
-        pytest.skip(message + "; REQUIRE_LM_EVAL=1 makes this a failure")
+        without("lm-eval is not installed: make test-harness", "REQUIRE_LM_EVAL")
     return LM_EVAL
 
 

@@ -1,7 +1,6 @@
 """Clients in JavaScript: Connect's for Node, binary and JSON, and OpenAI's."""
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.needed import without
 from tests.serving.http.buf import BUF
 from tests.serving.running import PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
@@ -34,10 +34,7 @@ def told(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> Any
     """What the clients got."""
     node = shutil.which("node")
     if node is None or not MODULES.exists():
-        message = "the clients for Node are not installed: make clients"
-        if os.environ.get("REQUIRE_NODE"):
-            pytest.fail(message)
-        pytest.skip(message + "; REQUIRE_NODE=1 makes this a failure")
+        without("the clients for Node are not installed: make clients", "REQUIRE_NODE")
     folder = tmp_path_factory.mktemp("node")
     script, descriptors = folder / SCRIPT.name, folder / "descriptors.binpb"
     shutil.copy(SCRIPT, script)

@@ -1,9 +1,7 @@
 """The page for Prometheus tells what the server did."""
 
 import json
-import os
 import re
-import shutil
 import socket
 import subprocess
 import threading
@@ -20,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving.rpc import gate
 from serving.settings import ServerSettings
 from serving.telemetry import page
+from tests.needed import promtool
 from tests.serving.rpc.health import check_health
 from tests.serving.running import ENDLESS, NARROW, PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
@@ -263,14 +262,8 @@ def worked(
 
 
 def test_page_is_one_that_prometheus_likes(worked: RunningServer) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        message = "promtool is not installed: apt-get install prometheus"
-        if os.environ.get("REQUIRE_PROMTOOL"):
-            pytest.fail(message)
-        pytest.skip(message + "; REQUIRE_PROMTOOL=1 makes this a failure")
     linted = subprocess.run(
-        [promtool, "check", "metrics"],
+        [promtool(), "check", "metrics"],
         input=read_page(worked),
         capture_output=True,
         text=True,
