@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 README_LINES_AT_MOST = 120
 PAGES = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "deploy").glob("*.md")]
+OF_TODAY = [page for page in PAGES if page.name != "CHANGELOG.md"]  # which names what is gone
 
 
 def links(text: str) -> list[str]:
@@ -44,7 +45,7 @@ def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= README_LINES_AT_MOST
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", OF_TODAY, ids=lambda page: str(page.relative_to(ROOT)))
 def test_modules_and_targets_that_a_page_runs_are_there(page: Path) -> None:
     text = page.read_text("utf-8")
     modules = re.findall(
