@@ -139,18 +139,18 @@ class Report:
         apart = "adaptive: the weights learn from the text; never compare it with the others"
         table = Table(caption=None if self.choice is None else apart)
         table.add_column("read as")
-        table.add_column("nats", justify="right")
-        table.add_column("bits", justify="right")
-        table.add_column(f"{CONFIDENCE:.0%} of nats", justify="right")
-        table.add_column("per character")
+        table.add_column("nats per\ncharacter", justify="right")
+        table.add_column(f"{CONFIDENCE:.0%} interval", justify="right")
+        table.add_column("bits per\ncharacter", justify="right")
+        table.add_column("how")
         for figure in self.figures:
             if figure.protocol == "adaptive":
                 table.add_section()
             table.add_row(
                 figure.protocol,
                 f"{figure.nats:.4f}",
-                f"{figure.bits:.4f}",
                 f"{figure.low:.4f} to {figure.high:.4f}",
+                f"{figure.bits:.4f}",
                 self._what(figure.protocol),
             )
         return table
