@@ -119,12 +119,9 @@ class Engine(Crew):
         """
         if self._device is not Device.CPU or not self.is_idle:
             return None
-        if not self._inline.fits(request, time.monotonic()):
+        if self._keeps_prefixes(request) or not self._inline.fits(request, time.monotonic()):
             return None
         sequence = self._sequence(request, nobody)
-        self._skip_prefix(sequence)
-        if sequence.keeps_prefixes:
-            return None
         with self._failing():
             return self._inline.run(sequence)
 
@@ -161,12 +158,15 @@ class Engine(Crew):
     def _skip_prefix(self, sequence: Sequence) -> None:
         """Spare a prompt's reader what was read before; a score needs every symbol's."""
         request = sequence.request
-        if request.origin is None and request.max_new_symbols and self.prefixes.is_on:
-            sequence.keeps_prefixes = len(request.prompt) >= SHORTEST_PREFIX
-            if sequence.keeps_prefixes:
-                prefix = self.prefixes.find(request.prompt, request.caller)
-                if prefix is not None:
-                    sequence.skip(prefix)
+        sequence.keeps_prefixes = self._keeps_prefixes(request)
+        if sequence.keeps_prefixes:
+            prefix = self.prefixes.find(request.prompt, request.caller)
+            if prefix is not None:
+                sequence.skip(prefix)
+
+    def _keeps_prefixes(self, request: SequenceRequest) -> bool:
+        begins_text = request.origin is None and request.max_new_symbols > 0
+        return self.prefixes.is_on and begins_text and len(request.prompt) >= SHORTEST_PREFIX
 
     def _keep_prefix(self, sequence: Sequence, state: State) -> None:
         request, snapshot = sequence.request, sequence.snapshot(state)

@@ -142,7 +142,10 @@ def test_a_prompt_whose_state_is_kept_goes_to_a_worker(
     monkeypatch.setattr(inline, "INLINE_SECONDS", ENOUGH)
     engine = Engine(bundle, decoder, EngineOptions(slots=4, prefix_bytes=2**20))
     assert engine.run_inline(asked(bundle, "", 1)) is not None
-    assert engine.run_inline(asked(bundle, "ab" * 200, 1)) is None
+    long = asked(bundle, "ab" * 200, 1)
+    assert engine.run_inline(long) is None
+    stepped(engine, long)
+    assert (engine.prefixes.hits, engine.prefixes.misses) == (0, 1)  # each prompt counts once
 
 
 class Slow(Decoder):
