@@ -86,6 +86,7 @@ class AsyncLocal:
         self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
     ) -> Generation:
         """See AsyncBackend."""
+        await _give_way()
         async with self._opening(prompt, options, origin, timeout, is_streamed=False) as text:
             first, *further = [generation_of(text, part) for part in await text.wholes()]
             return replace(first, further_samples=tuple(further))
@@ -122,6 +123,7 @@ class AsyncLocal:
         self, text: str, options: ScoreOptions, origin: Origin, timeout: float | None
     ) -> Score:
         """See AsyncBackend."""
+        await _give_way()
         self._check_open()
         call, text = LocalCall.within(timeout), text_as_sent("text", text)
         options, found = await self._find(options, origin)
@@ -274,6 +276,11 @@ class AsyncLocal:
     def _check_open(self) -> None:
         if self._is_closed:
             raise ClosedError("this model is closed; load its folder again")
+
+
+async def _give_way() -> None:
+    """Leave a turn to other tasks, which a text that runs on this thread does not."""
+    await asyncio.sleep(0)
 
 
 def _sent(field: str, parse: Parse) -> Parse:

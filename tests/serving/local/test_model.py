@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.engine.workers import inline
 from serving.engine.workers.crew import SWITCH_SECONDS
 from serving.local.aio import AsyncLocal
 from serving.local.call import LIMITS
@@ -52,6 +53,32 @@ def model_threads() -> set[threading.Thread]:
 
 def options(seed: int) -> GenerateOptions:
     return GenerateOptions(max_new_symbols=300, seed=seed)
+
+
+def test_short_texts_one_after_another_leave_turns_to_other_tasks(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inline, "INLINE_SECONDS", 1e3)  # all run on the event loop's thread
+
+    async def turns() -> int:
+        count = 0
+
+        async def others() -> None:
+            nonlocal count
+            while True:
+                await asyncio.sleep(0)
+                count += 1
+
+        async with load_async(folder) as model:
+            task = asyncio.create_task(others())
+            for _ in range(20):
+                await model.generate("", GenerateOptions(max_new_symbols=1))
+                await model.score("a")
+            counted = count
+            task.cancel()
+        return counted
+
+    assert asyncio.run(turns()) >= 39  # the first one only begins
 
 
 def test_stream_that_is_to_be_resumed_is_refused(model: Face) -> None:
