@@ -12,7 +12,7 @@ class IrregularFileError(OSError):
     """A pipe, a device or a folder stands where a file is to be read."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(errno.EINVAL, "it is no regular file", str(path))
+        super().__init__(errno.EINVAL, "it is not a regular file", str(path))
 
 
 def open_regular(path: Path) -> int:
@@ -33,7 +33,7 @@ def read_settings(path: Path) -> bytes:
     """Read a file of settings, which is small.
 
     Raises:
-        OSError: it cannot be read, is no regular file, or has more than SETTINGS_BYTES.
+        OSError: it cannot be read, is not a regular file, or has more than SETTINGS_BYTES.
     """
     with os.fdopen(open_regular(path), "rb") as file:
         data = file.read(SETTINGS_BYTES + 1)

@@ -108,7 +108,7 @@ def _by_id(given: Mapping[Any, Any]) -> list[Any]:
     try:
         by_id = {int(number): symbol for symbol, number in pairs}
     except (TypeError, ValueError) as error:
-        raise AdoptionError(f"vocabulary: an id is no whole number: {error}") from error
+        raise AdoptionError(f"vocabulary: an id is not a whole number: {error}") from error
     missing = sorted(set(range(len(given))) - by_id.keys())
     if missing:
         raise AdoptionError(

@@ -98,7 +98,7 @@ class CapsuleContents:
         if ids != sorted(set(ids)) or (ids and ids[-1] >= symbols):
             raise ValueError("a token id of its biases is not in the vocabulary, or out of order")
         if any(math.isnan(bias) for _, bias in biases):
-            raise ValueError("a bias is no number")
+            raise ValueError("a bias is not a number")
         sampling = replace(self.sampler.sampling, logit_bias=biases)
         sampler, snapshot = (
             replace(self.sampler, sampling=sampling),

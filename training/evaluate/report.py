@@ -170,7 +170,7 @@ class Report:
                 chosen = self.choice.adaptation
                 return f"rate {chosen.rate:g}, decay {chosen.decay:g}"
             case "apart":
-                return f"each {self.held_out.unit} from a zero state"
+                return f"zero state each {self.held_out.unit}"
 
     def as_json(self) -> dict[str, Any]:
         """Lay everything out for programs; losses are in nats per symbol."""

@@ -35,7 +35,7 @@ def read_file(path: Path, size: int | None = None) -> bytes:
     except FileNotFoundError:
         raise
     except IrregularFileError as error:
-        raise BundleError(f"{path}: is no regular file; copy the whole folder again") from error
+        raise BundleError(f"{path}: is not a regular file; copy the whole folder again") from error
     except NotADirectoryError as error:
         raise BundleError(
             f"{path.parent}: is a file; a bundle is a folder, which `unroll export` writes from a "

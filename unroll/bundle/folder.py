@@ -45,6 +45,7 @@ from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import BundleError
 
 SIZE_LIMIT = 2**31 - 1
+AGAIN = "copy the bundle again, or export its checkpoint again"
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def load_bundle(folder: Path) -> Bundle:
     try:
         vocabulary = manifest.vocabulary
     except ValueError as error:
-        raise BundleError(f"{folder}: {error}") from error
+        raise BundleError(f"{folder}: {error}; {AGAIN}") from error
     _check_names(folder, manifest)
     _check_files(folder, manifest)
     _check_graphs(folder, manifest, len(vocabulary))
@@ -166,9 +167,11 @@ def _read_manifest(path: Path) -> Manifest:
             f"{folder}: no bundle there ({MANIFEST} is missing); `unroll export` writes one"
         ) from error
     except ValueError as error:
-        raise BundleError(f"{path}: is not JSON in UTF-8 as it should be: {error}") from error
+        raise BundleError(f"{path}: is not JSON in UTF-8: {error}; {AGAIN}") from error
     if not isinstance(values, dict):
-        raise BundleError(f"{path}: must hold a JSON object, holds a {type(values).__name__}")
+        raise BundleError(
+            f"{path}: must hold a JSON object, holds a {type(values).__name__}; {AGAIN}"
+        )
     version = values.get("format_version")
     if version != FORMAT_VERSION:
         raise BundleError(
@@ -178,10 +181,10 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         manifest = dacite.from_dict(Manifest, values, dacite.Config(strict=True))
     except (dacite.DaciteError, TypeError) as error:
-        raise BundleError(f"{path}: {error}") from error
+        raise BundleError(f"{path}: {error}; {AGAIN}") from error
     for name in ("layers", "hidden_size", "embedding_size", "members"):
         if not 1 <= (size := getattr(manifest.model, name)) <= SIZE_LIMIT:
-            raise BundleError(f"{path}: model.{name} = {size}: must be 1 to {SIZE_LIMIT}")
+            raise BundleError(f"{path}: model.{name} = {size}: must be 1 to {SIZE_LIMIT}; {AGAIN}")
     return manifest
 
 
@@ -192,12 +195,13 @@ def _check_names(folder: Path, manifest: Manifest) -> None:
     if not always <= set(manifest.graphs) or beside not in (set(), for_cuda, in_0_1):
         raise BundleError(
             f"{folder}: the manifest describes the graphs {sorted(manifest.graphs)}, a bundle has "
-            f"{sorted(always)} and, if it was exported for CUDA, all of {sorted(for_cuda)}"
+            f"{sorted(always)} and, if it was exported for CUDA, all of {sorted(for_cuda)}; "
+            f"{AGAIN}"
         )
     if set(manifest.files) != {*manifest.graphs, WEIGHTS}:
         raise BundleError(
             f"{folder}: the manifest lists the files {sorted(manifest.files)}, a bundle has "
-            f"{sorted((*manifest.graphs, WEIGHTS))}"
+            f"{sorted((*manifest.graphs, WEIGHTS))}; {AGAIN}"
         )
 
 
@@ -208,7 +212,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
 
 def _check_graphs(folder: Path, manifest: Manifest, vocabulary_size: int) -> None:
     if not manifest.state:
-        raise BundleError(f"{folder}: the manifest lists no state tensor")
+        raise BundleError(f"{folder}: the manifest lists no state tensor; {AGAIN}")
     for tensor in manifest.state:
         layers_batch_hidden = len(tensor.shape) == 3 and tensor.shape[1] == BATCH
         if not layers_batch_hidden or not all(
@@ -216,7 +220,7 @@ def _check_graphs(folder: Path, manifest: Manifest, vocabulary_size: int) -> Non
         ):
             raise BundleError(
                 f"{folder}: state {tensor.input!r} has shape {tensor.shape}, must be "
-                f"[layers, {BATCH!r}, hidden]"
+                f"[layers, {BATCH!r}, hidden]; {AGAIN}"
             )
     unrolled = {kind.name for kind in unrolled_among(manifest.graphs)}
     for name, graph in manifest.graphs.items():
@@ -230,11 +234,11 @@ def _check_graphs(folder: Path, manifest: Manifest, vocabulary_size: int) -> Non
                 if spec is None or (spec.shape, spec.dtype) != (shape, tensor.dtype):
                     raise BundleError(
                         f"{folder}: {name} must have {end!r} of {tensor.dtype} {shape}, "
-                        f"its description has {spec}"
+                        f"its description has {spec}; {AGAIN}"
                     )
     logits = {spec.name: spec for spec in manifest.graphs[STEP].outputs}.get("logits")
     if logits is None or logits.shape != [TIME, BATCH, vocabulary_size]:
         raise BundleError(
             f"{folder}: {STEP} must give logits of {[TIME, BATCH, vocabulary_size]} for the "
-            f"vocabulary of {vocabulary_size}, its description says {logits}"
+            f"vocabulary of {vocabulary_size}, its description says {logits}; {AGAIN}"
         )

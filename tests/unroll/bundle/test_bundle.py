@@ -89,7 +89,7 @@ def test_what_is_no_regular_file_is_refused_at_once(
 ) -> None:
     (bundle / name).unlink()
     make(bundle / name)
-    refuse(bundle, f"{name}: is no regular file")
+    refuse(bundle, f"{name}: is not a regular file")
 
 
 @pytest.mark.parametrize("name", [MANIFEST, *FILES])

@@ -118,7 +118,8 @@ def load_corpus(
         symbols = _symbols(files, sha256, rules, name_or_path, cache)
     except OSError as error:
         raise CorpusError(
-            f"corpus {name_or_path}: {error.filename or files[0]} cannot be read: {error.strerror}"
+            f"corpus {name_or_path}: {error.filename or files[0]} cannot be read: "
+            f"{error.strerror}; check its name and permissions"
         ) from error
     name = corpus_name(name_or_path)
     return Corpus(name=name, symbols=symbols, sha256=sha256, notes=symbols.notes)

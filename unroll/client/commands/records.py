@@ -70,7 +70,7 @@ def _read_tsv(line: str, field: str) -> str:
     for symbol in symbols:
         escaped = next(symbols, "") if symbol == "\\" else ""
         if symbol == "\\" and escaped not in _UNESCAPED:
-            raise ValueError(f"\\{escaped} is no escape; write \\\\ for a backslash")
+            raise ValueError(f"\\{escaped} is not an escape; write \\\\ for a backslash")
         text.append(_UNESCAPED[escaped] if escaped else symbol)
     return "".join(text)
 
