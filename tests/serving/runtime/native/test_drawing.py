@@ -13,16 +13,12 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from export.graph.arithmetic import Precision
-from export.proof.quality import Texts
 from serving.runtime.decoder import FREE, Automata, Decoder, LoopResult, LoopRun, State
-from serving.runtime.native import decoder as native
-from serving.runtime.native import library
 from serving.runtime.native.decoder import NativeDecoder
 from serving.runtime.onnx import Device
 from serving.runtime.sampling import SamplingParams
-from tests.conftest import export_briefly, tiny_checkpoint
-from tests.serving.runtime.native.bundles import IS_REQUIRED, SETS
+from tests.conftest import tiny_checkpoint
+from tests.serving.runtime.native.bundles import compiled, needs_kernels
 from tests.serving.runtime.runs import BATCHES, FILTERED, PLAIN, random_run, rows_of, state_rows
 from training.model.model import CharRNN
 from training.run.checkpoint import Checkpoint
@@ -40,9 +36,7 @@ WIDE = (
     SamplingParams(top_k=10**6, min_p=0.001),
 )
 
-pytestmark = pytest.mark.skipif(
-    not library.LIBRARY.exists() and not IS_REQUIRED, reason="`make kernels` was not run"
-)
+pytestmark = needs_kernels
 
 
 def checkpoint_of(vocabulary_size: int, *, has_unknown: bool) -> Checkpoint:
@@ -66,13 +60,8 @@ def checkpoint_of(vocabulary_size: int, *, has_unknown: bool) -> Checkpoint:
 @cache
 def bundle_of(vocabulary_size: int, precision: str, *, has_unknown: bool = False) -> Bundle:
     """Compile a model with so many symbols."""
-    texts = None
-    if precision == "int8":
-        ids = np.random.default_rng(8).integers(0, vocabulary_size, 4000)
-        texts = Texts(training=ids[:2000], validation=ids[2000:])
     checkpoint = checkpoint_of(vocabulary_size, has_unknown=has_unknown)
-    folder = Path(mkdtemp()) / "bundle"
-    return export_briefly(checkpoint, folder, precision=Precision(precision), texts=texts)
+    return compiled(checkpoint, precision, Path(mkdtemp()) / "bundle")
 
 
 @cache
@@ -80,16 +69,6 @@ def decoders_of(vocabulary_size: int) -> tuple[Decoder, NativeDecoder]:
     """Load a bundle both ways."""
     bundle = bundle_of(vocabulary_size, "fp32")
     return Decoder(bundle, Device.CPU), NativeDecoder(bundle)
-
-
-@pytest.fixture(params=SETS)
-def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each instruction set that this processor has."""
-    loaded, best = library.load()
-    if SETS.index(request.param) < SETS.index(best):
-        pytest.skip(f"this processor has {best} at best")
-    monkeypatch.setattr(native, "load", lambda: (loaded, request.param))
-    return str(request.param)
 
 
 def assert_same(one: LoopResult, other: LoopResult) -> None:

@@ -9,12 +9,10 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from serving.runtime.native import library
-from tests.serving.runtime.native.bundles import IS_REQUIRED
+from tests.serving.runtime.native.bundles import needs_kernels
 from unroll.errors import DeviceError
 
-pytestmark = pytest.mark.skipif(
-    not library.LIBRARY.exists() and not IS_REQUIRED, reason="`make kernels` was not run"
-)
+pytestmark = needs_kernels
 
 
 def not_there(folder: Path) -> Path:

@@ -12,7 +12,6 @@ from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.initializers import read_initializers
 from serving.runtime.kernels import Kernels
 from serving.runtime.native import decoder as native
-from serving.runtime.native import library
 from serving.runtime.native.decoder import NativeDecoder
 from serving.runtime.native.packing import PackedDecoder, Tensors, pack_decoder
 from serving.runtime.onnx import Device
@@ -20,7 +19,7 @@ from serving.runtime.sampling import SamplingParams
 from serving.settings import ServerSettings
 from tests.conftest import TINY_SYMBOLS, tiny_checkpoint
 from tests.serving.running import serve
-from tests.serving.runtime.native.bundles import IS_REQUIRED, SETS, V, compiled
+from tests.serving.runtime.native.bundles import V, compiled, needs_kernels
 from tests.serving.runtime.runs import (
     BATCHES,
     FILTERED,
@@ -38,9 +37,7 @@ from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import DeviceError, SettingsError
 from unroll.options import GenerateOptions
 
-pytestmark = pytest.mark.skipif(
-    not library.LIBRARY.exists() and not IS_REQUIRED, reason="`make kernels` was not run"
-)
+pytestmark = needs_kernels
 
 
 ROWS = 130
@@ -66,16 +63,6 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """One bundle for what does not depend on the model."""
     return compiled(tiny_checkpoint("gru"), "fp32", tmp_path_factory.mktemp("native") / "bundle")
-
-
-@pytest.fixture(params=SETS)
-def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each instruction set that this processor has."""
-    loaded, best = library.load()
-    if SETS.index(request.param) < SETS.index(best):
-        pytest.skip(f"this processor has {best} at best")
-    monkeypatch.setattr(native, "load", lambda: (loaded, request.param))
-    return str(request.param)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from serving.runtime.native.decoder import NativeDecoder
 from serving.runtime.native.packing import BEHIND
 from serving.runtime.onnx import Device
 from tests.conftest import tiny_checkpoint
-from tests.serving.runtime.native.bundles import IS_REQUIRED, compiled
+from tests.serving.runtime.native.bundles import compiled, needs_kernels
 from tests.serving.runtime.runs import (
     PLAIN,
     assert_same_bits,
@@ -43,9 +43,7 @@ extern "C" void sums(const uint8_t* rows, const char* panels, int32_t* sums, int
 }
 """
 
-pytestmark = pytest.mark.skipif(
-    not library.LIBRARY.exists() and not IS_REQUIRED, reason="`make kernels` was not run"
-)
+pytestmark = needs_kernels
 
 
 @pytest.fixture(scope="module")
