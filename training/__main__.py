@@ -30,7 +30,7 @@ from training.run.parallel import Group
 from training.run.resume import settings_to_resume
 from training.run.trainer import Trainer
 from training.settings import TrainingSettings
-from unroll.cli import run
+from unroll.cli import in_utf8, run
 from unroll.errors import CheckpointError, CorpusError, DeviceError, SettingsError
 
 
@@ -101,6 +101,7 @@ def _begun(
     Raises:
         UnrollError: as train.
     """
+    settings = in_utf8(settings, "add_symbols")
     checkpoint = old = None
     if settings.resume:
         folder = RunFolder(settings.runs_dir / settings.run_name)

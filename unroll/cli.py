@@ -97,22 +97,26 @@ def _let_show_all(output: object) -> None:
         output.reconfigure(encoding="utf-8" if says_nothing else None, errors="replace")
 
 
-def in_utf8(settings: S) -> S:
+def in_utf8(settings: S, *names: str) -> S:
     """Return settings with their texts read as UTF-8, even where the locale has another encoding.
 
-    Python keeps bytes of the command line that the locale's encoding lacks as lone surrogates. Only
-    str is read anew, so whatever names a file has to be a Path.
+    Python keeps bytes of the command line that the locale's encoding lacks as lone surrogates. What
+    names a file has to keep them.
+
+    Args:
+        settings: a dataclass.
+        names: of the settings to read anew; by default all that are str or hold str.
 
     Raises:
         InputError: a text is not UTF-8.
     """
     changes: dict[str, Any] = {}
-    for each in fields(settings):  # type: ignore[arg-type]  # a dataclass
-        value = getattr(settings, each.name)
+    for name in names or [each.name for each in fields(settings)]:  # type: ignore[arg-type]
+        value = getattr(settings, name)
         if isinstance(value, str):
-            changes[each.name] = _in_utf8(each.name, value)
+            changes[name] = _in_utf8(name, value)
         elif isinstance(value, tuple):
-            changes[each.name] = tuple(_in_utf8(each.name, one) for one in value)
+            changes[name] = tuple(_in_utf8(name, one) for one in value)
     return replace(settings, **changes)  # type: ignore[type-var]
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from export.adopt.adopt import adopt_file
 from export.adopt.written import Adoption
 from unroll.bundle.manifest import architecture
-from unroll.cli import run
+from unroll.cli import in_utf8, run
 
 
 @Parameter(name="*")
@@ -56,7 +56,8 @@ def main(tokens: Sequence[str] | None = None) -> None:
     run(AdoptSettings, _adopt, name="unroll adopt", tokens=tokens)
 
 
-def _adopt(settings: AdoptSettings) -> None:
+def _adopt(given: AdoptSettings) -> None:
+    settings = in_utf8(given, "start_symbol")
     made = adopt_file(
         settings.weights,
         settings.vocabulary,

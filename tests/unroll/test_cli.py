@@ -231,6 +231,7 @@ def test_texts_are_read_as_utf8_and_paths_are_left() -> None:
     assert in_utf8(Settings(name=raw)).name == "thé"
     assert in_utf8(Settings(name="thé")).name == "thé"
     assert in_utf8(Required(beans=Path(raw))).beans == Path(raw)
+    assert in_utf8(Settings(name=raw), "rate").name == raw
     with pytest.raises(InputError, match=r"name: 'a\\udcff' is not UTF-8; give it in UTF-8"):
         in_utf8(Settings(name="a\udcff"))
 

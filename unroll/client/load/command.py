@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from rich.console import Console
 
-from unroll.cli import run
+from unroll.cli import in_utf8, run
 from unroll.client.client import Client
 from unroll.client.load.processes import run_load
 from unroll.client.load.record import as_record, as_table
@@ -28,7 +28,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
         raise SystemExit(INTERRUPTED) from None
 
 
-def load(settings: LoadSettings) -> None:
+def load(given: LoadSettings) -> None:
     """Load a server, show what comes of it, and write what was asked for.
 
     Raises:
@@ -37,6 +37,7 @@ def load(settings: LoadSettings) -> None:
         InputError: the server refuses such requests.
         UnrollError: no request was answered.
     """
+    settings = in_utf8(given)
     settings.validate()
     model = try_server(settings)
     record = as_record(settings, model, run_load(settings))
