@@ -67,8 +67,7 @@ def train(settings: TrainingSettings) -> None:
         if checkpoint is None and group.first:
             _make_room(folder, reporter)
         introduce(settings, model, data, folder, reporter)
-        if checkpoint is not None:
-            tell_where_it_stands(checkpoint, reporter)
+        tell_where_it_stands(checkpoint, reporter)
         with StopRequest() as stop, reporter:
             trainer = Trainer(
                 settings,

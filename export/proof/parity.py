@@ -89,8 +89,7 @@ def prove(
     Raises:
         ParityError: some rungs are not; all of them are named.
     """
-    case = _random_case(bundle, seed)
-    expected = reference or model
+    case, expected = _random_case(bundle, seed), reference or model
     with torch.inference_mode(), _one_thread():  # not all graphs are in memory at once
         rungs = list(_step_rungs(bundle, model, case))
         shown = _inspect(bundle, case)

@@ -47,9 +47,9 @@ def _units(data: TrainingData, unit: str) -> str:
     return f"in {data.streams.count:,} and {held_out:,} {unit}s, "
 
 
-def tell_where_it_stands(checkpoint: Checkpoint, reporter: Reporter) -> None:
-    """Say from where a training resumes."""
-    if checkpoint.state is None:
+def tell_where_it_stands(checkpoint: Checkpoint | None, reporter: Reporter) -> None:
+    """Say from where a training resumes, if it does."""
+    if checkpoint is None or checkpoint.state is None:
         return
     progress = checkpoint.state.progress
     reporter.say(
