@@ -231,6 +231,8 @@ async def _refuse(call: RpcCall, error: BaseException) -> None:
     Raises:
         AbortError: always, unless the client disconnected or has the status already.
     """
+    if isinstance(error, InternalError):  # of an answer, which gRPC could not send any more
+        call.has_gone = True
     # By the client, its deadline or the server's stop.
     has_gone = call.has_gone or call.context.cancelled()
     if isinstance(error, AbortError):

@@ -81,8 +81,8 @@ class InferStream:
                 try:
                     await asyncio.wait({reading, closing}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    if not reading.done():
-                        reading.cancel()
+                    if not reading.cancel() and not reading.cancelled():
+                        reading.exception()  # if nobody asks, asyncio writes it into the log
                 if not reading.done() or (message := reading.result()) is None:
                     return
                 yield message

@@ -1,13 +1,18 @@
 """Triton's door has the gate of all doors: tokens, ids, log, sizes."""
 
+import asyncio
 import logging
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from serving.access.tokens import NewToken, issue
+from serving.rpc import gate
+from serving.rpc.call import RpcCall
+from serving.triton import handlers
 from serving.triton import inference_pb2 as pb
 from tests.serving.http.asking import ask
 from tests.serving.running import PATIENCE, serve, wait_for
@@ -101,3 +106,39 @@ def test_longer_message_than_any_prompt_needs_is_not_parsed(channel: grpc.Channe
         with refused("INVALID_FIELD") as refusal:
             made(b"\xff" * (4 * 65536 + 2**17 + 1), timeout=PATIENCE)
         assert refusal.field == "request"
+
+
+class Gone:
+    """gRPC's view of a call whose client has gone and of which gRPC does not know it yet."""
+
+    def cancelled(self) -> bool:
+        return False
+
+    async def abort(self, *_: object) -> None:
+        raise grpc.aio.InternalError("the call is over")
+
+
+def test_method_that_is_not_served_is_no_error_of_ours_where_its_client_has_gone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    context: Any = Gone()
+    gone = RpcCall(
+        context=context,
+        metadata=(),
+        method="RepositoryIndex",
+        request_id="1",
+        caller="a",
+        began=0.0,
+        deadline=None,
+    )
+
+    async def ask() -> None:
+        try:
+            await handlers._refuse(b"", gone)
+        except Exception as error:
+            await gate._refuse(gone, error)
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(ask())
+    assert gone.has_gone
+    assert not caplog.records

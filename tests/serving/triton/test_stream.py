@@ -1,13 +1,16 @@
 """Streams of requests: each is answered, the order is kept, slots are freed."""
 
 import asyncio
+import gc
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from serving.triton.stream import AT_ONCE
+from serving.triton import inference_pb2 as pb
+from serving.triton.stream import AT_ONCE, InferStream
 from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, wait_for
 from tests.serving.triton.asking import (
     PATH,
@@ -177,3 +180,27 @@ def test_idle_stream_does_not_hold_up_the_end_of_the_server(
             talk.read()
         assert refusal.code is grpc.StatusCode.UNAVAILABLE
         stopping.result(PATIENCE / 2)
+
+
+def test_message_that_fails_as_its_call_ends_leaves_nothing_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failed = asyncio.Event()
+
+    async def requests() -> AsyncIterator[pb.ModelInferRequest]:
+        failed.set()
+        raise ValueError("no message")
+        yield
+
+    async def end_as_it_fails() -> None:
+        nothing: Any = None
+        stream = InferStream(nothing, nothing, nothing, asyncio.Event())
+        running = asyncio.create_task(stream.run(requests()))
+        await failed.wait()
+        running.cancel()
+        await asyncio.wait([running])
+        assert running.cancelled()
+
+    asyncio.run(end_as_it_fails())
+    gc.collect()
+    assert not caplog.records
