@@ -21,6 +21,7 @@ from tests.repository.tables import between, fields_table, put, settings_table
 from tests.serving.running import serve
 from tests.serving.telemetry.test_metrics import read_page
 from training.settings import Cell
+from unroll.__main__ import COMMANDS as OF_UNROLL
 from unroll.terms import (
     ALTERNATIVES_AT_MOST,
     BIAS_RANGE,
@@ -43,6 +44,10 @@ def check_table(page: Path, name: str, table: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_table_of_settings_is_that_of_the_code(command: str) -> None:
     check_table(SETTINGS, command, settings_table(COMMANDS[command]))
+
+
+def test_every_command_has_a_table() -> None:
+    assert {f"unroll {name}" for name in OF_UNROLL} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", OPTIONS)
