@@ -114,6 +114,14 @@ def _graph_sessions() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_pictures() -> Iterator[None]:
+    """Let trainings within this process draw no curves: a picture takes longer than they do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.__main__.plot_losses", lambda log, picture: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _signals_stay() -> Iterator[None]:
     """Give back the signals that a test's server took; a process that is started inherits them."""

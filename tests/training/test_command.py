@@ -15,6 +15,7 @@ from tests.serving.running import PATIENCE, wait_for
 from tests.training.conftest import TEXT
 from training.__main__ import train
 from training.log.metrics import read_metrics
+from training.log.plot import plot_losses
 from training.presets import preset_files
 from training.run.checkpoint import load_checkpoint, save_checkpoint
 from training.settings import TrainingSettings
@@ -39,8 +40,9 @@ def call(tokens: list[str]) -> int:
 
 
 def test_a_run_leaves_its_files_and_the_next_one_moves_them_aside(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("training.__main__.plot_losses", plot_losses)
     assert call(command(tmp_path, "--epochs=3")) == 0
     first = tmp_path / "runs" / "fable-gru"
     names = {"best.safetensors", "last.safetensors", "metrics.jsonl", "loss.png", "samples.txt"}
