@@ -1,9 +1,7 @@
 """Short requests that run on the thread that makes them, while no worker has anything to do."""
 
 import logging
-import threading
 import time
-from collections import deque
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -15,6 +13,7 @@ from serving.engine.counts import EngineCounts
 from serving.engine.sequences.request import Chunk, SequenceRequest
 from serving.engine.sequences.sequence import Sequence
 from serving.engine.workers.outbox import failed_chunk, note_chunk
+from serving.engine.workers.step_times import REMEMBERED, Kind, StepTimes
 from serving.engine.workers.worker import wants_snapshot
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.sampling import SamplingParams, uniforms
@@ -23,8 +22,6 @@ from unroll.bundle.vocabulary import Vocabulary
 # For how long the caller's thread may be kept from its other work. With 64 clients, texts of 1 and
 # of 4 symbols (0.05 and 0.2 ms) have 1.2 times the rate by it; those of 8 (0.4 ms) would have 0.7.
 INLINE_SECONDS = 3e-4
-REMEMBERED = 5  # runs
-FORGOTTEN_SECONDS = 10.0  # after which a run no longer tells how long another takes
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +43,7 @@ class Inline:
         self._decoder = decoder
         self._counts = counts
         self._zero = decoder.zero_state(1)
-        self._lock = threading.Lock()  # guards the next two
-        self._step_seconds: deque[float] = deque(maxlen=REMEMBERED)
-        self._learned = -FORGOTTEN_SECONDS  # time.monotonic() of the last
+        self._step_times = StepTimes()
 
     def fits(self, request: SequenceRequest, now: float) -> bool:
         """Tell whether a request is short and plain enough.
@@ -64,10 +59,7 @@ class Inline:
         if is_late or is_ruled or request.alternatives:
             return False
         steps = len(request.prompt) + request.max_new_symbols - request.held
-        with self._lock:
-            if now - self._learned >= FORGOTTEN_SECONDS:
-                self._step_seconds.clear()
-            known = list(self._step_seconds)
+        known = self._step_times.known(Kind.of(request), now)
         if len(known) < REMEMBERED and steps == 1:
             return True
         return bool(known) and steps * min(known) <= INLINE_SECONDS  # noise only adds to a time
@@ -82,7 +74,7 @@ class Inline:
         result = self._decoder.run(run, state)
         seconds = time.perf_counter() - began
         steps, read = len(run.forced), len(sequence.request.prompt)
-        self._learn(seconds / steps)
+        self._step_times.learn(Kind.of(sequence.request), seconds / steps)
         self._counts.count_run(1, steps, made=steps, read=read, seconds=seconds)
         now = time.monotonic()
         try:
@@ -106,11 +98,6 @@ class Inline:
         chunk = sequence.take(ids, text, result.log_probs[:, 0], len(ids), now)
         assert chunk is not None, "all its steps were made"
         return chunk
-
-    def _learn(self, seconds: float) -> None:
-        with self._lock:
-            self._step_seconds.append(seconds)
-            self._learned = time.monotonic()
 
 
 def _loop_run(sequence: Sequence) -> LoopRun:

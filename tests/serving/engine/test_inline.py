@@ -9,8 +9,8 @@ import pytest
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
 from serving.engine.sequences.request import Chunk, SequenceRequest
-from serving.engine.workers import inline
-from serving.engine.workers.inline import REMEMBERED
+from serving.engine.workers import inline, step_times
+from serving.engine.workers.step_times import REMEMBERED, Kind
 from serving.runtime.decoder import Decoder, LoopResult, LoopRun, State
 from serving.runtime.sampling import SamplingParams
 from tests.serving.engine.harness import Outcome, Reader, alone, request, running
@@ -187,13 +187,36 @@ def test_longer_texts_run_inline_where_steps_are_fast(bundle: Bundle, slow: Slow
     assert engine.run_inline(asked(bundle, "abc", 6)) is None
 
 
+def test_fast_steps_of_scores_do_not_let_longer_texts_run_inline(
+    bundle: Bundle, slow: Slow
+) -> None:
+    texts = inline.INLINE_SECONDS / 4.5
+    scores, filtered = texts / 4, texts * 4
+    top = SamplingParams(top_k=3)
+    engine = Engine(bundle, slow, EngineOptions(slots=4))
+    slow.step_seconds = texts
+    assert engine.run_inline(asked(bundle, "", 1)) is not None
+    slow.step_seconds = scores
+    assert engine.run_inline(asked(bundle, "abcdabcd", 0)) is None  # by what a text has shown
+    assert engine.run_inline(asked(bundle, "a", 0)) is not None
+    assert engine.run_inline(asked(bundle, "abcdabcd", 0)) is not None
+    assert engine.run_inline(asked(bundle, "", 8)) is None
+    slow.step_seconds = filtered
+    assert (
+        engine.run_inline(asked(bundle, "", 2, sampling=top)) is not None
+    )  # the first of its kind
+    assert engine.run_inline(asked(bundle, "", 2, sampling=top)) is None
+    slow.step_seconds = texts
+    assert engine.run_inline(asked(bundle, "", 4)) is not None
+
+
 def test_a_model_that_was_slow_is_tried_again(
     bundle: Bundle, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Engine(bundle, slow, EngineOptions(slots=4))
     while engine.run_inline(asked(bundle, "", 1)):
         pass
-    monkeypatch.setattr(inline, "FORGOTTEN_SECONDS", 0.0)
+    monkeypatch.setattr(step_times, "FORGOTTEN_SECONDS", 0.0)
     assert engine.run_inline(asked(bundle, "", 1)) is not None
 
 
@@ -215,8 +238,7 @@ def test_what_runs_inline_is_counted_as_a_workers(bundle: Bundle, decoder: Decod
     pages = []
     for run in (Engine.run_inline, stepped):
         engine = Engine(bundle, decoder, EngineOptions(slots=4))
-        engine._inline._step_seconds.append(0.0)
-        engine._inline._learned = time.monotonic()
+        engine._inline._step_times.learn(Kind.of(one), 0.0)
         assert run(engine, one) is not None
         samples = [s for family in engine.counts.registry.collect() for s in family.samples]
         is_time = ("_sum", "_created")
