@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 from unroll import AsyncClient, GenerateOptions
 
-PROMPT = "a "  # any model knows these symbols
+PROMPT = "a "  # of symbols that the model knows
 
 
 async def first_line(client: AsyncClient, seed: int) -> str:

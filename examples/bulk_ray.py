@@ -17,7 +17,7 @@ import ray
 from unroll import GenerateOptions, load
 
 SEED, SHARD, WORKERS = 7, 250, 2
-PROMPT = "a "  # any model knows these symbols
+PROMPT = "a "  # of symbols that the model knows
 Batch = dict[str, Any]
 
 

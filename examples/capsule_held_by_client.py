@@ -10,7 +10,7 @@ from pathlib import Path
 
 from unroll import Client, GenerateOptions
 
-PROMPT = "a "  # any model knows these symbols
+PROMPT = "a "  # of symbols that the model knows
 
 
 def main(target: str) -> None:

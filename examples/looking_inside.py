@@ -9,7 +9,7 @@ import sys
 
 from unroll import Client, GenerateOptions, InspectOptions
 
-PROMPT = "a "  # any model knows these symbols
+PROMPT = "a "  # of symbols that the model knows
 SHOWN = 20
 
 

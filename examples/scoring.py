@@ -9,7 +9,7 @@ import sys
 
 from unroll import Client, GenerateOptions
 
-PROMPT = "a "  # any model knows these symbols
+PROMPT = "a "  # of symbols that the model knows
 COOL = GenerateOptions(max_new_symbols=400, seed=8, temperature=0.5)
 
 

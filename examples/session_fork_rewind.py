@@ -7,7 +7,7 @@ import sys
 
 from unroll import Client, GenerateOptions, SessionOptions
 
-PROMPT = "a "  # any model knows these symbols
+PROMPT = "a "  # of symbols that the model knows
 LINE = GenerateOptions(max_new_symbols=40)
 
 

@@ -9,7 +9,7 @@ import sys
 
 from unroll import Client, GenerateOptions
 
-PROMPT = "a "  # any model knows these symbols
+PROMPT = "a "  # of symbols that the model knows
 OPTIONS = GenerateOptions(max_new_symbols=4000, seed=3)
 
 
