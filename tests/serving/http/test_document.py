@@ -69,7 +69,7 @@ def test_document_has_every_field_that_generate_takes(server: RunningServer, doc
         "id",
         "parameters",
         "sampling_parameters",
-        *refused.partition("there are ")[2].split(", "),
+        *refused.partition("known: ")[2].split(", "),
     }
     assert set(document["components"]["schemas"]["generateRequest"]["properties"]) == taken
 
@@ -78,5 +78,5 @@ def test_document_has_every_field_that_completions_take(
     server: RunningServer, document: Any
 ) -> None:
     refused = ask(server, "POST", "/v1/completions", {"promt": "abc"}).json["error"]
-    taken = refused["message"].rpartition("there are ")[2].split(", ")
+    taken = refused["message"].rpartition("known: ")[2].split(", ")
     assert set(document["components"]["schemas"]["completeRequest"]["properties"]) == set(taken)
