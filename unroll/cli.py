@@ -23,6 +23,9 @@ S = TypeVar("S")
 Given = Callable[[str], Any]
 """What was given for a setting, by its name; None where nothing was."""
 
+# A field's name, but not where it is quoted or part of a path: then somebody gave it as a value.
+_NAME = re.compile(r"""(?<![\w'"/.-])[a-z]+(?:_[a-z]+)+(?![\w'"/-]|\.\w)""")
+
 
 def read_toml(path: Path, settings: type) -> dict[str, Any]:
     """Read a flat TOML file whose keys are fields of a settings dataclass.
@@ -173,7 +176,7 @@ def _told(error: UnrollError, settings: type) -> str:
     known = {each.name for each in fields(settings)}
     field = error.field.split("[")[0]
     told = f"{flag(field)}: {error.problem}" if field in known else str(error)
-    return re.sub(r"\b[a-z]+(_[a-z]+)+\b", lambda name: _named(name[0], known), told)
+    return _NAME.sub(lambda name: _named(name[0], known), told)
 
 
 def _named(name: str, known: set[str]) -> str:

@@ -226,6 +226,20 @@ def test_error_names_settings_by_their_flags(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == told
 
 
+@pytest.mark.parametrize(
+    "given", ["'hidden_size'", '"hidden_size"', "a/hidden_size", "hidden_size/b", "hidden_size.txt"]
+)
+def test_error_leaves_what_was_given_as_it_is(
+    given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(_: Settings) -> None:
+        raise InputError("name", f"no tea is called {given}; hidden_size.")
+
+    with pytest.raises(SystemExit):
+        run(Settings, main, name="tea", tokens=[])
+    assert capsys.readouterr().err == f"tea: --name: no tea is called {given}; --hidden-size.\n"
+
+
 def test_texts_are_read_as_utf8_and_paths_are_left() -> None:
     raw = "th\udcc3\udca9"  # of the bytes of `thé`, in a locale of ASCII
     assert in_utf8(Settings(name=raw)).name == "thé"
