@@ -19,7 +19,7 @@ from serving.sessions.session import Session, digest_of
 from serving.texts.begin import begin, check_seeds
 from serving.texts.constraint import constrain
 from serving.texts.delivery import LoopDelivery
-from serving.texts.given.sent import as_sent, named_as_options, seeds_as_sent, text_as_sent
+from serving.texts.given.named import named_as_options
 from serving.texts.inspect.inspection import Inspections
 from serving.texts.many.item import Item
 from serving.texts.origins import Origin as Found
@@ -46,6 +46,7 @@ from unroll.results import (
     Score,
     SessionInfo,
 )
+from unroll.sent import as_sent, seeds_as_sent, text_as_sent
 
 SESSIONS_AT_MOST = 100_000
 Asked = TypeVar(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from serving.engine.engine import Engine
-from serving.texts.given.sent import as_option
+from serving.texts.given.named import as_option
 from serving.texts.many.item import Item
 from serving.texts.many.many import Many
 from serving.texts.parse.each import Parse

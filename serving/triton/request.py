@@ -11,11 +11,11 @@ from typing import Any
 
 from serving.texts.given import constraint_fields
 from serving.texts.given.fields import Fields, Schema, read_object
-from serving.texts.given.sent import as_sent
 from serving.triton.constraint import read_constraint
 from serving.triton.step import ID_LENGTH_AT_MOST, Step, read_step
 from unroll.errors import InputError, shown
 from unroll.options import GenerateOptions
+from unroll.sent import as_sent
 from unroll.terms import Capsules
 
 DEFAULT_TOKENS = 16

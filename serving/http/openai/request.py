@@ -9,10 +9,10 @@ from typing import Any
 from serving.sessions.session import digest_of
 from serving.texts.given import constraint_fields
 from serving.texts.given.fields import Fields, Schema
-from serving.texts.given.sent import as_sent
 from serving.texts.origins import Place
 from unroll.errors import InputError
 from unroll.options import GenerateOptions
+from unroll.sent import as_sent
 from unroll.terms import Capsules, UnknownSymbols
 
 DEFAULT_TOKENS = 16

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from unroll.errors import InputError
+from unroll.sent import text_as_sent
 from unroll.terms import ITEMS_AT_MOST
 
 BYTES_AT_ONCE = 65536  # of a message; every server takes so many
@@ -36,10 +37,13 @@ def pack(field: str, texts: list[tuple[int, str]]) -> Iterator[Packed]:
     size = 0
     for index, text in texts:
         try:
-            more = len(text.encode()) + ITEM_BYTES
-        except (UnicodeError, AttributeError) as error:
-            refusal = InputError(field, f"cannot be sent: {error}")
+            more = len(text_as_sent(field, text).encode()) + ITEM_BYTES
+        except InputError as refusal:
             yield Packed(texts=[(index, text)], error=refusal)
+            continue
+        except UnicodeError as error:
+            refused = InputError(field, f"cannot be sent: {error}")
+            yield Packed(texts=[(index, text)], error=refused)
             continue
         if part and (len(part) == ITEMS_AT_MOST or size + more > BYTES_AT_ONCE):
             yield Packed(texts=part, size=size)

@@ -14,6 +14,7 @@ from unroll.options import (
     ScoreOptions,
     SessionOptions,
 )
+from unroll.sent import as_sent, seeds_as_sent, text_as_sent
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.wire_terms import WRITTEN_CAPSULES, WRITTEN_UNKNOWN_SYMBOLS, write_unit
 
@@ -26,13 +27,15 @@ def generate_request(
     """Build the request for a text.
 
     Raises:
-        InputError: a value does not fit its field at all (a lone surrogate, 2^64), or both a
-            session and a capsule were given; ranges are the server's to check.
+        InputError: a value is of the wrong type or does not fit its field at all (a lone
+            surrogate, 2^64), or both a session and a capsule were given; ranges are the server's
+            to check.
     """
+    options, origin = as_sent(options), as_sent(origin)
     message = pb.GenerateRequest(log_probs=options.log_probs)
     if options.capsules is not None:
         message.capsules = WRITTEN_CAPSULES[options.capsules]
-    _set(message, "prompt", prompt)
+    _set(message, "prompt", text_as_sent("prompt", prompt))
     for name in (
         "model",
         "max_new_symbols",
@@ -59,8 +62,9 @@ def score_request(
     origin: Origin = Origin(),  # noqa: B008, frozen
 ) -> pb.ScoreRequest:
     """Build the request for a score; raises as generate_request does."""
+    options, origin = as_sent(options), as_sent(origin)
     message = pb.ScoreRequest()
-    _set(message, "text", text)
+    _set(message, "text", text_as_sent("text", text))
     _set(message, "model", options.model)
     _set(message, "top_log_probs", options.top_log_probs)
     _set_policy(message, options)
@@ -74,13 +78,12 @@ def inspect_request(
     origin: Origin = Origin(),  # noqa: B008, frozen
 ) -> pb.InspectRequest:
     """Build the request for an inspection; raises as generate_request does."""
+    options, origin = as_sent(options), as_sent(origin)
     message = pb.InspectRequest()
-    _set(message, "text", text)
+    _set(message, "text", text_as_sent("text", text))
     _set(message, "model", options.model)
     _set(message, "top_log_probs", options.top_log_probs)
-    for index, unit in enumerate(options.units):
-        with _sending(f"units[{index}]"):
-            message.units.append(write_unit(unit))
+    message.units.extend(map(write_unit, options.units))
     _set_policy(message, options)
     _set_origin(message, origin)
     return message
@@ -93,8 +96,9 @@ def find_units_request(
     origin: Origin = Origin(),  # noqa: B008, frozen
 ) -> pb.FindUnitsRequest:
     """Build the request for hidden units; raises as generate_request does."""
+    options, origin = as_sent(options), as_sent(origin)
     message = pb.FindUnitsRequest()
-    _set(message, "text", text)
+    _set(message, "text", text_as_sent("text", text))
     _set(message, "targets", targets)
     for name in ("model", "unit_count"):
         _set(message, name, getattr(options, name))
@@ -116,10 +120,11 @@ def write_texts(texts: list[tuple[int, str]]) -> pb.ScoreManyRequest:
 
 def start_request(options: SessionOptions, capsule: bytes) -> pb.StartSessionRequest:
     """Build the request for a session; raises as generate_request does."""
+    options, origin = as_sent(options), as_sent(Origin(capsule=capsule))
     message = pb.StartSessionRequest()
     for name in ("model", "seed"):
         _set(message, name, getattr(options, name))
-    _set(message, "capsule", capsule)
+    _set(message, "capsule", origin.capsule)
     _set_sampling(message, options)
     return message
 
@@ -128,9 +133,7 @@ def fork_request(session_id: str, seeds: Iterable[int]) -> pb.ForkSessionRequest
     """Build the request for a session's forks; raises as generate_request does."""
     message = pb.ForkSessionRequest()
     _set(message, "session", session_id)
-    for index, seed in enumerate(seeds):
-        with _sending(f"seeds[{index}]"):
-            message.seeds.append(seed)
+    message.seeds.extend(seeds_as_sent(seeds))
     return message
 
 

@@ -15,6 +15,7 @@ from unroll.errors import (
 )
 from unroll.options import GenerateOptions, Origin
 from unroll.results import Completion, Piece, Usage
+from unroll.sent import as_sent
 from unroll.terms import DEFAULT_NEW_SYMBOLS, SEED_LIMIT, Capsules, FinishReason, UnknownSymbols
 from unroll.v1 import text_generation_pb2 as pb
 
@@ -51,6 +52,7 @@ class Resumption:
     ) -> None:
         if origin.session:
             raise InputError("session", "a stream in a session cannot be resumed; use its capsule")
+        options = as_sent(options)
         if (options.sample_count or 1) > 1:
             raise InputError("sample_count", "must be 1 in a stream that can be resumed")
         self.target = 0

@@ -1,0 +1,161 @@
+"""What callers give in Python, checked and read as it arrives at a server.
+
+Clients check it before they send it, and models in this process before they read it, so that both
+refuse the same with the same error, and a text is the same in both places.
+"""
+
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from enum import Enum
+from numbers import Real
+from operator import index
+from typing import Any, TypeVar
+
+from unroll.errors import InputError, shown
+from unroll.options import (
+    FindUnitsOptions,
+    GenerateOptions,
+    InspectOptions,
+    Origin,
+    ScoreOptions,
+    SessionOptions,
+)
+from unroll.results import Unit
+from unroll.terms import Capsules, UnitKind, UnknownSymbols
+
+O = TypeVar(  # noqa: E741
+    "O",
+    GenerateOptions,
+    ScoreOptions,
+    InspectOptions,
+    FindUnitsOptions,
+    SessionOptions,
+    Origin,
+)
+_BITS = {
+    "max_new_symbols": 31, "seed": 63, "top_k": 31, "sample_count": 31, "expected_position": 63,
+    "top_log_probs": 31, "unit_count": 31,
+}  # fmt: skip
+_SINGLE = {"temperature", "top_p", "min_p"}
+_TERMS = {"capsules": Capsules, "unknown_symbols": UnknownSymbols}
+_TEXTS = {"model", "replacement_symbol", "session", "pattern", "json_schema"}
+_KINDS: Mapping[str, tuple[type, str]] = {
+    "log_probs": (bool, "True or False"),
+    "capsule": (bytes, "bytes"),
+}
+
+
+def as_sent(options: O) -> O:
+    """Return options as a server would read them: numbers in the proto's precision, None as unset.
+
+    Raises:
+        InputError: a value is of the wrong type or does not fit its field at all; ranges are
+            checked later.
+    """
+    changed: dict[str, Any] = {}
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if value is not field.default:
+            sent = field.default if value is None else _sent(field.name, value)
+            if sent is not value:
+                changed[field.name] = sent
+    return replace(options, **changed) if changed else options
+
+
+def text_as_sent(field: str, text: str) -> str:
+    """Check that a text is one; raises as as_sent does."""
+    if not isinstance(text, str):
+        raise InputError(field, f"must be a string, got {_told(text)}")
+    return text
+
+
+def seeds_as_sent(seeds: Iterable[int]) -> list[int]:
+    """Check that seeds are whole numbers; raises as as_sent does."""
+    return [_whole(f"seeds[{place}]", seed, 63) for place, seed in enumerate(seeds)]
+
+
+def _sent(name: str, value: Any) -> Any:
+    if name in _BITS:
+        return _whole(name, value, _BITS[name])
+    if name in _SINGLE:
+        return _number(name, value)
+    if name in _TEXTS:
+        return text_as_sent(name, value)
+    if name in _TERMS:
+        return _term(name, value, _TERMS[name])
+    if name == "logit_bias":
+        return _biases(name, value)
+    if name == "stop":
+        _check_listed(name, value, "strings")
+        return tuple(text_as_sent(f"stop[{place}]", stop) for place, stop in enumerate(value))
+    if name == "units":
+        _check_listed(name, value, "unroll.Unit")
+        return tuple(_unit(f"units[{place}]", unit) for place, unit in enumerate(value))
+    kind, called = _KINDS[name]
+    if not isinstance(value, kind):
+        raise InputError(name, f"must be {called}, got {_told(value)}")
+    return value
+
+
+def _check_listed(name: str, value: Any, of: str) -> None:
+    if isinstance(value, str):
+        advice = f"; write ({value!r},)" if of == "strings" and len(value) <= 64 else ""
+        raise InputError(
+            name, f"must be a tuple or list of {of}, got the string {shown(value)}{advice}"
+        )
+    if not isinstance(value, (tuple, list)):
+        raise InputError(name, f"must be a tuple or list of {of}, got {_told(value)}")
+
+
+def _biases(name: str, value: Any) -> dict[str, float]:
+    if not isinstance(value, Mapping):
+        raise InputError(name, f"must be a mapping from symbols to numbers, got {_told(value)}")
+    return {text_as_sent(name, symbol): _number(name, bias) for symbol, bias in value.items()}
+
+
+def _unit(path: str, unit: Unit) -> Unit:
+    if not isinstance(unit, Unit):
+        raise InputError(path, f"must be an unroll.Unit, got {_told(unit)}")
+    return replace(
+        unit,
+        member=_whole(f"{path}.member", unit.member, 31),
+        layer=_whole(f"{path}.layer", unit.layer, 31),
+        index=_whole(f"{path}.index", unit.index, 31),
+        kind=_term(f"{path}.kind", unit.kind, UnitKind),
+    )
+
+
+def _term(path: str, value: Any, terms: type[Enum]) -> Any:
+    if not isinstance(value, terms):
+        *others, last = (f"unroll.{each}" for each in terms)
+        allowed = f"{', '.join(others)} or {last}"
+        raise InputError(path, f"must be {allowed}, got {_told(value)}")
+    return value
+
+
+def _number(path: str, value: Any) -> float:
+    if not isinstance(value, Real):
+        raise InputError(path, f"must be a number, got {_told(value)}")
+    try:
+        return array("f", (float(value),))[0]  # what is beyond 32 bits becomes infinite
+    except OverflowError as error:
+        raise InputError(path, f"must be a number of 32 bits, got {_told(value)}") from error
+
+
+def _whole(path: str, value: Any, bits: int) -> int:
+    try:
+        number = index(value)
+    except TypeError as error:
+        raise InputError(path, f"must be a whole number, got {_told(value)}") from error
+    if not -(2**bits) <= number < 2**bits:
+        raise InputError(path, f"must be 0 to 2^{bits} - 1, got {_told(number)}")
+    return number
+
+
+def _told(value: object) -> str:
+    """Return what an error shows of a value, which may be of any kind and length."""
+    if isinstance(value, str):
+        return shown(value)
+    told = repr(value)
+    return told if len(told) <= 64 else f"{told[:64]}…"
