@@ -16,9 +16,9 @@ class GenerateOptions:
 
     Attributes:
         model: name of the model. Default: that of the session or capsule, else the server's first.
-        max_new_symbols: maximum number of symbols to generate, 256 by default. 0 only reads the
-            prompt.
-        stop: strings before which the text ends, at most 8 of 1 to 256 symbols each.
+        max_new_symbols: maximum number of symbols to generate, 0 to 65,536 or the limit that the
+            server sets, in this process 0 to 2^31 - 1; 256 by default. 0 only reads the prompt.
+        stop: strings before which the text ends, at most 8 strings, each of 1 to 256 symbols.
         seed: seed of the random numbers, from 0 to 2^63 - 1. Default: that of the session or
             capsule, else the server chooses one and returns it.
         temperature: 0 takes the likeliest symbol each time; otherwise 0.001 to 1000, 1 by default.

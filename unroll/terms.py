@@ -29,7 +29,13 @@ class FinishReason(Enum):
 
 
 class Capsules(Enum):
-    """Which chunks of an answer carry a capsule, from which a later request can continue."""
+    """Which chunks of an answer carry a capsule, from which a later request can continue.
+
+    Attributes:
+        NEVER: none.
+        FINAL: the last of each sample.
+        EVERY_CHUNK: every chunk, so that a stream that breaks can be continued on any server.
+    """
 
     NEVER = "never"
     FINAL = "final"
@@ -39,7 +45,11 @@ class Capsules(Enum):
 class UnknownSymbols(Enum):
     """What to do with symbols that are not in the vocabulary.
 
-    A model that has an unknown symbol reads them as that under `REFUSE`.
+    Attributes:
+        REFUSE: the request fails with an error that names them; a model that has an unknown symbol
+            reads them as that instead.
+        SKIP: they are left out.
+        REPLACE: each is replaced by `replacement_symbol`.
     """
 
     REFUSE = "refuse"
@@ -48,7 +58,12 @@ class UnknownSymbols(Enum):
 
 
 class UnitKind(Enum):
-    """Which value of a hidden unit: its output h, or the cell c of an LSTM."""
+    """Which value of a hidden unit.
+
+    Attributes:
+        H: its output, h.
+        C: the cell of an LSTM, c.
+    """
 
     H = "h"
     C = "c"

@@ -1,5 +1,6 @@
 """The tables of docs/reference that are made from the code: settings, options and metrics."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,9 @@ OPTIONS: dict[str, type[Any]] = {
         unroll.FindUnitsOptions,
         unroll.Security,
     )
+}
+TERMS: dict[str, type[Enum]] = {
+    each.__name__: each for each in (unroll.Capsules, unroll.UnknownSymbols, unroll.UnitKind)
 }
 PROCESS = {each.name for each in ProcessCollector(registry=CollectorRegistry()).collect()}
 

@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 import textwrap
+from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from itertools import pairwise
@@ -45,11 +46,18 @@ def fields_table(options: type[Any], like: type[Any]) -> str:
     told = _attributes(like) | _attributes(options)
     kinds = get_type_hints(options)
     rows = [
-        f"| `{each.name}` | {_kind(kinds[each.name])} | {_default(each.default)} "
+        f"| `{each.name}` | {_kind(kinds[each.name])} | {_default(each.default, str)} "
         f"| {told[each.name]} |"
         for each in fields(options)
     ]
     return "\n".join(["| field | type | default | meaning |", "|---|---|---|---|", *rows])
+
+
+def members_table(terms: type[Enum]) -> str:
+    """One row a member of an enumeration whose docstring has a section of attributes."""
+    told = _attributes(terms)
+    rows = [f"| `{each}` | {told[each.name]} |" for each in terms]
+    return "\n".join(["| value | meaning |", "|---|---|", *rows])
 
 
 def _attributes(options: type[Any]) -> dict[str, str]:
@@ -93,7 +101,12 @@ def put(name: str, table: str, text: str) -> str:
     return f"{before}<!-- {name} -->\n{table}\n<!-- /{name} -->{after}"
 
 
-def _default(value: object) -> str:
+def _word(value: object) -> object:
+    """Return what a command line has for a default."""
+    return value.value if isinstance(value, Enum) else value
+
+
+def _default(value: object, written: Callable[[object], object] = _word) -> str:
     if value is MISSING or value is None or value in {(), ""}:
         return ""
-    return f"`{value.value if isinstance(value, Enum) else value}`"
+    return f"`{written(value)}`"

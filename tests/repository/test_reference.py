@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import unroll
+from serving.settings import ServerSettings
 from tests.repository.reference import (
     COMMANDS,
     METRICS,
@@ -15,9 +16,10 @@ from tests.repository.reference import (
     OPTIONS_PAGE,
     ROOT,
     SETTINGS,
+    TERMS,
     metrics_table,
 )
-from tests.repository.tables import between, fields_table, put, settings_table
+from tests.repository.tables import between, fields_table, members_table, put, settings_table
 from tests.serving.running import serve
 from tests.serving.telemetry.test_metrics import read_page
 from training.settings import Cell
@@ -55,6 +57,16 @@ def test_table_of_options_is_that_of_the_code(name: str) -> None:
     check_table(OPTIONS_PAGE, name, fields_table(OPTIONS[name], unroll.GenerateOptions))
 
 
+@pytest.mark.parametrize("name", TERMS)
+def test_table_of_terms_is_that_of_the_code(name: str) -> None:
+    check_table(OPTIONS_PAGE, name, members_table(TERMS[name]))
+
+
+def test_defaults_of_options_are_written_as_python_has_them() -> None:
+    table = fields_table(unroll.ScoreOptions, unroll.GenerateOptions)
+    assert "| `UnknownSymbols.REFUSE` |" in table
+
+
 def test_all_public_options_have_a_table() -> None:
     public = {name for name in unroll.__all__ if name.endswith("Options")}
     assert public | {"Security"} == set(OPTIONS)
@@ -64,7 +76,8 @@ def test_all_public_options_have_a_table() -> None:
     ("field", "limit"),
     [
         ("max_new_symbols", f"{DEFAULT_NEW_SYMBOLS} by default"),
-        ("stop", f"at most {STOPS_AT_MOST} of 1 to {STOP_LENGTH_AT_MOST} symbols"),
+        ("max_new_symbols", f"0 to {ServerSettings.max_new_symbols:,} or the limit"),
+        ("stop", f"at most {STOPS_AT_MOST} strings, each of 1 to {STOP_LENGTH_AT_MOST} symbols"),
         ("logit_bias", "{:g} to {:g},".format(*BIAS_RANGE)),
         ("pattern", f"at most {PATTERN_BYTES_AT_MOST:,} bytes"),
         ("json_schema", f"at most {SCHEMA_BYTES_AT_MOST:,} bytes"),
