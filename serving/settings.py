@@ -43,8 +43,8 @@ class PlaceSettings:
     default only the server's own page may."""
 
     keep_retired: Annotated[int, Range(0, 1024)] = 1
-    """SIGHUP reloads changed bundles. Up to this many previous versions of each model stay loaded
-    for requests and sessions that started on them."""
+    """Number of previous versions of each model that stay loaded after SIGHUP has reloaded a
+    changed bundle, for the requests and sessions that started on them."""
 
     processes: Annotated[int, Range(1, 1024)] = 1
     """Number of server processes that share the ports. Each has workers, caches and limits of its
@@ -103,8 +103,9 @@ class ServerSettings(SessionSettings, AccessSettings, PlaceSettings):
     at most before its prompt is read."""
 
     messages_per_second: Annotated[float, Range(above=0, most=10**9)] = 1500.0
-    """Maximum stream messages per second and model. With more streams, chunks get larger; first
-    symbols are not delayed. A message costs the event loop about 0.1 ms, whatever its length."""
+    """Maximum number of stream messages per second, for each model. Beyond it, each message carries
+    more symbols; the first symbol of a stream never waits. A message costs the event
+    loop about 0.1 ms, whatever its length."""
 
     prefix_cache_mb: Annotated[int, Range(0, 2**20)] = 64
     """Memory for the states after prompts, in MiB for each model. If a later prompt begins with a

@@ -20,7 +20,8 @@ from training.model.device import apply_precision, keep_freed_memory, resolve_pr
 from training.model.initialisation import build_model
 from training.model.model import CharRNN
 from training.presets import preset_files
-from training.run.account import conclude, introduce, tell_where_it_stands
+from training.recurrence.compiling_time import seconds_compiling
+from training.run.account import conclude, introduce, tell_compiling, tell_where_it_stands
 from training.run.checkpoint import Checkpoint, load_checkpoint
 from training.run.fitting import fit_updates
 from training.run.folder import RunFolder
@@ -31,7 +32,7 @@ from training.run.resume import settings_to_resume
 from training.run.trainer import Trainer
 from training.settings import TrainingSettings
 from unroll.cli import in_utf8, run
-from unroll.errors import CheckpointError, CorpusError, DeviceError, SettingsError
+from unroll.errors import CheckpointError, CorpusError, DeviceError, SettingsError, counted
 
 
 def train(settings: TrainingSettings) -> None:
@@ -83,6 +84,7 @@ def train(settings: TrainingSettings) -> None:
             outcome = trainer.run()
     if group.first:
         plot_losses(folder.metrics, folder.plot)
+    tell_compiling(seconds_compiling(), settings, reporter)
     conclude(outcome, trainer, folder, reporter, checkpoint)
 
 
@@ -196,7 +198,8 @@ def _model(
 ) -> CharRNN:
     if old is None:
         return build_model(settings, len(data.vocabulary))
-    reporter.say(f"begins with the weights of {settings.from_}, after {old.metrics.update} updates")
+    updates = counted(old.metrics.update, "update")
+    reporter.say(f"begins with the weights of {settings.from_}, after {updates}")
     return model_to_go_on(old, settings, data.vocabulary)
 
 

@@ -175,12 +175,17 @@ def _told(error: UnrollError, settings: type) -> str:
         return str(error)
     known = {each.name for each in fields(settings)}
     field = error.field.split("[")[0]
-    told = f"{flag(field)}: {error.problem}" if field in known else str(error)
-    return _NAME.sub(lambda name: _named(name[0], known), told)
+    return with_flags(f"{flag(field)}: {error.problem}" if field in known else str(error), settings)
 
 
-def _named(name: str, known: set[str]) -> str:
-    return flag(name) if name in known else name
+def with_flags(message: str, settings: type) -> str:
+    """Return a message in which settings of two words or more have the names of their flags."""
+    known = {each.name for each in fields(settings)}
+
+    def named(name: re.Match[str]) -> str:
+        return flag(name[0]) if name[0] in known else name[0]
+
+    return _NAME.sub(named, message)
 
 
 def _given(tokens: Sequence[str], file: Mapping[str, Any], setting: str) -> Any:

@@ -241,6 +241,11 @@ def shown(text: str, most: int = 64) -> str:
     return repr(text) if len(text) <= most else repr(text[:most]) + f"… ({len(text)} symbols)"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things as a message tells it: 1 record, 2,000 records."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def lacking(what: str, package: str | None, extra: str) -> str:
     """Return what an error says where a package is not installed that an extra brings."""
     return f"{what} needs {package}, which is not installed; {installing(extra)} brings it"

@@ -16,8 +16,9 @@ class SessionSettings:
     """Sessions, capsules and the store."""
 
     capsule_keys: Path | None = None
-    """File of keys that sign capsules, one in hex a line, of 32 bytes or more. The first signs; all
-    are accepted. Default: the variable UNROLL_CAPSULE_KEYS, else a random key."""
+    """File of the keys that sign capsules. Each line holds one key of 32 bytes or more, in
+    hexadecimal. The first key signs; all are accepted. Default: the variable UNROLL_CAPSULE_KEYS,
+    else a random key."""
 
     state_dir: Path | None = None
     """Folder in which sessions are stored, so that they survive the server. By default they are

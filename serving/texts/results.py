@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from serving.engine.sequences.request import Chunk
 from serving.engine.served import ServedModel
+from serving.runtime.kernels import Kernels
 from serving.runtime.onnx import runtime_name
 from serving.sessions.session import Session
 from serving.texts.alternatives import alternatives_of
@@ -66,7 +67,7 @@ def usage_of(parsed: Parsed, generated: int) -> Usage:
 
 def model_info(model: ServedModel) -> ModelInfo:
     """Describe a served model."""
-    manifest = model.bundle.manifest
+    manifest, native = model.bundle.manifest, model.kernels is Kernels.NATIVE
     return ModelInfo(
         name=model.name,
         fingerprint=manifest.fingerprint,
@@ -81,7 +82,7 @@ def model_info(model: ServedModel) -> ModelInfo:
         precision=manifest.model.precision,
         validation_loss=manifest.training.validation_loss,
         corpus_sha256=manifest.training.corpus_sha256,
-        runtime=runtime_name(),
+        runtime=runtime_name() + (", native kernels" if native else ""),
         execution_provider=model.provider,
     )
 

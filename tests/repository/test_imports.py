@@ -168,6 +168,7 @@ OFFERED = {
         "training.recurrence.stack.run_stack",
         "training.recurrence.dropout.dropout",
         "training.recurrence.threads_apart.run_apart",
+        "training.recurrence.compiling_time.seconds_compiling",
     }
 }
 HEAVY = {"torch", "onnx", "safetensors", "matplotlib", "jinja2"}

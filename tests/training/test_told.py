@@ -27,9 +27,32 @@ def told(tokens: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_a_training_tells_why_it_ended(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], reason: str
 ) -> None:
-    ends = [line for line in told(command(tmp_path, *arguments), capsys) if reason in line]
-    assert len(ends) == 1
-    assert ends[0].startswith(reason)
+    lines = told(command(tmp_path, *arguments), capsys)
+    assert lines[-1].startswith(reason)
+    assert [line for line in lines if reason in line] == lines[-1:]
+
+
+def test_one_update_is_counted_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = told(command(tmp_path, "--minutes=0.0000001"), capsys)
+    assert "hardly trained: 1 update; give it more --minutes or --epochs" in lines
+    assert "; 1 update, " in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("length", "where"), [("--epochs=1", ""), ("--minutes=0.002", " of the minutes")]
+)
+def test_compiling_that_took_long_is_told(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    length: str,
+    where: str,
+) -> None:
+    monkeypatch.setattr("training.__main__.seconds_compiling", lambda: 27.6)
+    text = " ".join(told(command(tmp_path, length), capsys))
+    assert f"compiling the loops took 28 s{where}; later runs on this machine" in text
+    monkeypatch.setattr("training.__main__.seconds_compiling", lambda: 0.4)
+    assert "compiling the loops" not in " ".join(told(command(tmp_path, length), capsys))
 
 
 def test_a_resumed_training_tells_where_it_stands(

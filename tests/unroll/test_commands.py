@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -185,7 +186,6 @@ def test_score_and_models_are_told(call: Call, client: Client, capfd: Captured) 
         (["--temperature", "-1"], "unroll generate: --temperature: must be 0 (greedy) or between"),
         (["--model", "smal"], "did you mean 'small'?"),
         (["--timeout", "-1"], "timeout = -1.0: must be 0 to 2592000; change --timeout"),
-        (["--timeout", "0.05", "--max-new-symbols", str(ENDLESS)], "eadline"),
     ],
 )
 def test_error_is_one_line_and_status_2(
@@ -196,6 +196,58 @@ def test_error_is_one_line_and_status_2(
     assert message in errors
     assert errors.count("\n") == 1
     assert errors.startswith("unroll generate: ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_text_tells_the_seed_that_makes_it_again(
+    shared_server: RunningServer, client: Client, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "unroll", "generate", "--target", shared_server.address]
+    with subprocess.Popen(
+        [*command, "--max-new-symbols", str(ENDLESS)],
+        bufsize=0,  # what is read ahead would be lost to communicate
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        begin = b"".join(process.stdout.read(1) for _ in range(20))
+        process.send_signal(number)
+        rest, told = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 128 + number
+    found = re.fullmatch(r"interrupted; seed (\d+), ([\d,]+) symbols\n", told.decode())
+    assert found is not None, told
+    written = (begin + rest).decode().removesuffix("\n")
+    assert int(found[2].replace(",", "")) >= len(written)  # the last piece may be cut off
+    options = GenerateOptions(seed=int(found[1]), max_new_symbols=len(written))
+    assert client.generate("", options).text == written
+
+
+def test_text_that_fails_halfway_tells_its_seed(call: Call, capfd: Captured) -> None:
+    flags = ("--seed", "5", "--timeout", "0.5", "--max-new-symbols", str(ENDLESS))
+    assert call("generate", *flags) == 2
+    *others, last = capfd.readouterr().err.splitlines()
+    assert last.startswith("unroll generate: ")
+    assert "eadline" in last
+    assert all(line.startswith("interrupted; seed 5, ") for line in others)  # if any was written
+
+
+def test_symbols_that_were_passed_over_are_counted(call: Call, capfd: Captured) -> None:
+    for command, name in (("generate", "--prompt"), ("score", "--text")):
+        assert call(command, name, "a한b글", "--unknown-symbols", "skip") == 0
+        assert capfd.readouterr().err.endswith("2 symbols skipped\n")
+        flags = ("--unknown-symbols", "replace", "--replacement-symbol", "a")
+        assert call(command, name, "a한b", *flags) == 0
+        assert capfd.readouterr().err.endswith("1 symbol replaced\n")
+        assert call(command, name, "ab", "--unknown-symbols", "skip") == 0
+        assert "skipped" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("command", "name"), [("generate", "--prompt"), ("score", "--text")])
+def test_replacing_without_a_symbol_to_replace_by_names_its_flag(
+    call: Call, capfd: Captured, command: str, name: str
+) -> None:
+    assert call(command, name, "한", "--unknown-symbols", "replace") == 2
+    assert "needs --replacement-symbol, one symbol of the model's voc" in capfd.readouterr().err
 
 
 def test_check_tells_by_its_status_whether_the_server_is_ready(call: Call, capfd: Captured) -> None:

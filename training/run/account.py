@@ -11,7 +11,9 @@ from training.run.folder import RunFolder
 from training.run.trainer import Outcome, Trainer
 from training.settings import TrainingSettings
 from unroll.bundle.manifest import architecture
+from unroll.errors import counted
 
+COMPILING_AT_LEAST = 1.0  # seconds, to be worth a line
 INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
 
 
@@ -53,8 +55,8 @@ def tell_where_it_stands(checkpoint: Checkpoint | None, reporter: Reporter) -> N
         return
     progress = checkpoint.state.progress
     reporter.say(
-        f"resumed after {progress.update} updates and {duration(progress.elapsed)}, in epoch "
-        f"{progress.position.epoch}; {_best(progress.best_loss)}"
+        f"resumed after {counted(progress.update, 'update')} and {duration(progress.elapsed)}, in "
+        f"epoch {progress.position.epoch}; {_best(progress.best_loss)}"
     )
     reporter.validated(checkpoint.metrics.validation_loss)
 
@@ -76,6 +78,17 @@ def _reason(outcome: Outcome, settings: TrainingSettings) -> str:
             return f": the time is over (--minutes {settings.minutes:g})"
 
 
+def tell_compiling(seconds: float, settings: TrainingSettings, reporter: Reporter) -> None:
+    """Say how long the loops were compiled, if that took a part of the time that one notices."""
+    if seconds < COMPILING_AT_LEAST:
+        return
+    of_minutes = " of the minutes" if settings.minutes else ""
+    reporter.say(
+        f"compiling the loops took {seconds:.0f} s{of_minutes}; later runs on this machine find "
+        "them in the cache"
+    )
+
+
 def conclude(
     outcome: Outcome,
     trainer: Trainer,
@@ -95,21 +108,19 @@ def conclude(
     Raises:
         SystemExit: 130 after Ctrl-C.
     """
-    done = trainer.progress
-    reporter.say(
-        f"{outcome.value}{_reason(outcome, trainer.settings)}; {done.update} updates, "
-        f"{_best(done.best_loss)}; {folder.path} holds checkpoints, samples and curves"
-    )
+    done, updates = trainer.progress, counted(trainer.progress.update, "update")
+    if outcome is Outcome.FINISHED and done.update < UPDATES_AT_LEAST:
+        reporter.say(f"hardly trained: {updates}; give it more --minutes or --epochs")
     state = None if checkpoint is None else checkpoint.state
     if state is not None and state.progress.update == done.update:
         reporter.say(
             "nothing was left to do; to train it further, start a new run: unroll train --from "
             f"{folder.path} --minutes MINUTES --name NAME"
         )
-    if outcome is Outcome.FINISHED and trainer.progress.update < UPDATES_AT_LEAST:
-        reporter.say(
-            f"hardly trained: {trainer.progress.update} updates; give it more --minutes or --epochs"
-        )
+    reporter.say(
+        f"{outcome.value}{_reason(outcome, trainer.settings)}; {updates}, "
+        f"{_best(done.best_loss)}; {folder.path} holds checkpoints, samples and curves"
+    )
     if outcome is Outcome.INTERRUPTED:
         elsewhere = trainer.settings.runs_dir != TrainingSettings.runs_dir
         place = f" --runs-dir {folder.path.parent}" if elsewhere else ""

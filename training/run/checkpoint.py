@@ -37,7 +37,7 @@ from training.run.state import Progress, TrainingState
 from training.settings import TrainingSettings
 from unroll.bundle.form import TextForm
 from unroll.bundle.vocabulary import Vocabulary
-from unroll.errors import CheckpointError, SettingsError
+from unroll.errors import CheckpointError, SettingsError, counted
 
 FORMAT_VERSION = 1
 KEY = "unroll"
@@ -85,8 +85,8 @@ class Checkpoint:
         if self.is_adopted or (updates >= UPDATES_AT_LEAST and loss < uniform):
             return None
         return (
-            f"hardly trained: {updates} updates, loss {loss:.2f} nats per symbol, where a uniform "
-            f"guess costs {uniform:.2f}; give the training more time"
+            f"hardly trained: {counted(updates, 'update')}, loss {loss:.2f} nats per symbol, where "
+            f"a uniform guess costs {uniform:.2f}; give the training more time"
         )
 
 

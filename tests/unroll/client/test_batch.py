@@ -112,6 +112,31 @@ def test_standard_input_and_output(
 
 
 @pytest.mark.parametrize("command", ["generate", "score"])
+def test_errors_of_records_name_the_flags_of_settings(
+    run: Run, tiny_bundles: dict[Cell, Path], tmp_path: Path, capfd: Captured, command: str
+) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("a\nx\nfaxed\n", encoding="utf-8")
+    flags = (command, "--bundle", tiny_bundles["gru"], "--input", texts)
+    assert run(*flags) == 1
+    records = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    errors = [each["error"] for each in records if "error" in each]
+    assert len(errors) == 2
+    assert all("set --unknown-symbols to skip or replace" in error for error in errors)
+
+
+@pytest.mark.parametrize("command", ["generate", "score"])
+def test_symbols_that_were_skipped_are_counted_over_all_records(
+    run: Run, tiny_bundles: dict[Cell, Path], tmp_path: Path, capfd: Captured, command: str
+) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("a\naxx\nfaxed\n", encoding="utf-8")
+    flags = (command, "--bundle", tiny_bundles["gru"], "--input", texts)
+    assert run(*flags, "--unknown-symbols", "skip") == 0
+    assert capfd.readouterr().err.endswith(" a second, 3 symbols skipped\n")
+
+
+@pytest.mark.parametrize("command", ["generate", "score"])
 def test_input_that_cannot_be_read_is_all_that_is_told(
     run: Run, tiny_bundles: dict[Cell, Path], tmp_path: Path, capfd: Captured, command: str
 ) -> None:

@@ -1,5 +1,6 @@
 """The commands that ask a server, or a bundle: generate, score, models, health."""
 
+import secrets
 import signal
 import sys
 import time
@@ -13,7 +14,7 @@ from unroll.bundle.manifest import architecture
 from unroll.cli import in_utf8, run
 from unroll.client.client import Client
 from unroll.client.commands.batch import generate_records, score_records
-from unroll.client.commands.output import give_up_standard_output, writing
+from unroll.client.commands.output import give_up_standard_output, passed_over, writing
 from unroll.client.commands.records import escaped
 from unroll.client.commands.server_settings import (
     HealthSettings,
@@ -22,9 +23,10 @@ from unroll.client.commands.server_settings import (
 )
 from unroll.client.commands.settings import BatchSettings, GenerateSettings, ScoreSettings
 from unroll.client.faces.face import Face
-from unroll.errors import InputError
+from unroll.errors import InputError, UnrollError, counted
 from unroll.options import InspectOptions
-from unroll.results import Piece
+from unroll.results import Completion
+from unroll.terms import SEED_LIMIT
 
 CHECK_SECONDS = 5.0
 S = TypeVar("S", bound=ServerSettings)
@@ -104,23 +106,31 @@ def _generate(model: Face, settings: GenerateSettings) -> None:
 
 
 def _stream(model: Face, settings: GenerateSettings) -> None:
-    started = time.perf_counter()
-    last: Piece | None = None
+    prompt = _text("prompt", settings.prompt)
+    seed = secrets.randbelow(SEED_LIMIT) if settings.seed is None else settings.seed
+    options = replace(settings.options, seed=seed)
+    started, written = time.perf_counter(), 0
+    done: Completion | None = None
     try:
-        prompt = _text("prompt", settings.prompt)
-        for last in model.stream(prompt, settings.options, timeout=settings.timeout or None):
-            _write(last.text)
-    finally:
-        if last is not None:
+        for piece in model.stream(prompt, options, timeout=settings.timeout or None):
+            written, done = written + len(piece.text), piece.completion
+            _write(piece.text)
+    except (KeyboardInterrupt, UnrollError):
+        if written:  # the seed makes the text again
             _write("\n")
-    assert last is not None
-    assert last.completion is not None
-    done, seconds = last.completion, time.perf_counter() - started
-    generated = done.usage.generated_symbols
-    sys.stderr.write(
-        f"seed {done.seed}, ended by {done.finish_reason.value}, {generated:,} symbols, "
-        f"{generated / seconds:,.0f} symbols/s\n"
+            sys.stderr.write(f"interrupted; seed {seed}, {counted(written, 'symbol')}\n")
+        raise
+    _write("\n")
+    assert done is not None
+    seconds, generated = time.perf_counter() - started, done.usage.generated_symbols
+    facts = (
+        f"seed {seed}",
+        f"ended by {done.finish_reason.value}",
+        counted(generated, "symbol"),
+        f"{generated / seconds:,.0f} symbols/s",
+        passed_over(settings, done.usage.unknown_symbols),
     )
+    sys.stderr.write(", ".join(filter(None, facts)) + "\n")
 
 
 def _score(model: Face, settings: ScoreSettings) -> None:
@@ -131,10 +141,12 @@ def _score(model: Face, settings: ScoreSettings) -> None:
     score = model.score(text, settings.options, timeout=settings.timeout or None)
     _write(
         f"{score.bits_per_character:.4f} bits per character over "
-        f"{score.usage.prompt_symbols:,} symbols\n"
+        f"{counted(score.usage.prompt_symbols, 'symbol')}\n"
     )
     if settings.top_log_probs:
         _tell_alternatives(model, settings, text)
+    if told := passed_over(settings, score.usage.unknown_symbols):
+        sys.stderr.write(f"{told}\n")
 
 
 def _tell_alternatives(model: Face, settings: ScoreSettings, text: str) -> None:

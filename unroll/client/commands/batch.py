@@ -13,7 +13,8 @@ from typing import IO, TypeVar
 from rich.console import Console
 from rich.progress import Progress
 
-from unroll.client.commands.output import Output, opened
+from unroll.cli import with_flags
+from unroll.client.commands.output import Output, opened, passed_over
 from unroll.client.commands.records import (
     STANDARD,
     RecordFormat,
@@ -26,14 +27,14 @@ from unroll.client.commands.records import (
 )
 from unroll.client.commands.settings import BatchSettings, GenerateSettings, ScoreSettings
 from unroll.client.faces.face import Face
-from unroll.errors import SettingsError
-from unroll.results import Answer, Generation, Score
+from unroll.errors import SettingsError, UnrollError, counted
+from unroll.results import Answer, Generation, Score, Usage
 from unroll.terms import SEED_LIMIT
 
 SHOW_SECONDS = 0.5  # between two looks at the progress
 CHUNK = 2**20
 FAILED = 1  # status of a command some of whose records failed
-R = TypeVar("R")
+R = TypeVar("R", Generation, Score)
 
 
 def generate_records(model: Face, settings: GenerateSettings) -> None:
@@ -67,7 +68,7 @@ def generate_records(model: Face, settings: GenerateSettings) -> None:
             )
         ) as answers:
             told = _after_telling(f"seed {seed}\n", answers)
-            _write_all(output, told, write, total and total * settings.samples)
+            _write_all(settings, output, told, write, total and total * settings.samples)
 
 
 def score_records(model: Face, settings: ScoreSettings) -> None:
@@ -87,7 +88,7 @@ def score_records(model: Face, settings: ScoreSettings) -> None:
                 timeout=settings.timeout or None,
             )
         ) as answers:
-            _write_all(output, answers, write, _total(settings))
+            _write_all(settings, output, answers, write, _total(settings))
 
 
 def _after_telling(words: str, answers: Iterable[Answer[R]]) -> Iterator[Answer[R]]:
@@ -99,6 +100,7 @@ def _after_telling(words: str, answers: Iterable[Answer[R]]) -> Iterator[Answer[
 
 
 def _write_all(
+    settings: BatchSettings,
     output: Output,
     answers: Iterable[Answer[R]],
     write: Callable[[int, Answer[R]], bytes],
@@ -106,18 +108,19 @@ def _write_all(
 ) -> None:
     """Write the records as they come; the first is the last that is there, and must be the same."""
     began = shown = time.monotonic()
-    index, failed = output.first - 1, 0
+    index, failed, unknown = output.first - 1, 0, 0
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task("records", total=total, completed=output.records)
         for answer in answers:
             index = output.first + answer.index
-            line = write(index, answer)
+            line = write(index, _with_flags(answer, settings))
             if index < output.records:
                 output.check_last(line)
                 continue
             output.add(line)
             failed += answer.error is not None
+            unknown += 0 if answer.value is None else _usage(answer.value).unknown_symbols
             now = time.monotonic()
             if now > shown + SHOW_SECONDS:
                 progress.update(task, completed=index + 1)
@@ -128,10 +131,23 @@ def _write_all(
             "the output of this input"
         )
     seconds = time.monotonic() - began
-    sys.stderr.write(f"{output.made:,} records, {output.made / seconds:,.0f} a second\n")
+    rate = f"{output.made / seconds:,.0f} a second"
+    facts = counted(output.made, "record"), rate, passed_over(settings, unknown)
+    sys.stderr.write(", ".join(filter(None, facts)) + "\n")
     if failed:
-        sys.stderr.write(f"{failed:,} of them failed; their `error` says why\n")
+        sys.stderr.write(f"{failed:,} of them failed; the `error` of such a record says why\n")
         raise SystemExit(FAILED)
+
+
+def _usage(result: Generation | Score) -> Usage:
+    return result.usage if isinstance(result, Score) else result.completion.usage
+
+
+def _with_flags(answer: Answer[R], settings: BatchSettings) -> Answer[R]:
+    """Return an answer whose error names settings by their flags."""
+    if answer.error is None:
+        return answer
+    return replace(answer, error=UnrollError(with_flags(str(answer.error), type(settings))))
 
 
 def _output_format(settings: BatchSettings) -> RecordFormat:

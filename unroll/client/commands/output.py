@@ -10,7 +10,8 @@ from typing import IO
 
 from unroll.client.commands.records import STANDARD
 from unroll.client.commands.settings import BatchSettings
-from unroll.errors import SettingsError
+from unroll.errors import SettingsError, counted
+from unroll.terms import UnknownSymbols
 
 GO_ON = "the same command with --resume goes on where it ends"
 
@@ -73,7 +74,9 @@ def opened(settings: BatchSettings) -> Iterator[Output]:
             yield output
         except KeyboardInterrupt:
             advice = "" if path == STANDARD else f"; {GO_ON}"
-            sys.stderr.write(f"interrupted: {output.made:,} records were written{advice}\n")
+            were = "was" if output.made == 1 else "were"
+            told = f"{counted(output.made, 'record')} {were} written"
+            sys.stderr.write(f"interrupted: {told}{advice}\n")
             raise
 
 
@@ -140,6 +143,12 @@ def writing(path: Path = STANDARD) -> Iterator[None]:
         raise SettingsError(
             f"output = {str(path)!r}: cannot be written: {error.strerror}; make room, then {then}"
         ) from error
+
+
+def passed_over(settings: BatchSettings, symbols: int) -> str:
+    """Say how many symbols outside the vocabulary were skipped or replaced; empty for none."""
+    done = "skipped" if settings.unknown_symbols is UnknownSymbols.SKIP else "replaced"
+    return f"{counted(symbols, 'symbol')} {done}" if symbols else ""
 
 
 def give_up_standard_output() -> None:

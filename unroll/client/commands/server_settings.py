@@ -35,7 +35,8 @@ class ServerSettings:
     """File with the caller's token. Default: the variable UNROLL_TOKEN, if set."""
 
     timeout: Annotated[float, Range(0, 30 * 86_400)] = 0.0
-    """Give up after this many seconds; 0 never does, except for `health`, which waits 5 seconds."""
+    """Maximum time until the answer is complete, in seconds. 0 sets no limit; `health` then waits
+    for 5 seconds."""
 
     def validate(self) -> None:
         """Check what the server cannot.

@@ -35,18 +35,19 @@ class BatchSettings(ServerSettings):
     are the same."""
 
     workers: Annotated[int, Range(1, 65536)] = 1
-    """Threads that compute a --bundle side by side, each on a core."""
+    """Number of threads that compute a --bundle side by side, each on a core of its own."""
 
     slots: Annotated[int, Range(1, 65536)] = 64
-    """Texts of a --bundle that one worker computes at the same time."""
+    """Number of texts that each worker of a --bundle computes at the same time."""
 
     input: Annotated[Path | None, _TEXT] = None
-    """File with one text a line, or - for standard input. The text is the whole line; in a .tsv its
-    first field; in a .jsonl a string, or the `prompt` (`text` to score) of an object."""
+    """File of texts, one on each line, or - for standard input. The text is the whole line. In a
+    .tsv file, it is the first field. In a .jsonl file, each line is a string, or an object that
+    holds the text as `prompt` (`score`: as `text`)."""
 
     output: Annotated[Path | None, _TEXT] = None
-    """File to write, one record a line, in the order of the input: JSON objects, or TSV if its name
-    ends in .tsv. Default: standard output."""
+    """File to write, one record on each line, in the order of the input. Records are JSON objects,
+    or TSV if the file's name ends in .tsv. Default: standard output."""
 
     input_format: Format | None = None
     """Format of the input, whatever its suffix is."""
@@ -58,8 +59,14 @@ class BatchSettings(ServerSettings):
     """Continue where the output ends. The result is that of a run without a break."""
 
     top_log_probs: Annotated[int, Range(0, ALTERNATIVES_AT_MOST)] = 0
-    """Return this many of the likeliest symbols at each place: in JSON records as `alternatives`,
-    beside `log_probs`; for a single text to score, on one line a symbol."""
+    """Number of the likeliest symbols to return at each place. JSON records hold them as
+    `alternatives`, beside `log_probs`."""
+
+    unknown_symbols: UnknownSymbols = UnknownSymbols.REFUSE
+    """What to do with symbols of the given text that are not in the model's vocabulary."""
+
+    replacement_symbol: Annotated[str, _TEXT] = ""
+    """Symbol of the vocabulary that replaces them, with `replace`."""
 
     @property
     def is_batch(self) -> bool:
@@ -75,6 +82,11 @@ class BatchSettings(ServerSettings):
         """Check what the server cannot; raises as the base does."""
         super().validate()
         _check_apart(self)
+        if self.unknown_symbols is UnknownSymbols.REPLACE and not self.replacement_symbol:
+            raise SettingsError(
+                "unknown_symbols = 'replace': needs --replacement-symbol, one symbol of the "
+                "model's vocabulary"
+            )
         form = output_format(self.output or STANDARD, self.output_format)
         if self.top_log_probs and self.is_batch and form is not RecordFormat.JSONL:
             raise SettingsError(
@@ -112,14 +124,13 @@ class ScoreSettings(BatchSettings):
     text: Annotated[str | None, _TEXT] = None
     """Text to score, or - to read it from standard input."""
 
+    top_log_probs: Annotated[int, Range(0, ALTERNATIVES_AT_MOST)] = 0
+    """Number of the likeliest symbols to return at each place. JSON records hold them as
+    `alternatives`, beside `log_probs`. A single text is printed with them, one symbol on each
+    line."""
+
     model: str = ""
     """Name of the model. Default: the server's first model."""
-
-    unknown_symbols: UnknownSymbols = UnknownSymbols.REFUSE
-    """What to do with symbols that are not in the model's vocabulary."""
-
-    replacement_symbol: Annotated[str, _TEXT] = ""
-    """Symbol that replaces them, with `replace`."""
 
     def validate(self) -> None:
         """Check what the server cannot; raises as the base does."""
@@ -147,7 +158,8 @@ class GenerateSettings(BatchSettings):
     """
 
     prompt: Annotated[str, _TEXT] = ""
-    """Text to continue, or - to read it from standard input."""
+    """Text to continue, or - to read it from standard input. Without one, the text begins at the
+    model's start symbol."""
 
     model: str = ""
     """Name of the model. Default: the server's first model."""
@@ -180,20 +192,14 @@ class GenerateSettings(BatchSettings):
     """File with a JSON schema, in place of a pattern: the text is a value of the schema."""
 
     seed: int | None = None
-    """Seed of the random numbers; record k has the seed + k. By default one is chosen and printed
-    on standard error."""
+    """Seed of the random numbers. Record k has this seed + k. By default a seed is chosen, and
+    printed on standard error when the text ends or is interrupted."""
 
     samples: Annotated[int, Range(1, 2**62)] = 1
-    """Number of texts for each prompt, a record each."""
+    """Number of texts for each prompt. Each text is a record."""
 
     stop: Annotated[tuple[str, ...], _TEXT] = ()
     """Stop before this text. Repeat it for more."""
-
-    unknown_symbols: UnknownSymbols = UnknownSymbols.REFUSE
-    """What to do with prompt symbols that are not in the model's vocabulary."""
-
-    replacement_symbol: Annotated[str, _TEXT] = ""
-    """Symbol that replaces them, with `replace`."""
 
     @property
     def is_batch(self) -> bool:

@@ -1,7 +1,6 @@
 """The command `unroll load`."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 from rich.console import Console
 
@@ -10,12 +9,13 @@ from unroll.client.client import Client
 from unroll.client.load.processes import run_load
 from unroll.client.load.record import as_record, as_table
 from unroll.client.load.settings import LoadSettings
-from unroll.errors import EngineError, UnrollError
+from unroll.errors import EngineError, UnknownSymbolError, UnrollError, counted
 from unroll.options import GenerateOptions
 from unroll.record import write
 from unroll.results import ModelInfo
 
 ANSWER_SECONDS = 10.0
+NO_SETTING_HERE = ", or set unknown_symbols to skip or replace"
 INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
 BUSY_LIMIT = 0.9  # of a generator's processor; beyond, its own speed is what is measured
 
@@ -42,8 +42,9 @@ def load(given: LoadSettings) -> None:
     model = try_server(settings)
     record = as_record(settings, model, run_load(settings))
     screen = Console()
-    title = f"{settings.address}: {settings.clients} clients, {settings.mode.value}"
-    screen.print(as_table(record, f"{title}, {settings.new_symbols} symbols a request"))
+    clients, most = counted(settings.clients, "client"), counted(settings.new_symbols, "symbol")
+    title = f"{settings.address}: {clients}, {settings.mode.value}, at most {most} a request"
+    screen.print(as_table(record, title))
     if record.generator_busy > BUSY_LIMIT:
         screen.print("The generator itself was busy all the time: raise --processes.")
     if settings.json is not None:
@@ -61,6 +62,11 @@ def try_server(settings: LoadSettings) -> ModelInfo:
     options = GenerateOptions(model=settings.model, max_new_symbols=settings.new_symbols)
     with Client(settings.address, security=settings.security) as client:
         model = client.get_model(settings.model, timeout=ANSWER_SECONDS)
-        with suppress(EngineError):  # a server that is full is one to measure
+        try:
             next(client.stream(settings.prompt, options, timeout=ANSWER_SECONDS))
+        except EngineError:
+            pass  # a server that is full is one to measure
+        except UnknownSymbolError as error:
+            advice = error.problem.removesuffix(NO_SETTING_HERE)
+            raise UnknownSymbolError(error.field, advice) from error
     return model

@@ -70,9 +70,13 @@ def as_table(record: LoadRecord, title: str) -> Table:
     table.add_row("symbols/s", f"{record.symbols_per_second:,.0f}")
     table.add_row("requests/s", f"{record.requests_per_second:,.1f}")
     table.add_row("symbols/s of a client", f"{rates}, least/median/most")
-    table.add_row("to the first character", f"{record.first_character or '-'}, p50/p90/p99 in ms")
-    table.add_row("between two messages", f"{record.gap or '-'}")
-    table.add_row("for a whole text", f"{record.request or '-'}")
+    table.add_row("to the first character", _quantiles(record.first_character))
+    table.add_row("between two messages", _quantiles(record.gap))
+    table.add_row("for a whole text", _quantiles(record.request))
     table.add_row("generator's processors", f"{record.generator_busy:.0%} busy")
     table.add_row("errors", errors or "none")
     return table
+
+
+def _quantiles(durations: Durations | None) -> str:
+    return "-" if durations is None else f"{durations}, p50/p90/p99 in ms"

@@ -33,14 +33,15 @@ class LoadSettings(ServerSettings):
     """How long to measure."""
 
     warm_up: Annotated[float, Range(0)] = 1.0
-    """Seconds before that, which do not count: the clients begin one after the other within them,
-    so that they do not keep in step. With 0, all begin at once."""
+    """Seconds of load before the measurement, in which nothing is counted. The clients begin one
+    after the other within this time, so that they do not keep in step. With 0, all begin at once.
+    """
 
     prompt: Annotated[str, Parameter(allow_leading_hyphen=True, negative=())] = ""
-    """Text to continue; by default the model's start symbol."""
+    """Text to continue. Without one, each text begins at the model's start symbol."""
 
     new_symbols: Annotated[int, Range(1)] = 200
-    """Symbols to generate in each request."""
+    """Maximum number of symbols to generate in each request."""
 
     model: str = ""
     """Name of the model; by default the server's first."""
@@ -56,7 +57,8 @@ class LoadSettings(ServerSettings):
     with the same settings ask for the same texts."""
 
     processes: Annotated[int, Range(1)] = 1
-    """Processes that the clients are spread over; one is enough until it is busy all the time."""
+    """Number of processes that share the clients. One is enough, unless the report says that the
+    generator was busy all the time."""
 
     timeout: Annotated[float, Range(above=0, most=30 * 86_400)] = 60.0
     """Seconds after which a request counts as failed."""

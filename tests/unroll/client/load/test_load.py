@@ -122,6 +122,18 @@ def test_figures_are_written(server: RunningServer, tmp_path: Path) -> None:
     assert record.request.count == record.requests
 
 
+def test_report_says_what_each_of_its_figures_is(
+    server: RunningServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    load(LoadSettings(target=server.address, clients=1, seconds=1.0, new_symbols=30))
+    told = capsys.readouterr().out
+    assert "1 client, stream, at most 30 symbols a request" in " ".join(told.split())
+    for row in ("to the first character", "between two messages", "for a whole text"):
+        (line,) = (line for line in told.splitlines() if row in line)
+        assert "p50/p90/p99 in ms" in line
+
+
 def test_errors_are_counted_by_code(tiny_bundles: dict[Cell, Path]) -> None:
     with serve(str(tiny_bundles["lstm"]), slots=1, queue_limit=1) as full:
         settings = LoadSettings(
@@ -139,7 +151,7 @@ def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 def test_a_prompt_outside_the_vocabulary_is_refused_once(server: RunningServer) -> None:
-    with pytest.raises(InputError, match="not in the model's vocabulary"):
+    with pytest.raises(InputError, match=r"not in the model's vocabulary .*; remove them$"):
         load(LoadSettings(target=server.address, prompt="xyz"))
 
 
