@@ -25,6 +25,7 @@ from serving.engine.workers.crew import Crew
 from serving.engine.workers.inline import Inline
 from serving.engine.workers.outbox import Outbox, call_listeners, nobody
 from serving.engine.workers.slots import Slots
+from serving.engine.workers.step_times import StepTimes
 from serving.engine.workers.worker import Worker
 from serving.runtime.decoder import Decoder, State
 from serving.runtime.device.runner import DeviceRunner, unrolled_weights
@@ -76,6 +77,7 @@ class Engine(Crew):
         self.prefixes = PrefixCache(options.prefix_bytes)
         self.counts = EngineCounts()
         make = new_runner or _runners(bundle, decoder, options)
+        step_times = StepTimes()
         workers = [
             Worker(
                 bundle.vocabulary,
@@ -83,10 +85,11 @@ class Engine(Crew):
                 options.run_seconds,
                 options.workers / options.chunks_per_second,
                 self._keep_prefix,
+                step_times,
             )
             for _ in range(options.workers)
         ]
-        self._inline = Inline(bundle.vocabulary, decoder, self.counts)
+        self._inline = Inline(bundle.vocabulary, decoder, self.counts, step_times)
         outbox = Outbox(bundle.vocabulary, self.counts, deliver)
         super().__init__(workers, options.queue_limit, outbox, on_failure)
 

@@ -36,14 +36,21 @@ class Inline:
         vocabulary: of the model.
         decoder: runs its loop.
         counts: of the engine.
+        step_times: tells how long steps take, as workers' runs of one row have shown as well.
     """
 
-    def __init__(self, vocabulary: Vocabulary, decoder: Decoder, counts: EngineCounts) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        decoder: Decoder,
+        counts: EngineCounts,
+        step_times: StepTimes,
+    ) -> None:
         self._vocabulary = vocabulary
         self._decoder = decoder
         self._counts = counts
         self._zero = decoder.zero_state(1)
-        self._step_times = StepTimes()
+        self._step_times = step_times
 
     def fits(self, request: SequenceRequest, now: float) -> bool:
         """Tell whether a request is short and plain enough.

@@ -14,6 +14,7 @@ from serving.engine.sequences.request import Chunk, SequenceRequest
 from serving.engine.sequences.sequence import Sequence
 from serving.engine.workers.outbox import Batch, failed_chunk, texts_of
 from serving.engine.workers.slots import Slots
+from serving.engine.workers.step_times import Kind, StepTimes
 from serving.runtime.decoder import LoopRun, State
 from serving.runtime.host import Written
 from unroll.bundle.vocabulary import Vocabulary
@@ -31,6 +32,7 @@ class Worker:
         run_seconds: how long a loop run may take.
         chunk_seconds: how much time there shall be from one chunk to the next, whose ever they are.
         keep_prefix: called with a sequence at each boundary of its prompt, and its state there.
+        step_times: learns how long the steps of one row take.
 
     Attributes:
         outgoing: what loop runs gave, until it is sent.
@@ -43,12 +45,14 @@ class Worker:
         run_seconds: float,
         chunk_seconds: float,
         keep_prefix: Callable[[Sequence, State], None],
+        step_times: StepTimes,
     ) -> None:
         self._vocabulary = vocabulary
         self.slots = slots
         self._length = RunLength(run_seconds)
         self._chunk_seconds = chunk_seconds
         self._keep_prefix = keep_prefix
+        self._step_times = step_times
         self.outgoing: list[Batch] = []
 
     def step(
@@ -82,6 +86,9 @@ class Worker:
         written = self.slots.run(run)
         seconds = time.perf_counter() - began
         self.slots.counts.count_run(len(made), steps, made=all_made, read=read, seconds=seconds)
+        if len(made) == 1:
+            (row,) = rows.at(rows.held.tolist())
+            self._step_times.learn(Kind.of(row.request), seconds / steps)
         batch = self._collect(run, written, before, all_made)
         pause = time.perf_counter() - came - seconds
         self._length.learn(len(made), steps, seconds, pause, is_read=read == all_made)

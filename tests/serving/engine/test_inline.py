@@ -187,6 +187,17 @@ def test_longer_texts_run_inline_where_steps_are_fast(bundle: Bundle, slow: Slow
     assert engine.run_inline(asked(bundle, "abc", 6)) is None
 
 
+def test_runs_of_a_worker_tell_how_long_steps_take(bundle: Bundle, slow: Slow) -> None:
+    slow.step_seconds = inline.INLINE_SECONDS / 8.5
+    engine = Engine(bundle, slow, EngineOptions(slots=4))
+    text = asked(bundle, "abc", 5)
+    assert engine.run_inline(text) is None  # nothing is known yet
+    by_worker = stepped(engine, text)
+    found = engine.run_inline(text)
+    assert found is not None
+    assert outcome(found) == outcome(by_worker)
+
+
 def test_fast_steps_of_scores_do_not_let_longer_texts_run_inline(
     bundle: Bundle, slow: Slow
 ) -> None:
