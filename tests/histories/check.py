@@ -105,7 +105,7 @@ class Judge:
                 late = frozenset(may).difference(chosen)
                 begun = path._replace(late=late)
                 for ended in self._walk(begun, sorted([*must, *chosen], key=_end)):
-                    _join(followed, (ended.tip.point.state, late), ended, float("inf"))
+                    _join(followed, (ended.tip.point.key(), late), ended, float("inf"))
         return list(followed.values())
 
     def _walk(self, path: Path, calls: list[Call]) -> list[Path]:
@@ -150,7 +150,7 @@ class Judge:
                 for unseen in range(UNSEEN_AT_MOST + 1):
                     found = found or [*self._orders(path, call, later, unseen)]
             for after in found:
-                _join(reached, (after.tip.point.state, after.ahead), after, call.ended)
+                _join(reached, (after.tip.point.key(), after.ahead), after, call.ended)
         return [*reached.values()]
 
     def _orders(

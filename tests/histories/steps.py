@@ -50,6 +50,10 @@ class Point(NamedTuple):
             yield point
             point = point.before
 
+    def key(self) -> Hashable:
+        """Return what all that can be seen from now on depends on; texts of branches may meet."""
+        return tuple((point.position, point.state) for point in self.marks())
+
     def back(self, position: int) -> "Point | None":
         """Return the place to which a session that stands here is rewound; None for none."""
         return next((point for point in self.marks() if point.position == position), None)

@@ -1,6 +1,6 @@
 """The checker finds what cannot be true of a session, and nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 
 import pytest
@@ -18,6 +18,7 @@ from tests.histories.made_up import (
     THIRD,
     THREE,
     TWO,
+    Letters,
     at,
     judged,
     look,
@@ -27,6 +28,7 @@ from tests.histories.made_up import (
     then,
     was_ended,
 )
+from tests.histories.oracle import Computed
 
 TRUE = {
     "one chain": [FIRST, SECOND, THIRD],
@@ -181,6 +183,27 @@ def test_what_a_declared_loss_can_lead_to_is_not_found_wrong(calls: list[Call]) 
 def test_two_losses_without_an_answer_between_may_both_have_undone() -> None:
     later = Loss(since=12.0, killed=13.0, gone=14.0)
     assert judged([FIRST, SECOND, THIRD, at(TWO, "d")], LOSS, later) == []
+
+
+class Forgetful(Letters):
+    """Branches of a text meet: what follows depends on the position and the prompt alone."""
+
+    def go_on(self, state: Hashable, prompt: str, length: int) -> Computed:
+        assert isinstance(state, bytes)
+        made = super().go_on(bytes(len(state)), prompt, length)
+        return replace(made, state=bytes(len(state) + len(prompt) + length))
+
+
+def test_branches_that_meet_keep_their_marks() -> None:
+    text = Forgetful()
+
+    def wrote(state: int, prompt: str, when: float) -> Call:
+        return at(bytes(state), prompt, when, text=text.go_on(bytes(state), prompt, 4).text)
+
+    first, second = wrote(0, "a", 0.0), wrote(5, "b", 2.0)
+    branch = [rewound(0, 4.0), wrote(0, "aaaaaa", 6.0)]
+    calls = [first, second, *branch, wrote(10, "c", 20.0), rewound(5, 22.0, marks=(0, 5))]
+    assert Judge(text, calls, [LOSS], LEASE).judge(START, (), ()).wrong == []
 
 
 def test_second_loss_may_undo_a_rewind_to_where_the_session_can_have_stood_before_it() -> None:
