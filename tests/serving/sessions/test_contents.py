@@ -83,7 +83,7 @@ def test_cut_or_altered_constraints_are_refused_or_read_as_they_are(data: st.Dat
         (((1, 1.0), (1, 2.0)), "out of order"),
         (((V, 1.0),), "not in the vocabulary"),
         (((1, 101.0),), "must be between -100 and 100"),
-        (((1, float("nan")),), "is no number"),
+        (((1, float("nan")),), "is not a number"),
     ],
 )
 def test_biases_that_no_request_has_are_refused(

@@ -113,7 +113,8 @@ def assert_close(a: torch.Tensor, b: torch.Tensor, name: str) -> None:
 @pytest.mark.parametrize("members", [1, 2])
 def test_two_processes_train_as_one_does_with_the_same_batch(runs: Path, members: int) -> None:
     one, two = runs / f"one-{members}", runs / f"two-{members}"
-    assert {f.name for f in two.iterdir()} == {f.name for f in one.iterdir()}
+    drawn = {"loss.png"}  # by trainings in processes of their own alone, see conftest.py
+    assert {f.name for f in two.iterdir()} == {f.name for f in one.iterdir()} | drawn
     curves = losses(one), losses(two)
     assert len(curves[0]["loss"]) > 20
     for name in curves[0]:
