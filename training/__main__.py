@@ -49,11 +49,7 @@ def train(settings: TrainingSettings) -> None:
     settings = replace(settings, corpus=from_anywhere(settings.corpus))
     folder = RunFolder(settings.runs_dir / settings.run_name)
     with Group.of_environment(settings.device) as group:
-        group.require_divisible(settings.streams)
-        if settings.apart and group.size > 1:
-            raise SettingsError(
-                "documents and records: one process trains on them; start it without torchrun"
-            )
+        _check_processes(group, settings)
         reporter = Reporter(Console(quiet=not group.first))
         settings = _prepare_device(settings, reporter, checkpoint)
         corpus = _corpus(settings, reporter, checkpoint, old)
@@ -86,6 +82,19 @@ def train(settings: TrainingSettings) -> None:
         plot_losses(folder.metrics, folder.plot)
     tell_compiling(seconds_compiling(), settings, reporter)
     conclude(outcome, trainer, folder, reporter, checkpoint)
+
+
+def _check_processes(group: Group, settings: TrainingSettings) -> None:
+    """Check that so many processes can share the training.
+
+    Raises:
+        SettingsError: they cannot.
+    """
+    group.require_divisible(settings.streams)
+    if settings.apart and group.size > 1:
+        raise SettingsError(
+            "documents and records: one process trains on them; start it without torchrun"
+        )
 
 
 def _make_room(folder: RunFolder, reporter: Reporter) -> None:

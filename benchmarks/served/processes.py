@@ -26,6 +26,7 @@ from benchmarks.harness.settings import check_settings
 from unroll.cli import run
 from unroll.client.load.processes import run_load
 from unroll.client.load.settings import LoadSettings, Mode
+from unroll.errors import SettingsError
 from unroll.ranges import Range
 
 ONE, ON_ONE_CORE = "1 process", "1 process and its generator on one core"
@@ -153,7 +154,10 @@ def _spent(
         sum(now[k] - then[k] for then, now in zip(before, after, strict=True)) for k in (0, 1)
     )
     rate = sum(tally.symbols_per_second for tally in tallies)
-    each = 1e6 / sum(tally.symbols_per_second * tally.seconds for tally in tallies)
+    written = sum(tally.symbols_per_second * tally.seconds for tally in tallies)
+    if not written:
+        raise SettingsError("no text was written in a round; give it more --seconds")
+    each = 1e6 / written
     return Spent(
         rate, loops * each, engines * each, sum(tally.busy_seconds for tally in tallies) * each
     )
