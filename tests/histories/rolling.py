@@ -5,11 +5,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from cyclopts import Parameter
 
@@ -18,7 +19,14 @@ from tests.soak.clients import RESUMPTIONS, Breaks
 from unroll import load
 from unroll.cli import run
 from unroll.client.client import Client
-from unroll.errors import ClosedError, SessionBusyError, StoreError, UnavailableError, UnrollError
+from unroll.errors import (
+    ClosedError,
+    SessionBusyError,
+    SessionEndedError,
+    StoreError,
+    UnavailableError,
+    UnrollError,
+)
 from unroll.options import GenerateOptions, SessionOptions
 from unroll.ranges import Range, check_ranges
 
@@ -28,6 +36,7 @@ SYMBOLS = 4000  # of a text
 PART = 500  # symbols of a text in a session that are asked for at once
 RETRIES = 10
 PAUSE_SECONDS = 0.1
+T = TypeVar("T")
 AGAIN = (UnavailableError, ClosedError, SessionBusyError, StoreError)  # for a session
 
 
@@ -125,20 +134,28 @@ def resumed(client: Client, seed: int, _: Rolled) -> str:
 
 
 def in_session(client: Client, seed: int, rolled: Rolled) -> str:
-    """Stream a text in a session, part by part; a part that fails is asked for again."""
-    session, text = client.start_session(SessionOptions(seed=seed)), ""
-    while len(text) < SYMBOLS:
+    """Stream a text in a session, part by part; a call that fails is made again."""
+
+    def again(call: Callable[[], T]) -> T:
+        while True:
+            try:
+                return call()
+            except AGAIN:
+                rolled.counts["calls of sessions made again"] += 1
+                time.sleep(PAUSE_SECONDS)
+
+    def part() -> str:
         options = GenerateOptions(max_new_symbols=min(PART, SYMBOLS - len(text)))
-        part = ""
-        try:
-            for piece in session.stream("", options):
-                part += piece.text
-        except AGAIN:
-            rolled.counts["parts of sessions asked for again"] += 1
-            time.sleep(PAUSE_SECONDS)
-        else:
-            text += part
-    session.end()
+        return "".join(piece.text for piece in session.stream("", options))
+
+    def end() -> None:
+        with suppress(SessionEndedError):  # a call of before, of which no answer came
+            session.end()
+
+    session, text = again(lambda: client.start_session(SessionOptions(seed=seed))), ""
+    while len(text) < SYMBOLS:
+        text += again(part)
+    again(end)
     return text
 
 

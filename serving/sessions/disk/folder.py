@@ -15,6 +15,7 @@ from unroll.errors import SettingsError
 
 WAL_BYTES_AT_MOST = 64 * 2**20  # what is kept of the write-ahead log after a checkpoint
 START_SECONDS = 60.0  # at the start, another process may hold the database for so long
+PAUSE_SECONDS = 0.01  # before another attempt
 log = logging.getLogger(__name__)
 
 
@@ -44,7 +45,7 @@ class DiskFolder:
             undone.callback(self._lock.close)
             self.writes = connect(self.path)
             undone.callback(self.writes.close)
-            self.writes.execute("PRAGMA journal_mode = WAL")
+            _patiently(self.writes, "PRAGMA journal_mode = WAL")
             self.writes.execute("PRAGMA synchronous = NORMAL")
             self.writes.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_AT_MOST}")
             self.now = self._join() + time.monotonic()
@@ -57,7 +58,7 @@ class DiskFolder:
         Returns:
             When this machine's monotonic clock stood at 0, in the database's seconds.
         """
-        _begin_patiently(self.writes)  # those who start at the same time do so one by one
+        _patiently(self.writes, "BEGIN IMMEDIATE")  # who start at the same time do so one by one
         try:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -83,15 +84,21 @@ def remove_if_unused(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _begin_patiently(db: sqlite3.Connection) -> None:
-    """Begin a transaction, though another process may have to migrate the database first."""
+def _patiently(db: sqlite3.Connection, statement: str) -> None:
+    """Do what another process may keep waiting: it starts too, or migrates the database.
+
+    SQLite's own timeout does not do: two processes that change the mode of the journal at the same
+    time would wait for each other, so it refuses one of them at once.
+    """
     ends = time.monotonic() + START_SECONDS
     while True:
         try:
-            db.execute("BEGIN IMMEDIATE")
+            db.execute(statement)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # of whatever kind
+            if not is_busy or time.monotonic() > ends:
                 raise
+            time.sleep(PAUSE_SECONDS)
         else:
             return
 

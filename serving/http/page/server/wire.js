@@ -21,6 +21,7 @@ export class ServerError extends Error {
 }
 
 export const keepToken = (token) => ofTab.setItem(TOKEN, token);
+export const hasToken = () => Boolean(ofTab.getItem(TOKEN));
 
 function headers(media) {
   const token = ofTab.getItem(TOKEN);

@@ -1,16 +1,15 @@
 // Asks for the token that this server wants.
 
-import { html, useState } from "../vendor/htm-preact.js";
+import { html } from "../vendor/htm-preact.js";
 import { set } from "../store.js";
-import { keepToken } from "../server/wire.js";
+import { hasToken, keepToken } from "../server/wire.js";
 import { begin } from "../begin.js";
 
 export function Token({ notice }) {
-  const [token, setToken] = useState("");
   const enter = (event) => {
     event.preventDefault();
-    keepToken(token.trim());
-    set({ needsToken: false, notice: null });
+    keepToken(event.target.elements.token.value.trim()); // not a state's, which may still be of before
+    set({ notice: null });
     begin();
   };
   return html`
@@ -19,15 +18,9 @@ export function Token({ notice }) {
         <h2 id="token-title">This server asks who you are</h2>
         <label>
           Token
-          <input
-            type="password"
-            autocomplete="off"
-            autofocus
-            value=${token}
-            onInput=${(event) => setToken(event.target.value)}
-          />
+          <input name="token" type="password" autocomplete="off" autofocus />
         </label>
-        ${notice && html`<p class="problem">${notice.text}</p>`}
+        ${hasToken() && notice && html`<p class="problem">${notice.text}</p>`}
         <p class="hint">It stays in this tab and is forgotten with it.</p>
         <button type="submit" class="main">Go on</button>
       </form>

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from serving.access.tokens import NewToken, issue
 from tests.ports import free_port
@@ -30,10 +30,13 @@ def test_page_asks_for_the_token_that_the_server_wants(
     with serve(f"small={tiny_bundles['gru']}", tokens=file, http_port=0) as running:
         opened = opened_at(running.server.http_address, begun=False)
         field = opened.page.get_by_label("Token")
+        problem = opened.page.get_by_role("dialog").locator(".problem")
+        expect(field).to_be_visible()
+        expect(problem).to_have_count(0)
         field.fill("wrong")
         field.press("Enter")
-        problem = opened.page.get_by_role("dialog").locator(".problem")
         expect(problem).to_contain_text("a valid token is needed")
+        expect(field).to_have_value("wrong")
         field.fill(token)
         field.press("Enter")
         opened.write("abc")
@@ -43,6 +46,30 @@ def test_page_asks_for_the_token_that_the_server_wants(
         assert opened.symbols == 603
         assert token not in opened.page.evaluate("JSON.stringify(localStorage)")
         opened.page.goto("about:blank")
+
+
+def test_answer_to_an_earlier_token_that_comes_late_changes_nothing(
+    opened_at: Open, tiny_bundles: dict[Cell, Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens"
+    token = issue(NewToken(name="anna", file=file))
+    with serve(f"small={tiny_bundles['gru']}", tokens=file, http_port=0) as running:
+        opened = opened_at(running.server.http_address, begun=False)
+        page, held = opened.page, list[Route]()
+        field = page.get_by_label("Token")
+        expect(field).to_be_visible()
+        page.route("**/ListModels", lambda route: held.append(route), times=1)  # noqa: PLW0108
+        with page.expect_request("**/ListModels"):
+            field.fill("wrong")
+            field.press("Enter")
+        field.fill(token)
+        field.press("Enter")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        with page.expect_response("**/ListModels"):
+            held[0].continue_()
+        opened.write("abc")
+        assert opened.symbols == 303
+        page.goto("about:blank")
 
 
 FORBIDDEN = """

@@ -34,6 +34,23 @@ def test_start_waits_for_another_process_that_migrates_for_long(
     asyncio.run(store.close())
 
 
+def test_start_waits_for_another_process_that_sets_up_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.sessions.disk.transactions.BUSY_SECONDS", 0.01)
+    path = tmp_path / "sessions.sqlite3"
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("CREATE TABLE empty (number)")
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM empty").fetchall()  # holds the file, not yet in WAL mode
+        is_set_up = threading.Timer(0.2, other.execute, ["COMMIT"])
+        is_set_up.start()
+        store = DiskStore(tmp_path)
+        assert not other.in_transaction
+        is_set_up.join()
+    asyncio.run(store.close())
+
+
 def test_start_gives_up_on_a_database_that_stays_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
