@@ -14,15 +14,13 @@ from serving.engine.sequences.request import Chunk, SequenceRequest
 from serving.engine.sequences.sequence import Sequence
 from serving.engine.workers.outbox import failed_chunk, note_chunk
 from serving.engine.workers.step_times import REMEMBERED, Kind, StepTimes
+from serving.engine.workers.time_share import TimeShare
 from serving.engine.workers.worker import wants_snapshot
 from serving.runtime.decoder import FREE, Decoder, LoopResult, LoopRun, State
 from serving.runtime.sampling import SamplingParams, uniforms
 from unroll.bundle.vocabulary import Vocabulary
 
-# For how long the caller's thread may be kept from its other work. With 1 and with 8 clients, texts
-# of one symbol (0.05 ms) have 1.3 times the rate by it, with 64 the same. Longer ones cost a busy
-# server: with 64 clients, those of 4 symbols (0.18 ms) have 0.85 of the rate.
-INLINE_SECONDS = 2e-4
+INLINE_SECONDS = 2e-4  # for so long a run may keep the caller's thread from its other work
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +50,7 @@ class Inline:
         self._counts = counts
         self._zero = decoder.zero_state(1)
         self._step_times = step_times
+        self._share = TimeShare()
 
     def fits(self, request: SequenceRequest, now: float) -> bool:
         """Tell whether a request is short and plain enough.
@@ -64,7 +63,7 @@ class Inline:
         """
         is_late = request.deadline is not None and now + INLINE_SECONDS >= request.deadline
         is_ruled = request.automaton is not None or request.sampling.logit_bias
-        if is_late or is_ruled or request.alternatives:
+        if is_late or is_ruled or request.alternatives or not self._share.is_left(now):
             return False
         steps = len(request.prompt) + request.max_new_symbols - request.held
         known = self._step_times.known(Kind.of(request), now)
@@ -82,6 +81,7 @@ class Inline:
         result = self._decoder.run(run, state)
         seconds = time.perf_counter() - began
         steps, read = len(run.forced), len(sequence.request.prompt)
+        self._share.spend(seconds)
         self._step_times.learn(Kind.of(sequence.request), seconds / steps)
         self._counts.count_run(1, steps, made=steps, read=read, seconds=seconds)
         now = time.monotonic()

@@ -9,8 +9,9 @@ import pytest
 from serving.engine.engine import Engine
 from serving.engine.options import EngineOptions
 from serving.engine.sequences.request import Chunk, SequenceRequest
-from serving.engine.workers import inline, step_times
+from serving.engine.workers import inline, step_times, time_share
 from serving.engine.workers.step_times import REMEMBERED, Kind
+from serving.engine.workers.time_share import REST_SECONDS, WINDOW_SECONDS, TimeShare
 from serving.runtime.decoder import Decoder, LoopResult, LoopRun, State
 from serving.runtime.sampling import SamplingParams
 from tests.serving.engine.harness import Outcome, Reader, alone, request, running
@@ -26,6 +27,7 @@ ENOUGH = 1e3  # seconds: whatever fits by its kind is short enough
 def engine(bundle: Bundle, decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> Engine:
     """An engine whose workers never start, and for which every request is short."""
     monkeypatch.setattr(inline, "INLINE_SECONDS", ENOUGH)
+    monkeypatch.setattr(time_share, "SHARE_AT_MOST", ENOUGH)
     engine = Engine(bundle, decoder, EngineOptions(slots=4))
     assert engine.run_inline(request(bundle.vocabulary, "", 1)) is not None  # knows a step's time
     return engine
@@ -140,6 +142,7 @@ def test_a_prompt_whose_state_is_kept_goes_to_a_worker(
     bundle: Bundle, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inline, "INLINE_SECONDS", ENOUGH)
+    monkeypatch.setattr(time_share, "SHARE_AT_MOST", ENOUGH)
     engine = Engine(bundle, decoder, EngineOptions(slots=4, prefix_bytes=2**20))
     assert engine.run_inline(asked(bundle, "", 1)) is not None
     long = asked(bundle, "ab" * 200, 1)
@@ -262,3 +265,29 @@ def test_what_runs_inline_is_counted_as_a_workers(bundle: Bundle, decoder: Decod
         )
     assert pages[0] == pages[1]
     assert pages[0]["unroll_symbols_total", ("kind", "written")] == 1
+
+
+def test_runs_that_take_more_than_their_share_of_the_time_rest_for_a_while() -> None:
+    share = TimeShare()
+    assert share.is_left(100.0)
+    share.spend(0.2)
+    assert share.is_left(101.0)
+    share.spend(0.3)
+    assert share.is_left(101.0 + WINDOW_SECONDS / 2)  # no window yet
+    assert not share.is_left(102.0)
+    assert not share.is_left(102.0 + 0.9 * REST_SECONDS)
+    assert share.is_left(102.0 + 1.1 * REST_SECONDS)
+
+
+def test_engine_counts_what_its_inline_runs_take(
+    bundle: Bundle, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time_share, "SHARE_AT_MOST", 0.0)  # one run is too much
+    plain = asked(bundle, "ab", 3)
+    engine.run_inline(plain)
+    time.sleep(2 * WINDOW_SECONDS)
+    assert engine.run_inline(plain) is None
+    monkeypatch.setattr(time_share, "REST_SECONDS", 0.0)
+    monkeypatch.setattr(time_share, "SHARE_AT_MOST", ENOUGH)
+    time.sleep(REST_SECONDS)
+    assert engine.run_inline(plain) is not None
