@@ -32,8 +32,8 @@ HTTP_PORT ?= 8080
 
 TRAIN := $(BIN)/unroll train --name $(NAME) \
 	$(if $(preset),--preset $(preset)) $(if $(CORPUS),--corpus '$(CORPUS)') \
-	$(if $(CELL),--cell $(CELL)) $(if $(MINUTES),--minutes $(MINUTES) --epochs 0) \
-	$(if $(EPOCHS),--epochs $(EPOCHS) --minutes 0)
+	$(if $(CELL),--cell $(CELL)) $(if $(MINUTES),--minutes $(MINUTES)) \
+	$(if $(EPOCHS),--epochs $(EPOCHS))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

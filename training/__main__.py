@@ -233,7 +233,14 @@ def _fit(
 
 def main(tokens: Sequence[str] | None = None) -> None:
     """Parse the command line and train."""
-    run(TrainingSettings, train, name="unroll train", tokens=tokens, preset=preset_files)
+    run(
+        TrainingSettings,
+        train,
+        name="unroll train",
+        tokens=tokens,
+        preset=preset_files,
+        together=("epochs", "minutes"),
+    )
 
 
 if __name__ == "__main__":

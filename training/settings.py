@@ -124,13 +124,14 @@ class TrainingSettings:
     an epoch starts at any symbol and wraps around."""
 
     epochs: Annotated[int, Range(0, 10**9)] = 0
-    """Length of the training in epochs: how often the whole text is read. Give either this or
-    minutes; with a preset, also `--minutes 0`."""
+    """Length of the training in epochs: how often the whole text is read. Given with minutes, what
+    comes first ends the training. A length that you give replaces that of a preset."""
 
     minutes: Annotated[float, Range(0, 10**6)] = 0.0
     """Length of the training in minutes; the text is read as often as they allow, which may be
-    less than once. Validation and samples take at most a tenth of it: of a long text, validation
-    reads stretches that are spread evenly."""
+    less than once. Given with epochs, what comes first ends the training. Validation and samples
+    take at most a tenth of the minutes: of a long text, validation reads stretches that are spread
+    evenly."""
 
     optimizer: Literal["adamw", "adam"] = "adamw"
     """Optimizer."""
@@ -212,18 +213,11 @@ class TrainingSettings:
             )
 
     def _validate_length(self) -> None:
-        if (self.epochs > 0) != (self.minutes > 0):
-            return
-        advice = (
-            f"leave one out, and if a preset or file has it, set it to 0 (--epochs {self.epochs} "
-            "--minutes 0)"
-            if self.epochs
-            else "give --epochs, --minutes or a --preset"
-        )
-        raise SettingsError(
-            f"epochs = {self.epochs} and minutes = {self.minutes:g}: a training lasts a number of "
-            f"epochs or a number of minutes, so exactly one of them is above 0; {advice}"
-        )
+        if not self.epochs and not self.minutes:
+            raise SettingsError(
+                "epochs = 0 and minutes = 0: a training lasts a number of epochs or of minutes, so "
+                "at least one of them is above 0; give --epochs, --minutes or a --preset"
+            )
 
     def _validate_apart(self) -> None:
         if self.documents and self.records:

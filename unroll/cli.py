@@ -4,7 +4,7 @@ import codecs
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, replace
 from enum import Enum
 from functools import partial
@@ -23,6 +23,7 @@ S = TypeVar("S")
 Given = Callable[[str], Any]
 """What was given for a setting, by its name; None where nothing was."""
 
+_ZEROS = {"0", "0.0"}  # as flags and files give them
 # A field's name, but not where it is quoted or part of a path: then somebody gave it as a value.
 _NAME = re.compile(r"""(?<![\w'"/.-])[a-z]+(?:_[a-z]+)+(?![\w'"/-]|\.\w)""")
 
@@ -61,6 +62,7 @@ def run(
     name: str,
     tokens: Sequence[str] | None = None,
     preset: Callable[[str, Given], list[Path]] | None = None,
+    together: Sequence[str] = (),
     loose: str = "",
 ) -> None:
     """Parse a command line into a settings dataclass and call `main` with it.
@@ -77,11 +79,13 @@ def run(
         tokens: the command line; `sys.argv[1:]` by default.
         preset: finds the TOML files of a preset by its name, the first one winning, and may ask
             what the command line gives for a setting; raises SettingsError for unknown ones.
+        together: numbers of which each of these gives all or none: if flags give one that is not
+            0, those of the file and of the preset do not count, and so on.
         loose: the setting that a word without a flag is probably meant for; empty for none.
     """
     app = _app(settings, main, name)
     app.error_formatter = partial(_explained, loose)
-    app.meta.default(_reading_files(app, settings, preset))
+    app.meta.default(_reading_files(app, settings, preset, together))
     _let_show_all(sys.stdout)
     try:
         app.meta(tokens)
@@ -134,7 +138,10 @@ def _in_utf8(field: str, given: str) -> str:
 
 
 def _reading_files(
-    app: App, settings: type, preset: Callable[[str, Given], list[Path]] | None
+    app: App,
+    settings: type,
+    preset: Callable[[str, Given], list[Path]] | None,
+    together: Sequence[str],
 ) -> Callable[..., None]:
     """Return what reads the files that a command line names, and then its flags."""
 
@@ -154,10 +161,29 @@ def _reading_files(
                 )
             given = partial(_given, rest, dict(*files.values()))
             files |= {file: read_toml(file, settings) for file in preset(preset_name, given)}
+        _drop_replaced(together, rest, files.values())
         app.config = [Dict(values, source=str(file)) for file, values in files.items()]
         app(rest)
 
     return read
+
+
+def _drop_replaced(
+    together: Sequence[str], tokens: Sequence[str], files: Iterable[dict[str, Any]]
+) -> None:
+    """Drop settings that go together from the files that are weaker than one that gives any.
+
+    Args:
+        together: the settings.
+        tokens: the command line, stronger than all files.
+        files: what they give, the strongest first.
+    """
+    of_flags = {name: _given(tokens, {}, name) for name in together}
+    is_given = False
+    for values, weaker in pairwise([of_flags, *files]):
+        is_given |= any(str(values.get(name) or 0) not in _ZEROS for name in together)
+        for name in together if is_given else ():
+            weaker.pop(name, None)
 
 
 def _explained(loose: str, error: CycloptsError) -> Any:

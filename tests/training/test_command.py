@@ -13,13 +13,10 @@ import torch
 
 from tests.serving.running import PATIENCE, wait_for
 from tests.training.conftest import TEXT
-from training.__main__ import train
+from training.__main__ import main
 from training.log.metrics import read_metrics
 from training.log.plot import plot_losses
-from training.presets import preset_files
 from training.run.checkpoint import load_checkpoint, save_checkpoint
-from training.settings import TrainingSettings
-from unroll.cli import run
 
 TINY = ["--hidden-size=5", "--embedding-size=3", "--streams=2", "--window=11", "--threads=1"]
 
@@ -33,7 +30,7 @@ def command(tmp_path: Path, *arguments: str) -> list[str]:
 
 def call(tokens: list[str]) -> int:
     try:
-        run(TrainingSettings, train, name="training", tokens=tokens, preset=preset_files)
+        main(tokens)
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0
@@ -54,6 +51,12 @@ def test_a_run_leaves_its_files_and_the_next_one_moves_them_aside(
     assert call(command(tmp_path, "--epochs=1")) == 0
     assert (tmp_path / "runs" / "fable-gru.1" / "best.safetensors").read_bytes() == weights
     assert "was moved to" in capsys.readouterr().out
+
+
+def test_length_that_is_given_replaces_that_of_a_preset(tmp_path: Path) -> None:
+    assert call(command(tmp_path, "--preset=quick", "--epochs=1")) == 0
+    saved = load_checkpoint(tmp_path / "runs" / "quick" / "last.safetensors").training_settings
+    assert (saved.epochs, saved.minutes, saved.learning_rate) == (1, 0.0, 0.008)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +125,7 @@ def test_closed_terminal_leaves_a_state_to_resume(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--epochs=1", "--minutes=1"], "exactly one of them"),
+        (["--epochs=0", "--minutes=0"], "one of them is above 0"),
         (["--epochs=1", "--streams=99"], "99 streams"),
         (["--epochs=1", "--resume"], "nothing to resume"),
         (["--epochs=1", "--corpus=nowhere"], "neither a file nor a known name"),

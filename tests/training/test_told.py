@@ -18,6 +18,8 @@ def told(tokens: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
     [
         (["--epochs=2"], "finished: all epochs are read (--epochs 2); "),
         (["--minutes=0.002"], "finished: the time is over (--minutes 0.002); "),
+        (["--epochs=2", "--minutes=9"], "finished: all epochs are read (--epochs 2); "),
+        (["--epochs=999999", "--minutes=0.002"], "finished: the time is over (--minutes 0.002); "),
         (
             ["--epochs=40", "--patience=2", "--learning-rate=1e-30"],
             "stopped early: no better loss in 2 validations (--patience); ",

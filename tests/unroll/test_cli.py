@@ -39,6 +39,21 @@ class Required:
     """Where they are."""
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Let tea stand."""
+
+    hidden_size: int = 0
+    """For so many cups."""
+
+    rate: float = 0.0
+    """For so long."""
+
+    name: str = ""
+    """Which."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class WholeNumbers:
     """Count spoons."""
@@ -56,7 +71,12 @@ def presets(path: Path, name: str, given: Given) -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
-def parsed(tokens: list[str], settings: type = Settings, preset: Path | None = None) -> object:
+def parsed(
+    tokens: list[str],
+    settings: type = Settings,
+    preset: Path | None = None,
+    together: tuple[str, ...] = (),
+) -> object:
     """Return what the command line gave."""
     got: list[object] = []
     with pytest.raises(SystemExit) as ended:
@@ -66,6 +86,7 @@ def parsed(tokens: list[str], settings: type = Settings, preset: Path | None = N
             name="tea",
             tokens=tokens,
             preset=None if preset is None else lambda name, given: presets(preset, name, given),
+            together=together,
         )
     assert ended.value.code == 0
     assert len(got) == 1
@@ -128,6 +149,35 @@ def test_a_preset_may_depend_on_what_is_given(
 def test_flag_that_says_the_default_still_wins_over_the_file(tmp_path: Path) -> None:
     file = write(tmp_path / "file.toml", "hidden_size = 9\nquick = true\n")
     assert parsed(["--config", str(file), "--hidden-size", "7", "--no-quick"]) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "size_and_rate"),
+    [
+        ([], (0, 0.25)),
+        (["--hidden-size", "9"], (9, 0.0)),
+        (["--hidden-size=9"], (9, 0.0)),
+        (["--hidden-size=9", "--rate=0.75"], (9, 0.75)),
+        (["--config=size.toml"], (11, 0.0)),
+        (["--config=size.toml", "--rate=0.75"], (0, 0.75)),
+        (["--config=both.toml"], (13, 0.5)),
+        (["--hidden-size=0"], (0, 0.25)),
+        (["--name=green"], (0, 0.25)),
+    ],
+)
+def test_settings_that_go_together_are_those_of_the_strongest_that_gives_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tokens: list[str],
+    size_and_rate: tuple[int, float],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    preset = write(tmp_path / "strong.toml", "rate = 0.25\n")
+    write(tmp_path / "size.toml", "hidden_size = 11\n")
+    write(tmp_path / "both.toml", "hidden_size = 13\nrate = 0.5\n")
+    found = parsed(["--preset=strong", *tokens], Lengths, preset, ("hidden_size", "rate"))
+    assert isinstance(found, Lengths)
+    assert (found.hidden_size, found.rate) == size_and_rate
 
 
 def test_required_setting_may_come_from_the_file(tmp_path: Path) -> None:

@@ -65,14 +65,15 @@ def _best(loss: float) -> str:
     return f"best loss {loss:.4f} nats per symbol" if math.isfinite(loss) else "not validated yet"
 
 
-def _reason(outcome: Outcome, settings: TrainingSettings) -> str:
+def _reason(outcome: Outcome, trainer: Trainer) -> str:
     """Say why a training ended."""
+    settings = trainer.settings
     match outcome:
         case Outcome.INTERRUPTED:
             return ""
         case Outcome.EARLY:
             return f": no better loss in {settings.patience} validations (--patience)"
-        case Outcome.FINISHED if settings.epochs:
+        case Outcome.FINISHED if trainer.progress.update >= trainer.length.updates:
             return f": all epochs are read (--epochs {settings.epochs})"
         case Outcome.FINISHED:
             return f": the time is over (--minutes {settings.minutes:g})"
@@ -118,7 +119,7 @@ def conclude(
             f"{folder.path} --minutes MINUTES --name NAME"
         )
     reporter.say(
-        f"{outcome.value}{_reason(outcome, trainer.settings)}; {updates}, "
+        f"{outcome.value}{_reason(outcome, trainer)}; {updates}, "
         f"{_best(done.best_loss)}; {folder.path} holds checkpoints, samples and curves"
     )
     if outcome is Outcome.INTERRUPTED:

@@ -41,11 +41,11 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Length:
-    """How long a training lasts: a number of updates, or a number of seconds.
+    """How long a training lasts: a number of updates, or of seconds; what comes first ends it.
 
     Args:
-        updates: planned updates; infinite under a time budget.
-        seconds: wall clock; infinite where the number of updates is given.
+        updates: planned updates; infinite where only a time is given.
+        seconds: wall clock; infinite where only a number of epochs is given.
     """
 
     updates: float = math.inf
@@ -54,9 +54,8 @@ class Length:
     @classmethod
     def of(cls, settings: TrainingSettings, streams: Streams | Units) -> "Length":
         """Return the length that settings ask for."""
-        if settings.epochs:
-            return cls(updates=sum(streams.windows(epoch) for epoch in range(settings.epochs)))
-        return cls(seconds=60 * settings.minutes)
+        updates = sum(streams.windows(epoch) for epoch in range(settings.epochs))
+        return cls(updates=updates or math.inf, seconds=60 * settings.minutes or math.inf)
 
     def progress(self, update: int, elapsed: float, reserve: float) -> float:
         """Return the progress in (0, 1] at the start of an update.
@@ -121,8 +120,5 @@ class Pace:
         """Return symbols a second and seconds to go, validation and samples included."""
         updates = update - self._begun.update
         seconds = max(elapsed - self._begun.elapsed, 1e-9)
-        if length.seconds < math.inf:
-            left = length.seconds - elapsed
-        else:
-            left = (length.updates - update) * seconds / max(updates, 1)
-        return updates * self._symbols / seconds, left
+        left = (length.updates - update) * seconds / max(updates, 1)
+        return updates * self._symbols / seconds, min(left, length.seconds - elapsed)
