@@ -8,9 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Annotated, NamedTuple
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 
 from unroll.errors import MissingExtraError, UnrollError, lacking
+from unroll.refusal import refusal
 
 Tokens = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
 
@@ -52,11 +53,17 @@ COMMANDS = {
     "token": Command("serving.access.tokens:main", "Make a token for a caller."),
 }
 
+OPTIONS = ("--help", "--version", "--install-completion")
+
 
 def main(tokens: Sequence[str] | None = None) -> None:
     """Run the command line; `sys.argv[1:]` by default."""
     app = App(
-        name="unroll", help="Train, compile and serve recurrent language models.", version=_versions
+        name="unroll",
+        help="Train, compile and serve recurrent language models.",
+        version=_versions,
+        exit_on_error=False,
+        print_error=False,
     )
     for name, command in COMMANDS.items():
         subcommand = App(name=name, help=command.help, help_flags=(), version_flags=())
@@ -65,9 +72,10 @@ def main(tokens: Sequence[str] | None = None) -> None:
     app.register_install_completion_command(help="Install shell completion.")
     try:
         app(tokens)
-    except UnrollError as error:
-        sys.stderr.write(f"unroll: {error}\n")
-        raise SystemExit(error.exit_status) from error
+    except (CycloptsError, UnrollError) as error:
+        ours = refusal(error, None, OPTIONS)
+        sys.stderr.write(f"unroll: {ours}\n")
+        raise SystemExit(ours.exit_status) from error
 
 
 def _starter(name: str, command: Command) -> Callable[..., None]:

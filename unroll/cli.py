@@ -13,16 +13,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
-from cyclopts import App, CycloptsError, CycloptsPanel, Parameter, UnusedCliTokensError
+from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Dict
 
 from unroll.errors import InputError, SettingsError, UnrollError, nearest
 from unroll.ranges import flag
+from unroll.refusal import refusal, refuse_fractions
 
 S = TypeVar("S")
 Given = Callable[[str], Any]
 """What was given for a setting, by its name; None where nothing was."""
 
+_OPTIONS = ("--help", "--config")  # of every command
 _ZEROS = {"0", "0.0"}  # as flags and files give them
 # A field's name, but not where it is quoted or part of a path: then somebody gave it as a value.
 _NAME = re.compile(r"""(?<![\w'"/.-])[a-z]+(?:_[a-z]+)+(?![\w'"/-]|\.\w)""")
@@ -84,14 +86,15 @@ def run(
         loose: the setting that a word without a flag is probably meant for; empty for none.
     """
     app = _app(settings, main, name)
-    app.error_formatter = partial(_explained, loose)
     app.meta.default(_reading_files(app, settings, preset, together))
     _let_show_all(sys.stdout)
     try:
         app.meta(tokens)
-    except UnrollError as error:
-        sys.stderr.write(f"{name}: {_told(error, settings)}\n")
-        raise SystemExit(error.exit_status) from error
+    except (CycloptsError, UnrollError) as error:
+        options = [*_OPTIONS, *(["--preset"] if preset else [])]
+        ours = refusal(error, settings, options, loose)
+        sys.stderr.write(f"{name}: {_told(ours, settings)}\n")
+        raise SystemExit(ours.exit_status) from error
 
 
 def _let_show_all(output: object) -> None:
@@ -162,7 +165,8 @@ def _reading_files(
             given = partial(_given, rest, dict(*files.values()))
             files |= {file: read_toml(file, settings) for file in preset(preset_name, given)}
         _drop_replaced(together, rest, files.values())
-        app.config = [Dict(values, source=str(file)) for file, values in files.items()]
+        of_files = [Dict(values, source=str(file)) for file, values in files.items()]
+        app.config = [*of_files, refuse_fractions]
         app(rest)
 
     return read
@@ -184,15 +188,6 @@ def _drop_replaced(
         is_given |= any(str(values.get(name) or 0) not in _ZEROS for name in together)
         for name in together if is_given else ():
             weaker.pop(name, None)
-
-
-def _explained(loose: str, error: CycloptsError) -> Any:
-    """Return what the terminal shows of a command line that cannot be read."""
-    if not isinstance(error, UnusedCliTokensError) or not error.unused_tokens:
-        return CycloptsPanel(error)
-    words = " ".join(map(repr, error.unused_tokens))
-    advice = f"; did you mean {flag(loose)} {error.unused_tokens[0]!r}?" if loose else ""
-    return CycloptsPanel(f"{words}: every setting has a flag before it{advice}")
 
 
 def _told(error: UnrollError, settings: type) -> str:
@@ -231,7 +226,14 @@ def _shown_default(value: object) -> str | None:
 def _app(settings: type[S], main: Callable[[S], None], name: str) -> App:
     """Make a command whose flags are the fields of a settings dataclass."""
     shown = Parameter(show_default=_shown_default)
-    app = App(name=name, help=settings.__doc__, version_flags=(), default_parameter=shown)
+    app = App(
+        name=name,
+        help=settings.__doc__,
+        version_flags=(),
+        default_parameter=shown,
+        exit_on_error=False,
+        print_error=False,
+    )
     app["--help"].group = "Parameters"
 
     def call(values: S) -> None:
