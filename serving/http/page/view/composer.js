@@ -7,14 +7,20 @@ import { stop, type, write } from "../actions/writing.js";
 export function Composer({ reading, cursor, writing, models }) {
   const [text, setText] = useState("");
   const field = useRef();
+  const isRead = useRef(false); // while the server reads what was typed
   const isBack = cursor < reading.length;
+  const isReady = models.length > 0;
   const empty = () => {
     setText("");
     field.current.style.height = "";
   };
   const typed = async () => {
+    if (isRead.current) return false;
+    isRead.current = true;
+    empty();
     const isIn = await type(text);
-    if (isIn) empty();
+    if (!isIn) setText((since) => text + since);
+    isRead.current = false;
     return isIn;
   };
   const go = async () => {
@@ -24,7 +30,7 @@ export function Composer({ reading, cursor, writing, models }) {
     if (event.key === "Escape" && writing) stop();
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
-    if (!writing) go();
+    if (!writing && isReady) go();
   };
   const onInput = ({ target }) => {
     setText(target.value);
@@ -36,7 +42,6 @@ export function Composer({ reading, cursor, writing, models }) {
     : isBack
       ? "Branch here"
       : "Go on here";
-  const isReady = models.length > 0;
   return html`
     <form class="composer" onSubmit=${(event) => event.preventDefault()}>
       <textarea

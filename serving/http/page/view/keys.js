@@ -1,6 +1,6 @@
 // What the keys do while the text has the focus.
 
-import { move, redo, set, state, undo } from "../store.js";
+import { chosen, move, redo, set, state, undo } from "../store.js";
 import { alternativesAt } from "../actions/alternatives.js";
 import { choose, stop, write } from "../actions/writing.js";
 
@@ -35,7 +35,7 @@ function plain(event, layout, page) {
     PageDown: goBy(page),
     Home: goTo(layout.line(line)[0]),
     End: goTo(endOf(layout, line)),
-    Enter: () => write(),
+    Enter: () => chosen() && write(), // not before the server has told its models
     Escape: () => (state.writing ? stop() : set({ anchor: null })),
   }[key];
 }

@@ -47,6 +47,11 @@ class Opened:
         self._wait_until_begun()
         return self
 
+    def reload(self) -> None:
+        """Load the page again."""
+        self.page.reload()
+        self._wait_until_begun()
+
     def _say(self, message: ConsoleMessage) -> None:
         if not TOLD.search(message.text):
             self.said.append(message.text)
@@ -88,6 +93,10 @@ class Opened:
         return self.page.get_by_role("log")
 
     @property
+    def field(self) -> Locator:
+        return self.page.get_by_role("textbox", name="Text to add")
+
+    @property
     def text(self) -> str:
         """The text that is shown, whole."""
         return str(self._state("({reading}) => reading.text()"))
@@ -126,10 +135,10 @@ class Opened:
 
     def begin(self, prompt: str = "") -> None:
         """Type a prompt and let the model write; returns when the first symbols are there."""
-        field = self.page.get_by_role("textbox", name="Text to add")
-        field.fill(prompt)
+        self.field.fill(prompt)
+        self.page.evaluate("() => new Promise(requestAnimationFrame)")  # what has changed is drawn
         before = self.symbols
-        field.press("Enter")
+        self.field.press("Enter")
         expect(self.pane).not_to_have_attribute("data-symbols", str(before))
         if prompt:
             expect(self.pane).not_to_have_attribute("data-symbols", str(before + len(prompt)))

@@ -145,7 +145,7 @@ def test_link_that_is_broken_is_told(opened: Opened, fragment: str) -> None:
 def test_surprise_is_that_of_score(opened: Opened, server: RunningServer) -> None:
     opened.settle(length=50, seed=7)
     opened.write("abc")
-    opened.page.get_by_role("textbox", name="Text to add").fill("hag\r\nbed £")
+    opened.field.fill("hag\r\nbed £")
     opened.button("Add").click()
     expect(opened.pane).to_have_attribute("data-symbols", str(53 + 9))
     with server.client() as client:
@@ -174,13 +174,13 @@ def test_selection_has_bits_of_its_own(opened: Opened, server: RunningServer) ->
 
 
 def test_errors_are_told_in_the_servers_words(opened: Opened) -> None:
-    opened.page.get_by_role("textbox", name="Text to add").fill("abc§")
+    opened.field.fill("abc§")
     opened.page.keyboard.press("Enter")
     expect(opened.notice).to_contain_text("UNKNOWN_SYMBOL")
     expect(opened.notice).to_contain_text("'§'")
     assert opened.text == ""
     opened.settle(temperature=5000)
-    opened.page.get_by_role("textbox", name="Text to add").fill("")
+    opened.field.fill("")
     opened.button("Write").click()
     expect(opened.notice).to_contain_text("Temperature: must be 0 (greedy)")
     expect(opened.notice).not_to_contain_text("sampling")
@@ -207,7 +207,7 @@ def test_tree_outlives_the_page_and_travels_as_a_file(opened: Opened, opened_at:
     opened.go_back(31)
     opened.write("fed")
     text, log_probs = opened.text, opened.log_probs
-    opened.page.reload()
+    opened.reload()
     expect(opened.pane).to_have_attribute("data-symbols", str(len(text)))
     assert opened.text == text
     assert opened.log_probs == pytest.approx(log_probs, rel=1e-6)
@@ -257,7 +257,7 @@ def test_tabs_of_one_browser_share_their_texts(opened: Opened) -> None:
     expect(texts.nth(1).locator("b")).to_have_text("the second")
     texts.nth(0).get_by_role("button", name="Delete").click()
     expect(texts).to_have_count(1)
-    opened.page.reload()
+    opened.reload()
     opened.tab("Branches")
     expect(texts).to_have_count(1)
     assert opened.text == other.text

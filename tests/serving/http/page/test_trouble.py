@@ -2,17 +2,17 @@
 
 import os
 import signal
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from serving.access.tokens import NewToken, issue
 from tests.ports import free_port
 from tests.serving.http.page.opened import Opened
-from tests.serving.running import RunningServer, serve, server_process
+from tests.serving.running import RunningServer, serve, server_process, wait_for
 from training.settings import Cell
 from unroll.client.client import Client
 from unroll.options import GenerateOptions
@@ -20,6 +20,17 @@ from unroll.options import GenerateOptions
 pytestmark = pytest.mark.slow
 
 Open = Callable[..., Opened]
+
+
+@contextmanager
+def held(page: Page, method: str) -> Iterator[None]:
+    """Hold the next call of a method back, after the page has made it."""
+    calls = list[Route]()
+    page.route(f"**/{method}", lambda route: calls.append(route), times=1)  # noqa: PLW0108
+    yield
+    wait_for(lambda: bool(page.evaluate("1") and calls))
+    with page.expect_response(f"**/{method}"):
+        calls[0].continue_()
 
 
 def test_page_asks_for_the_token_that_the_server_wants(
@@ -41,7 +52,7 @@ def test_page_asks_for_the_token_that_the_server_wants(
         field.press("Enter")
         opened.write("abc")
         assert opened.symbols == 303
-        opened.page.reload()
+        opened.reload()
         opened.write()
         assert opened.symbols == 603
         assert token not in opened.page.evaluate("JSON.stringify(localStorage)")
@@ -55,21 +66,55 @@ def test_answer_to_an_earlier_token_that_comes_late_changes_nothing(
     token = issue(NewToken(name="anna", file=file))
     with serve(f"small={tiny_bundles['gru']}", tokens=file, http_port=0) as running:
         opened = opened_at(running.server.http_address, begun=False)
-        page, held = opened.page, list[Route]()
+        page = opened.page
         field = page.get_by_label("Token")
         expect(field).to_be_visible()
-        page.route("**/ListModels", lambda route: held.append(route), times=1)  # noqa: PLW0108
-        with page.expect_request("**/ListModels"):
-            field.fill("wrong")
+        with held(page, "ListModels"):
+            with page.expect_request("**/ListModels"):
+                field.fill("wrong")
+                field.press("Enter")
+            field.fill(token)
             field.press("Enter")
-        field.fill(token)
-        field.press("Enter")
-        expect(page.get_by_role("dialog")).to_have_count(0)
-        with page.expect_response("**/ListModels"):
-            held[0].continue_()
+            expect(page.get_by_role("dialog")).to_have_count(0)
         opened.write("abc")
         assert opened.symbols == 303
         page.goto("about:blank")
+
+
+def test_enter_before_the_models_are_known_keeps_what_was_typed(opened: Opened) -> None:
+    opened.settle(length=20, seed=7)
+    with held(opened.page, "ListModels"):
+        opened.page.reload()
+        opened.field.fill("abc")
+        opened.field.press("Enter")
+        opened.pane.focus()
+        opened.page.keyboard.press("Enter")
+        expect(opened.notice).to_be_empty()
+    expect(opened.button("Write")).to_be_enabled()
+    expect(opened.field).to_have_value("abc")
+    opened.write("abc")
+    assert opened.symbols == 23
+
+
+def test_what_is_typed_while_the_server_reads_is_neither_lost_nor_sent_twice(
+    opened: Opened,
+) -> None:
+    opened.settle(length=20, seed=7)
+    opened.field.fill("abc")
+    with held(opened.page, "Score"):
+        opened.field.press("Enter")
+        opened.field.press_sequentially("de")
+        opened.field.press("Enter")
+    expect(opened.pane).to_have_attribute("data-symbols", "23")
+    opened.wait()
+    assert opened.text.startswith("abc")
+    expect(opened.field).to_have_value("de")
+    opened.field.fill("abc§")
+    with held(opened.page, "Score"):
+        opened.field.press("Enter")
+        opened.field.press_sequentially("de")
+    expect(opened.notice).to_contain_text("UNKNOWN_SYMBOL")
+    expect(opened.field).to_have_value("abc§de")
 
 
 FORBIDDEN = """
@@ -83,7 +128,7 @@ for (const name of ["localStorage", "sessionStorage"]) {
 def test_page_works_where_the_browser_keeps_nothing(opened_at: Open, server: RunningServer) -> None:
     opened = opened_at(server.server.http_address)
     opened.page.add_init_script(FORBIDDEN)
-    opened.page.reload()
+    opened.reload()
     opened.settle(length=20, seed=7)
     opened.write("abc")
     assert opened.symbols == 23
