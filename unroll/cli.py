@@ -17,6 +17,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Dict
 
 from unroll.errors import InputError, SettingsError, UnrollError, nearest
+from unroll.help import HelpWithRanges
 from unroll.ranges import flag
 from unroll.refusal import refusal, refuse_fractions
 
@@ -231,6 +232,7 @@ def _app(settings: type[S], main: Callable[[S], None], name: str) -> App:
         help=settings.__doc__,
         version_flags=(),
         default_parameter=shown,
+        help_formatter=HelpWithRanges(settings),
         exit_on_error=False,
         print_error=False,
     )

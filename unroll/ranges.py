@@ -59,6 +59,11 @@ def ranges_of(settings: type) -> dict[str, Range]:
     }
 
 
+def ranges_of_flags(settings: type) -> dict[str, Range]:
+    """Return the range of each setting that has one, by the setting's flag."""
+    return {flag(name): allowed for name, allowed in ranges_of(settings).items()}
+
+
 def check_ranges(settings: object) -> None:
     """Check that each setting lies in its range; None, where a setting allows it, has none.
 

@@ -24,7 +24,7 @@ from cyclopts import (
 )
 
 from unroll.errors import SettingsError, UnrollError, nearest, shown
-from unroll.ranges import Range, flag, ranges_of, wrong_setting
+from unroll.ranges import Range, flag, ranges_of_flags, wrong_setting
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
 
@@ -43,7 +43,7 @@ def refusal(
         options: those that are no settings.
         loose: the setting that a word without a flag is probably meant for; empty for none.
     """
-    ranges = {} if settings is None else {flag(k): v for k, v in ranges_of(settings).items()}
+    ranges = {} if settings is None else ranges_of_flags(settings)
     known = [*options, *([] if settings is None else map(flag, _names(settings)))]
     match error:
         case UnrollError():

@@ -416,6 +416,17 @@ def test_help_shows_every_setting_with_its_words(capsys: pytest.CaptureFixture[s
         assert words in told
 
 
+def test_help_shows_the_range_of_each_number_that_has_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        run(Party, lambda _: None, name="tea", tokens=["--help"])
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "How many. [1 to 9] [default: 1]" in told
+    assert "Share of it. [at least 0 and below 1] --" in told
+    assert "Of sugar. --" in told
+
+
 def test_help_shows_defaults_that_say_something(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(Settings, lambda _: None, name="tea", tokens=["--help"])
