@@ -63,6 +63,17 @@ def as_sent(options: O) -> O:
     return replace(options, **changed) if changed else options
 
 
+def check_options(method: str, options: object, wanted: type) -> None:
+    """Check that options are those of a method.
+
+    Raises:
+        InputError: they are not; the message names the method, what came and what is wanted.
+    """
+    if not isinstance(options, wanted):
+        told = f"{method} takes unroll.{wanted.__name__}, got {_told(options)}"
+        raise InputError("options", told)
+
+
 def text_as_sent(field: str, text: str) -> str:
     """Check that a text is one; raises as as_sent does."""
     if not isinstance(text, str):

@@ -154,6 +154,52 @@ def test_asyncio_client_and_resumed_stream_refuse_alike(
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_options_of_another_method_are_refused_with_the_ones_that_are_wanted(
+    model: LocalModel, client: Client, method: str
+) -> None:
+    wanted, call = METHODS[method]
+    others = {options for options, _ in METHODS.values()} - {wanted}
+    for given in (None, {"seed": 7}, wanted, *(other() for other in others)):
+        told = f"options: {method} takes unroll.{wanted.__name__}, got {repr(given)[:64]}"
+        for face in (client, model):
+            with pytest.raises(InputError) as caught:
+                call(face, given)
+            assert str(caught.value).rstrip("…") == told
+
+
+OF_SESSIONS: dict[str, tuple[Any, str]] = {
+    "generate": (unroll.SessionOptions(), "GenerateOptions"),
+    "stream": (unroll.ScoreOptions(), "GenerateOptions"),
+    "score": (unroll.GenerateOptions(), "ScoreOptions"),
+    "inspect": (unroll.ScoreOptions(), "InspectOptions"),
+}
+
+
+@pytest.mark.parametrize("method", OF_SESSIONS)
+def test_session_refuses_options_of_another_method_and_stays_where_it_is(
+    model: LocalModel, method: str
+) -> None:
+    given, wanted = OF_SESSIONS[method]
+    session = model.start_session()
+    with pytest.raises(InputError, match=rf"options: {method} takes unroll\.{wanted}, got"):
+        list(getattr(session, method)("a", given))
+    assert session.describe().position == 0
+
+
+def test_asyncio_client_refuses_options_of_another_method(client: Client) -> None:
+    async def ask() -> None:
+        async with AsyncClient(NOBODY) as face:
+            for call in (
+                lambda: face.score("a", unroll.GenerateOptions()),  # type: ignore[arg-type]
+                lambda: anext(face.score_many(["a"], unroll.GenerateOptions())),  # type: ignore[arg-type]
+            ):
+                with pytest.raises(InputError, match=r"takes unroll\.ScoreOptions, got Generate"):
+                    await call()
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_none_is_the_default(model: LocalModel, method: str) -> None:
     options, call = METHODS[method]
     call(model, options(**{each.name: None for each in fields(options)}))

@@ -26,6 +26,7 @@ from unroll.results import (
     Piece,
     Score,
 )
+from unroll.sent import check_options
 
 R = TypeVar("R")
 AT_ONCE = 256  # texts that are read before any of them begins
@@ -63,6 +64,7 @@ class AsyncFace:
                 answer again.
             timeout: in seconds; None waits for ever.
         """
+        check_options("generate", options, GenerateOptions)
         origin = Origin(session=session, capsule=capsule, expected_position=expected_position)
         return await self._backend.generate(prompt, options, origin, timeout)
 
@@ -96,6 +98,7 @@ class AsyncFace:
         Raises:
             InputError: `resume` is asked of a model in this process.
         """
+        check_options("stream", options, GenerateOptions)
         origin = Origin(session=session, capsule=capsule, expected_position=expected_position)
         stream = self._resumed if resume else self._backend.stream
         return stream(prompt, options, origin, timeout)
@@ -123,6 +126,7 @@ class AsyncFace:
             capsule: of an earlier answer that the text continues, instead.
             timeout: in seconds; None waits for ever.
         """
+        check_options("score", options, ScoreOptions)
         origin = Origin(session=session, capsule=capsule)
         return await self._backend.score(text, options, origin, timeout)
 
@@ -144,6 +148,7 @@ class AsyncFace:
             capsule: of an earlier answer that the text continues, instead.
             timeout: in seconds; None waits for ever.
         """
+        check_options("inspect", options, InspectOptions)
         origin = Origin(session=session, capsule=capsule)
         return await self._backend.inspect(text, options, origin, timeout)
 
@@ -167,6 +172,7 @@ class AsyncFace:
             capsule: of an earlier answer.
             timeout: in seconds; None waits for ever.
         """
+        check_options("find_units", options, FindUnitsOptions)
         if not isinstance(targets, str):
             targets = "".join("1" if holds else "0" for holds in targets)
         origin = Origin(session=session, capsule=capsule)
@@ -195,6 +201,7 @@ class AsyncFace:
             in_order: yield the answers in the order of the prompts.
             timeout: of the whole, in seconds; None waits for ever.
         """
+        check_options("generate_many", options, GenerateOptions)
         origin = Origin(capsule=capsule)
         bulk = await self._backend.generate_many(options, origin, timeout, in_order=in_order)
         async with aclosing(_answers(bulk, prompts)) as answers:
@@ -222,6 +229,7 @@ class AsyncFace:
             in_order: yield the answers in the order of the texts.
             timeout: of the whole, in seconds; None waits for ever.
         """
+        check_options("score_many", options, ScoreOptions)
         origin = Origin(capsule=capsule)
         bulk = await self._backend.score_many(options, origin, timeout, in_order=in_order)
         async with aclosing(_answers(bulk, texts)) as answers:
@@ -242,6 +250,7 @@ class AsyncFace:
             capsule: of an earlier answer, to start where it ended; by default at the start.
             timeout: in seconds; None waits for ever.
         """
+        check_options("start_session", options, SessionOptions)
         info = await self._backend.start_session(options, capsule, timeout)
         return AsyncSession(self._backend, info)
 

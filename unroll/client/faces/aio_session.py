@@ -6,6 +6,7 @@ from contextlib import aclosing
 from unroll.client.faces.aio_backend import AsyncBackend
 from unroll.options import GenerateOptions, InspectOptions, Origin, ScoreOptions
 from unroll.results import Completion, Generation, Inspection, Piece, Score, SessionInfo
+from unroll.sent import check_options
 
 
 class AsyncSession:
@@ -37,6 +38,7 @@ class AsyncSession:
         timeout: float | None = None,
     ) -> Generation:
         """Continue the session with a prompt and an answer; as `AsyncClient.generate`."""
+        check_options("generate", options, GenerateOptions)
         generation = await self._backend.generate(prompt, options, self._origin, timeout)
         self._follow(generation.completion)
         return generation
@@ -52,6 +54,7 @@ class AsyncSession:
 
         The session advances with the last piece; if the stream is closed earlier, it does not.
         """
+        check_options("stream", options, GenerateOptions)
         stream = self._backend.stream(prompt, options, self._origin, timeout)
         async with aclosing(stream) as pieces:
             async for piece in pieces:
@@ -66,6 +69,7 @@ class AsyncSession:
         timeout: float | None = None,
     ) -> Score:
         """Score a text as a continuation of the session, which does not advance."""
+        check_options("score", options, ScoreOptions)
         return await self._backend.score(text, options, Origin(session=self.session_id), timeout)
 
     async def inspect(
@@ -76,6 +80,7 @@ class AsyncSession:
         timeout: float | None = None,
     ) -> Inspection:
         """Inspect a text as a continuation of the session, which does not advance."""
+        check_options("inspect", options, InspectOptions)
         return await self._backend.inspect(text, options, Origin(session=self.session_id), timeout)
 
     async def fork(

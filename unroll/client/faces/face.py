@@ -28,6 +28,7 @@ from unroll.results import (
     Piece,
     Score,
 )
+from unroll.sent import check_options
 
 R = TypeVar("R")
 AT_ONCE = 256  # texts that are read before any of them begins
@@ -65,6 +66,7 @@ class Face:
                 answer again.
             timeout: in seconds; None waits for ever.
         """
+        check_options("generate", options, GenerateOptions)
         origin = Origin(session=session, capsule=capsule, expected_position=expected_position)
         return self._backend.generate(prompt, options, origin, timeout)
 
@@ -98,6 +100,7 @@ class Face:
         Raises:
             InputError: `resume` is asked of a model in this process.
         """
+        check_options("stream", options, GenerateOptions)
         origin = Origin(session=session, capsule=capsule, expected_position=expected_position)
         stream = self._resumed if resume else self._backend.stream
         return stream(prompt, options, origin, timeout)
@@ -125,6 +128,7 @@ class Face:
             capsule: of an earlier answer that the text continues, instead.
             timeout: in seconds; None waits for ever.
         """
+        check_options("score", options, ScoreOptions)
         origin = Origin(session=session, capsule=capsule)
         return self._backend.score(text, options, origin, timeout)
 
@@ -146,6 +150,7 @@ class Face:
             capsule: of an earlier answer that the text continues, instead.
             timeout: in seconds; None waits for ever.
         """
+        check_options("inspect", options, InspectOptions)
         origin = Origin(session=session, capsule=capsule)
         return self._backend.inspect(text, options, origin, timeout)
 
@@ -169,6 +174,7 @@ class Face:
             capsule: of an earlier answer.
             timeout: in seconds; None waits for ever.
         """
+        check_options("find_units", options, FindUnitsOptions)
         if not isinstance(targets, str):
             targets = "".join("1" if holds else "0" for holds in targets)
         origin = Origin(session=session, capsule=capsule)
@@ -197,6 +203,7 @@ class Face:
             in_order: yield the answers in the order of the prompts.
             timeout: of the whole, in seconds; None waits for ever.
         """
+        check_options("generate_many", options, GenerateOptions)
         origin = Origin(capsule=capsule)
         bulk = self._backend.generate_many(options, origin, timeout, in_order=in_order)
         with closing(_answers(bulk, prompts)) as answers:
@@ -223,6 +230,7 @@ class Face:
             in_order: yield the answers in the order of the texts.
             timeout: of the whole, in seconds; None waits for ever.
         """
+        check_options("score_many", options, ScoreOptions)
         origin = Origin(capsule=capsule)
         bulk = self._backend.score_many(options, origin, timeout, in_order=in_order)
         with closing(_answers(bulk, texts)) as answers:
@@ -242,6 +250,7 @@ class Face:
             capsule: of an earlier answer, to start where it ended; by default at the start.
             timeout: in seconds; None waits for ever.
         """
+        check_options("start_session", options, SessionOptions)
         info = self._backend.start_session(options, capsule, timeout)
         return Session(self._backend, info)
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from unroll.client.faces.backend import Backend
 from unroll.options import GenerateOptions, InspectOptions, Origin, ScoreOptions
 from unroll.results import Completion, Generation, Inspection, Piece, Score, SessionInfo
+from unroll.sent import check_options
 
 
 class Session:
@@ -39,6 +40,7 @@ class Session:
         timeout: float | None = None,
     ) -> Generation:
         """Continue the session with a prompt and an answer; as `Client.generate`."""
+        check_options("generate", options, GenerateOptions)
         generation = self._backend.generate(prompt, options, self._origin, timeout)
         self._follow(generation.completion)
         return generation
@@ -54,6 +56,7 @@ class Session:
 
         The session advances with the last piece; if the stream is closed earlier, it does not.
         """
+        check_options("stream", options, GenerateOptions)
         stream = self._backend.stream(prompt, options, self._origin, timeout)
         with closing(stream) as pieces:
             for piece in pieces:
@@ -68,6 +71,7 @@ class Session:
         timeout: float | None = None,
     ) -> Score:
         """Score a text as a continuation of the session, which does not advance."""
+        check_options("score", options, ScoreOptions)
         return self._backend.score(text, options, Origin(session=self.session_id), timeout)
 
     def inspect(
@@ -78,6 +82,7 @@ class Session:
         timeout: float | None = None,
     ) -> Inspection:
         """Inspect a text as a continuation of the session, which does not advance."""
+        check_options("inspect", options, InspectOptions)
         return self._backend.inspect(text, options, Origin(session=self.session_id), timeout)
 
     def fork(self, seeds: Iterable[int], *, timeout: float | None = None) -> list["Session"]:
