@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from training.data.decoding.doubt import doubt
 from training.data.decoding.encodings import fitting, packed, wide_encoding
 from training.data.decoding.mojibake import Evidence, repair
 from training.settings import TrainingSettings
@@ -53,11 +54,12 @@ class Facts:
     repaired: int = 0
     newlines: int = 0
     documents: list[int] = field(default_factory=list)
+    doubt: str = ""
     evidence: Evidence = field(default_factory=Evidence)
 
     def notes(self, rules: Rules) -> tuple[str, ...]:
         """Say what was changed, and what was left that one might want to be changed."""
-        told = []
+        told = [self.doubt] if self.doubt else []
         if self.bom:
             told.append("dropped the byte-order mark")
         if self.replaced:
@@ -80,7 +82,7 @@ class Facts:
                 f"repaired text that was encoded twice: {self.evidence.examples() or 'by ftfy'}; "
                 "--no-repair leaves it as it is"
             )
-        elif self.evidence.found:
+        elif self.evidence.found and not self.doubt:
             told.append(
                 "left alone what looks as if it was encoded twice, since most of the text is not: "
                 f"{self.evidence.examples()}"
@@ -152,6 +154,7 @@ def _pieces(chunks: Chunks, rules: Rules, name: str, facts: Facts) -> Iterator[s
         held += decoded
         if held and not begun:
             begun, facts.bom = True, facts.bom or held.startswith("\ufeff")
+            facts.doubt = facts.doubt or doubt(held, rules.encoding)
             held = held.removeprefix("\ufeff")
         cut = _end_of_line(held)
         yield from _turned(held[:cut], rules, facts)

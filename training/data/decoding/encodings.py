@@ -66,7 +66,7 @@ def fitting(data: bytes, refused: str) -> list[str]:
     if wide:
         return [wide]
     decoded = {name: _decoded(data[:SAMPLE], name) for name in WORTH_TRYING if name != refused}
-    scores = {name: _plausibility(text) for name, text in decoded.items() if text is not None}
+    scores = {name: plausibility(text) for name, text in decoded.items() if text is not None}
     return sorted(scores, key=lambda name: -scores[name])[:NAMED_AT_MOST]
 
 
@@ -77,7 +77,7 @@ def _decoded(data: bytes, encoding: str) -> str | None:
         return None
 
 
-def _plausibility(text: str) -> float:
+def plausibility(text: str) -> float:
     """Return the share of neighbours, one of them beyond ASCII, that stand together in a word."""
     pairs = [pair for pair in pairwise(text) if not "".join(pair).isascii()]
     return sum(_go_together(*pair) for pair in pairs) / max(1, len(pairs))
