@@ -77,19 +77,16 @@ class Inline:
         self._counts.queue_seconds.observe(now - sequence.times.came)
         run = _loop_run(sequence)
         state = self._zero if sequence.state is None else _alone(sequence.state)
-        began = time.perf_counter()
-        result = self._decoder.run(run, state)
-        seconds = time.perf_counter() - began
-        steps, read = len(run.forced), len(sequence.request.prompt)
-        self._share.spend(seconds)
+        steps = len(run.forced)
+        result, seconds = self._run(run, state, read=len(sequence.request.prompt))
         self._step_times.learn(Kind.of(sequence.request), seconds / steps)
-        self._counts.count_run(1, steps, made=steps, read=read, seconds=seconds)
         now = time.monotonic()
         try:
             chunk = self._take(sequence, result, now)
             if wants_snapshot(sequence.request, chunk):
                 if sequence.excess:  # the text is left where it ended
-                    result = self._decoder.run(_forced(run, result, steps - sequence.excess), state)
+                    kept = steps - sequence.excess
+                    result, _ = self._run(_forced(run, result, kept), state, read=kept)
                     sequence.token = int(result.tokens[-1, 0])
                 after = {name: tensor[:, 0] for name, tensor in result.state.items()}
                 chunk.snapshot = sequence.snapshot(after)
@@ -99,6 +96,22 @@ class Inline:
         self._counts.wasted_steps.inc(sequence.excess)
         note_chunk(self._counts, sequence, chunk, now)
         return chunk
+
+    def _run(self, run: LoopRun, state: State, *, read: int) -> tuple[LoopResult, float]:
+        """Make a loop run and count it; return what it gave and the seconds that it took.
+
+        Args:
+            run: of one row.
+            state: of the row before it.
+            read: how many of its steps read a symbol that is known.
+        """
+        began = time.perf_counter()
+        result = self._decoder.run(run, state)
+        seconds = time.perf_counter() - began
+        steps = len(run.forced)
+        self._share.spend(seconds)
+        self._counts.count_run(1, steps, made=steps, read=read, seconds=seconds)
+        return result, seconds
 
     def _take(self, sequence: Sequence, result: LoopResult, now: float) -> Chunk:
         ids = result.tokens[:, 0]

@@ -77,6 +77,34 @@ def test_what_runs_inline_is_what_a_worker_writes(
         assert found.position == by_worker.position
 
 
+def test_both_runs_of_a_text_that_stops_early_are_counted(bundle: Bundle, engine: Engine) -> None:
+    def counted() -> dict[str, float]:
+        registry = engine.counts.registry
+        told = {
+            name: registry.get_sample_value(f"unroll_{name}")
+            for name in ("row_steps_total", "loop_steps_sum", "loop_seconds_count")
+        }
+        told["wasted"] = registry.get_sample_value("unroll_row_steps_wasted_total")
+        for kind in ("read", "written"):
+            told[kind] = registry.get_sample_value("unroll_symbols_total", {"kind": kind})
+        return {name: value for name, value in told.items() if value is not None}
+
+    before = counted()
+    found = engine.run_inline(asked(bundle, "ab", 40, seed=5, stop=("d",)))
+    assert found is not None
+    assert found.finish is FinishReason.STOP
+    steps = 2 + found.generated
+    assert steps < 42
+    assert {name: value - before[name] for name, value in counted().items()} == {
+        "row_steps_total": 42 + steps,
+        "loop_steps_sum": 42 + steps,
+        "loop_seconds_count": 2,
+        "wasted": 42 - steps,
+        "read": 2 + steps,
+        "written": 40,
+    }
+
+
 def test_text_that_goes_on_inline_is_one_text(bundle: Bundle, engine: Engine) -> None:
     whole = engine.run_inline(asked(bundle, "ab", 60, seed=3))
     assert whole is not None
