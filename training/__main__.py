@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -46,8 +47,17 @@ def train(settings: TrainingSettings) -> None:
         SystemExit: 130 after Ctrl-C.
     """
     settings, checkpoint, old = _begun(settings)
+    with closing(RunFolder(settings.runs_dir / settings.run_name)) as folder:
+        _train(settings, folder, checkpoint, old)
+
+
+def _train(
+    settings: TrainingSettings,
+    folder: RunFolder,
+    checkpoint: Checkpoint | None,
+    old: Checkpoint | None,
+) -> None:
     settings = replace(settings, corpus=from_anywhere(settings.corpus))
-    folder = RunFolder(settings.runs_dir / settings.run_name)
     with Group.of_environment(settings.device) as group:
         _check_processes(group, settings)
         reporter = Reporter(Console(quiet=not group.first))
@@ -61,8 +71,8 @@ def train(settings: TrainingSettings) -> None:
         started = time.monotonic()
         if checkpoint is None:
             settings, data = _fit(settings, model, data, corpus, group, reporter)
-        if checkpoint is None and group.first:
-            _make_room(folder, reporter)
+        if group.first:
+            _make_room(folder, reporter, is_new=checkpoint is None)
         introduce(settings, model, data, folder, reporter)
         tell_where_it_stands(checkpoint, reporter)
         with StopRequest() as stop, reporter:
@@ -97,7 +107,10 @@ def _check_processes(group: Group, settings: TrainingSettings) -> None:
         )
 
 
-def _make_room(folder: RunFolder, reporter: Reporter) -> None:
+def _make_room(folder: RunFolder, reporter: Reporter, *, is_new: bool) -> None:
+    if not is_new:
+        folder.hold()
+        return
     moved = folder.create()
     if moved is not None:
         reporter.say(f"{folder.path}: the older run of that name was moved to {moved}")

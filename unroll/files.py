@@ -1,4 +1,4 @@
-"""Files that are read whole, and are what they seem."""
+"""Files that are read whole, and are what they seem; and what only one process writes to."""
 
 import errno
 import os
@@ -41,3 +41,25 @@ def read_settings(path: Path) -> bytes:
         problem = f"it has more than {SETTINGS_BYTES} bytes"
         raise OSError(errno.EFBIG, problem, str(path))
     return data
+
+
+def hold(descriptor: int, path: Path) -> bool:
+    """Keep other processes of this machine out of a file or folder until it is closed.
+
+    Args:
+        descriptor: of it, open.
+        path: where it was opened.
+
+    Returns:
+        False if another process holds it, or it is not there any more. True also where the system
+        knows no such locks, as some network file systems.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    except (ImportError, OSError):
+        return True

@@ -7,8 +7,10 @@ import asyncio
 import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from enum import Enum
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Event, Thread
@@ -22,6 +24,8 @@ from serving.sessions.disk.folder import remove_if_unused
 from serving.settings import ServerSettings
 from serving.telemetry.logs import configure_logging
 from unroll.errors import UnrollError
+
+TERMINAL = (signal.SIGINT, signal.SIGHUP)  # what a terminal sends to all that it has started
 
 
 class Ask(Enum):
@@ -49,7 +53,10 @@ def run_child(settings: ServerSettings, pipe: Connection, scratch: Path | None) 
         scratch: folder of sessions that the supervisor removes, or, if that is killed, the last of
             its processes.
     """
-    os.setpgid(0, 0)  # a terminal's Ctrl-C is the supervisor's business
+    os.setpgid(0, 0)  # a terminal's signals are the supervisor's business
+    for number in TERMINAL:  # those that were held back are forgotten
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL)
     configure_logging(settings.log_format, settings.log_level)
 
     is_orphan = Event()
@@ -70,6 +77,17 @@ def run_child(settings: ServerSettings, pipe: Connection, scratch: Path | None) 
     finally:
         if scratch is not None and is_orphan.is_set():
             remove_if_unused(scratch)
+
+
+@contextmanager
+def terminal_held_back() -> Iterator[None]:
+    """Hold back a terminal's signals from processes that start in the block, until run_child."""
+    resource_tracker.ensure_running()  # to start it would let them in again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def tell(pipe: Connection, *message: Any) -> None:

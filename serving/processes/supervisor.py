@@ -20,7 +20,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from serving.process import AT_ONCE, describe_metrics, write_port
-from serving.processes.child import Ask, Told, run_child
+from serving.processes.child import Ask, Told, run_child, terminal_held_back
 from serving.processes.metrics import MergedMetrics
 from serving.processes.ports import reserve
 from serving.processes.scratch import scratch_folder
@@ -139,7 +139,8 @@ class Supervisor:
         ours, theirs = context.Pipe()
         arguments = (settings, theirs, self._scratch)
         process = context.Process(target=run_child, args=arguments, daemon=False)
-        process.start()
+        with terminal_held_back():
+            process.start()
         theirs.close()
         child = Child(next(self._serials), process, ours, self._loop.create_future())
         self._children[number] = child

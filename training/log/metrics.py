@@ -115,8 +115,10 @@ class MetricsLog:
         """See Log."""
         self._file.close()
         kept = [record for record in read_metrics(self.path) if record["update"] <= update]
-        with self.path.open("w", encoding="utf-8") as file:
+        draft = self.path.with_name(f".{self.path.name}.part")
+        with draft.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(record) + "\n" for record in kept)
+        draft.replace(self.path)  # whole, whenever the process is killed
         self._file = self.path.open("a", encoding="utf-8")
         if rollback:
             self._write("rollback", update=update, **rollback)

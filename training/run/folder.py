@@ -1,10 +1,12 @@
 """The folder of a run: what lies where in it, and how an older one makes room."""
 
 import itertools
+import os
 from pathlib import Path
 
 from training.run.checkpoint import BEST
 from unroll.errors import CheckpointError, SettingsError
+from unroll.files import hold
 
 LAST = "last.safetensors"
 
@@ -26,24 +28,54 @@ class RunFolder:
         self.plot = path / "loss.png"
         self.samples = path / "samples.txt"
         self.snapshots = path / "snapshots"
+        self._held: int | None = None  # a descriptor of the folder
 
     def create(self) -> Path | None:
-        """Make the folder; one of that name is moved aside, never overwritten.
+        """Make the folder and hold it; one with an older run is moved aside, never overwritten.
 
         Returns:
             Where the older run lies now, NAME.1 or the first number that is free.
 
         Raises:
-            SettingsError: nothing can be written there.
+            SettingsError: nothing can be written there, or another training writes there now.
         """
+        moved = None
         try:
-            moved = self._move_aside() if self.path.exists() else None
-            self.path.mkdir(parents=True)
+            self._make()
+            if any(self.path.iterdir()):
+                moved = self._move_aside()
+                self.close()
+                self._make()
         except OSError as error:
             raise SettingsError(
                 f"{self.path}: cannot be made: {error.strerror}; change --runs-dir"
             ) from error
         return moved
+
+    def _make(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.hold()
+
+    def hold(self) -> None:
+        """Keep other trainings of this machine out of the folder until `close`.
+
+        Raises:
+            SettingsError: another one writes there, or has moved it aside.
+            OSError: it cannot be opened.
+        """
+        self._held = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        if not hold(self._held, self.path):
+            self.close()
+            raise SettingsError(
+                f"{self.path}: another training writes there now; wait until it has ended, or "
+                "choose another --name"
+            )
+
+    def close(self) -> None:
+        """Let other trainings write there."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     def _move_aside(self) -> Path:
         places = (self.path.with_name(f"{self.path.name}.{n}") for n in itertools.count(1))

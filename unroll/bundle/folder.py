@@ -41,6 +41,7 @@ from unroll.bundle.manifest import (
     unrolled_among,
 )
 from unroll.bundle.strict_json import parse
+from unroll.bundle.swap import swap
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import BundleError
 
@@ -96,7 +97,7 @@ def write_bundle(folder: Path, fill: Callable[[Path], Manifest]) -> None:
         text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n"
         (draft / MANIFEST).write_text(text, encoding="utf-8")
         _share(draft)
-        _swap(draft, folder)
+        swap(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -110,17 +111,6 @@ def _share(folder: Path) -> None:
 
 def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and not any(folder.iterdir())
-
-
-def _swap(draft: Path, folder: Path) -> None:
-    """Put the draft in the folder's place; the old one, if any, ends up under the draft's name."""
-    if not folder.exists():
-        draft.rename(folder)
-        return
-    aside = draft.with_name(draft.name + ".old")
-    folder.rename(aside)
-    draft.rename(folder)
-    aside.rename(draft)
 
 
 def load_bundle(folder: Path) -> Bundle:

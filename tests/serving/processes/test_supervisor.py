@@ -149,12 +149,18 @@ def test_sighup_reloads_each_process_and_all_end_with_their_supervisor(
         assert not [*tmp_path.glob("unroll-sessions-*")]
 
 
-def test_sighup_while_processes_start_ends_nothing(gru: Path, tmp_path: Path) -> None:
+def test_signals_of_a_terminal_to_all_processes_that_start_end_none(
+    gru: Path, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "unroll", "serve", "--port", "0", *arguments(gru)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as server:
         try:
             wait_for(lambda: bool(children(server)))
-            server.send_signal(signal.SIGHUP)
+            for pid in children(server):
+                os.kill(pid, signal.SIGINT)
+            os.killpg(server.pid, signal.SIGHUP)
             assert server.stderr is not None
             lines = iter(server.stderr.readline, "")
             assert any("the same bundle" in line for line in lines)

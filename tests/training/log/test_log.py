@@ -48,6 +48,23 @@ def test_rolling_average_is_that_of_each_stretch() -> None:
     assert rolling_average(values, 4).tolist() == [3.25]
 
 
+def test_a_log_is_whole_whenever_the_process_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    for update in (1, 2, 3):
+        log.update(update, 0.5, 0.1, 1.0)
+    log.close()
+
+    def killed(record: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("json.dumps", killed)
+    with pytest.raises(KeyboardInterrupt):
+        MetricsLog(log.path).rewind(2)
+    assert [record["update"] for record in read_metrics(log.path)] == [1, 2, 3]
+
+
 def test_a_log_forgets_what_will_be_done_again_and_a_line_cut_off(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path / "metrics.jsonl")
     for update in (1, 2, 3):

@@ -17,6 +17,7 @@ from serving.local.model import LocalModel, load
 from tests.serving.running import RunningServer, wait_for
 from training.settings import Cell
 from unroll.__main__ import main
+from unroll.files import hold
 from unroll.options import GenerateOptions
 
 PROMPTS = ["a", "", "bad cab", "x", "fed"] * 8  # one in five has an unknown symbol
@@ -274,6 +275,20 @@ def test_standard_output_that_is_full_is_told(
     assert done.returncode == 2
     *_, told = done.stderr.decode().splitlines()
     assert "output = '-': cannot be written: No space left on device; make room, then" in told
+
+
+def test_output_that_another_command_writes_is_refused_and_stays(
+    run: Run, tiny_bundles: dict[Cell, Path], prompts: Path, tmp_path: Path, capfd: Captured
+) -> None:
+    flags = ("score", "--bundle", tiny_bundles["gru"], "--input", prompts)
+    output = tmp_path / "scores.jsonl"
+    with output.open("xb") as others:
+        assert hold(others.fileno(), output)
+        assert run(*flags, "--output", output, "--resume") == 2
+    assert "another command writes there now; wait until it has ended" in capfd.readouterr().err
+    assert output.read_bytes() == b""
+    assert run(*flags, "--output", output, "--resume") == 1  # some records fail
+    assert output.read_bytes().count(b"\n") == len(PROMPTS)
 
 
 @pytest.mark.parametrize("more", [(), ("--resume",)], ids=["anew", "resumed"])

@@ -11,6 +11,7 @@ from typing import IO
 from unroll.client.commands.records import STANDARD
 from unroll.client.commands.settings import BatchSettings
 from unroll.errors import SettingsError, counted
+from unroll.files import hold
 from unroll.terms import UnknownSymbols
 
 GO_ON = "the same command with --resume goes on where it ends"
@@ -103,6 +104,11 @@ def _file(path: Path, resume: bool) -> Iterator[Output]:
             f"output = {str(path)!r}: cannot be written: {error.strerror}; change --output"
         ) from error
     with file:
+        if not hold(file.fileno(), path):
+            raise SettingsError(
+                f"output = {str(path)!r}: another command writes there now; wait until it has "
+                "ended, or name another file"
+            )
         records, end, last = _records(path) if resume else (0, 0, b"")
         file.seek(end)
         file.truncate()  # what is left of another
