@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from enum import Enum
+from math import isnan
 from numbers import Real
 from operator import index
 from typing import Any, TypeVar
@@ -33,6 +34,7 @@ O = TypeVar(  # noqa: E741
     SessionOptions,
     Origin,
 )
+MOST_SHOWN = 64  # symbols of a value in an error
 _BITS = {
     "max_new_symbols": 31, "seed": 63, "top_k": 31, "sample_count": 31, "expected_position": 63,
     "top_log_probs": 31, "unit_count": 31,
@@ -81,8 +83,48 @@ def text_as_sent(field: str, text: str) -> str:
     return text
 
 
-def seeds_as_sent(seeds: Iterable[int]) -> list[int]:
-    """Check that seeds are whole numbers; raises as as_sent does."""
+def texts_as_sent(field: str, texts: Iterable[str]) -> Iterable[str]:
+    """Check that texts are several, and not one; raises as as_sent does."""
+    if isinstance(texts, str):
+        advice = f"; write [{texts!r}]" if len(texts) <= MOST_SHOWN else ""
+        problem = f"must be an iterable of strings, got the string {shown(texts)}{advice}"
+        raise InputError(field, problem)
+    if not isinstance(texts, Iterable):
+        raise InputError(field, f"must be an iterable of strings, got {_told(texts)}")
+    return texts
+
+
+def targets_as_sent(targets: Any) -> str:
+    """Return which symbols are marked, as a text of 1 and 0; raises as as_sent does.
+
+    Args:
+        targets: such a text, or for each symbol whether it is marked.
+    """
+    if isinstance(targets, str):
+        return targets
+    marked = [*targets] if isinstance(targets, Iterable) else [None]
+    if any(mark not in (True, False) for mark in marked):
+        problem = "must be a text of 1 and 0, or True or False for each symbol, got"
+        raise InputError("targets", f"{problem} {_told(targets)}")
+    return "".join("1" if mark else "0" for mark in marked)
+
+
+def seconds_as_sent(timeout: float | None) -> float | None:
+    """Check that a timeout is a number of seconds, or None; raises as as_sent does."""
+    if timeout is not None and (not isinstance(timeout, Real) or isnan(timeout)):
+        raise InputError("timeout", f"must be a number of seconds, or None, got {_told(timeout)}")
+    return timeout
+
+
+def whole_as_sent(field: str, number: int) -> int:
+    """Check that a number is a whole one; raises as as_sent does."""
+    return _whole(field, number, 63)
+
+
+def seeds_as_sent(seeds: Any) -> list[int]:
+    """Check that seeds are several whole numbers; raises as as_sent does."""
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
+        raise InputError("seeds", f"must be an iterable of whole numbers, got {_told(seeds)}")
     return [_whole(f"seeds[{place}]", seed, 63) for place, seed in enumerate(seeds)]
 
 
@@ -111,7 +153,7 @@ def _sent(name: str, value: Any) -> Any:
 
 def _check_listed(name: str, value: Any, of: str) -> None:
     if isinstance(value, str):
-        advice = f"; write ({value!r},)" if of == "strings" and len(value) <= 64 else ""
+        advice = f"; write ({value!r},)" if of == "strings" and len(value) <= MOST_SHOWN else ""
         raise InputError(
             name, f"must be a tuple or list of {of}, got the string {shown(value)}{advice}"
         )
@@ -169,4 +211,4 @@ def _told(value: object) -> str:
     if isinstance(value, str):
         return shown(value)
     told = repr(value)
-    return told if len(told) <= 64 else f"{told[:64]}…"
+    return told if len(told) <= MOST_SHOWN else f"{told[:MOST_SHOWN]}…"

@@ -11,6 +11,7 @@ from serving.texts.origins import Place
 from unroll.errors import InputError
 from unroll.options import Origin
 from unroll.ranges import COUNT
+from unroll.sent import seconds_as_sent
 
 LIMITS = Limits(
     prompt=maxsize, new=COUNT, score=maxsize, inspect=maxsize, units=maxsize, message=maxsize
@@ -31,7 +32,8 @@ class LocalCall:
     @classmethod
     def within(cls, timeout: float | None) -> Self:
         """Begin a call that may take so many seconds; None for any number."""
-        return cls(deadline=None if timeout is None else time.monotonic() + timeout)
+        seconds = seconds_as_sent(timeout)
+        return cls(deadline=None if seconds is None else time.monotonic() + seconds)
 
     def hold(self, more: int) -> AbstractContextManager[object]:
         """Let further samples run."""

@@ -2,6 +2,7 @@
 
 from enum import Enum
 from functools import partial
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -112,8 +113,10 @@ def _maker(
     capsule_keys: PathOrName | None,
 ) -> partial[AsyncLocal]:
     for name, value in (("workers", workers), ("threads", threads), ("slots", slots)):
-        if not 1 <= value <= COUNT:
-            raise SettingsError(f"{name} = {value!r}: must be 1 or more")
+        if not isinstance(value, Integral) or not 1 <= value <= COUNT:
+            raise SettingsError(f"{name} = {value!r}: must be a whole number, 1 or more")
+    if not isinstance(folder, (str, PathLike)):
+        raise SettingsError(f"folder = {folder!r}: must be a path, as a string or os.PathLike")
     chosen, computing = _one_of(Device, "device", device), _one_of(Kernels, "kernels", kernels)
     check_kernels(computing, chosen, threads)
     options = EngineOptions(

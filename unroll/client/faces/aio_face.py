@@ -26,7 +26,7 @@ from unroll.results import (
     Piece,
     Score,
 )
-from unroll.sent import check_options
+from unroll.sent import check_options, targets_as_sent, texts_as_sent
 
 R = TypeVar("R")
 AT_ONCE = 256  # texts that are read before any of them begins
@@ -173,10 +173,8 @@ class AsyncFace:
             timeout: in seconds; None waits for ever.
         """
         check_options("find_units", options, FindUnitsOptions)
-        if not isinstance(targets, str):
-            targets = "".join("1" if holds else "0" for holds in targets)
-        origin = Origin(session=session, capsule=capsule)
-        return await self._backend.find_units(text, targets, options, origin, timeout)
+        origin, marked = Origin(session=session, capsule=capsule), targets_as_sent(targets)
+        return await self._backend.find_units(text, marked, options, origin, timeout)
 
     async def generate_many(
         self,
@@ -202,9 +200,9 @@ class AsyncFace:
             timeout: of the whole, in seconds; None waits for ever.
         """
         check_options("generate_many", options, GenerateOptions)
-        origin = Origin(capsule=capsule)
+        origin, given = Origin(capsule=capsule), texts_as_sent("prompts", prompts)
         bulk = await self._backend.generate_many(options, origin, timeout, in_order=in_order)
-        async with aclosing(_answers(bulk, prompts)) as answers:
+        async with aclosing(_answers(bulk, given)) as answers:
             async for answer in answers:
                 yield answer
 
@@ -230,9 +228,9 @@ class AsyncFace:
             timeout: of the whole, in seconds; None waits for ever.
         """
         check_options("score_many", options, ScoreOptions)
-        origin = Origin(capsule=capsule)
+        origin, given = Origin(capsule=capsule), texts_as_sent("texts", texts)
         bulk = await self._backend.score_many(options, origin, timeout, in_order=in_order)
-        async with aclosing(_answers(bulk, texts)) as answers:
+        async with aclosing(_answers(bulk, given)) as answers:
             async for answer in answers:
                 yield answer
 

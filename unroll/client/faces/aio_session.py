@@ -6,7 +6,7 @@ from contextlib import aclosing
 from unroll.client.faces.aio_backend import AsyncBackend
 from unroll.options import GenerateOptions, InspectOptions, Origin, ScoreOptions
 from unroll.results import Completion, Generation, Inspection, Piece, Score, SessionInfo
-from unroll.sent import check_options
+from unroll.sent import check_options, seeds_as_sent, whole_as_sent
 
 
 class AsyncSession:
@@ -87,12 +87,14 @@ class AsyncSession:
         self, seeds: Iterable[int], *, timeout: float | None = None
     ) -> list["AsyncSession"]:
         """Start one new session for each seed from the state of this one, which stays unchanged."""
-        forks = await self._backend.fork_session(self.session_id, seeds, timeout)
+        given = seeds_as_sent(seeds)
+        forks = await self._backend.fork_session(self.session_id, given, timeout)
         return [AsyncSession(self._backend, fork) for fork in forks]
 
     async def rewind(self, position: int, *, timeout: float | None = None) -> SessionInfo:
         """Rewind the session to one of its marks; `describe` lists them."""
-        return self._learn(await self._backend.rewind_session(self.session_id, position, timeout))
+        mark = whole_as_sent("position", position)
+        return self._learn(await self._backend.rewind_session(self.session_id, mark, timeout))
 
     async def describe(self, *, timeout: float | None = None) -> SessionInfo:
         """Fetch the session's position and marks, and continue from there."""

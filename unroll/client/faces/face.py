@@ -28,7 +28,7 @@ from unroll.results import (
     Piece,
     Score,
 )
-from unroll.sent import check_options
+from unroll.sent import check_options, targets_as_sent, texts_as_sent
 
 R = TypeVar("R")
 AT_ONCE = 256  # texts that are read before any of them begins
@@ -175,10 +175,8 @@ class Face:
             timeout: in seconds; None waits for ever.
         """
         check_options("find_units", options, FindUnitsOptions)
-        if not isinstance(targets, str):
-            targets = "".join("1" if holds else "0" for holds in targets)
-        origin = Origin(session=session, capsule=capsule)
-        return self._backend.find_units(text, targets, options, origin, timeout)
+        origin, marked = Origin(session=session, capsule=capsule), targets_as_sent(targets)
+        return self._backend.find_units(text, marked, options, origin, timeout)
 
     def generate_many(
         self,
@@ -204,9 +202,9 @@ class Face:
             timeout: of the whole, in seconds; None waits for ever.
         """
         check_options("generate_many", options, GenerateOptions)
-        origin = Origin(capsule=capsule)
+        origin, given = Origin(capsule=capsule), texts_as_sent("prompts", prompts)
         bulk = self._backend.generate_many(options, origin, timeout, in_order=in_order)
-        with closing(_answers(bulk, prompts)) as answers:
+        with closing(_answers(bulk, given)) as answers:
             yield from answers
 
     def score_many(
@@ -231,9 +229,9 @@ class Face:
             timeout: of the whole, in seconds; None waits for ever.
         """
         check_options("score_many", options, ScoreOptions)
-        origin = Origin(capsule=capsule)
+        origin, given = Origin(capsule=capsule), texts_as_sent("texts", texts)
         bulk = self._backend.score_many(options, origin, timeout, in_order=in_order)
-        with closing(_answers(bulk, texts)) as answers:
+        with closing(_answers(bulk, given)) as answers:
             yield from answers
 
     def start_session(

@@ -8,7 +8,7 @@ from contextlib import closing
 from unroll.client.faces.backend import Backend
 from unroll.options import GenerateOptions, InspectOptions, Origin, ScoreOptions
 from unroll.results import Completion, Generation, Inspection, Piece, Score, SessionInfo
-from unroll.sent import check_options
+from unroll.sent import check_options, seeds_as_sent, whole_as_sent
 
 
 class Session:
@@ -87,12 +87,14 @@ class Session:
 
     def fork(self, seeds: Iterable[int], *, timeout: float | None = None) -> list["Session"]:
         """Start one new session for each seed from the state of this one, which stays unchanged."""
-        forks = self._backend.fork_session(self.session_id, seeds, timeout)
+        given = seeds_as_sent(seeds)
+        forks = self._backend.fork_session(self.session_id, given, timeout)
         return [Session(self._backend, fork) for fork in forks]
 
     def rewind(self, position: int, *, timeout: float | None = None) -> SessionInfo:
         """Rewind the session to one of its marks; `describe` lists them."""
-        return self._learn(self._backend.rewind_session(self.session_id, position, timeout))
+        mark = whole_as_sent("position", position)
+        return self._learn(self._backend.rewind_session(self.session_id, mark, timeout))
 
     def describe(self, *, timeout: float | None = None) -> SessionInfo:
         """Fetch the session's position and marks, and continue from there."""

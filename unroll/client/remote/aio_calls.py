@@ -43,6 +43,7 @@ from unroll.results import (
     Score,
     SessionInfo,
 )
+from unroll.sent import seconds_as_sent
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
 from unroll.wire import from_rpc_error
@@ -84,7 +85,8 @@ class AsyncCalls:
         self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
     ) -> AsyncGenerator[Piece]:
         """See AsyncBackend."""
-        return self._pieces(requests.generate_request(prompt, options, origin), timeout)
+        request = requests.generate_request(prompt, options, origin)
+        return self._pieces(request, seconds_as_sent(timeout))
 
     async def score(
         self, text: str, options: ScoreOptions, origin: Origin, timeout: float | None

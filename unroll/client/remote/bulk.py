@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from unroll.client.remote.packing import BYTES_AT_ONCE, Packed, pack
 from unroll.errors import InputError, ServerError
 from unroll.results import Answer
+from unroll.sent import seconds_as_sent
 from unroll.wire import LONGEST, from_rpc_error
 
 R = TypeVar("R")
@@ -56,7 +57,7 @@ class CallBulk(Generic[R]):
         self._refused: deque[Answer[R]] = deque()  # of texts that cannot be sent
         self._requests: Queue[Message | None] = Queue()
         self._requests.put_nowait(first)
-        self._call = method(self._queued(), timeout=timeout)
+        self._call = method(self._queued(), timeout=seconds_as_sent(timeout))
         self._responses = iter(self._call)
 
     @property

@@ -44,6 +44,7 @@ from unroll.results import (
     Score,
     SessionInfo,
 )
+from unroll.sent import seconds_as_sent
 from unroll.v1 import text_generation_pb2 as pb
 from unroll.v1.text_generation_pb2_grpc import TextGenerationServiceStub
 from unroll.wire import from_rpc_error
@@ -83,7 +84,8 @@ class Calls:
         self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
     ) -> Generator[Piece]:
         """See Backend."""
-        return self._pieces(requests.generate_request(prompt, options, origin), timeout)
+        request = requests.generate_request(prompt, options, origin)
+        return self._pieces(request, seconds_as_sent(timeout))
 
     def score(
         self, text: str, options: ScoreOptions, origin: Origin, timeout: float | None

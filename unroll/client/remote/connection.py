@@ -1,11 +1,12 @@
 """What both clients share about their connection to a server."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from grpc_health.v1 import health_pb2
 
 from unroll.client.remote.security import Security
 from unroll.errors import InputError, UnavailableError, shown
+from unroll.sent import whole_as_sent
 from unroll.wire import SERVICE
 
 DEFAULT_TARGET = "127.0.0.1:50051"
@@ -31,9 +32,12 @@ def read_targets(target: str | Sequence[str], *, has_channel: bool) -> tuple[str
     Raises:
         InputError: there is none, or several and one channel of the caller's own.
     """
-    targets = (target,) if isinstance(target, str) else tuple(target)
+    targets = (target,) if isinstance(target, str) or not isinstance(target, Iterable) else target
+    targets = tuple(targets)
     if not targets:
         raise InputError("target", "is empty; name at least one server, as host:port")
+    if not all(isinstance(each, str) for each in targets):
+        raise InputError("target", f"must be HOST:PORT, or several, got {target!r}")
     for each in targets:
         if ":" not in each and not has_channel:
             raise InputError("target", f"is {shown(each)}, without a port; give HOST:PORT")
@@ -50,6 +54,8 @@ def check_security(security: Security, targets: Sequence[str], *, has_channel: b
     Raises:
         InputError: it cannot, or the channel is the caller's own.
     """
+    if not isinstance(security, Security):
+        raise InputError("security", f"must be an unroll.Security, got {type(security).__name__}")
     if has_channel and security != Security():
         raise InputError("security", "cannot be combined with channel; secure the channel itself")
     security.validate(targets)
@@ -61,7 +67,7 @@ def check_retries(retries: int) -> int:
     Raises:
         InputError: it is no such number.
     """
-    if retries < 0:
+    if whole_as_sent("retries", retries) < 0:
         raise InputError("retries", f"must be 0 (never) or more, got {retries}")
     return retries
 

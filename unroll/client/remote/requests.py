@@ -148,14 +148,14 @@ def rewind_request(session_id: str, position: int) -> pb.RewindSessionRequest:
 def get_session_request(session_id: str) -> pb.GetSessionRequest:
     """Build the request to describe a session; raises as generate_request does."""
     message = pb.GetSessionRequest()
-    _set(message, "session", session_id)
+    _set(message, "session", text_as_sent("session", session_id))
     return message
 
 
 def model_request(name: str) -> pb.GetModelRequest:
     """Build the request for a model; raises as generate_request does."""
     message = pb.GetModelRequest()
-    _set(message, "model", name)
+    _set(message, "model", text_as_sent("model", name))
     return message
 
 

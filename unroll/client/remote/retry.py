@@ -5,6 +5,7 @@ import random
 import time
 
 from unroll.errors import ClosedError, OverloadedError, UnavailableError, UnrollError
+from unroll.sent import seconds_as_sent
 
 # What a server refuses before it begins, so that nothing has changed.
 REFUSALS = (OverloadedError, ClosedError)
@@ -23,7 +24,8 @@ class Deadline:
     """
 
     def __init__(self, timeout: float | None) -> None:
-        self._ends = None if timeout is None else time.monotonic() + timeout
+        seconds = seconds_as_sent(timeout)
+        self._ends = None if seconds is None else time.monotonic() + seconds
 
     @property
     def seconds_left(self) -> float | None:

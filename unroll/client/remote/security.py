@@ -54,6 +54,8 @@ class Security:
         """
         if (self.certificate is None) != (self.key is None):
             raise InputError("tls_key", "certificate and key are needed together; give both")
+        if not isinstance(self.token, str):  # never told: it may be a secret
+            raise InputError("token", f"must be a string, got {type(self.token).__name__}")
         if self.token and not (self.token.isascii() and self.token.isprintable()):
             raise InputError("token", "must be printable ASCII; check the file it comes from")
         if not self.token or self.is_encrypted:
