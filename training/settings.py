@@ -194,6 +194,8 @@ class TrainingSettings:
             SettingsError: one is broken; the message names the setting, its value and the range.
         """
         check_ranges(self)
+        if not self.corpus:
+            raise wrong_setting("corpus", self.corpus, "the name of a corpus or the path of a text")
         if self.split != "test" and self.validation_fraction == 0:
             raise wrong_setting("split", self.split, "'test' where validation_fraction is 0")
         if set(self.name) & set("/\\") or self.name in {".", ".."}:

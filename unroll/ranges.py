@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 from unroll.errors import SettingsError
 
 COUNT = 2**31 - 1  # the most of anything that is counted
+GROUPED_FROM = 10**5  # smaller ones, such as a port, are read at a glance
 
 
 @dataclass(frozen=True)
@@ -87,4 +88,6 @@ def flag(name: str) -> str:
 
 
 def _plain(bound: float) -> str:
-    return str(bound) if isinstance(bound, int) else f"{bound:g}"
+    if isinstance(bound, int):
+        return f"{bound:,}" if bound >= GROUPED_FROM else str(bound)
+    return f"{bound:g}"

@@ -23,13 +23,14 @@ from unroll.errors import SettingsError
     [
         ({"epochs": 0}, "epochs = 0 and minutes = 0: .* give --epochs, --minutes or a --preset"),
         ({"dropout": 1.0}, r"dropout = 1.0: must be at least 0 and below 1"),
-        ({"window": 0}, "window = 0: must be 1 to 1048576"),
+        ({"window": 0}, "window = 0: must be 1 to 1,048,576"),
         ({"gradient_clip": -1.0}, "gradient_clip = -1.0: must be 0 to"),
         ({"validation_fraction": 0.6}, r"must be 0 to 0\.5; change --validation-fraction"),
         ({"learning_rate": math.nan}, "learning_rate = nan"),
         ({"minutes": math.inf, "epochs": 0}, "minutes = inf"),
         ({"optimizer": "adam"}, "weight_decay = 0.02: adam has no weight decay"),
         ({"name": "../x"}, "plain folder name"),
+        ({"corpus": ""}, "corpus = '': must be the name of a corpus or the path of a text; change"),
         ({"seed": 2**63}, "seed = 9223372036854775808: must be at least 0 and below"),
     ],
 )

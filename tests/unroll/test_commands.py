@@ -199,7 +199,7 @@ def test_score_and_models_are_told(call: Call, client: Client, capfd: Captured) 
         (["--prompt", "-한"], "'-' (U+002D) at 0"),
         (["--temperature", "-1"], "unroll generate: --temperature: must be 0 (greedy) or between"),
         (["--model", "smal"], "did you mean 'small'?"),
-        (["--timeout", "-1"], "timeout = -1.0: must be 0 to 2592000; change --timeout"),
+        (["--timeout", "-1"], "timeout = -1.0: must be 0 to 2,592,000; change --timeout"),
     ],
 )
 def test_error_is_one_line_and_status_2(

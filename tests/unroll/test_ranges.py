@@ -53,6 +53,7 @@ def test_no_range_holds_what_is_not_finite(value: float) -> None:
         (Range(above=0, most=0.5), "above 0 and at most 0.5"),
         (Range(0, below=1), "at least 0 and below 1"),
         (Range(3), "at least 3"),
+        (Range(99_999, 10**9), "99999 to 1,000,000,000"),
     ],
 )
 def test_range_is_told_in_words(allowed: Range, words: str) -> None:
