@@ -212,7 +212,9 @@ def _decoded(chunks: Iterable[bytes], rules: Rules, name: str) -> Iterator[str]:
 def _require_text(data: bytes, encoding: str, name: str) -> None:
     what = packed(data)
     if what is not None:
-        raise CorpusError(f"corpus {name}: is {what}; unpack it, and name the text in it")
+        raise CorpusError(
+            f"corpus {name}: is {what}, and no text; name the text that it holds, or leave it out"
+        )
     wide = wide_encoding(data)
     if wide is not None and "16" not in encoding and "32" not in encoding:
         raise CorpusError(

@@ -26,6 +26,8 @@ PACKED = {
     b"\xfd7zXZ": "packed with xz",
     b"PK\x03\x04": "a zip archive (or an office document)",
     b"%PDF": "a PDF",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
 }
 NULS_OF_TEXT = 0.1  # share; a text in one-byte symbols has none, one in UTF-16 half
 # A text in UTF-16 that is not Latin has NULs in its spaces and newlines alone, all at even places

@@ -134,7 +134,13 @@ def test_a_refused_text_names_the_encoding_it_is_in(text: str, encoding: str) ->
 
 @pytest.mark.parametrize(
     ("data", "what"),
-    [(gzip.compress(b"text", mtime=0), "gzip"), (b"PK\x03\x04rest", "zip"), (b"%PDF-1.7", "PDF")],
+    [
+        (gzip.compress(b"text", mtime=0), "gzip"),
+        (b"PK\x03\x04rest", "zip"),
+        (b"%PDF-1.7", "PDF"),
+        (b"\x89PNG\r\n\x1a\nrest", "a PNG image, and no text"),
+        (b"\xff\xd8\xff\xe0rest", "a JPEG image, and no text"),
+    ],
 )
 def test_what_is_no_text_is_named(data: bytes, what: str) -> None:
     with pytest.raises(CorpusError, match=what):
