@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 from serving.process import AT_ONCE, describe_metrics, write_port
 from serving.processes.child import Ask, Told, run_child, terminal_held_back
 from serving.processes.metrics import MergedMetrics
-from serving.processes.ports import reserve
+from serving.processes.ports import reserved
 from serving.processes.scratch import scratch_folder
 from serving.sessions.capsule import KEYS_VARIABLE, has_keys
 from serving.settings import ServerSettings
@@ -113,11 +113,10 @@ class Supervisor:
     def _shared(self, closing: ExitStack) -> ServerSettings:
         """Return a process's settings; what they name is shared by all of them."""
         settings = self.settings
-        grpc = closing.enter_context(reserve("port", settings.host, settings.port))
+        port = closing.enter_context(reserved("port", settings.host, settings.port))
         http_port = settings.http_port
         if http_port is not None:
-            http = closing.enter_context(reserve("http_port", settings.host, http_port))
-            http_port = http.getsockname()[1]
+            http_port = closing.enter_context(reserved("http_port", settings.host, http_port))
         state_dir = settings.state_dir
         if state_dir is None and settings.store is None:
             state_dir = self._scratch = closing.enter_context(scratch_folder())
@@ -126,7 +125,7 @@ class Supervisor:
         return replace(
             settings,
             processes=1,
-            port=grpc.getsockname()[1],
+            port=port,
             http_port=http_port,
             port_file=None,
             metrics_port=None,
