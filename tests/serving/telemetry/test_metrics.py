@@ -228,22 +228,25 @@ def test_queue_and_stalled_requests_are_seen(tiny_bundles: dict[Cell, Path]) -> 
     with (
         serve(str(tiny_bundles["gru"]), metrics_port=0, slots=1, buffer_symbols=16) as server,
         grpc.insecure_channel(server.address, options=NARROW) as narrow,
-        server.client() as client,
         ThreadPoolExecutor(2) as pool,
+        server.client() as client,
     ):
         stalled = Client(channel=narrow).stream("abc", LONG)
         next(stalled)
         wait_for(lambda: counts(server)["unroll_requests_stalled", "gru"] == 1)
         asked = GenerateOptions(max_new_symbols=ENDLESS)
         running = [pool.submit(client.generate, "abc", asked) for _ in range(2)]
-        wait_for(lambda: has_one_that_waits(counts(server)))
+        wait_for(lambda: are_all_somewhere(counts(server)))
         client.close()
         assert [type(future.exception(PATIENCE)) for future in running] == [CancelledError] * 2
         stalled.close()
 
 
-def has_one_that_waits(page: dict[tuple[str, ...], float]) -> bool:
-    return [page[f"unroll_{name}", "gru"] for name in ("queue_length", "slots_taken")] == [1, 1]
+def are_all_somewhere(page: dict[tuple[str, ...], float]) -> bool:
+    """Whether one of three runs; the first waits, too, if its reader's buffer had room once more."""
+    names = ("slots_taken", "queue_length", "requests_stalled")
+    running, waiting, stalled = (page[f"unroll_{name}", "gru"] for name in names)
+    return running == 1 and waiting >= 1 and waiting + stalled == 2
 
 
 @pytest.fixture(scope="module")
