@@ -1,5 +1,6 @@
 """Ports for servers that are told theirs, or that stop and come back."""
 
+import os
 import random
 import socket
 from pathlib import Path
@@ -15,7 +16,10 @@ def free_ports(count: int) -> list[int]:
         RuntimeError: there are none.
     """
     bounds = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii")
-    candidates = range(LOWEST_PORT, int(bounds.split()[0]))
+    # Each process of a test session has its own: a port that is found is listened on only later.
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    count_of_processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    candidates = range(LOWEST_PORT + number, int(bounds.split()[0]), count_of_processes)
     found: list[int] = []
     # Hypothesis seeds the global generator, in each process alike.
     for port in random.SystemRandom().sample(candidates, len(candidates)):

@@ -36,7 +36,8 @@ def test_signal_drains_and_exits_0(
 ) -> None:
     asked = GenerateOptions(max_new_symbols=20_000, seed=11)
     with server_process(tmp_path, "--model", str(tiny_bundles["gru"])) as (process, address):
-        with grpc.insecure_channel(address) as channel, Client(address) as client:
+        narrow = grpc.insecure_channel(address, options=NARROW)  # the text waits for its reader
+        with grpc.insecure_channel(address) as channel, Client(channel=narrow) as client:
             watch = Watch(channel)
             wait_for(lambda: watch.seen == [SERVING])
             stream = client.stream("abc", asked)

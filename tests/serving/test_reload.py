@@ -190,7 +190,7 @@ def test_bundles_that_drain_leave_the_scores_their_threads(
         done = pool.submit(reload, server)
         wait_for(lambda: server.server.models.get("").engine is not old)
         assert client.score("abc", timeout=PATIENCE / 2).log_probs
-        assert old.load().running + old.load().stalled == 1
+        assert len(old.sequences()) == 1
         stream.close()
         done.result(PATIENCE)
 

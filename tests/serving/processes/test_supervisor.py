@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.ports import free_port
+from tests.processes import is_spawned, spawned_by
 from tests.serving.running import ENDLESS, PATIENCE, server_process, wait_for
 from tests.unroll.client.stub import Stub, ask, connected, refused
 from training.settings import Cell
@@ -27,21 +28,6 @@ Running = tuple["subprocess.Popen[str]", str]
 
 def arguments(bundle: Path, *more: str) -> list[str]:
     return ["--processes", "2", "--model", str(bundle), *more]
-
-
-def children(supervisor: "subprocess.Popen[str]") -> list[int]:
-    """Server processes of a supervisor; its tracker of resources is none."""
-    found: list[int] = []
-    for task in Path(f"/proc/{supervisor.pid}/task").iterdir():
-        found += map(int, (task / "children").read_text(encoding="ascii").split())
-    return sorted(pid for pid in found if "spawn_main" in command_of(pid))
-
-
-def command_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
-    except OSError:
-        return ""
 
 
 def listens(pid: int, address: str) -> bool:
@@ -57,6 +43,11 @@ def listens(pid: int, address: str) -> bool:
         line[1].endswith(port) and line[3] == "0A" and f"socket:[{line[9]}]" in inodes
         for line in lines
     )
+
+
+def both_listen(server: "subprocess.Popen[str]", address: str) -> bool:
+    pair = spawned_by(server.pid)
+    return len(pair) == 2 and all(listens(pid, address) for pid in pair)
 
 
 @contextmanager
@@ -90,7 +81,7 @@ def test_processes_are_one_server_from_start_to_drain(gru: Path, tmp_path: Path)
     with server_process(
         tmp_path, *arguments(gru, "--metrics-port", str(metrics), "--slots", "8")
     ) as (server, at):
-        pair = children(server)
+        pair = spawned_by(server.pid)
         assert [listens(pid, at) for pid in pair] == [True, True]
         with stubs(at, 24) as all_stubs:
             first, *others = all_stubs
@@ -119,8 +110,8 @@ def test_processes_are_one_server_from_start_to_drain(gru: Path, tmp_path: Path)
         assert counted(metrics, "unroll_requests_total") == calls
         with connected(at) as stub:
             assert stub.get(session).position == 123
-        wait_for(lambda: len(ready := children(server)) == 2 and all(listens(p, at) for p in ready))
-        assert other in children(server)
+        wait_for(lambda: both_listen(server, at))
+        assert other in spawned_by(server.pid)
         with stubs(at, 8) as again:
             assert [stub.get(session).position for stub in again] == [123] * 8
 
@@ -129,7 +120,7 @@ def test_processes_are_one_server_from_start_to_drain(gru: Path, tmp_path: Path)
         assert server.returncode == 0
         assert log.count("draining for up to") == 2
         assert "has ended; it starts again in 1 s" in log
-        assert not any("spawn_main" in command_of(pid) for pid in pair)
+        assert not any(is_spawned(pid) for pid in pair)
 
 
 def test_sighup_reloads_each_process_and_all_end_with_their_supervisor(
@@ -137,7 +128,7 @@ def test_sighup_reloads_each_process_and_all_end_with_their_supervisor(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with server_process(tmp_path, *arguments(gru)) as (server, _):
-        pair = children(server)
+        pair = spawned_by(server.pid)
         server.send_signal(signal.SIGHUP)
         assert server.stderr is not None
         lines = iter(server.stderr.readline, "")
@@ -145,7 +136,7 @@ def test_sighup_reloads_each_process_and_all_end_with_their_supervisor(
             assert any("the same bundle" in line for line in lines)
         assert [*tmp_path.glob("unroll-sessions-*")]
         server.kill()
-        wait_for(lambda: not any("spawn_main" in command_of(pid) for pid in pair))
+        wait_for(lambda: not any(is_spawned(pid) for pid in pair))
         assert not [*tmp_path.glob("unroll-sessions-*")]
 
 
@@ -157,8 +148,8 @@ def test_signals_of_a_terminal_to_all_processes_that_start_end_none(
         command, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as server:
         try:
-            wait_for(lambda: bool(children(server)))
-            for pid in children(server):
+            wait_for(lambda: bool(spawned_by(server.pid)))
+            for pid in spawned_by(server.pid):
                 os.kill(pid, signal.SIGINT)
             os.killpg(server.pid, signal.SIGHUP)
             assert server.stderr is not None
@@ -172,7 +163,7 @@ def test_sighup_reloads_again_after_two_that_met_a_process_that_was_down(
     gru: Path, tmp_path: Path
 ) -> None:
     with server_process(tmp_path, *arguments(gru)) as (server, at):
-        pair = children(server)
+        pair = spawned_by(server.pid)
         assert server.stderr is not None
         lines = iter(server.stderr.readline, "")
         os.kill(pair[0], signal.SIGKILL)
@@ -180,7 +171,7 @@ def test_sighup_reloads_again_after_two_that_met_a_process_that_was_down(
         for _ in range(2):
             server.send_signal(signal.SIGHUP)
             assert any("the same bundle" in line for line in lines)
-        wait_for(lambda: len(ready := children(server)) == 2 and all(listens(p, at) for p in ready))
+        wait_for(lambda: both_listen(server, at))
         server.send_signal(signal.SIGHUP)
         for _ in pair:
             assert any("the same bundle" in line for line in lines)
@@ -192,7 +183,7 @@ def test_signal_that_each_process_gets_beside_the_supervisor_drains(
     """As systemd stops a unit: SIGTERM to all of its processes."""
     settings = ("--grace-seconds", "0.5", "--max-new-symbols", str(ENDLESS))
     with server_process(tmp_path, *arguments(gru, *settings)) as (server, at):
-        everyone = [*children(server), server.pid]
+        everyone = [*spawned_by(server.pid), server.pid]
         with connected(at) as stub:
             stream = stub.calls.StreamGenerate(ask("abc", ENDLESS), timeout=PATIENCE)
             next(stream)

@@ -1,5 +1,6 @@
 """How calls end before their time, and how the server bears load and slow readers."""
 
+import asyncio
 import gc
 import signal
 import subprocess
@@ -163,9 +164,11 @@ def test_handler_cancelled_by_anyone_else_still_answers(
         wait_for(lambda: len(shared_server.sequences()) == 0)
 
 
-def has_come_to_rest(sequence: Sequence) -> bool:
+def has_come_to_rest(running: RunningServer, sequence: Sequence) -> bool:
+    """Whether its reader's connection is full: for a moment, every stream waits now and then."""
     position = sequence.position
-    time.sleep(0.3)  # for a moment, every stream waits for its reader now and then
+    for _ in range(100):  # turns of the server, which take longer where it is busy
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0.003), running.loop).result(PATIENCE)
     return sequence.is_stalled and sequence.position == position
 
 
@@ -177,7 +180,7 @@ def test_stalled_reader_pauses_only_itself(tiny_bundles: dict[Cell, Path]) -> No
             stream = slow.stream("abc", asked, timeout=PATIENCE)
             pieces = [next(stream)]
             (stalled,) = running.sequences()
-            wait_for(lambda: has_come_to_rest(stalled))
+            wait_for(lambda: has_come_to_rest(running, stalled))
             position = stalled.position
             assert position < 4000
             other = quick.generate("abc", GenerateOptions(max_new_symbols=1000), timeout=PATIENCE)
@@ -233,7 +236,7 @@ def test_one_stalled_reader_among_64_holds_nobody_up(tiny_bundles: dict[Cell, Pa
             stalled = slow.stream("abc", asked)
             received = next(stalled).text
             (sequence,) = running.sequences()
-            wait_for(lambda: has_come_to_rest(sequence))
+            wait_for(lambda: has_come_to_rest(running, sequence))
             position = sequence.position
             with ThreadPoolExecutor(63) as pool:
                 texts = list(pool.map(read, range(63)))

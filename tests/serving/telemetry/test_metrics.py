@@ -243,7 +243,7 @@ def test_queue_and_stalled_requests_are_seen(tiny_bundles: dict[Cell, Path]) -> 
 
 
 def are_all_somewhere(page: dict[tuple[str, ...], float]) -> bool:
-    """Whether one of three runs; the first waits, too, if its reader's buffer had room once more."""
+    """Whether one of three runs; the first waits, too, if its buffer had room again."""
     names = ("slots_taken", "queue_length", "requests_stalled")
     running, waiting, stalled = (page[f"unroll_{name}", "gru"] for name in names)
     return running == 1 and waiting >= 1 and waiting + stalled == 2

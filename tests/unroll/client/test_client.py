@@ -148,8 +148,8 @@ def test_client_waits_for_a_server_that_is_starting(tiny_bundles: dict[Cell, Pat
     later = RunningServer(ServerSettings(model=(str(tiny_bundles["gru"]),), port=port))
     with Client(f"127.0.0.1:{port}") as client:
         starting = threading.Timer(0.3, later.__enter__)
-        starting.start()
         started = time.monotonic()
+        starting.start()
         client.wait_until_ready(PATIENCE)
         assert time.monotonic() - started > 0.2
         assert client.generate("abc").text

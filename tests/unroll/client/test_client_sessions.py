@@ -33,7 +33,7 @@ from unroll.terms import Capsules, FinishReason, UnknownSymbols
 
 NOBODY = "127.0.0.1:1"  # a port that no user may listen on
 ASKED = GenerateOptions(max_new_symbols=50, log_probs=True)
-LONG = GenerateOptions(max_new_symbols=10_000, seed=4, log_probs=True)
+LONG = GenerateOptions(max_new_symbols=20_000, seed=4, log_probs=True)  # a connection holds less
 SEEDED = SessionOptions(seed=21, temperature=0.75, top_k=9)
 
 

@@ -3,7 +3,9 @@
 import asyncio
 import multiprocessing
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from threading import Barrier
@@ -27,8 +29,10 @@ def run_load(settings: LoadSettings) -> Tally:
     """
     together = SPAWN.Barrier(settings.processes)
     with ProcessPoolExecutor(settings.processes, SPAWN, _begin, (together,)) as pool:
-        parts = shares(settings.clients, settings.processes)
-        return Tally.merged(list(pool.map(partial(_run_part, settings), parts)))
+        with _ctrl_c_later():
+            parts = shares(settings.clients, settings.processes)
+            measured = pool.map(partial(_run_part, settings), parts)
+        return Tally.merged(list(measured))
 
 
 def shares(clients: int, processes: int) -> list[range]:
@@ -37,10 +41,21 @@ def shares(clients: int, processes: int) -> list[range]:
     return [range(first, last) for first, last in pairwise(bounds)]
 
 
+@contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Let Ctrl-C wait; processes that are started begin with that, too, and import in peace."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 def _begin(together: Barrier) -> None:
     global _together  # noqa: PLW0603 - the only way into a pool's process
     _together = together
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _run_part(settings: LoadSettings, numbers: range) -> Tally:

@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from benchmarks.harness.record import read
 from serving.access.tokens import NewToken, issue
+from tests.processes import imports, spawned_by
 from tests.serving.access.certificates import Authority
 from tests.serving.running import ENDLESS, PATIENCE, RunningServer, serve, wait_for
 from training.settings import Cell
@@ -92,13 +94,18 @@ def run_in_process(settings: LoadSettings) -> Tally:
     return asyncio.run(load.run(lambda: asyncio.sleep(0)))
 
 
-def run_long_enough(settings: LoadSettings) -> Tally:
-    """Load for so long that each client is answered, on a busy machine, too."""
+def run_until(settings: LoadSettings, is_enough: Callable[[Tally], bool]) -> Tally:
+    """Load for so long that it is enough, on a busy machine, too."""
     for times in LONGER:
         tally = run_in_process(replace(settings, seconds=times * settings.seconds))
-        if min(tally.symbols) > 3 * settings.new_symbols:
+        if is_enough(tally):
             break
     return tally
+
+
+def run_long_enough(settings: LoadSettings) -> Tally:
+    """Load for so long that each client is answered."""
+    return run_until(settings, lambda tally: min(tally.symbols) > 3 * settings.new_symbols)
 
 
 def test_figures_are_written(server: RunningServer, tmp_path: Path) -> None:
@@ -126,8 +133,11 @@ def test_report_says_what_each_of_its_figures_is(
     server: RunningServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "120")
-    load(LoadSettings(target=server.address, clients=1, seconds=1.0, new_symbols=30))
-    told = capsys.readouterr().out
+    for times in LONGER:
+        load(LoadSettings(target=server.address, clients=1, seconds=1.0 * times, new_symbols=30))
+        told = capsys.readouterr().out
+        if "between two messages" in told:
+            break
     assert "1 client, stream, at most 30 symbols a request" in " ".join(told.split())
     for row in ("to the first character", "between two messages", "for a whole text"):
         (line,) = (line for line in told.splitlines() if row in line)
@@ -139,7 +149,7 @@ def test_errors_are_counted_by_code(tiny_bundles: dict[Cell, Path]) -> None:
         settings = LoadSettings(
             target=full.address, clients=3, seconds=1.0, warm_up=0, new_symbols=ENDLESS
         )
-        tally = run_in_process(settings)
+        tally = run_until(settings, lambda tally: bool(tally.errors and sum(tally.symbols)))
     assert set(tally.errors) == {"RESOURCE_EXHAUSTED"}
     assert sum(tally.symbols) > 0  # of the one that was taken
 
@@ -160,8 +170,15 @@ def test_a_load_that_only_fails_is_an_error(server: RunningServer) -> None:
     settings = LoadSettings(
         target=server.address, clients=2, seconds=0.5, new_symbols=ENDLESS, timeout=0.25
     )
-    with pytest.raises(UnrollError, match=r"every request failed.*DEADLINE_EXCEEDED"):
-        load(settings)
+    for times in LONGER:
+        longer = replace(
+            settings, seconds=times * settings.seconds, timeout=times * settings.timeout
+        )
+        with pytest.raises(UnrollError) as caught:
+            load(longer)
+        if "no server was ready" not in str(caught.value):  # a connection, too, must be in time
+            break
+    assert re.search("every request failed.*DEADLINE_EXCEEDED", str(caught.value))
 
 
 def test_a_server_with_tls_and_tokens_is_loaded(
@@ -188,7 +205,10 @@ def test_a_server_with_tls_and_tokens_is_loaded(
     assert tally.requests > 0
 
 
-def test_ctrl_c_ends_the_command_quietly_with_status_130(server: RunningServer) -> None:
+@pytest.mark.parametrize("is_begun", [True, False], ids=["loading", "starting"])
+def test_ctrl_c_ends_the_command_quietly_with_status_130(
+    server: RunningServer, is_begun: bool
+) -> None:
     command = [sys.executable, "-m", "unroll", "load", "--target", server.address]
     with subprocess.Popen(
         [*command, "--clients", "4", "--processes", "2", "--seconds", "600"],
@@ -196,7 +216,9 @@ def test_ctrl_c_ends_the_command_quietly_with_status_130(server: RunningServer) 
         stderr=subprocess.STDOUT,
         start_new_session=True,
     ) as process:
-        wait_for(lambda: len(server.sequences()) > 1)  # the load's, not the single one before it
+        wait_for(lambda: any(map(imports, spawned_by(process.pid))))
+        if is_begun:
+            wait_for(lambda: len(server.sequences()) == 4)
         os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=PATIENCE)
     assert (process.returncode, output) == (130, b"")
@@ -219,10 +241,6 @@ def test_a_client_waits_for_its_turn(
 
     monkeypatch.setattr(clients, "first_seconds", first)
     settings = LoadSettings(target=server.address, clients=3, seconds=0.3, new_symbols=3)
-
-    async def at_once() -> None:
-        pass
-
-    tally = asyncio.run(Load(settings, range(3)).run(at_once))
-    assert asked == [0, 1, 2]
+    tally = run_until(settings, lambda tally: min(tally.symbols[:2]) > 0)
+    assert asked[-3:] == [0, 1, 2]
     assert [symbols > 0 for symbols in tally.symbols] == [True, True, False]
