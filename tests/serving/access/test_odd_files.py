@@ -11,10 +11,9 @@ import pytest
 from serving.access.tls import TlsFiles, server_credentials
 from serving.access.tokens import NewToken, Tokens, issue
 from serving.rpc.keys import WatchedKeys
+from tests.serving.running import PATIENCE
 from unroll.errors import SettingsError
 from unroll.files import SETTINGS_BYTES
-
-PATIENCE = 10.0  # seconds; whoever waits for the writer of a pipe waits for ever
 
 
 def make_giant(path: Path) -> None:
@@ -41,7 +40,7 @@ def at_once(call: Callable[[], object]) -> object:
             done.set_exception(error)
 
     Thread(target=run, daemon=True).start()  # one that waits for ever must not hold up the end
-    return done.result(PATIENCE)
+    return done.result(PATIENCE)  # whoever waits for the writer of a pipe waits for ever
 
 
 @odd

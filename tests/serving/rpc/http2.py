@@ -6,6 +6,8 @@ from collections import defaultdict
 from types import TracebackType
 from typing import Self
 
+from tests.serving.running import PATIENCE
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RESET, SETTINGS, WINDOW_UPDATE = 0, 1, 3, 4, 8
 END_STREAM, END_HEADERS = 1, 4
@@ -24,13 +26,13 @@ class RawConnection:
         source: the address it comes from.
 
     Raises:
-        OSError: the server is not there, has hung up, or is silent for 20 s.
+        OSError: the server is not there, has hung up, or is silent for PATIENCE.
     """
 
     def __init__(self, address: str, window: int = WINDOW, source: str = "127.0.0.1") -> None:
         host, _, port = address.rpartition(":")
         self._socket = socket.create_connection(
-            (host, int(port)), timeout=20.0, source_address=(source, 0)
+            (host, int(port)), timeout=PATIENCE, source_address=(source, 0)
         )
         self._stream = 1
         self._ended = 0  # calls
