@@ -149,10 +149,14 @@ async def _first(*events: asyncio.Event) -> None:
 def write_port(path: Path, port: int) -> None:
     """Write a port to a file that is there whole or not at all."""
     try:
-        handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(f"{port}\n")
-        Path(draft).replace(path)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        draft = Path(name)
+        try:
+            with os.fdopen(handle, "w", encoding="ascii") as file:
+                file.write(f"{port}\n")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
     except OSError as error:
         raise SettingsError(
             f"port_file = {str(path)!r}: cannot be written: {error.strerror}; change --port-file"

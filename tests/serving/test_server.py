@@ -195,3 +195,11 @@ def test_stopping_leaves_no_thread_and_no_task_behind(tiny_bundles: dict[Cell, P
     left = {thread.name for thread in set(threading.enumerate()) - before}
     assert not left & {"engine", "server"}
     assert not asyncio.all_tasks(running.loop)
+
+
+def test_port_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "port"
+    folder.mkdir()
+    with pytest.raises(SettingsError, match=r"port_file = .*cannot be written: Is a directory"):
+        process.write_port(folder, 5)
+    assert [*tmp_path.iterdir()] == [folder]
