@@ -25,7 +25,7 @@ from unroll.client.remote.connection import (
 from unroll.client.remote.resume import BREAKS, Resumption, vocabulary_of
 from unroll.client.remote.retry import Attempts
 from unroll.client.remote.security import Security
-from unroll.errors import UnrollError
+from unroll.errors import ClosedError, UnrollError
 from unroll.options import (
     FindUnitsOptions,
     GenerateOptions,
@@ -69,6 +69,7 @@ class AsyncCalls:
         ]
         self._stub = self._stubs[0]
         self._health = health_pb2_grpc.HealthStub(self._channels[0])
+        self._is_closed = False
 
     async def generate(
         self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
@@ -123,9 +124,10 @@ class AsyncCalls:
         first = pb.GenerateManyRequest(common=common, in_order=in_order)
         method, target = self._stub.GenerateMany, self.targets[0]
         write, read = requests.write_prompts, answers.read_generations
-        return AsyncCallBulk(
-            method, first, "prompt", write, read, timeout, target, in_order=in_order
-        )
+        with self._translating():
+            return AsyncCallBulk(
+                method, first, "prompt", write, read, timeout, target, in_order=in_order
+            )
 
     async def score_many(
         self, options: ScoreOptions, origin: Origin, timeout: float | None, *, in_order: bool
@@ -135,7 +137,10 @@ class AsyncCalls:
         first = pb.ScoreManyRequest(common=common, in_order=in_order)
         method, target = self._stub.ScoreMany, self.targets[0]
         write, read = requests.write_texts, answers.read_scores
-        return AsyncCallBulk(method, first, "text", write, read, timeout, target, in_order=in_order)
+        with self._translating():
+            return AsyncCallBulk(
+                method, first, "text", write, read, timeout, target, in_order=in_order
+            )
 
     async def start_session(
         self, options: SessionOptions, capsule: bytes, timeout: float | None
@@ -197,25 +202,29 @@ class AsyncCalls:
                             yield piece
                 resumption.check_ended(piece)
             except BREAKS as error:
+                if self._is_closed:
+                    raise
                 pause = resumption.break_off(error)
                 await asyncio.sleep(pause)
 
     async def wait_until_ready(self, timeout: float) -> None:
         """Wait until the first server is ready."""
         ends = time.monotonic() + timeout
-        while (left := ends - time.monotonic()) > 0:
-            try:
-                if is_serving(
-                    await self._health.Check(HEALTH_REQUEST, timeout=left, wait_for_ready=True)
-                ):
-                    return
-            except grpc.RpcError:  # nobody there yet, or somebody who is leaving
-                pass
-            await asyncio.sleep(POLL_SECONDS)
+        with self._translating():
+            while (left := ends - time.monotonic()) > 0:
+                try:
+                    if is_serving(
+                        await self._health.Check(HEALTH_REQUEST, timeout=left, wait_for_ready=True)
+                    ):
+                        return
+                except grpc.RpcError:  # nobody there yet, or somebody who is leaving
+                    pass
+                await asyncio.sleep(POLL_SECONDS)
         raise not_ready(self.targets[0], timeout)
 
     async def close(self) -> None:
         """Close the connections."""
+        self._is_closed = True
         for channel in self._channels:
             await channel.close()
 
@@ -274,6 +283,10 @@ class AsyncCalls:
             yield
         except grpc.RpcError as error:
             raise from_rpc_error(error, self.targets[target]) from error
+        except Exception as error:
+            if self._is_closed:  # gRPC's channels then raise various
+                raise ClosedError("this client is closed; make another one") from error
+            raise
 
 
 def _connect(targets: Sequence[str], security: Security) -> list[grpc.aio.Channel]:

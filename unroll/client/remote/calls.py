@@ -26,7 +26,7 @@ from unroll.client.remote.connection import (
 from unroll.client.remote.resume import BREAKS, Resumption, vocabulary_of
 from unroll.client.remote.retry import Attempts
 from unroll.client.remote.security import Security
-from unroll.errors import UnrollError
+from unroll.errors import ClosedError, UnrollError
 from unroll.options import (
     FindUnitsOptions,
     GenerateOptions,
@@ -70,6 +70,7 @@ class Calls:
         ]
         self._stub = self._stubs[0]
         self._health = health_pb2_grpc.HealthStub(self._channels[0])
+        self._is_closed = False
 
     def generate(
         self, prompt: str, options: GenerateOptions, origin: Origin, timeout: float | None
@@ -122,7 +123,10 @@ class Calls:
         first = pb.GenerateManyRequest(common=common, in_order=in_order)
         method, target = self._stub.GenerateMany, self.targets[0]
         write, read = requests.write_prompts, answers.read_generations
-        return CallBulk(method, first, "prompt", write, read, timeout, target, in_order=in_order)
+        with self._translating():
+            return CallBulk(
+                method, first, "prompt", write, read, timeout, target, in_order=in_order
+            )
 
     def score_many(
         self, options: ScoreOptions, origin: Origin, timeout: float | None, *, in_order: bool
@@ -132,7 +136,8 @@ class Calls:
         first = pb.ScoreManyRequest(common=common, in_order=in_order)
         method, target = self._stub.ScoreMany, self.targets[0]
         write, read = requests.write_texts, answers.read_scores
-        return CallBulk(method, first, "text", write, read, timeout, target, in_order=in_order)
+        with self._translating():
+            return CallBulk(method, first, "text", write, read, timeout, target, in_order=in_order)
 
     def start_session(
         self, options: SessionOptions, capsule: bytes, timeout: float | None
@@ -192,25 +197,29 @@ class Calls:
                             yield piece
                 resumption.check_ended(piece)
             except BREAKS as error:
+                if self._is_closed:
+                    raise
                 pause = resumption.break_off(error)
                 time.sleep(pause)
 
     def wait_until_ready(self, timeout: float) -> None:
         """Wait until the first server is ready."""
         ends = time.monotonic() + timeout
-        while (left := ends - time.monotonic()) > 0:
-            try:
-                if is_serving(
-                    self._health.Check(HEALTH_REQUEST, timeout=left, wait_for_ready=True)
-                ):
-                    return
-            except grpc.RpcError:  # nobody there yet, or somebody who is leaving
-                pass
-            time.sleep(POLL_SECONDS)
+        with self._translating():
+            while (left := ends - time.monotonic()) > 0:
+                try:
+                    if is_serving(
+                        self._health.Check(HEALTH_REQUEST, timeout=left, wait_for_ready=True)
+                    ):
+                        return
+                except grpc.RpcError:  # nobody there yet, or somebody who is leaving
+                    pass
+                time.sleep(POLL_SECONDS)
         raise not_ready(self.targets[0], timeout)
 
     def close(self) -> None:
         """Close the connections."""
+        self._is_closed = True
         for channel in self._channels:
             channel.close()
 
@@ -266,6 +275,10 @@ class Calls:
             yield
         except grpc.RpcError as error:
             raise from_rpc_error(error, self.targets[target]) from error
+        except Exception as error:
+            if self._is_closed:  # gRPC's channels then raise various
+                raise ClosedError("this client is closed; make another one") from error
+            raise
 
 
 def _connect(targets: Sequence[str], security: Security) -> list[grpc.Channel]:
