@@ -1,5 +1,6 @@
 """Run by torchrun: trainings one after another, for which the processes start only once."""
 
+import gc
 import itertools
 import json
 import os
@@ -60,6 +61,7 @@ def meet_anew(store: TCPStore, number: int) -> None:
 def main() -> None:
     """Take a folder and the flags of trainings, as JSON."""
     folder, trainings = Path(sys.argv[1]), json.loads(sys.argv[2])
+    gc.freeze()  # each group looks for cycles at its end: not among all of torch
     said = folder / f"{SAID}-{os.environ['RANK']}"
     with said.open("w", encoding="utf-8") as out, redirect_stdout(out):
         train_by_two_clocks(folder)

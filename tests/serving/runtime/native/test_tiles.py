@@ -28,7 +28,7 @@ from tests.serving.runtime.runs import (
 )
 from training.settings import Cell
 
-EMULATED = ("-DEMULATED_TILES", "-DTILED_FROM=1", "-O1")  # which compiles in half the time
+EMULATED = ("-DEMULATED_TILES", "-DTILED_FROM=1", "-Og")  # which compiles in half the time
 UNITS = 16  # of a block
 SIZES = (*range(1, 19), 31, 32, 33, 47, 48, 49, 63, 64, 65, 97, 130)  # around whole tiles
 ROWS = max(SIZES)
