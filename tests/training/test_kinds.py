@@ -10,6 +10,8 @@ from tests.training.test_command import call, command
 from training.data.corpus.corpus import load_corpus
 from training.run.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.slow
+
 RANDOM = random.Random(7)
 HANZI = [chr(0x4E00 + i) for i in range(3000)]
 HANGUL = [chr(0xAC00 + i) for i in range(0, 11172, 11)]

@@ -11,6 +11,8 @@ from tests.training.test_command import call, command
 from training.log.metrics import read_metrics
 from training.run.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
