@@ -212,6 +212,11 @@ def _corpus(
         return corpus.under(checkpoint.vocabulary)
     if old is not None:
         return corpus.under(grown_vocabulary(old, corpus, settings.add_symbols))
+    if len(corpus.vocabulary) == 1:
+        raise CorpusError(
+            f"corpus {corpus.name}: nothing to learn, all of it is the symbol "
+            f"{corpus.vocabulary.symbols!r}; take another text"
+        )
     return corpus
 
 

@@ -122,11 +122,28 @@ def test_closed_terminal_leaves_a_state_to_resume(tmp_path: Path) -> None:
     assert saved.state.progress.update > 0
 
 
+@pytest.mark.slow
+def test_a_reader_that_has_seen_enough_ends_no_training(tmp_path: Path) -> None:
+    tokens = [*command(tmp_path, "--epochs=9"), "--name=piped"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "unroll", "train", *tokens],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert (process.wait(PATIENCE), process.stderr.read()) == (0, b"")
+    saved = load_checkpoint(tmp_path / "runs" / "piped" / "last.safetensors")
+    assert saved.state is not None
+    assert saved.state.progress.position.epoch == 9
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--epochs=0", "--minutes=0"], "one of them is above 0"),
-        (["--epochs=1", "--streams=99"], "99 streams"),
+        (["--epochs=1", "--streams=99"], "--streams 99 x --window 11 needs 1,090"),
         (["--epochs=1", "--resume"], "nothing to resume"),
         (["--epochs=1", "--corpus=nowhere"], "neither a file nor a known name"),
         (["--preset=dmeo"], "did you mean 'demo'"),
@@ -138,6 +155,22 @@ def test_refusals_end_with_status_2_and_touch_nothing(
     assert call(command(tmp_path, *arguments)) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a" * 5000, "nothing to learn, all of it is the symbol 'a'"),
+        ("abc", "--validation-fraction 0.1 of 3 symbols holds out 1, and validation needs 2"),
+    ],
+)
+def test_a_text_that_teaches_nothing_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    tokens = command(tmp_path, "--epochs=1")
+    (tmp_path / "fable.txt").write_text(text, encoding="utf-8")
+    assert call(tokens) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_place_that_cannot_be_written_to_is_refused(

@@ -14,7 +14,7 @@ from training.data.streams import Streams
 from training.data.units import Units, document_starts, record_starts
 from training.settings import TrainingSettings
 from unroll.bundle.vocabulary import Vocabulary
-from unroll.errors import CorpusError
+from unroll.errors import CorpusError, counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +56,9 @@ def prepare_data(corpus: Corpus, settings: TrainingSettings) -> TrainingData:
     names, notes = _names(corpus, parts.training, settings)
     if settings.validation_fraction and kept < 2:
         raise CorpusError(
-            f"corpus {corpus.name}: {settings.validation_fraction:g} of {len(ids)} symbols leaves "
-            f"{kept} for validation, which needs 2; take a longer text or "
-            "--validation-fraction 0"
+            f"corpus {corpus.name}: --validation-fraction {settings.validation_fraction:g} of "
+            f"{counted(len(ids), 'symbol')} holds out {kept}, and validation needs 2; take a "
+            "longer text, or --validation-fraction 0 to train without"
         )
     training, validation = ids[: len(ids) - kept], ids[len(ids) - kept :] if kept else None
     units = held_out = None

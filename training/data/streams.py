@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from training.data.names import Names
-from unroll.errors import CorpusError
+from unroll.errors import CorpusError, counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +51,12 @@ class Streams:
     ) -> None:
         spare = len(ids) - 1 - streams * window
         if spare < max(0, start_offset - 1):
+            offset = f" with --start-offset {start_offset}" if start_offset > 1 else ""
             raise CorpusError(
-                f"corpus: {len(ids)} symbols are too short for one batch: {streams} streams x "
-                f"{window} symbols, one more to predict and a start among the first "
-                f"{max(1, start_offset)} need {streams * window + max(1, start_offset)}; take a "
-                "longer text, fewer streams or a shorter window"
+                f"corpus: too short, with {counted(len(ids), 'symbol')} to train on: --streams "
+                f"{streams} x --window {window}{offset} needs "
+                f"{streams * window + max(1, start_offset):,}; take a longer text, fewer streams "
+                "or a shorter window"
             )
         self.ids, self.N, self.T = ids, streams, window
         self._start_offset, self._seed = start_offset, seed

@@ -44,10 +44,10 @@ class Reporter:
                 self._bar.stop()
 
     def say(self, text: str) -> None:
-        """Print a line; nothing more where that fails, as a closed terminal ends no training."""
+        """Print a line; nothing more where that fails: a closed terminal ends no training."""
         try:
             say(self.console, text)
-        except OSError:
+        except (OSError, SystemExit):  # rich would end the process of a pipe that nobody reads
             self.console.quiet = True
 
     def update(self, done: float, loss: float, rate: float, speed: float, left: float) -> None:

@@ -45,7 +45,7 @@ PARTS = ("moments", "recurrent", "random")
 UPDATES_AT_LEAST = 100  # fewer train hardly more than the bias: the warm-up alone takes 50
 # Checkpoints of 0.1 do not say how their text was repaired: it was as ftfy thought fit.
 REPAIRED_BY_FTFY = {"repair": None}
-BEST = "best.safetensors"
+BEST, LAST, METRICS = "best.safetensors", "last.safetensors", "metrics.jsonl"  # in a run's folder
 # What reading a description raises that is not what a checkpoint's should be; RuntimeError is
 # torch's about sizes.
 WRONG = (
@@ -145,10 +145,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     file = path / BEST if path.is_dir() else path
     if not file.is_file():
-        raise CheckpointError(
-            f"{file}: no such checkpoint; train one with `unroll train` (a run that was stopped "
-            "before its first validation needs --resume)"
-        )
+        raise CheckpointError(f"{file}: no such checkpoint; {_way_to_get_one(file)}")
     try:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
@@ -163,6 +160,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except WRONG as error:
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
         raise CheckpointError(f"{file}: {reason}; the file was changed, train again") from error
+
+
+def _way_to_get_one(file: Path) -> str:
+    if file.name == BEST and (file.parent / LAST).is_file():
+        return "the run was stopped before its first validation: continue it with --resume"
+    if file.name == BEST and (file.parent / METRICS).is_file():
+        return "the run ended before anything was saved: train again"
+    return "train one with `unroll train`"
 
 
 def _read_description(file: Path, metadata: dict[str, str]) -> dict[str, Any]:

@@ -4,11 +4,9 @@ import itertools
 import os
 from pathlib import Path
 
-from training.run.checkpoint import BEST
+from training.run.checkpoint import BEST, LAST, METRICS
 from unroll.errors import CheckpointError, SettingsError
 from unroll.files import hold
-
-LAST = "last.safetensors"
 
 
 class RunFolder:
@@ -24,7 +22,7 @@ class RunFolder:
         self.path = path
         self.best = path / BEST
         self.last = path / LAST
-        self.metrics = path / "metrics.jsonl"
+        self.metrics = path / METRICS
         self.plot = path / "loss.png"
         self.samples = path / "samples.txt"
         self.snapshots = path / "snapshots"

@@ -72,6 +72,9 @@ def test_positions_run_through_an_epoch_and_into_the_next() -> None:
 
 
 def test_a_text_too_short_for_one_batch_is_refused_with_the_numbers() -> None:
-    with pytest.raises(CorpusError, match=r"20 symbols .* 3 streams x 7 .* need 22"):
+    with pytest.raises(CorpusError, match=r"20 symbols .* --streams 3 x --window 7 needs 22"):
         Streams(torch.arange(20), streams=3, window=7, start_offset=0, seed=1)
     assert Streams(torch.arange(22), streams=3, window=7, start_offset=0, seed=1).windows(0) == 1
+    with pytest.raises(CorpusError, match="--window 7 with --start-offset 5 needs 26"):
+        Streams(torch.arange(25), streams=3, window=7, start_offset=5, seed=1)
+    assert Streams(torch.arange(26), streams=3, window=7, start_offset=5, seed=1).windows(0) == 1

@@ -126,6 +126,19 @@ def test_damaged_foreign_and_missing_files_are_refused(run: Path) -> None:
         load_checkpoint(run)
 
 
+def test_a_run_without_a_best_checkpoint_says_what_to_do(tmp_path: Path) -> None:
+    def told() -> str:
+        with pytest.raises(CheckpointError) as raised:
+            load_checkpoint(tmp_path)
+        return str(raised.value)
+
+    assert told().endswith("no such checkpoint; train one with `unroll train`")
+    (tmp_path / "metrics.jsonl").touch()
+    assert told().endswith("the run ended before anything was saved: train again")
+    (tmp_path / "last.safetensors").touch()
+    assert told().endswith("stopped before its first validation: continue it with --resume")
+
+
 def test_a_checkpoint_that_was_hardly_trained_says_so(run: Path) -> None:
     checkpoint = load_checkpoint(run)
     uniform = math.log(len(checkpoint.vocabulary))

@@ -77,6 +77,12 @@ def test_bad_line_is_named(form: Format, line: bytes) -> None:
     assert caught.value.field == "input"
 
 
+def test_bytes_that_are_not_utf8_are_named_with_their_place() -> None:
+    expected = "line 1: bytes f4 20 6e 6f at offset 3 of the line are not utf-8; convert the file"
+    with pytest.raises(InputError, match=expected):
+        list(read_texts([b"caf\xf4 noir\n"], Format.TEXT, "text"))
+
+
 def test_error_is_told_in_the_record() -> None:
     failed: Answer[Generation] = Answer(index=0, error=InputError("prompt", "is\twrong"))
     assert json.loads(write_generation(RecordFormat.JSONL, 1, 2, failed)) == {

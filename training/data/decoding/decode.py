@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from training.data.decoding.doubt import doubt
-from training.data.decoding.encodings import fitting, packed, wide_encoding
+from training.data.decoding.encodings import SAMPLE, fitting, is_text, packed, wide_encoding
 from training.data.decoding.mojibake import Evidence, repair
 from training.settings import TrainingSettings
 from unroll.bundle.form import TextForm
-from unroll.errors import CorpusError, SettingsError
+from unroll.errors import CorpusError, SettingsError, counted
 
 Chunks = Callable[[], Iterable[bytes]]
 """A file's bytes in pieces of any size; may be asked for again."""
@@ -217,10 +217,27 @@ def _require_text(data: bytes, encoding: str, name: str) -> None:
         )
     wide = wide_encoding(data)
     if wide is not None and "16" not in encoding and "32" not in encoding:
+        likely = _likely(data, encoding, name)
         raise CorpusError(
-            f"corpus {name}: has many NULs, as {encoding}; --encoding worth trying: "
-            f"{', '.join(fitting(data, encoding))}"
+            f"corpus {name}: has many NULs, as {encoding}; --encoding worth trying: {likely}"
         )
+
+
+def _likely(data: bytes, refused: str, name: str) -> str:
+    """Return the encodings that bytes may be in.
+
+    Raises:
+        CorpusError: they are text in none of them.
+    """
+    likely = fitting(data, refused)
+    if not any(is_text(data, encoding) for encoding in likely):
+        nuls = data[:SAMPLE].count(0)
+        what = f"{counted(nuls, 'NUL byte')} in its first {len(data[:SAMPLE]):,}"
+        raise CorpusError(
+            f"corpus {name}: does not look like text, with "
+            f"{what if nuls else 'many control characters'}; take a text file"
+        )
+    return ", ".join(likely)
 
 
 def _undecodable(error: UnicodeDecodeError, end: int, rules: Rules, name: str) -> CorpusError:
@@ -234,9 +251,9 @@ def _undecodable(error: UnicodeDecodeError, end: int, rules: Rules, name: str) -
     """
     data, start = bytes(error.object), error.start
     found = " ".join(f"{byte:02x}" for byte in data[start : start + 4])
-    likely = fitting(data if end == len(data) else data[start:], rules.encoding)
+    likely = _likely(data if end == len(data) else data[start:], rules.encoding, name)
     return CorpusError(
         f"corpus {name}: bytes {found} at offset {end - len(data) + start} are not "
-        f"{rules.encoding}; --encoding worth trying: {', '.join(likely)}; if only a few bytes are "
+        f"{rules.encoding}; --encoding worth trying: {likely}; if only a few bytes are "
         "wrong, `unroll train --bad-bytes replace` puts U+FFFD in their place"
     )

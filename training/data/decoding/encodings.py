@@ -29,6 +29,8 @@ PACKED = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
 }
+NOT_OF_TEXT = {"Cc", "Cn", "Co"}  # categories: controls, not assigned, private use
+ODD_AT_MOST = 0.05  # share of them; of random bytes as UTF-16 a tenth, in one-byte symbols more
 NULS_OF_TEXT = 0.1  # share; a text in one-byte symbols has none, one in UTF-16 half
 # A text in UTF-16 that is not Latin has NULs in its spaces and newlines alone, all at even places
 # or all at odd ones.
@@ -52,6 +54,13 @@ def wide_encoding(data: bytes) -> str | None:
     if min(nuls[2:]) > 0.9 or min(nuls[:2]) > 0.9:
         return "utf-32-le" if nuls[3] > nuls[0] else "utf-32-be"
     return "utf-16-le" if nuls[1] + nuls[3] > nuls[0] + nuls[2] else "utf-16-be"
+
+
+def is_text(data: bytes, encoding: str) -> bool:
+    """Whether bytes have few control characters and symbols that do not exist."""
+    text = data[:SAMPLE].decode(encoding, "ignore")
+    odd = sum(unicodedata.category(s) in NOT_OF_TEXT and not s.isspace() for s in text)
+    return odd <= ODD_AT_MOST * len(text)
 
 
 def fitting(data: bytes, refused: str) -> list[str]:

@@ -61,6 +61,13 @@ def read_texts(lines: Iterable[bytes], form: Format, field: str) -> Iterator[str
         try:
             text = line.removesuffix(b"\n").removesuffix(b"\r").decode()
             yield text if form is Format.TEXT else _READERS[form](text, field)
+        except UnicodeDecodeError as error:
+            found = line[error.start : error.start + 4].hex(" ")
+            raise InputError(
+                "input",
+                f"line {number}: bytes {found} at offset {error.start} of the line are not utf-8; "
+                "convert the file to UTF-8",
+            ) from error
         except ValueError as error:
             raise InputError("input", f"line {number}: {error}; the file must be UTF-8") from error
 

@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import itertools
+import random
 
 import pytest
 from hypothesis import given
@@ -145,6 +146,25 @@ def test_a_refused_text_names_the_encoding_it_is_in(text: str, encoding: str) ->
 def test_what_is_no_text_is_named(data: bytes, what: str) -> None:
     with pytest.raises(CorpusError, match=what):
         decode_text(data, Rules(), "any")
+
+
+RANDOM = random.Random(4)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        RANDOM.randbytes(9000),
+        b"".join(RANDOM.randrange(200).to_bytes(2) for _ in range(5000)),
+        b"\x7fELF\x02\x01\x01" + b"".join(RANDOM.randbytes(2) + bytes(6) for _ in range(900)),
+        b"name\0\0\0\x03\x01\0" * 99,
+    ],
+    ids=["random", "numbers", "program", "records"],
+)
+def test_bytes_that_are_no_text_get_no_encoding_to_try(data: bytes, encoding: str) -> None:
+    with pytest.raises(CorpusError, match=r"does not look like text, with .*; take a text file"):
+        decode_text(data, Rules(encoding=encoding), "any")
 
 
 def test_nuls_that_end_names_are_symbols_of_the_text() -> None:
