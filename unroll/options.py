@@ -2,9 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
+from unroll.ranges import Range
 from unroll.results import Unit
-from unroll.terms import Capsules, UnknownSymbols
+from unroll.terms import (
+    ALTERNATIVES_AT_MOST,
+    FOUND_UNITS_AT_MOST,
+    SAMPLES_AT_MOST,
+    Capsules,
+    UnknownSymbols,
+)
+
+NEW_SYMBOLS = Range(0)
+SEED = Range(0)
+TEMPERATURE = Range(1e-3, 1e3, also=0)
+TOP_K = Range(0)
+TOP_P = Range(above=0, most=1)
+MIN_P = Range(0, 1)
+SAMPLE_COUNT = Range(1, SAMPLES_AT_MOST)
+TOP_LOG_PROBS = Range(0, ALTERNATIVES_AT_MOST)
+UNIT_COUNT = Range(1, FOUND_UNITS_AT_MOST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,20 +61,20 @@ class GenerateOptions:
     """
 
     model: str = ""
-    max_new_symbols: int | None = None
+    max_new_symbols: Annotated[int | None, NEW_SYMBOLS] = None
     stop: tuple[str, ...] = ()
-    seed: int | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
+    seed: Annotated[int | None, SEED] = None
+    temperature: Annotated[float | None, TEMPERATURE] = None
+    top_k: Annotated[int | None, TOP_K] = None
+    top_p: Annotated[float | None, TOP_P] = None
+    min_p: Annotated[float | None, MIN_P] = None
     logit_bias: Mapping[str, float] | None = None
     pattern: str | None = None
     json_schema: str = ""
     log_probs: bool = False
-    top_log_probs: int = 0
+    top_log_probs: Annotated[int, TOP_LOG_PROBS] = 0
     capsules: Capsules | None = None
-    sample_count: int | None = None
+    sample_count: Annotated[int | None, SAMPLE_COUNT] = None
     unknown_symbols: UnknownSymbols = UnknownSymbols.REFUSE
     replacement_symbol: str = ""
 
@@ -66,7 +84,7 @@ class ScoreOptions:
     """How a text is scored; the attributes are those of GenerateOptions."""
 
     model: str = ""
-    top_log_probs: int = 0
+    top_log_probs: Annotated[int, TOP_LOG_PROBS] = 0
     unknown_symbols: UnknownSymbols = UnknownSymbols.REFUSE
     replacement_symbol: str = ""
 
@@ -97,7 +115,7 @@ class FindUnitsOptions:
     """
 
     model: str = ""
-    unit_count: int | None = None
+    unit_count: Annotated[int | None, UNIT_COUNT] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +128,11 @@ class SessionOptions:
     """
 
     model: str = ""
-    seed: int | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
+    seed: Annotated[int | None, SEED] = None
+    temperature: Annotated[float | None, TEMPERATURE] = None
+    top_k: Annotated[int | None, TOP_K] = None
+    top_p: Annotated[float | None, TOP_P] = None
+    min_p: Annotated[float | None, MIN_P] = None
     logit_bias: Mapping[str, float] | None = None
 
 

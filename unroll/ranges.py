@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
-from unroll.errors import SettingsError
+from unroll.errors import InputError, SettingsError
 
 COUNT = 2**31 - 1  # the most of anything that is counted
 GROUPED_FROM = 10**5  # smaller ones, such as a port, are read at a glance
@@ -19,16 +19,18 @@ class Range:
         most: the highest number allowed.
         above: what numbers must be above, in place of `least`.
         below: what numbers must be below, in place of `most`.
+        also: a number that is allowed beside them.
     """
 
     least: float | None = None
     most: float | None = None
     above: float | None = None
     below: float | None = None
+    also: float | None = None
 
     def __contains__(self, value: float) -> bool:
         """Tell whether a number is allowed; NaN and infinity never are."""
-        return (
+        return value == self.also or (
             math.isfinite(value)
             and (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
@@ -37,6 +39,10 @@ class Range:
         )
 
     def __str__(self) -> str:
+        return self._told if self.also is None else f"{_plain(self.also)} or {self._told}"
+
+    @property
+    def _told(self) -> str:
         if self.least is not None and self.most is not None:
             return f"{_plain(self.least)} to {_plain(self.most)}"
         bounds = {
@@ -75,6 +81,17 @@ def check_ranges(settings: object) -> None:
         value = getattr(settings, name)
         if value is not None and value not in allowed:
             raise wrong_setting(name, value, allowed)
+
+
+def check_number(field: str, number: float, allowed: Range) -> None:
+    """Check that a number of a request lies in its range.
+
+    Raises:
+        InputError: it does not; the message names the field, its range and the number.
+    """
+    if number not in allowed:
+        told = number if isinstance(number, int) else f"{number:g}"
+        raise InputError(field, f"must be {allowed}, got {told}")
 
 
 def wrong_setting(name: str, value: Any, allowed: object) -> SettingsError:

@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from enum import Enum
+from functools import cache
 from math import isnan
 from numbers import Real
 from operator import index
@@ -22,8 +23,9 @@ from unroll.options import (
     ScoreOptions,
     SessionOptions,
 )
+from unroll.ranges import Range, check_number, ranges_of
 from unroll.results import Unit
-from unroll.terms import Capsules, UnitKind, UnknownSymbols
+from unroll.terms import STOP_LENGTH_AT_MOST, Capsules, UnitKind, UnknownSymbols
 
 O = TypeVar(  # noqa: E741
     "O",
@@ -52,14 +54,18 @@ def as_sent(options: O) -> O:
     """Return options as a server would read them: numbers in the proto's precision, None as unset.
 
     Raises:
-        InputError: a value is of the wrong type or does not fit its field at all; ranges are
-            checked later.
+        InputError: a value is of the wrong type or out of its range; what a model or a server
+            limits is checked later.
     """
     changed: dict[str, Any] = {}
+    kind: Any = type(options)
+    ranges = _ranges(kind)
     for field in fields(options):
         value = getattr(options, field.name)
         if value is not field.default:
-            sent = field.default if value is None else _sent(field.name, value)
+            sent: Any = field.default if value is None else _sent(field.name, value)
+            if sent is not None and field.name in ranges:
+                check_number(field.name, sent, ranges[field.name])
             if sent is not value:
                 changed[field.name] = sent
     return replace(options, **changed) if changed else options
@@ -128,6 +134,11 @@ def seeds_as_sent(seeds: Any) -> list[int]:
     return [_whole(f"seeds[{place}]", seed, 63) for place, seed in enumerate(seeds)]
 
 
+@cache
+def _ranges(options: Any) -> dict[str, Range]:
+    return ranges_of(options)
+
+
 def _sent(name: str, value: Any) -> Any:
     if name in _BITS:
         return _whole(name, value, _BITS[name])
@@ -141,7 +152,7 @@ def _sent(name: str, value: Any) -> Any:
         return _biases(name, value)
     if name == "stop":
         _check_listed(name, value, "strings")
-        return tuple(text_as_sent(f"stop[{place}]", stop) for place, stop in enumerate(value))
+        return tuple(_stop(f"stop[{place}]", stop) for place, stop in enumerate(value))
     if name == "units":
         _check_listed(name, value, "unroll.Unit")
         return tuple(_unit(f"units[{place}]", unit) for place, unit in enumerate(value))
@@ -149,6 +160,12 @@ def _sent(name: str, value: Any) -> Any:
     if not isinstance(value, kind):
         raise InputError(name, f"must be {called}, got {_told(value)}")
     return value
+
+
+def _stop(path: str, stop: Any) -> str:
+    if not text_as_sent(path, stop):
+        raise InputError(path, f"must have 1 to {STOP_LENGTH_AT_MOST} symbols, has 0")
+    return str(stop)
 
 
 def _check_listed(name: str, value: Any, of: str) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unroll.errors import InputError
+from unroll.options import MIN_P, TEMPERATURE, TOP_K, TOP_P
+from unroll.ranges import check_number
 from unroll.terms import BIAS_RANGE
 
-TEMPERATURE_RANGE = (1e-3, 1e3)
 LAST_COUNTER = (2**64 - 1,) * 4
 WORDS = 4  # of a counter
 BLOCK = 256  # positions; enough that making a block (20 us) is rare
@@ -57,18 +58,10 @@ class SamplingParams:
     logit_bias: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
-        low, high = TEMPERATURE_RANGE
-        if not (self.temperature == 0 or low <= self.temperature <= high):
-            raise InputError(
-                "temperature",
-                f"must be 0 (greedy) or between {low:g} and {high:g}, got {self.temperature:g}",
-            )
-        if self.top_k < 0:
-            raise InputError("top_k", f"must be 0 (keep all) or more, got {self.top_k}")
-        if not 0 < self.top_p <= 1:
-            raise InputError("top_p", f"must be above 0 and at most 1, got {self.top_p:g}")
-        if not 0 <= self.min_p <= 1 or math.isnan(self.min_p):
-            raise InputError("min_p", f"must be between 0 and 1, got {self.min_p:g}")
+        check_number("temperature", self.temperature, TEMPERATURE)
+        check_number("top_k", self.top_k, TOP_K)
+        check_number("top_p", self.top_p, TOP_P)
+        check_number("min_p", self.min_p, MIN_P)
         for token, bias in self.logit_bias:
             check_bias(bias, f"token {token}")
 

@@ -10,7 +10,8 @@ from serving.texts.limits import FIXED_BYTES, Limits
 from serving.texts.origins import Origin
 from serving.texts.parse.generate import parse_sampling, parse_seed
 from unroll.errors import InputError
-from unroll.options import SessionOptions
+from unroll.options import SEED, SessionOptions
+from unroll.ranges import check_number
 
 FORKS_AT_MOST = 64
 MARK_BYTES = 10  # of a mark's position in an answer, at most
@@ -58,5 +59,4 @@ def check_seeds(seeds: Sequence[int], marks: int, limits: Limits) -> None:
     if not 1 <= len(seeds) <= most:
         raise InputError("seeds", f"must be 1 to {most}, got {len(seeds)}")
     for index, seed in enumerate(seeds):
-        if seed < 0:
-            raise InputError(f"seeds[{index}]", f"must be 0 or more, got {seed}")
+        check_number(f"seeds[{index}]", seed, SEED)

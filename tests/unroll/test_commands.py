@@ -90,8 +90,8 @@ def test_unknown_command_names_the_nearest(word: str, told: str, capfd: Captured
 
 def test_command_tells_what_it_cannot_read_as_all_its_errors(capfd: Captured) -> None:
     assert run_command("generate", "--temperature", "hot") == 2
-    told = "unroll generate: temperature = 'hot': must be a number; change --temperature\n"
-    assert capfd.readouterr().err == told
+    told = "temperature = 'hot': must be a number, 0 or 0.001 to 1000; change --temperature"
+    assert capfd.readouterr().err == f"unroll generate: {told}\n"
 
 
 # A command, what it lacks, the extra that brings it. Each lets the next one's be loaded.
@@ -197,7 +197,7 @@ def test_score_and_models_are_told(call: Call, client: Client, capfd: Captured) 
     [
         (["--prompt", "한글"], "'한' (U+D55C) at 0"),
         (["--prompt", "-한"], "'-' (U+002D) at 0"),
-        (["--temperature", "-1"], "unroll generate: --temperature: must be 0 (greedy) or between"),
+        (["--logit-bias", "a=101"], "unroll generate: --logit-bias: must be between -100 and 100"),
         (["--model", "smal"], "did you mean 'small'?"),
         (["--timeout", "-1"], "timeout = -1.0: must be 0 to 2,592,000; change --timeout"),
     ],
@@ -210,6 +210,33 @@ def test_error_is_one_line_and_status_2(
     assert message in errors
     assert errors.count("\n") == 1
     assert errors.startswith("unroll generate: ")
+
+
+@pytest.mark.parametrize("where", [["--target", "127.0.0.1:1"], ["--bundle", "nowhere"]], ids=str)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--temperature", "-1"], "temperature = -1.0: must be 0 or 0.001 to 1000; change"),
+        (["--temperature", "nan"], "temperature = nan: must be 0 or 0.001 to 1000; change"),
+        (["--top-k", "-1"], "top_k = -1: must be at least 0; change --top-k"),
+        (["--top-p", "0"], "top_p = 0.0: must be above 0 and at most 1; change --top-p"),
+        (["--seed", "-1"], "seed = -1: must be at least 0; change --seed"),
+        (["--seed", str(2**63)], "--seed: must be 0 to 2^63 - 1, got"),
+        (["--stop", "a", "--stop", ""], "--stop: must have 1 to 256 symbols, has 0"),
+    ],
+)
+def test_options_out_of_their_ranges_are_refused_before_anything_is_asked_or_loaded(
+    capfd: Captured, where: list[str], arguments: list[str], message: str
+) -> None:
+    assert run_command("generate", *where, *arguments) == 2
+    assert message in capfd.readouterr().err
+
+
+def test_help_shows_the_ranges_of_sampling(capfd: Captured) -> None:
+    assert run_command("generate", "--help") == 0
+    told = capfd.readouterr().out
+    assert "[0 or 0.001 to 1000]" in told
+    assert "[above 0 and at most 1]" in told
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -31,6 +31,7 @@ class Settings:
         (Range(above=0, most=10), [1e-300, 10], [0.0, -1.0, 10.000001]),
         (Range(0, below=1), [0, 0.999], [-1e-300, 1]),
         (Range(3), [3, 1e300], [2]),
+        (Range(1, 2, also=0), [0, 1, 2], [-1, 0.5, 3]),
     ],
 )
 def test_range_holds_its_inclusive_bounds_and_not_the_others(
@@ -53,6 +54,7 @@ def test_no_range_holds_what_is_not_finite(value: float) -> None:
         (Range(above=0, most=0.5), "above 0 and at most 0.5"),
         (Range(0, below=1), "at least 0 and below 1"),
         (Range(3), "at least 3"),
+        (Range(1e-3, 1e3, also=0), "0 or 0.001 to 1000"),
         (Range(99_999, 10**9), "99999 to 1,000,000,000"),
     ],
 )

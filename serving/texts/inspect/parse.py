@@ -8,9 +8,10 @@ from serving.texts.limits import FIXED_BYTES, Limits
 from serving.texts.origins import Origin
 from serving.texts.parse.generate import alternative_bytes, check_length, encode
 from unroll.errors import InputError
-from unroll.options import FindUnitsOptions, InspectOptions
+from unroll.options import UNIT_COUNT, FindUnitsOptions, InspectOptions
+from unroll.ranges import check_number
 from unroll.results import Unit
-from unroll.terms import DEFAULT_FOUND_UNITS, FOUND_UNITS_AT_MOST, UnitKind
+from unroll.terms import DEFAULT_FOUND_UNITS, UnitKind
 
 Ids = NDArray[np.int64]
 
@@ -66,8 +67,7 @@ def parse_find_units(
     """
     check_length("text", text, limits.inspect)
     count = DEFAULT_FOUND_UNITS if options.unit_count is None else options.unit_count
-    if not 1 <= count <= FOUND_UNITS_AT_MOST:
-        raise InputError("unit_count", f"must be 1 to {FOUND_UNITS_AT_MOST}, got {count}")
+    check_number("unit_count", count, UNIT_COUNT)
     _check_held(origin)
     ids = origin.model.bundle.vocabulary.encode(text)
     if len(targets) != len(ids):

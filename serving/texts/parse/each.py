@@ -12,7 +12,8 @@ from serving.texts.origins import Origin
 from serving.texts.parse.generate import GenerateParser, Parsed
 from serving.texts.parse.score import parse_score
 from unroll.errors import InputError
-from unroll.options import GenerateOptions, ScoreOptions
+from unroll.options import SEED, GenerateOptions, ScoreOptions
+from unroll.ranges import check_number
 from unroll.terms import SEED_LIMIT, Capsules
 
 Parse = Callable[[int, str], Parsed]
@@ -56,8 +57,8 @@ def each_generate(
             seed = (common.seed + key) % SEED_LIMIT
         return parsed.with_seed(seed)
 
-    if common.seed is not None and common.seed < 0:
-        raise InputError("seed", f"must be 0 or more, got {common.seed}")
+    if common.seed is not None:
+        check_number("seed", common.seed, SEED)
     return parse
 
 

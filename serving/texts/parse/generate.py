@@ -18,11 +18,18 @@ from serving.texts.limits import FIXED_BYTES, Limits
 from serving.texts.origins import Origin
 from unroll.bundle.vocabulary import Vocabulary
 from unroll.errors import InputError, shown
-from unroll.options import GenerateOptions, InspectOptions, ScoreOptions, SessionOptions
+from unroll.options import (
+    SAMPLE_COUNT,
+    SEED,
+    TOP_LOG_PROBS,
+    GenerateOptions,
+    InspectOptions,
+    ScoreOptions,
+    SessionOptions,
+)
+from unroll.ranges import check_number
 from unroll.terms import (
-    ALTERNATIVES_AT_MOST,
     DEFAULT_NEW_SYMBOLS,
-    SAMPLES_AT_MOST,
     SEED_LIMIT,
     STOP_LENGTH_AT_MOST,
     Capsules,
@@ -143,8 +150,7 @@ class GenerateParser:
 
     def _samples(self, new: int) -> int:
         count = 1 if self.options.sample_count is None else self.options.sample_count
-        if not 1 <= count <= SAMPLES_AT_MOST:
-            raise InputError("sample_count", f"must be 1 to {SAMPLES_AT_MOST}, got {count}")
+        check_number("sample_count", count, SAMPLE_COUNT)
         if count > 1 and self.origin.session is not None:
             raise InputError("sample_count", "must be 1 in a session; fork the session instead")
         if count > 1 and not new:
@@ -192,8 +198,7 @@ def parse_seed(options: GenerateOptions | SessionOptions, in_force: SamplerState
     """Return a request's seed; what is in force where it has none, else a random one."""
     if options.seed is None:
         return secrets.randbelow(SEED_LIMIT) if in_force is None else in_force.seed
-    if options.seed < 0:
-        raise InputError("seed", f"must be 0 or more, got {options.seed}")
+    check_number("seed", options.seed, SEED)
     return options.seed
 
 
@@ -214,8 +219,7 @@ def parse_sampling(options: GenerateOptions | SessionOptions, origin: Origin) ->
 def alternatives(options: GenerateOptions | ScoreOptions, vocabulary: Vocabulary) -> int:
     """Return how many alternatives to tell: what is asked for, or all that there are."""
     wanted = options.top_log_probs
-    if not 0 <= wanted <= ALTERNATIVES_AT_MOST:
-        raise InputError("top_log_probs", f"must be 0 to {ALTERNATIVES_AT_MOST}, got {wanted}")
+    check_number("top_log_probs", wanted, TOP_LOG_PROBS)
     return min(wanted, len(vocabulary))
 
 

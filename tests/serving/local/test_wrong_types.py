@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from dataclasses import fields
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,30 @@ def test_value_of_a_wrong_type_is_told_with_its_field(
     got = re.escape(repr(value)[:60])
     assert re.match(rf"must be .*, got (the string )?{got}", told.problem)
     assert str(refusal(model, method, {name: value})) == str(told)
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "told"),
+    [
+        ("generate", {"temperature": -1}, "temperature: must be 0 or 0.001 to 1000, got -1"),
+        ("generate", {"temperature": nan}, "temperature: must be 0 or 0.001 to 1000, got nan"),
+        ("start_session", {"top_p": 1.5}, "top_p: must be above 0 and at most 1, got 1.5"),
+        ("stream", {"min_p": -0.5}, "min_p: must be 0 to 1, got -0.5"),
+        ("generate_many", {"top_k": -1}, "top_k: must be at least 0, got -1"),
+        ("generate", {"seed": -1}, "seed: must be at least 0, got -1"),
+        ("generate", {"max_new_symbols": -1}, "max_new_symbols: must be at least 0, got -1"),
+        ("stream", {"sample_count": 65}, "sample_count: must be 1 to 64, got 65"),
+        ("score", {"top_log_probs": 21}, "top_log_probs: must be 0 to 20, got 21"),
+        ("find_units", {"unit_count": 0}, "unit_count: must be 1 to 64, got 0"),
+        ("generate", {"stop": ("a", "")}, "stop[1]: must have 1 to 256 symbols, has 0"),
+    ],
+    ids=str,
+)
+def test_number_out_of_its_range_is_refused_before_it_is_sent(
+    model: LocalModel, client: Client, method: str, given: dict[str, Any], told: str
+) -> None:
+    for face in (client, model):
+        assert str(refusal(face, method, given)) == told
 
 
 @pytest.mark.parametrize(("name", "value", "field"), PARTS)

@@ -9,9 +9,20 @@ from cyclopts import Parameter
 from unroll.client.commands.records import STANDARD, Format, RecordFormat, output_format
 from unroll.client.commands.server_settings import ServerSettings
 from unroll.errors import SettingsError
-from unroll.options import GenerateOptions, ScoreOptions
+from unroll.options import (
+    MIN_P,
+    NEW_SYMBOLS,
+    SEED,
+    TEMPERATURE,
+    TOP_K,
+    TOP_LOG_PROBS,
+    TOP_P,
+    GenerateOptions,
+    ScoreOptions,
+)
 from unroll.ranges import Range, flag
-from unroll.terms import ALTERNATIVES_AT_MOST, UnknownSymbols
+from unroll.sent import as_sent
+from unroll.terms import UnknownSymbols
 
 _TEXT = Parameter(
     allow_leading_hyphen=True, negative=()
@@ -58,7 +69,7 @@ class BatchSettings(ServerSettings):
     resume: Annotated[bool, Parameter(negative=())] = False
     """Continue where the output ends. The result is that of a run without a break."""
 
-    top_log_probs: Annotated[int, Range(0, ALTERNATIVES_AT_MOST)] = 0
+    top_log_probs: Annotated[int, TOP_LOG_PROBS] = 0
     """Number of the likeliest symbols to return at each place. JSON records hold them as
     `alternatives`, beside `log_probs`."""
 
@@ -124,7 +135,7 @@ class ScoreSettings(BatchSettings):
     text: Annotated[str | None, _TEXT] = None
     """Text to score, or - to read it from standard input."""
 
-    top_log_probs: Annotated[int, Range(0, ALTERNATIVES_AT_MOST)] = 0
+    top_log_probs: Annotated[int, TOP_LOG_PROBS] = 0
     """Number of the likeliest symbols to return at each place. JSON records hold them as
     `alternatives`, beside `log_probs`. A single text is printed with them, one symbol on each
     line."""
@@ -164,22 +175,22 @@ class GenerateSettings(BatchSettings):
     model: str = ""
     """Name of the model. Default: the server's first model."""
 
-    max_new_symbols: int | None = None
+    max_new_symbols: Annotated[int | None, NEW_SYMBOLS] = None
     """Maximum number of symbols to generate; 256 by default."""
 
-    temperature: float | None = None
-    """0 takes the likeliest symbol each time; otherwise 0.001 to 1000. 1 by default."""
+    temperature: Annotated[float | None, TEMPERATURE] = None
+    """Divides the logits: 0 takes the likeliest symbol each time. 1 by default."""
 
-    top_k: int | None = None
+    top_k: Annotated[int | None, TOP_K] = None
     """Draw only from the k likeliest symbols; 0, the default, keeps all."""
 
-    top_p: float | None = None
-    """Draw only from the likeliest symbols whose probabilities sum to this; above 0 and at most 1.
-    1, the default, keeps all."""
+    top_p: Annotated[float | None, TOP_P] = None
+    """Draw only from the likeliest symbols whose probabilities sum to this. 1, the default, keeps
+    all."""
 
-    min_p: float | None = None
-    """Drop symbols less probable than this fraction of the likeliest one's probability; 0 to 1. 0,
-    the default, keeps all."""
+    min_p: Annotated[float | None, MIN_P] = None
+    """Drop symbols less probable than this fraction of the likeliest one's probability. 0, the
+    default, keeps all."""
 
     logit_bias: Annotated[tuple[str, ...], _TEXT] = ()
     """Add BIAS to the logit of a symbol before temperature, as SYMBOL=BIAS: -100 to 100, or -inf,
@@ -191,7 +202,7 @@ class GenerateSettings(BatchSettings):
     json_schema: Path | None = None
     """File with a JSON schema, in place of a pattern: the text is a value of the schema."""
 
-    seed: int | None = None
+    seed: Annotated[int | None, SEED] = None
     """Seed of the random numbers. Record k has this seed + k. By default a seed is chosen, and
     printed on standard error when the text ends or is interrupted."""
 
@@ -216,6 +227,7 @@ class GenerateSettings(BatchSettings):
                 f"top_log_probs = {self.top_log_probs}: is written in records only; give an "
                 "--output file, or leave --top-log-probs out"
             )
+        as_sent(self.options)
 
     @property
     def _schema(self) -> str:

@@ -182,7 +182,7 @@ def test_errors_are_told_in_the_servers_words(opened: Opened) -> None:
     opened.settle(temperature=5000)
     opened.field.fill("")
     opened.button("Write").click()
-    expect(opened.notice).to_contain_text("Temperature: must be 0 (greedy)")
+    expect(opened.notice).to_contain_text("Temperature: must be 0 or 0.001")
     expect(opened.notice).not_to_contain_text("sampling")
     opened.settle(temperature="", length="1.5")
     opened.button("Write").click()
