@@ -1,8 +1,12 @@
 """The command `unroll`: one subcommand for each thing that one does with a model."""
 
 import gc
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
@@ -10,7 +14,7 @@ from typing import Annotated, NamedTuple
 
 from cyclopts import App, CycloptsError, Parameter
 
-from unroll.errors import MissingExtraError, UnrollError, lacking
+from unroll.errors import INTERRUPTED, MissingExtraError, UnrollError, lacking
 from unroll.refusal import refusal
 
 Tokens = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
@@ -64,6 +68,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
         version=_versions,
         exit_on_error=False,
         print_error=False,
+        suppress_keyboard_interrupt=False,
     )
     for name, command in COMMANDS.items():
         subcommand = App(name=name, help=command.help, help_flags=(), version_flags=())
@@ -76,13 +81,17 @@ def main(tokens: Sequence[str] | None = None) -> None:
         ours = refusal(error, None, OPTIONS)
         sys.stderr.write(f"unroll: {ours}\n")
         raise SystemExit(ours.exit_status) from error
+    except KeyboardInterrupt:
+        sys.stderr.write("unroll: interrupted\n")
+        raise SystemExit(INTERRUPTED) from None
 
 
 def _starter(name: str, command: Command) -> Callable[..., None]:
     def start(*tokens: Tokens) -> None:
         module, function = command.place.split(":")
         try:
-            imported = _import(module)
+            with _interruptible(name):
+                imported = _import(module)
         except ModuleNotFoundError as error:
             if not command.extra or error.name is None or _is_ours(error.name):
                 raise
@@ -91,6 +100,28 @@ def _starter(name: str, command: Command) -> Callable[..., None]:
         getattr(imported, function)(tokens)
 
     return start
+
+
+@contextmanager
+def _interruptible(name: str) -> Iterator[None]:
+    """Let Ctrl-C end the process at once while a command is imported.
+
+    A KeyboardInterrupt there may become any error of the module that it meets.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def end(*_: object) -> None:
+        os.write(2, f"unroll {name}: interrupted\n".encode())
+        os._exit(INTERRUPTED)
+
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _import(name: str) -> ModuleType:

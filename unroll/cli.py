@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Dict
 
-from unroll.errors import InputError, SettingsError, UnrollError, nearest
+from unroll.errors import INTERRUPTED, InputError, SettingsError, UnrollError, nearest
 from unroll.help import HelpWithRanges
 from unroll.ranges import flag
 from unroll.refusal import refusal, refuse_fractions
@@ -72,7 +72,8 @@ def run(
 
     Precedence: flags, then `--config FILE`, then `--preset NAME` (where the command has
     presets), then the dataclass's defaults. An `UnrollError` ends the process with its
-    `exit_status`, mostly 2, and its message on standard error; so does anything unknown.
+    `exit_status`, mostly 2, and its message on standard error; so does anything unknown. Ctrl-C
+    ends it with 130, and says so there.
 
     Args:
         settings: a dataclass decorated with `cyclopts.Parameter(name="*")`; its docstrings are
@@ -87,6 +88,7 @@ def run(
         loose: the setting that a word without a flag is probably meant for; empty for none.
     """
     app = _app(settings, main, name)
+    app.meta.suppress_keyboard_interrupt = False
     app.meta.default(_reading_files(app, settings, preset, together))
     _let_show_all(sys.stdout)
     try:
@@ -96,6 +98,9 @@ def run(
         ours = refusal(error, settings, options, loose)
         sys.stderr.write(f"{name}: {_told(ours, settings)}\n")
         raise SystemExit(ours.exit_status) from error
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{name}: interrupted\n")
+        raise SystemExit(INTERRUPTED) from None
 
 
 def _let_show_all(output: object) -> None:
@@ -235,6 +240,7 @@ def _app(settings: type[S], main: Callable[[S], None], name: str) -> App:
         help_formatter=HelpWithRanges(settings),
         exit_on_error=False,
         print_error=False,
+        suppress_keyboard_interrupt=False,
     )
     app["--help"].group = "Parameters"
 

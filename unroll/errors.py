@@ -45,6 +45,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import ClassVar
 
+INTERRUPTED = 130  # exit status: what a shell calls a process that Ctrl-C ended
+
 
 class UnrollError(Exception):
     """Base of all errors raised on purpose.

@@ -447,3 +447,14 @@ def test_fraction_for_a_whole_number_is_refused(name: str, tmp_path: Path) -> No
 def test_fraction_for_any_number_is_taken(tmp_path: Path) -> None:
     path = write(tmp_path / "settings.toml", "any_number = 1.5\n")
     assert read_toml(path, WholeNumbers) == {"any_number": 1.5}
+
+
+def test_ctrl_c_ends_a_command_in_one_line_with_status_130(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(_: Settings) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        run(Settings, interrupted, name="tea", tokens=[])
+    assert (ended.value.code, capsys.readouterr().err) == (130, "tea: interrupted\n")

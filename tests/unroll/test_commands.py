@@ -63,6 +63,21 @@ def test_help_names_every_command_and_loads_none(capfd: Captured) -> None:
         assert command.help in done.stdout
 
 
+@pytest.mark.parametrize("moment", ["numpy", "export.compiler"])
+def test_ctrl_c_while_a_command_is_imported_ends_it_in_one_line(moment: str) -> None:
+    done = python(
+        "import signal, sys\n"
+        "class Moment:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {moment!r}: signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Moment())\n"
+        "from unroll.__main__ import main\n"
+        "main(['export', '--help'])"
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "unroll export: interrupted\n"
+
+
 def test_version_names_the_runtime_too(capfd: Captured) -> None:
     assert run_command("--version") == 0
     pattern = r"unroll \d+\.\d+\.\d+\S*, ONNX Runtime \d+\.\d+\.\d+\n"

@@ -11,10 +11,9 @@ from training.run.folder import RunFolder
 from training.run.trainer import Outcome, Trainer
 from training.settings import TrainingSettings
 from unroll.bundle.manifest import architecture
-from unroll.errors import counted
+from unroll.errors import INTERRUPTED, counted
 
 COMPILING_AT_LEAST = 1.0  # seconds, to be worth a line
-INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
 
 
 def introduce(

@@ -16,16 +16,12 @@ from unroll.results import ModelInfo
 
 ANSWER_SECONDS = 10.0
 NO_SETTING_HERE = ", or set unknown_symbols to skip or replace"
-INTERRUPTED = 130  # what a shell calls a process that Ctrl-C ended
 BUSY_LIMIT = 0.9  # of a generator's processor; beyond, its own speed is what is measured
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
     """Parse the command line and load the server."""
-    try:
-        run(LoadSettings, load, name="unroll load", tokens=tokens)
-    except KeyboardInterrupt:
-        raise SystemExit(INTERRUPTED) from None
+    run(LoadSettings, load, name="unroll load", tokens=tokens)
 
 
 def load(given: LoadSettings) -> None:

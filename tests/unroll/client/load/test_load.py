@@ -206,7 +206,7 @@ def test_a_server_with_tls_and_tokens_is_loaded(
 
 
 @pytest.mark.parametrize("is_begun", [True, False], ids=["loading", "starting"])
-def test_ctrl_c_ends_the_command_quietly_with_status_130(
+def test_ctrl_c_ends_the_command_in_one_line_with_status_130(
     server: RunningServer, is_begun: bool
 ) -> None:
     command = [sys.executable, "-m", "unroll", "load", "--target", server.address]
@@ -221,7 +221,7 @@ def test_ctrl_c_ends_the_command_quietly_with_status_130(
             wait_for(lambda: len(server.sequences()) == 4)
         os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, output) == (130, b"")
+    assert (process.returncode, output) == (130, b"unroll load: interrupted\n")
 
 
 def test_clients_begin_one_after_the_other_within_the_warm_up() -> None:
