@@ -117,9 +117,18 @@ def targets_as_sent(targets: Any) -> str:
 
 def seconds_as_sent(timeout: float | None) -> float | None:
     """Check that a timeout is a number of seconds, or None; raises as as_sent does."""
-    if timeout is not None and (not isinstance(timeout, Real) or isnan(timeout)):
+    if timeout is not None and (not _is_number(timeout) or isnan(timeout)):
         raise InputError("timeout", f"must be a number of seconds, or None, got {_told(timeout)}")
+    if timeout is not None and timeout < 0:
+        raise InputError("timeout", f"must be 0 or more seconds, or None, got {_told(timeout)}")
     return timeout
+
+
+def truth_as_sent(field: str, given: bool) -> bool:
+    """Check that a truth value is one; raises as as_sent does."""
+    if not isinstance(given, bool):
+        raise InputError(field, f"must be True or False, got {_told(given)}")
+    return given
 
 
 def whole_as_sent(field: str, number: int) -> int:
@@ -205,7 +214,7 @@ def _term(path: str, value: Any, terms: type[Enum]) -> Any:
 
 
 def _number(path: str, value: Any) -> float:
-    if not isinstance(value, Real):
+    if not _is_number(value):
         raise InputError(path, f"must be a number, got {_told(value)}")
     try:
         return array("f", (float(value),))[0]  # what is beyond 32 bits becomes infinite
@@ -216,11 +225,17 @@ def _number(path: str, value: Any) -> float:
 def _whole(path: str, value: Any, bits: int) -> int:
     try:
         number = index(value)
-    except TypeError as error:
-        raise InputError(path, f"must be a whole number, got {_told(value)}") from error
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise InputError(path, f"must be a whole number, got {_told(value)}")
     if not -(2**bits) <= number < 2**bits:
         raise InputError(path, f"must be 0 to 2^{bits} - 1, got {_told(number)}")
     return number
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _told(value: object) -> str:

@@ -151,6 +151,9 @@ _ADVICE: dict[type[UnrollError], str] = {
     DeadlineError: "; allow a longer timeout or ask for less",
     UnavailableError: "; is a server running there?",
 }
+# What gRPC says of a port that speaks HTTP/1.1.
+_NO_HTTP2 = "Failed parsing HTTP/2"
+_HTTP_ADVICE = "; this looks like an HTTP port; give the server's gRPC port"
 
 
 def to_status(error: Exception, request_id: str = "") -> grpc.Status:
@@ -222,7 +225,8 @@ def _make_error(code: grpc.StatusCode, message: str, target: str, details: Detai
         kind = _BY_CODE.get(code, ServerError)
         if kind is CancelledError and not any(each in message for each in LOCAL):
             kind = UnavailableError  # a server that stops, or a proxy, has cut the call
-        return kind(f"{target}: {code.name}: {message}{_ADVICE.get(kind, '')}")
+        advice = _HTTP_ADVICE if _NO_HTTP2 in message else _ADVICE.get(kind, "")
+        return kind(f"{target}: {code.name}: {message}{advice}")
     if issubclass(row.error, PositionError):
         return row.error(message, int(info.metadata["position"]))
     if issubclass(row.error, InputError):

@@ -33,6 +33,12 @@ ASKED: list[tuple[Callable[[Any], Any], str]] = [
     (lambda face: list(face.score_many(5)), f"texts: {NOT_TEXTS} 5"),
     (lambda face: face.find_units("ab", 5), f"{NOT_MARKS} 5"),
     (lambda face: face.find_units("ab", ["1", "0"]), f"{NOT_MARKS} ['1', '0']"),
+    (lambda face: list(face.stream("a", resume="yes")), "resume: must be True or False, got 'yes'"),
+    (
+        lambda face: face.score("a", timeout=-1),
+        "timeout: must be 0 or more seconds, or None, got -1",
+    ),
+    (lambda face: face.get_session(None), "session: must be a string, got None"),
     (lambda face: face.get_session(5), "session: must be a string, got 5"),
     (lambda face: face.get_model(b"a"), "model: must be a string, got b'a'"),
 ]
@@ -49,6 +55,15 @@ CLIENTS: list[tuple[dict[str, Any], str]] = [
     ({"target": [NOBODY, None]}, f"target: must be HOST:PORT, or several, got ['{NOBODY}', None]"),
     ({"security": "secret"}, "security: must be an unroll.Security, got str"),
     ({"security": unroll.Security(token=b"x")}, "token: must be a string, got bytes"),  # type: ignore[arg-type]
+    ({"target": "127.0.0.1:99999"}, "target: is '127.0.0.1:99999'; its port must be 1 to 65535"),
+    ({"target": "[::1]:0"}, "target: is '[::1]:0'; its port must be 1 to 65535"),
+    (
+        {"target": "http://127.0.0.1:8080"},
+        "target: is 'http://127.0.0.1:8080'; give HOST:PORT of the gRPC port, without http:// or "
+        "https://",
+    ),
+    ({"security": unroll.Security(tls="yes")}, "tls: must be True or False, got 'yes'"),  # type: ignore[arg-type]
+    ({"security": unroll.Security(ca="nope")}, "ca: must be a pathlib.Path, got str"),  # type: ignore[arg-type]
     ({"retries": "3"}, "retries: must be a whole number, got '3'"),
     ({"retries": 0.5}, "retries: must be a whole number, got 0.5"),
 ]

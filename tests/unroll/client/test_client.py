@@ -6,7 +6,9 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import grpc
@@ -214,6 +216,20 @@ def test_client_needs_no_runtime() -> None:
         "assert not {'onnxruntime', 'torch', 'onnx'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_http_port_is_told_as_one() -> None:
+    with (
+        HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server,
+        Client(f"127.0.0.1:{server.server_port}") as client,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        thread.submit(server.serve_forever)
+        try:
+            with pytest.raises(UnavailableError, match="looks like an HTTP port; give the server"):
+                client.list_models()
+        finally:
+            server.shutdown()
 
 
 def test_target_without_a_port_is_refused() -> None:

@@ -28,7 +28,7 @@ from unroll.results import (
     Piece,
     Score,
 )
-from unroll.sent import check_options, targets_as_sent, texts_as_sent
+from unroll.sent import check_options, targets_as_sent, texts_as_sent, truth_as_sent
 
 R = TypeVar("R")
 AT_ONCE = 256  # texts that are read before any of them begins
@@ -102,7 +102,7 @@ class Face:
         """
         check_options("stream", options, GenerateOptions)
         origin = Origin(session=session, capsule=capsule, expected_position=expected_position)
-        stream = self._resumed if resume else self._backend.stream
+        stream = self._resumed if truth_as_sent("resume", resume) else self._backend.stream
         return stream(prompt, options, origin, timeout)
 
     def _resumed(

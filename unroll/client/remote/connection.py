@@ -10,6 +10,8 @@ from unroll.sent import whole_as_sent
 from unroll.wire import SERVICE
 
 DEFAULT_TARGET = "127.0.0.1:50051"
+PORTS = range(1, 65536)
+PORT_DIGITS = 5
 POLL_SECONDS = 0.05  # between two questions whether the server is ready
 
 _OPTIONS: list[tuple[str, int | str]] = [
@@ -38,14 +40,26 @@ def read_targets(target: str | Sequence[str], *, has_channel: bool) -> tuple[str
         raise InputError("target", "is empty; name at least one server, as host:port")
     if not all(isinstance(each, str) for each in targets):
         raise InputError("target", f"must be HOST:PORT, or several, got {target!r}")
-    for each in targets:
-        if ":" not in each and not has_channel:
-            raise InputError("target", f"is {shown(each)}, without a port; give HOST:PORT")
+    for each in targets if not has_channel else ():
+        _check_target(each)
     if has_channel and len(targets) > 1:
         raise InputError(
             "channel", f"can lead to one target only, {len(targets)} are given; leave it out"
         )
     return targets
+
+
+def _check_target(target: str) -> None:
+    if target.startswith(("http://", "https://")):
+        raise InputError(
+            "target",
+            f"is {shown(target)}; give HOST:PORT of the gRPC port, without http:// or https://",
+        )
+    port = target.rpartition(":")[2]
+    if ":" not in target:
+        raise InputError("target", f"is {shown(target)}, without a port; give HOST:PORT")
+    if port.isdecimal() and (len(port) > PORT_DIGITS or int(port) not in PORTS):
+        raise InputError("target", f"is {shown(target)}; its port must be 1 to {PORTS[-1]}")
 
 
 def check_security(security: Security, targets: Sequence[str], *, has_channel: bool) -> None:

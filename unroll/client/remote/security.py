@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 
 from unroll.errors import InputError, SettingsError
+from unroll.sent import truth_as_sent
 from unroll.terms import is_loopback
 from unroll.wire import AFFINITY
 
@@ -52,6 +53,11 @@ class Security:
         Raises:
             InputError: something does not.
         """
+        truth_as_sent("tls", self.tls)
+        for name in ("ca", "certificate", "key"):
+            file = getattr(self, name)
+            if not isinstance(file, Path | None):  # never told: it may be the key itself
+                raise InputError(name, f"must be a pathlib.Path, got {type(file).__name__}")
         if (self.certificate is None) != (self.key is None):
             raise InputError("tls_key", "certificate and key are needed together; give both")
         if not isinstance(self.token, str):  # never told: it may be a secret
