@@ -7,7 +7,7 @@ the load that they can make depends on gRPC alone.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import grpc
@@ -40,6 +40,14 @@ class Load:
         self._tally = Tally(symbols=[0.0] * len(numbers))
         self._left = len(numbers)  # clients whose last text that counts is under way
         self._last_answers = asyncio.Event()
+        self._interrupted = asyncio.Event()
+
+    def interrupt(self) -> None:
+        """Let the time that is measured end now."""
+        self._tally.closes = min(self._tally.closes, time.perf_counter())
+        self._tally.is_cut_short = True
+        self._interrupted.set()
+        self._last_answers.set()  # those under way are not waited for
 
     async def run(self, begin: Callable[[], Awaitable[object]]) -> Tally:
         """Connect, await `begin`, ask until the time is over; return what was measured."""
@@ -63,12 +71,16 @@ class Load:
         return tally
 
     async def _measure(self) -> None:
-        await asyncio.sleep(self._tally.opens - time.perf_counter())
+        await self._until(self._tally.opens)
         busy = time.process_time()
-        await asyncio.sleep(self._tally.closes - time.perf_counter())
+        await self._until(self._tally.closes)
         self._tally.busy_seconds = time.process_time() - busy
         if self._settings.mode is Mode.UNARY:  # texts under way count for the part before the end
             await self._last_answers.wait()
+
+    async def _until(self, moment: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._interrupted.wait(), moment - time.perf_counter())
 
     async def _connect(self, stack: AsyncExitStack) -> list[grpc.aio.Channel]:
         """Open each client's channel; on a busy server, connecting would look like waiting."""

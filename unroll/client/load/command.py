@@ -1,5 +1,6 @@
 """The command `unroll load`."""
 
+import sys
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -9,7 +10,7 @@ from unroll.client.client import Client
 from unroll.client.load.processes import run_load
 from unroll.client.load.record import as_record, as_table
 from unroll.client.load.settings import LoadSettings
-from unroll.errors import EngineError, UnknownSymbolError, UnrollError, counted
+from unroll.errors import INTERRUPTED, EngineError, UnknownSymbolError, UnrollError, counted
 from unroll.options import GenerateOptions
 from unroll.record import write
 from unroll.results import ModelInfo
@@ -32,17 +33,24 @@ def load(given: LoadSettings) -> None:
         UnavailableError: there is no server.
         InputError: the server refuses such requests.
         UnrollError: no request was answered.
+        SystemExit: 130 after Ctrl-C, and nothing is written.
     """
     settings = in_utf8(given)
     settings.validate()
     model = try_server(settings)
-    record = as_record(settings, model, run_load(settings))
+    tally = run_load(settings)
+    record = as_record(settings, model, tally)
     screen = Console()
     clients, most = counted(settings.clients, "client"), counted(settings.new_symbols, "symbol")
     title = f"{settings.address}: {clients}, {settings.mode.value}, at most {most} a request"
     screen.print(as_table(record, title))
     if record.generator_busy > BUSY_LIMIT:
         screen.print("The generator itself was busy all the time: raise --processes.")
+    if tally.is_cut_short:
+        sys.stderr.write(
+            f"unroll load: interrupted after {tally.seconds:.1f} of {settings.seconds:g} s\n"
+        )
+        raise SystemExit(INTERRUPTED)
     if settings.json is not None:
         write(record, settings.json)
     if record.errors and not record.requests:

@@ -2,11 +2,12 @@
 
 import asyncio
 import multiprocessing
+import os
 import signal
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from functools import partial
 from itertools import pairwise
 from threading import Barrier
 
@@ -26,13 +27,31 @@ def run_load(settings: LoadSettings) -> Tally:
 
     Raises:
         UnavailableError: there is no server.
+        KeyboardInterrupt: Ctrl-C came before anything was measured; later, it ends the measuring.
     """
     together = SPAWN.Barrier(settings.processes)
     with ProcessPoolExecutor(settings.processes, SPAWN, _begin, (together,)) as pool:
         with _ctrl_c_later():
             parts = shares(settings.clients, settings.processes)
-            measured = pool.map(partial(_run_part, settings), parts)
-        return Tally.merged(list(measured))
+            measured = [pool.submit(_run_part, settings, part) for part in parts]
+        try:
+            return Tally.merged(part.result() for part in measured)
+        except KeyboardInterrupt:
+            return _cut_short(measured)
+
+
+def _cut_short(measured: Sequence[Future[Tally]]) -> Tally:
+    """End all processes' measuring, whether or not Ctrl-C reached them; return what it gave."""
+    for process in multiprocessing.active_children():
+        if process.pid is not None:
+            os.kill(process.pid, signal.SIGINT)
+    try:
+        tally = Tally.merged(part.result() for part in measured)
+    except BrokenProcessPool:  # one had not begun
+        raise KeyboardInterrupt from None
+    if tally.seconds <= 0:
+        raise KeyboardInterrupt
+    return tally
 
 
 def shares(clients: int, processes: int) -> list[range]:
@@ -54,11 +73,17 @@ def _ctrl_c_later() -> Iterator[None]:
 def _begin(together: Barrier) -> None:
     global _together  # noqa: PLW0603 - the only way into a pool's process
     _together = together
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
+    signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # until it measures, Ctrl-C ends it without a traceback
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _run_part(settings: LoadSettings, numbers: range) -> Tally:
-    return asyncio.run(
-        Load(settings, numbers).run(lambda: asyncio.to_thread(_together.wait, START_SECONDS))
-    )
+    load = Load(settings, numbers)
+
+    async def begin() -> None:
+        await asyncio.to_thread(_together.wait, START_SECONDS)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, load.interrupt)
+
+    return asyncio.run(load.run(begin))

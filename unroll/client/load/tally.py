@@ -61,6 +61,7 @@ class Tally:
         gaps: seconds between two messages of a stream.
         whole: seconds from a request to the end of its answer.
         busy_seconds: processor time of the generator.
+        is_cut_short: whether it ended before its time.
     """
 
     opens: float = float("inf")
@@ -72,6 +73,7 @@ class Tally:
     gaps: "array[float]" = field(default_factory=_durations)
     whole: "array[float]" = field(default_factory=_durations)
     busy_seconds: float = 0.0
+    is_cut_short: bool = False
 
     @property
     def seconds(self) -> float:
@@ -96,6 +98,7 @@ class Tally:
         for part in others:
             for name in ("symbols", "first", "gaps", "whole"):
                 getattr(first, name).extend(getattr(part, name))
+            first.is_cut_short |= part.is_cut_short
             first.requests += part.requests
             first.errors += part.errors
             first.busy_seconds += part.busy_seconds

@@ -205,23 +205,54 @@ def test_a_server_with_tls_and_tokens_is_loaded(
     assert tally.requests > 0
 
 
-@pytest.mark.parametrize("is_begun", [True, False], ids=["loading", "starting"])
+@pytest.mark.parametrize("is_begun", [True, False], ids=["warming up", "starting"])
 def test_ctrl_c_ends_the_command_in_one_line_with_status_130(
     server: RunningServer, is_begun: bool
 ) -> None:
     command = [sys.executable, "-m", "unroll", "load", "--target", server.address]
     with subprocess.Popen(
-        [*command, "--clients", "4", "--processes", "2", "--seconds", "600"],
+        [*command, "--clients", "4", "--processes", "2", "--warm-up", "600"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     ) as process:
         wait_for(lambda: any(map(imports, spawned_by(process.pid))))
         if is_begun:
-            wait_for(lambda: len(server.sequences()) == 4)
+            wait_for(lambda: bool(server.sequences()))
         os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=PATIENCE)
     assert (process.returncode, output) == (130, b"unroll load: interrupted\n")
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("reaches_all", [True, False], ids=["terminal", "kill"])
+def test_ctrl_c_tells_what_was_measured_so_far(
+    server: RunningServer, tmp_path: Path, mode: Mode, reaches_all: bool
+) -> None:
+    command = [sys.executable, "-m", "unroll", "load", "--target", server.address]
+    path = tmp_path / "load.json"
+    with subprocess.Popen(
+        [
+            *command,
+            f"--mode={mode.value}",
+            "--clients=4",
+            "--processes=2",
+            "--warm-up=0",
+            "--seconds=600",
+            f"--json={path}",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    ) as process:
+        wait_for(lambda: len(server.sequences()) == 4)
+        (os.killpg if reaches_all else os.kill)(process.pid, signal.SIGINT)
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert re.fullmatch(r"unroll load: interrupted after \d+\.\d of 600 s\n", errors)
+    assert "to the first character" in output
+    assert not path.exists()
 
 
 def test_clients_begin_one_after_the_other_within_the_warm_up() -> None:
