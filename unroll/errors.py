@@ -238,9 +238,13 @@ class UnavailableError(ServerError):
     """No server can be reached."""
 
 
-def shown(text: str, most: int = 64) -> str:
-    """Return a caller's text as an error quotes it: cut, so that no message grows with it."""
-    return repr(text) if len(text) <= most else repr(text[:most]) + f"… ({len(text)} symbols)"
+def shown(value: object, most: int = 64) -> str:
+    """Return a caller's value as an error quotes it: cut, so that no message grows with it."""
+    if isinstance(value, str):
+        cut = repr(value[:most])
+        return cut if len(value) <= most else f"{cut}… ({len(value)} symbols)"
+    told = repr(value)
+    return told if len(told) <= most else f"{told[:most]}…"
 
 
 def counted(count: int, noun: str) -> str:

@@ -26,6 +26,7 @@ from cyclopts import (
 from unroll.errors import SettingsError, UnrollError, nearest, shown
 from unroll.ranges import Range, flag, ranges_of_flags, wrong_setting
 
+LIKENESS = 0.7  # of a choice that is suggested: gpu is no misspelt cpu
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
 
 
@@ -95,7 +96,7 @@ def _names(settings: type) -> list[str]:
 
 def _wrong_value(argument: Argument, value: str, source: str, wanted: str) -> SettingsError:
     name = argument.name.lstrip("-").replace("-", "_")
-    close = get_close_matches(value.lower(), _choices(argument.hint), n=1)
+    close = get_close_matches(value.lower(), _choices(argument.hint), n=1, cutoff=LIKENESS)
     allowed = wanted + (f" (did you mean {close[0]!r}?)" if close else "")
     if source == "cli":
         return wrong_setting(name, value, allowed)

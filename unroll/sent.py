@@ -36,7 +36,7 @@ O = TypeVar(  # noqa: E741
     SessionOptions,
     Origin,
 )
-MOST_SHOWN = 64  # symbols of a value in an error
+MOST_ADVISED = 64  # symbols of a text in advice on how to write it
 _BITS = {
     "max_new_symbols": 31, "seed": 63, "top_k": 31, "sample_count": 31, "expected_position": 63,
     "top_log_probs": 31, "unit_count": 31,
@@ -78,25 +78,25 @@ def check_options(method: str, options: object, wanted: type) -> None:
         InputError: they are not; the message names the method, what came and what is wanted.
     """
     if not isinstance(options, wanted):
-        told = f"{method} takes unroll.{wanted.__name__}, got {_told(options)}"
+        told = f"{method} takes unroll.{wanted.__name__}, got {shown(options)}"
         raise InputError("options", told)
 
 
 def text_as_sent(field: str, text: str) -> str:
     """Check that a text is one; raises as as_sent does."""
     if not isinstance(text, str):
-        raise InputError(field, f"must be a string, got {_told(text)}")
+        raise InputError(field, f"must be a string, got {shown(text)}")
     return text
 
 
 def texts_as_sent(field: str, texts: Iterable[str]) -> Iterable[str]:
     """Check that texts are several, and not one; raises as as_sent does."""
     if isinstance(texts, str):
-        advice = f"; write [{texts!r}]" if len(texts) <= MOST_SHOWN else ""
+        advice = f"; write [{texts!r}]" if len(texts) <= MOST_ADVISED else ""
         problem = f"must be an iterable of strings, got the string {shown(texts)}{advice}"
         raise InputError(field, problem)
     if not isinstance(texts, Iterable):
-        raise InputError(field, f"must be an iterable of strings, got {_told(texts)}")
+        raise InputError(field, f"must be an iterable of strings, got {shown(texts)}")
     return texts
 
 
@@ -111,23 +111,23 @@ def targets_as_sent(targets: Any) -> str:
     marked = [*targets] if isinstance(targets, Iterable) else [None]
     if any(mark not in (True, False) for mark in marked):
         problem = "must be a text of 1 and 0, or True or False for each symbol, got"
-        raise InputError("targets", f"{problem} {_told(targets)}")
+        raise InputError("targets", f"{problem} {shown(targets)}")
     return "".join("1" if mark else "0" for mark in marked)
 
 
 def seconds_as_sent(timeout: float | None) -> float | None:
     """Check that a timeout is a number of seconds, or None; raises as as_sent does."""
     if timeout is not None and (not _is_number(timeout) or isnan(timeout)):
-        raise InputError("timeout", f"must be a number of seconds, or None, got {_told(timeout)}")
+        raise InputError("timeout", f"must be a number of seconds, or None, got {shown(timeout)}")
     if timeout is not None and timeout < 0:
-        raise InputError("timeout", f"must be 0 or more seconds, or None, got {_told(timeout)}")
+        raise InputError("timeout", f"must be 0 or more seconds, or None, got {shown(timeout)}")
     return timeout
 
 
 def truth_as_sent(field: str, given: bool) -> bool:
     """Check that a truth value is one; raises as as_sent does."""
     if not isinstance(given, bool):
-        raise InputError(field, f"must be True or False, got {_told(given)}")
+        raise InputError(field, f"must be True or False, got {shown(given)}")
     return given
 
 
@@ -139,7 +139,7 @@ def whole_as_sent(field: str, number: int) -> int:
 def seeds_as_sent(seeds: Any) -> list[int]:
     """Check that seeds are several whole numbers; raises as as_sent does."""
     if isinstance(seeds, str) or not isinstance(seeds, Iterable):
-        raise InputError("seeds", f"must be an iterable of whole numbers, got {_told(seeds)}")
+        raise InputError("seeds", f"must be an iterable of whole numbers, got {shown(seeds)}")
     return [_whole(f"seeds[{place}]", seed, 63) for place, seed in enumerate(seeds)]
 
 
@@ -167,7 +167,7 @@ def _sent(name: str, value: Any) -> Any:
         return tuple(_unit(f"units[{place}]", unit) for place, unit in enumerate(value))
     kind, called = _KINDS[name]
     if not isinstance(value, kind):
-        raise InputError(name, f"must be {called}, got {_told(value)}")
+        raise InputError(name, f"must be {called}, got {shown(value)}")
     return value
 
 
@@ -179,23 +179,23 @@ def _stop(path: str, stop: Any) -> str:
 
 def _check_listed(name: str, value: Any, of: str) -> None:
     if isinstance(value, str):
-        advice = f"; write ({value!r},)" if of == "strings" and len(value) <= MOST_SHOWN else ""
+        advice = f"; write ({value!r},)" if of == "strings" and len(value) <= MOST_ADVISED else ""
         raise InputError(
             name, f"must be a tuple or list of {of}, got the string {shown(value)}{advice}"
         )
     if not isinstance(value, (tuple, list)):
-        raise InputError(name, f"must be a tuple or list of {of}, got {_told(value)}")
+        raise InputError(name, f"must be a tuple or list of {of}, got {shown(value)}")
 
 
 def _biases(name: str, value: Any) -> dict[str, float]:
     if not isinstance(value, Mapping):
-        raise InputError(name, f"must be a mapping from symbols to numbers, got {_told(value)}")
+        raise InputError(name, f"must be a mapping from symbols to numbers, got {shown(value)}")
     return {text_as_sent(name, symbol): _number(name, bias) for symbol, bias in value.items()}
 
 
 def _unit(path: str, unit: Unit) -> Unit:
     if not isinstance(unit, Unit):
-        raise InputError(path, f"must be an unroll.Unit, got {_told(unit)}")
+        raise InputError(path, f"must be an unroll.Unit, got {shown(unit)}")
     return replace(
         unit,
         member=_whole(f"{path}.member", unit.member, 31),
@@ -209,17 +209,17 @@ def _term(path: str, value: Any, terms: type[Enum]) -> Any:
     if not isinstance(value, terms):
         *others, last = (f"unroll.{each}" for each in terms)
         allowed = f"{', '.join(others)} or {last}"
-        raise InputError(path, f"must be {allowed}, got {_told(value)}")
+        raise InputError(path, f"must be {allowed}, got {shown(value)}")
     return value
 
 
 def _number(path: str, value: Any) -> float:
     if not _is_number(value):
-        raise InputError(path, f"must be a number, got {_told(value)}")
+        raise InputError(path, f"must be a number, got {shown(value)}")
     try:
         return array("f", (float(value),))[0]  # what is beyond 32 bits becomes infinite
     except OverflowError as error:
-        raise InputError(path, f"must be a number of 32 bits, got {_told(value)}") from error
+        raise InputError(path, f"must be a number of 32 bits, got {shown(value)}") from error
 
 
 def _whole(path: str, value: Any, bits: int) -> int:
@@ -228,19 +228,11 @@ def _whole(path: str, value: Any, bits: int) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, bool):
-        raise InputError(path, f"must be a whole number, got {_told(value)}")
+        raise InputError(path, f"must be a whole number, got {shown(value)}")
     if not -(2**bits) <= number < 2**bits:
-        raise InputError(path, f"must be 0 to 2^{bits} - 1, got {_told(number)}")
+        raise InputError(path, f"must be 0 to 2^{bits} - 1, got {shown(number)}")
     return number
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _told(value: object) -> str:
-    """Return what an error shows of a value, which may be of any kind and length."""
-    if isinstance(value, str):
-        return shown(value)
-    told = repr(value)
-    return told if len(told) <= MOST_SHOWN else f"{told[:MOST_SHOWN]}…"

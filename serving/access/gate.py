@@ -149,8 +149,9 @@ class Gate:
             if name is None:
                 with self._strangers.admit(address):  # one too many is told to wait instead
                     raise AuthenticationError(
-                        "a valid token is needed, as metadata `authorization: Bearer TOKEN`; "
-                        "the command line reads it from --token-file or UNROLL_TOKEN"
+                        "a valid token is needed: send `authorization: Bearer TOKEN`, a header of "
+                        "HTTP or metadata of gRPC; the command line reads it from --token-file "
+                        "or UNROLL_TOKEN"
                     )
             call.identity = call.caller = f"token:{name}"
         elif self._asks_certificates and (names := call.names()) is not None:

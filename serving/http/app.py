@@ -100,7 +100,9 @@ class SameOrigin:
 
 async def _refuse_path(request: Request, error: Exception) -> JSONResponse:
     number = getattr(error, "status_code", 404)
-    message = "there is no such path" if number == 404 else "this path takes another method"
+    headers = getattr(error, "headers", None) or {}
+    taken = " and ".join(sorted(headers.get("Allow", "").split(", ")))
+    message = f"this path takes {taken} only" if taken else "there is no such path"
     path = request.url.path
     if path in CHATS:
         message = "these models continue texts and know no chats; ask /v1/completions for a prompt"
@@ -109,7 +111,7 @@ async def _refuse_path(request: Request, error: Exception) -> JSONResponse:
         number,
         "unimplemented",
         f"{message}: {request.method} {path:.100}",
-        getattr(error, "headers", None),
+        headers,
     )
 
 

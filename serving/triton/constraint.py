@@ -33,7 +33,7 @@ def read_constraint(fields: Fields) -> tuple[str | None, str]:
             return None, json.dumps(found, ensure_ascii=False)
     raise InputError(
         "structured_outputs",
-        f'must be {{"regex": a text}} or {{"json": a schema}}, got {shown(repr(structured))}',
+        f'must be {{"regex": a text}} or {{"json": a schema}}, got {shown(structured)}',
     )
 
 
@@ -46,5 +46,5 @@ def _read(name: str, value: object) -> dict[str, Any]:
     if isinstance(value, str):
         return read_object(name, value)
     if not isinstance(value, dict):
-        raise InputError(name, f"must be a JSON object, got {shown(repr(value))}")
+        raise InputError(name, f"must be a JSON object, got {shown(value)}")
     return value

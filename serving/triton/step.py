@@ -39,9 +39,7 @@ def read_step(fields: Fields) -> Step | None:
             raise InputError("sequence_id", "is missing; name the sequence that starts or ends")
         return None
     if isinstance(name, bool) or not isinstance(name, int | str):
-        raise InputError(
-            "sequence_id", f"must be a whole number or a text, got {shown(repr(name))}"
-        )
+        raise InputError("sequence_id", f"must be a whole number or a text, got {shown(name)}")
     if len(str(name)) > ID_LENGTH_AT_MOST:
         raise InputError("sequence_id", f"must have at most {ID_LENGTH_AT_MOST} symbols")
     return Step(id=name, starts=starts, ends=ends)

@@ -247,6 +247,12 @@ def test_options_out_of_their_ranges_are_refused_before_anything_is_asked_or_loa
     assert message in capfd.readouterr().err
 
 
+def test_device_of_another_name_is_not_guessed(capfd: Captured) -> None:
+    assert run_command("generate", "--bundle", "nowhere", "--device", "gpu") == 2
+    told = "unroll generate: device = 'gpu': must be 'cpu' or 'cuda'; change --device\n"
+    assert capfd.readouterr().err == told
+
+
 def test_help_shows_the_ranges_of_sampling(capfd: Captured) -> None:
     assert run_command("generate", "--help") == 0
     told = capfd.readouterr().out

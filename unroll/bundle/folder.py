@@ -47,6 +47,7 @@ from unroll.errors import BundleError
 
 SIZE_LIMIT = 2**31 - 1
 AGAIN = "copy the bundle again, or export its checkpoint again"
+OF_RUNS = ("best.safetensors", "last.safetensors")  # what a training leaves
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _read_manifest(path: Path) -> Manifest:
         values = parse(read_file(path))
     except FileNotFoundError as error:
         folder = path.parent
-        if any(folder.glob("*.safetensors")):
+        if any((folder / name).is_file() for name in OF_RUNS):
             raise BundleError(
                 f"{folder}: this is a run, not a bundle; export it with `unroll export "
                 f"--checkpoint {folder} --bundle bundles/{folder.name}`"

@@ -186,7 +186,7 @@ class Vocabulary:
         for index, each in enumerate(ids):
             if not isinstance(each, int) or isinstance(each, bool) or not 0 <= each < V:
                 raise InputError(
-                    f"{field}[{index}]", f"must be a token id in [0, {V}), got {shown(repr(each))}"
+                    f"{field}[{index}]", f"must be a token id in [0, {V}), got {shown(each)}"
                 )
         return self.decode(ids)  # type: ignore[arg-type]  # they are checked
 

@@ -119,6 +119,11 @@ def _refused(path: Path) -> Iterator[None]:
     """Raise SettingsError for what keeps a database from being opened."""
     try:
         yield
+    except FileExistsError as error:
+        raise SettingsError(
+            f"state_dir = {str(path.parent)!r}: is a file, and a folder is wanted; change "
+            "--state-dir"
+        ) from error
     except (OSError, sqlite3.Error) as error:
         raise SettingsError(
             f"state_dir = {str(path.parent)!r}: {path.name} cannot be used: {error}; free or "

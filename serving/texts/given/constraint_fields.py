@@ -58,7 +58,7 @@ def logit_bias(fields: Fields) -> dict[int, float] | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise InputError("logit_bias", f"must be an object, got {shown(repr(value))}")
+        raise InputError("logit_bias", f"must be an object, got {shown(value)}")
     return {_token(key): _bias(key, bias) for key, bias in value.items()}
 
 
@@ -72,6 +72,6 @@ def _bias(key: str, bias: Any) -> float:
     if bias == _BAN:
         return -math.inf
     if isinstance(bias, bool) or not isinstance(bias, (int, float)):
-        told = f'must be a number for {key}, or "{_BAN}" to ban it, got {shown(repr(bias))}'
+        told = f'must be a number for {key}, or "{_BAN}" to ban it, got {shown(bias)}'
         raise InputError("logit_bias", told)
     return check_bias(float(bias), f"token {key}")

@@ -56,7 +56,7 @@ class Fields:
         try:
             number = float(value)
         except OverflowError as error:
-            raise InputError(name, f"is too large, got {shown(repr(value))}") from error
+            raise InputError(name, f"is too large, got {shown(value)}") from error
         if not isfinite(number):
             raise InputError(name, f"must be finite, got {number}")
         return number
@@ -66,7 +66,7 @@ class Fields:
         value = self.get(name, TEXTS)
         found = [] if value is None else value if isinstance(value, list) else [value]
         if not all(isinstance(each, str) for each in found):
-            raise InputError(name, f"must be a text or a list of texts, got {shown(repr(value))}")
+            raise InputError(name, f"must be a text or a list of texts, got {shown(value)}")
         return tuple(found)
 
     def choice(self, name: str, of: dict[str, Any]) -> Any:
@@ -105,7 +105,7 @@ class Fields:
         value = self.get(name, {"type": json_kind})
         is_truth = isinstance(value, bool) and kind is not bool
         if value is not None and (is_truth or not isinstance(value, kind)):
-            raise InputError(name, f"must be {what}, got {shown(repr(value))}")
+            raise InputError(name, f"must be {what}, got {shown(value)}")
         return value
 
 
@@ -120,5 +120,5 @@ def read_object(name: str, data: str | bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(name, f"is not JSON: {error}") from error
     if not isinstance(values, dict):
-        raise InputError(name, f"must be a JSON object, got {shown(repr(values))}")
+        raise InputError(name, f"must be a JSON object, got {shown(values)}")
     return values

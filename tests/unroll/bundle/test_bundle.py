@@ -36,6 +36,11 @@ def test_run_in_place_of_a_bundle_is_named_with_how_to_export_it(tmp_path: Path)
     refuse(tmp_path, "this is a run", f"unroll export --checkpoint {tmp_path}")
 
 
+def test_folder_with_other_weights_is_not_taken_for_a_run(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    refuse(tmp_path, "no bundle there", MANIFEST)
+
+
 def test_folder_without_a_manifest_is_no_bundle(bundle: Path) -> None:
     (bundle / MANIFEST).unlink()
     refuse(bundle, "no bundle there", MANIFEST)

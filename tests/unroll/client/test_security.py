@@ -4,14 +4,15 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from tests.serving.running import PATIENCE, RunningServer
 from unroll.client.aio import AsyncClient
 from unroll.client.client import Client
-from unroll.client.remote.security import Security
-from unroll.errors import UnavailableError
+from unroll.client.remote.security import Security, read_token
+from unroll.errors import SettingsError, UnavailableError
 
 TOKEN = "this-is-a-secret"
 PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "HTTPS_PROXY")
@@ -56,6 +57,26 @@ def test_plain_text_goes_straight_to_the_server(
         asyncio.run(ask())
     finally:
         assert not heard(proxy)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("\n", "holds no token; change --token-file"),
+        ("one\ntwo\n", "has 2 lines; one line with one token is wanted; change --token-file"),
+        (f"anna:{'0a' * 32}\n", "holds digests of tokens, which are for the server's --tokens"),
+        (f"# ours\nanna:{'0a' * 32}\n", "holds digests of tokens, which are for the server's"),
+    ],
+)
+def test_file_that_holds_anything_but_a_token_is_refused(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    file = tmp_path / "token"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=told):
+        read_token(file)
+    file.write_text("the-token\n")
+    assert read_token(file) == "the-token"
 
 
 def test_proxy_is_asked_to_pass_on_what_is_encrypted_and_no_more(proxy: socket.socket) -> None:

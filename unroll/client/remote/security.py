@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from unroll.terms import is_loopback
 from unroll.wire import AFFINITY
 
 TOKEN_VARIABLE = "UNROLL_TOKEN"
+_DIGEST = re.compile(r":[0-9a-f]{64}$")  # ends a line of a server's file of tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,13 +143,24 @@ def read_token(file: Path | None) -> str:
     """Return the token in a file, else in the variable UNROLL_TOKEN, else none.
 
     Raises:
-        SettingsError: the file cannot be read or is empty.
+        SettingsError: the file cannot be read, is empty or holds anything but one token.
     """
     if file is None:
         return os.environ.get(TOKEN_VARIABLE, "").strip()
     token = (_read(file) or b"").decode("ascii", errors="replace").strip()
     if not token:
         raise SettingsError(f"token_file = {str(file)!r}: holds no token; change --token-file")
+    lines = token.splitlines()
+    if any(map(_DIGEST.search, lines)):
+        raise SettingsError(
+            f"token_file = {str(file)!r}: holds digests of tokens, which are for the server's "
+            "--tokens; name a file with the token that `unroll token` printed"
+        )
+    if len(lines) > 1:
+        raise SettingsError(
+            f"token_file = {str(file)!r}: has {len(lines)} lines; one line with one token is "
+            "wanted; change --token-file"
+        )
     return token
 
 

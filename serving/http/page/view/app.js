@@ -43,7 +43,7 @@ export function App(props) {
     <main inert=${needsToken}>
       <${TextPane} ...${props} />
       <${Beside} ...${props} />
-      <${Notice} ...${props} />
+      ${!needsToken && html`<${Notice} ...${props} />`}
       <${Composer} ...${props} />
     </main>
     ${Panel && html`<aside aria-label=${title} tabindex="0" inert=${needsToken}><h2>${title}</h2><${Panel} ...${props} /></aside>`}

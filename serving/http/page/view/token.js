@@ -5,6 +5,9 @@ import { set } from "../store.js";
 import { hasToken, keepToken } from "../server/wire.js";
 import { begin } from "../begin.js";
 
+const told = ({ text, error }) =>
+  error?.code === "unauthenticated" ? "The server did not accept this token." : text;
+
 export function Token({ notice }) {
   const enter = (event) => {
     event.preventDefault();
@@ -20,7 +23,7 @@ export function Token({ notice }) {
           Token
           <input name="token" type="password" autocomplete="off" autofocus />
         </label>
-        ${hasToken() && notice && html`<p class="problem">${notice.text}</p>`}
+        ${hasToken() && notice && html`<p class="problem">${told(notice)}</p>`}
         <p class="hint">It stays in this tab and is forgotten with it.</p>
         <button type="submit" class="main">Go on</button>
       </form>

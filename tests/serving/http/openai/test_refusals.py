@@ -131,7 +131,26 @@ def test_other_methods_than_a_path_takes_are_named(server: RunningServer) -> Non
     answer = ask(server, "GET", PATH)
     assert (answer.status, answer.headers["allow"]) == (405, "POST")
     assert answer.json["error"]["code"] == "unimplemented"
-    assert ask(server, "POST", "/livez").status == 405
+    assert "this path takes POST only: GET" in answer.json["error"]["message"]
+    probe = ask(server, "POST", "/livez")
+    assert probe.status == 405
+    assert "takes GET and HEAD only" in probe.json["message"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"temperature": "hot"}, "temperature: must be a number, got 'hot'"),
+        ({"max_tokens": 3.5}, "max_tokens: must be a whole number, got 3.5"),
+        ({"stop": 3}, "stop: must be a text or a list of texts, got 3"),
+    ],
+    ids=str,
+)
+def test_value_of_a_wrong_kind_is_quoted_as_it_was_given(
+    server: RunningServer, given: dict[str, Any], told: str
+) -> None:
+    answer = ask(server, "POST", PATH, {"prompt": "abc", **given})
+    assert answer.json["error"]["message"] == told
 
 
 def test_harmless_fields_are_taken(server: RunningServer) -> None:

@@ -68,7 +68,7 @@ def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sessions.sqlite3").write_bytes(b"not a database" * 100)
     with pytest.raises(SettingsError, match=r"state_dir = .*: sessions\.sqlite3 cannot be used"):
         DiskStore(tmp_path)
-    with pytest.raises(SettingsError, match="cannot be used"):
+    with pytest.raises(SettingsError, match="is a file, and a folder is wanted; change --state"):
         DiskStore(tmp_path / "sessions.sqlite3")
 
 
@@ -151,7 +151,7 @@ def test_database_is_for_its_owner_alone(tmp_path: Path, caplog: pytest.LogCaptu
     assert "chmod 700 keeps them out" in caplog.text
 
 
-@pytest.mark.parametrize("folder", ["/proc/self", "/sys/kernel", "/dev/null"])
+@pytest.mark.parametrize("folder", ["/proc/self", "/sys/kernel"])
 def test_folder_that_cannot_be_written_to_is_refused(folder: str) -> None:
     told = rf"state_dir = '{folder}': sessions\.sqlite3 cannot be used: .*; .* --state-dir"
     with pytest.raises(SettingsError, match=told):
