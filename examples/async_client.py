@@ -1,7 +1,7 @@
 """Many streams on one event loop: `python -m examples.async_client HOST:PORT`."""
 
 import asyncio
-import sys
+from argparse import ArgumentParser
 from contextlib import aclosing
 
 from unroll import AsyncClient, GenerateOptions
@@ -36,4 +36,6 @@ async def main(target: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    parser = ArgumentParser("python -m examples.async_client")
+    parser.add_argument("target", metavar="HOST:PORT")
+    asyncio.run(main(parser.parse_args().target))

@@ -8,7 +8,7 @@ machines see, and `ray.init("auto")`.
 
 import hashlib
 import json
-import sys
+from argparse import ArgumentParser
 from collections.abc import Iterable
 from typing import Any
 
@@ -86,4 +86,7 @@ def lines(records: Iterable[Batch]) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 2000)
+    parser = ArgumentParser("python -m examples.bulk_ray")
+    parser.add_argument("bundle", metavar="BUNDLE")
+    parser.add_argument("records", metavar="RECORDS", type=int, nargs="?", default=2000)
+    main(**vars(parser.parse_args()))

@@ -4,8 +4,8 @@ A capsule is the state of a text, signed by the server. The server keeps nothing
 has the same bundle and key goes on from it, days later too, as often as one likes.
 """
 
-import sys
 import tempfile
+from argparse import ArgumentParser
 from pathlib import Path
 
 from unroll import Client, GenerateOptions
@@ -31,4 +31,6 @@ def main(target: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = ArgumentParser("python -m examples.capsule_held_by_client")
+    parser.add_argument("target", metavar="HOST:PORT")
+    main(parser.parse_args().target)

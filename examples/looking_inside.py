@@ -5,7 +5,7 @@ a word has just ended, with its value after each symbol.
 """
 
 import math
-import sys
+from argparse import ArgumentParser
 
 from unroll import Client, GenerateOptions, InspectOptions
 
@@ -33,4 +33,6 @@ def main(target: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = ArgumentParser("python -m examples.looking_inside")
+    parser.add_argument("target", metavar="HOST:PORT")
+    main(parser.parse_args().target)

@@ -5,7 +5,7 @@ bits mean that the model foresaw the text.
 """
 
 import math
-import sys
+from argparse import ArgumentParser
 
 from unroll import Client, GenerateOptions
 
@@ -32,4 +32,6 @@ def main(target: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = ArgumentParser("python -m examples.scoring")
+    parser.add_argument("target", metavar="HOST:PORT")
+    main(parser.parse_args().target)

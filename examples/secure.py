@@ -4,7 +4,7 @@ The server runs with `--tls-certificate`, `--tls-key` and `--tokens`; docs/guide
 tells how to make these files. Sessions belong to the token's name: nobody else can see or use them.
 """
 
-import sys
+from argparse import ArgumentParser
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,4 +29,8 @@ def main(target: str, authority: str, token_file: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = ArgumentParser("python -m examples.secure")
+    parser.add_argument("target", metavar="HOST:PORT")
+    parser.add_argument("authority", metavar="CA-FILE")
+    parser.add_argument("token_file", metavar="TOKEN-FILE")
+    main(**vars(parser.parse_args()))

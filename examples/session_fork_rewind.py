@@ -3,7 +3,7 @@
 The server keeps the state of the text, so that each request sends only what is new.
 """
 
-import sys
+from argparse import ArgumentParser
 
 from unroll import Client, GenerateOptions, SessionOptions
 
@@ -33,4 +33,6 @@ def main(target: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = ArgumentParser("python -m examples.session_fork_rewind")
+    parser.add_argument("target", metavar="HOST:PORT")
+    main(parser.parse_args().target)

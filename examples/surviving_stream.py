@@ -5,7 +5,7 @@ one while the text comes: it goes on from the second, and the text is the same a
 """
 
 import logging
-import sys
+from argparse import ArgumentParser
 
 from unroll import Client, GenerateOptions
 
@@ -28,4 +28,6 @@ def main(*targets: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = ArgumentParser("python -m examples.surviving_stream")
+    parser.add_argument("targets", metavar="HOST:PORT", nargs="+")
+    main(*parser.parse_args().targets)

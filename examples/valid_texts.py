@@ -12,7 +12,7 @@ needs outlines-core: `pip install -c constraints.txt '.[schema]'`.
 import json
 import random
 import re
-import sys
+from argparse import ArgumentParser
 from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
@@ -76,9 +76,9 @@ def ask(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m examples.valid_texts FILE.txt or BUNDLE")
-    place = sys.argv[1]
+    parser = ArgumentParser("python -m examples.valid_texts")
+    parser.add_argument("place", metavar="FILE.txt|BUNDLE")
+    place = parser.parse_args().place
     try:
         write_corpus(Path(place)) if place.endswith(".txt") else ask(place)
     except UnrollError as error:

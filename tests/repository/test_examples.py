@@ -130,10 +130,23 @@ def test_bulk_ray(tiny_bundles: dict[Cell, Path]) -> None:
     assert "the union of 3 shards is what one process makes: True" in output
 
 
+NAMES = sorted({path.stem for path in EXAMPLES.glob("*.py")} - {"__init__"})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_example_without_arguments_tells_what_it_takes(name: str) -> None:
+    if name == "bulk_ray" and find_spec("ray") is None:
+        without("Ray is not installed: pip install 'ray[data]'", "REQUIRE_RAY")
+    done = subprocess.run(
+        command(name), check=False, capture_output=True, text=True, cwd=EXAMPLES.parent
+    )
+    assert done.returncode == 2
+    assert re.match(rf"usage: python -m examples\.{name} \[-h\] \S", done.stderr)
+
+
 def test_every_example_is_run_here() -> None:
-    names = {path.stem for path in EXAMPLES.glob("*.py")} - {"__init__"}
-    assert names == {name.removeprefix("test_") for name in globals()} & names
-    assert len(names) == 9
+    assert {*NAMES} == {name.removeprefix("test_") for name in globals()} & {*NAMES}
+    assert len(NAMES) == 9
 
 
 def test_valid_texts_of_an_address_wants_a_bundle() -> None:

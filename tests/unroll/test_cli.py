@@ -258,7 +258,6 @@ def test_unknown_key_like_no_other_is_refused_with_all_that_are_known(
             "--sort grean",
             "sort = 'grean': must be 'black' or 'green' (did you mean 'green'?); change --sort",
         ),
-        ("--sort read", "sort = 'read': must be 'black' or 'green'; change --sort"),
         ("--sort red", "sort = 'red': must be 'black' or 'green'; change --sort"),
         ("--brew red", "brew = 'red': must be 'cold' or 'hot-twice'; change --brew"),
         ("--cup 3", "there is no option --cup; did you mean --cups?"),
