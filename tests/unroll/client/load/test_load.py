@@ -211,7 +211,7 @@ def test_ctrl_c_ends_the_command_in_one_line_with_status_130(
 ) -> None:
     command = [sys.executable, "-m", "unroll", "load", "--target", server.address]
     with subprocess.Popen(
-        [*command, "--clients", "4", "--processes", "2", "--warm-up", "600"],
+        [*command, f"--new-symbols={ENDLESS}", "--clients=2", "--processes=2", "--warm-up=600"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -235,6 +235,7 @@ def test_ctrl_c_tells_what_was_measured_so_far(
         [
             *command,
             f"--mode={mode.value}",
+            f"--new-symbols={ENDLESS}",
             "--clients=4",
             "--processes=2",
             "--warm-up=0",
