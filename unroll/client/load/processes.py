@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from threading import Barrier
 
@@ -84,6 +84,13 @@ def _run_part(settings: LoadSettings, numbers: range) -> Tally:
 
     async def begin() -> None:
         await asyncio.to_thread(_together.wait, START_SECONDS)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, load.interrupt)
+        loop = asyncio.get_running_loop()
+
+        def hear(*_: object) -> None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # one comes from the terminal, one from us
+            with suppress(RuntimeError):  # the load has ended
+                loop.call_soon_threadsafe(load.interrupt)
+
+        signal.signal(signal.SIGINT, hear)
 
     return asyncio.run(load.run(begin))
