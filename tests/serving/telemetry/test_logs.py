@@ -95,7 +95,7 @@ def test_each_call_about_a_session_names_the_model(
     fork.end()
     client.get_model("lstm")
     with pytest.raises(InputError):
-        client.generate("£", GenerateOptions(model="lstm", max_new_symbols=10**6))
+        client.generate("£", GenerateOptions(model="lstm", max_new_symbols=2**31 - 1))
     wait_for(lambda: len(calls(caplog)) == 8)
     methods = ["StartSession", "Generate", "ForkSession", "RewindSession", "GetSession"]
     methods += ["EndSession", "GetModel", "Generate"]

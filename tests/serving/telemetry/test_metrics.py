@@ -151,7 +151,7 @@ def test_calls_are_counted_by_method_and_code(
     ):
         client.generate("abc")
         with pytest.raises(InputError):
-            client.generate("abc", GenerateOptions(max_new_symbols=10**6))
+            client.generate("abc", GenerateOptions(stop=("a",) * 9))
         with pytest.raises(UnknownModelError):
             client.get_model("nobody")
         with monkeypatch.context() as patch:
