@@ -17,7 +17,8 @@ from unroll.options import GenerateOptions
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/notes/request.md"
 ASKED = GenerateOptions(max_new_symbols=20, seed=3, temperature=0.5)
-TRIFLES = ("<", "__len__")  # comprehensions, and what reads as a value
+# Comprehensions, what reads as a value, and whether one number lies in its range.
+TRIFLES = ("<", "__len__", "__contains__", "check_number")
 
 
 class Recorder:
