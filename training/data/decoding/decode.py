@@ -202,6 +202,11 @@ def _decoded(chunks: Iterable[bytes], rules: Rules, name: str) -> Iterator[str]:
             yield decoder.decode(chunk)
         except UnicodeDecodeError as error:
             raise _undecodable(error, read + len(chunk), rules, name) from error
+        except UnicodeError as error:  # no byte order mark, where the encoding needs one
+            likely = f"--encoding worth trying: {_likely(chunk, rules.encoding, name)}"
+            raise CorpusError(
+                f"corpus {name}: is not {rules.encoding}: {error}; {likely}"
+            ) from error
         read += len(chunk)
     try:
         yield decoder.decode(b"", final=True)

@@ -78,7 +78,8 @@ def fitting(data: bytes, refused: str) -> list[str]:
         return [wide]
     decoded = {name: _decoded(data[:SAMPLE], name) for name in WORTH_TRYING if name != refused}
     scores = {name: plausibility(text) for name, text in decoded.items() if text is not None}
-    return sorted(scores, key=lambda name: -scores[name])[:NAMED_AT_MOST]
+    # What is no UTF-8 seldom looks like it.
+    return sorted(scores, key=lambda name: (name != "utf-8", -scores[name]))[:NAMED_AT_MOST]
 
 
 def _decoded(data: bytes, encoding: str) -> str | None:

@@ -134,6 +134,21 @@ def test_a_refused_text_names_the_encoding_it_is_in(text: str, encoding: str) ->
 
 
 @pytest.mark.parametrize(
+    ("encoding", "data", "likely"),
+    [
+        ("utf-16", b"plain words", "utf-8"),
+        ("utf-16", "“plain” words – of £5".encode(), "utf-8"),
+        ("utf-16", "hello there".encode("utf-16-le"), "utf-16-le"),
+    ],
+)
+def test_text_without_the_byte_order_mark_that_its_encoding_needs_is_refused(
+    encoding: str, data: bytes, likely: str
+) -> None:
+    with pytest.raises(CorpusError, match=f"is not {encoding}: .*trying: {likely}"):
+        decode_text(data, Rules(encoding=encoding), "any")
+
+
+@pytest.mark.parametrize(
     ("data", "what"),
     [
         (gzip.compress(b"text", mtime=0), "gzip"),
